@@ -1,0 +1,47 @@
+"""Activations. Law: the shape is kept, voxel by voxel."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+
+@runtime_checkable
+class ActivationFactory(Protocol):
+    """Builds an activation."""
+
+    def __call__(self) -> nn.Module: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakyReLU:
+    """`max(x, slope·x)` (Maas et al. 2013)."""
+
+    negative_slope: float = 0.01
+
+    def __call__(self) -> nn.Module:
+        return nn.LeakyReLU(self.negative_slope, inplace=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReLU:
+    """`max(x, 0)`."""
+
+    def __call__(self) -> nn.Module:
+        return nn.ReLU(inplace=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GELU:
+    """`x · Φ(x)`, Φ the normal distribution function (Hendrycks & Gimpel 2016)."""
+
+    def __call__(self) -> nn.Module:
+        return nn.GELU()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiLU:
+    """`x · sigmoid(x)` (Elfwing et al. 2018)."""
+
+    def __call__(self) -> nn.Module:
+        return nn.SiLU(inplace=True)

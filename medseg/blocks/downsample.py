@@ -1,0 +1,58 @@
+"""Downsamplings. Law: `(N, channels, *S) → (N, channels, *(S / scale))`, channels are kept.
+
+`S` is a multiple of `scale`: the network pads once, at its input.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from medseg.blocks.ndim import Size, conv_nd, freeze_size, max_pool_nd, per_axis
+
+
+@runtime_checkable
+class DownsampleFactory(Protocol):
+    """Builds a module that divides the grid by `scale`."""
+
+    def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strided:
+    """Learned: a convolution with stride `scale`, one output per cell of `scale` voxels.
+
+    Args:
+        kernel_size: Taps per axis, odd, at least the stride (a smaller one skips voxels); an
+            axis that keeps its size gets one tap. None: the smallest odd number ≥ the stride.
+    """
+
+    kernel_size: Size | None = None
+
+    def __post_init__(self) -> None:
+        if self.kernel_size is not None:
+            freeze_size(self, "kernel_size", odd=True)
+
+    def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
+        stride = per_axis("scale", scale, spatial_dims)
+        wanted = self.kernel_size or tuple(s + 1 - s % 2 for s in stride)
+        kernel = per_axis("kernel_size", wanted, spatial_dims)
+        for taps, step in zip(kernel, stride, strict=True):
+            if taps < step:
+                raise ValueError(
+                    f"kernel_size={taps} is smaller than the stride {step}, so voxels would be "
+                    f"skipped; choose kernel_size={step + 1 - step % 2} or more"
+                )
+        taps = tuple(k if s > 1 else 1 for k, s in zip(kernel, stride, strict=True))
+        padding = tuple(k // 2 for k in taps)
+        return conv_nd(spatial_dims)(
+            channels, channels, taps, stride=stride, padding=padding, bias=False
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPool:
+    """The largest value of each cell of `scale` voxels; nothing is learned."""
+
+    def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
+        return max_pool_nd(spatial_dims)(per_axis("scale", scale, spatial_dims))

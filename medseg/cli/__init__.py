@@ -1,0 +1,1 @@
+"""The door: command lines parsed, errors shown, nothing computed."""

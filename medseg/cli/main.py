@@ -1,0 +1,34 @@
+"""`medseg`: one command; a subcommand imports only what it needs."""
+
+import importlib
+import sys
+
+from medseg import __version__
+
+_COMMANDS = {
+    "train": "train a network, or a sweep of networks (Hydra overrides)",
+    "predict": "segment volumes with a trained network",
+    "report": "compare runs in one HTML, Markdown and CSV report",
+}
+
+
+def main() -> None:
+    """Hands over to the subcommand."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        print(f"medseg {__version__}")
+        sys.exit(0)
+    command = arguments[0]
+    if command not in _COMMANDS:
+        print(f"error: no command {command!r}; choose from {', '.join(_COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
+    sys.exit(importlib.import_module(f"medseg.cli.{command}").main())
+
+
+def _usage() -> str:
+    rows = "\n".join(f"  {name:<9} {what}" for name, what in _COMMANDS.items())
+    return f"usage: medseg COMMAND …\n\n{rows}\n\n`medseg COMMAND --help` explains a command."

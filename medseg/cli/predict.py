@@ -1,0 +1,131 @@
+"""`medseg predict`: volumes and a trained network in, label maps out."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from medseg.cli.errors import report_error
+from medseg.errors import DataError, MedsegError
+
+log = logging.getLogger(__name__)
+
+FAILURES = "failures.json"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Predicts; returns the exit code (see `medseg.errors`)."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    try:
+        return _predict(arguments)
+    except MedsegError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print("stopped; the cases done so far are complete", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg predict",
+        description="Segments volumes with a trained network. Each label map lies on its "
+        "volume's own grid, under the volume's name, with a JSON beside it that says what was "
+        "done. A volume that cannot be used does not stop the others.",
+        epilog="exit codes: 0 all done, 2 usage, 3 some inputs unusable (failures.json), "
+        "4 machine (memory, disk, device), 130 interrupted",
+    )
+    parser.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        required=True,
+        metavar="RUN",
+        help="a run's folder, a .safetensors or a .ckpt file",
+    )
+    parser.add_argument(
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="volumes (NIfTI, NRRD, MetaImage) and folders of volumes",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument(
+        "--overlap", type=float, default=0.5, help="of neighbouring windows, in [0, 1)"
+    )
+    parser.add_argument(
+        "--probabilities", action="store_true", help="also write the probability of each class"
+    )
+    parser.add_argument(
+        "--prefer",
+        choices=("sform", "qform"),
+        default="sform",
+        help="which orientation to believe where a NIfTI header holds two that differ",
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    existing.add_argument(
+        "--continue", dest="resume", action="store_true", help="skip volumes that are done"
+    )
+    return parser
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    # after parsing: torch and MONAI take seconds to import
+    from medseg.files import require_writable, sweep_parts
+    from medseg.inference.files import Outputs, is_done, predict_file
+    from medseg.inference.predictor import Predictor
+    from medseg.models.weights import load_model
+    from medseg.volumes import find_volumes
+
+    sources = find_volumes(arguments.input)
+    require_writable(arguments.output)
+    sweep_parts(arguments.output)
+    model = load_model(arguments.model)
+    predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
+    failures: dict[str, str] = {}
+    for position, source in enumerate(sources, start=1):
+        counter = f"[{position}/{len(sources)}]"
+        outputs = Outputs.of(source, arguments.output)
+        if outputs.labels.exists() and not arguments.overwrite:
+            if arguments.resume and is_done(source, outputs, model):
+                print(f"{counter} {source}: already done")
+                continue
+            if not arguments.resume:
+                failures[str(source)] = f"{outputs.labels} exists; use --overwrite or --continue"
+                print(f"error: {failures[str(source)]}", file=sys.stderr)
+                continue
+        try:
+            report = predict_file(
+                source,
+                outputs,
+                model=model,
+                predictor=predictor,
+                probabilities=arguments.probabilities,
+                prefer=arguments.prefer,
+            )
+        except DataError as error:
+            failures[str(source)] = str(error)
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        for note in report["notes"]:
+            print(f"warning: {source}: {note}", file=sys.stderr)
+        print(f"{counter} {outputs.labels}  {report['seconds']['total']:.1f} s", flush=True)
+    return _close(arguments.output, failures, len(sources))
+
+
+def _close(folder: Path, failures: dict[str, str], total: int) -> int:
+    from medseg.files import write_text
+
+    listing = folder / FAILURES
+    listing.unlink(missing_ok=True)
+    if not failures:
+        return 0
+    write_text(listing, json.dumps(failures, indent=1) + "\n")
+    print(f"error: {len(failures)} of {total} volumes failed; see {listing}", file=sys.stderr)
+    return DataError.exit_code

@@ -1,0 +1,94 @@
+"""`medseg report`: compares the runs below some folders and writes one page about them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from medseg.errors import MedsegError
+
+_EXAMPLES = """\
+examples:
+  medseg report runs/                         writes report.html, report.md and report.csv
+  medseg report runs/ other/ -o both.html     compares the runs of two folders
+"""
+
+_COLUMNS = ("arm", "seeds", "dice", "hd95_mm", "constant", "parameters", "step")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Reads records and writes the report.
+
+    Returns:
+        0, or the exit code of the error that is printed in one line.
+    """
+    arguments = _parser().parse_args(argv)
+    # Only now, so that `--help` and a usage error answer at once.
+    from medseg.report import write_report
+
+    try:
+        report = write_report(arguments.sources, arguments.output)
+    except MedsegError as error:
+        print(f"error: {_encodable(str(error), sys.stderr)}", file=sys.stderr)
+        return error.exit_code
+    for file in report.unreadable:
+        line = f"warning: {file.source}: {file.reason}"
+        print(_encodable(line, sys.stderr), file=sys.stderr)
+    _show(report)
+    return 0
+
+
+def _show(report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    kept = [column for column in report.arms.columns if column.key in _COLUMNS]
+    kept.sort(key=lambda column: _COLUMNS.index(column.key))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in kept:
+        table.add_column(
+            Text(column.title), justify="right" if column.numeric else "left", overflow="fold"
+        )
+    for cells in zip(*(report.arms.column(column.key) for column in kept), strict=True):
+        table.add_row(*(Text(_encodable(cell.text, console.file)) for cell in cells))
+    console.print(table)
+    console.print()
+    without = len(report.problems.rows)
+    console.print(report.headline + (f", {without} without a result" if without else ""))
+    for path in (report.html, report.markdown, report.csv):
+        console.print(Text(_encodable(str(path), console.file)), soft_wrap=True)
+
+
+def _encodable(text: str, stream) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg report",
+        description="Compare runs: one self-contained HTML page, Markdown and CSV beside it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        type=Path,
+        metavar="RUNS",
+        help="folders that are searched for record.json, or such files",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE.html",
+        help="where the page goes (default: report.html); .md and .csv take the same stem",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

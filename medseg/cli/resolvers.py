@@ -1,0 +1,28 @@
+"""What configuration files may compute: `${dataset_json:…}` and `${run_folder:…}`."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from medseg.errors import ConfigError
+
+
+def register_resolvers() -> None:
+    """Makes the resolvers known; may be called more than once."""
+    OmegaConf.register_new_resolver("dataset_json", _dataset_json, replace=True)
+    OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+
+
+def _dataset_json(root: str, field: str) -> Any:
+    """What a dataset's own `dataset.json` says of its channels and classes."""
+    from medseg.data.dataset import read_dataset
+
+    if field not in ("in_channels", "num_classes"):
+        raise ConfigError(f"dataset_json has no {field!r}; use in_channels or num_classes")
+    return getattr(read_dataset(Path(root)), field)
+
+
+def _run_folder(resume: str | None, fresh: str) -> str:
+    """The folder of the run that is continued, or a new one."""
+    return resume or fresh

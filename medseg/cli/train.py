@@ -1,0 +1,143 @@
+"""`medseg train`: Hydra overrides in, one run or a sweep of runs out."""
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medseg.cli.errors import report_error
+from medseg.cli.resolvers import register_resolvers
+from medseg.errors import ConfigError, MedsegError
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
+
+
+class ArmFailedError(MedsegError):
+    """One arm of a sweep failed; its record says why."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple:
+        return ArmFailedError, (str(self), self.exit_code)
+
+
+def main() -> int:
+    """Trains; returns the exit code (see `medseg.errors`)."""
+    # Hydra then hands its exceptions over instead of printing them and leaving with 1
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register_resolvers()
+    try:
+        _train()
+    except (HydraException, OmegaConfBaseException) as error:
+        return report_error(ConfigError(_words(error)))
+    except MedsegError as error:
+        return report_error(error)
+    return 0
+
+
+@hydra.main(version_base="1.3", config_path="pkg://medseg.configs", config_name="train")
+def _train(config: DictConfig) -> None:
+    from medseg.runs.run import Request, run  # heavy: torch, MONAI, Lightning
+
+    settings = HydraConfig.get()
+    folder = Path(settings.runtime.output_dir)
+    request = Request(
+        config=_plain_config(config, folder),
+        folder=folder,
+        command=sys.argv,
+        choices={_slot(k): v for k, v in settings.runtime.choices.items() if _is_slot(k)},
+        overrides=list(settings.overrides.task),
+        sweep=_grid(settings),
+    )
+    log.info("the run goes to %s", folder)
+    sweeping = settings.mode == RunMode.MULTIRUN
+    try:
+        run(request)
+    except MedsegError as error:
+        if not sweeping or error.exit_code >= 128:
+            raise
+        report_error(error)
+        # an exception that crosses to other processes and lets the other arms go on
+        raise ArmFailedError(f"an arm failed: {folder}: {error}", error.exit_code) from None
+    log.info("done; next: medseg report %s -o report.html", folder.parent)
+
+
+def _plain_config(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """The resolved configuration; that of the run which is continued, if there is one."""
+    stored = folder / CONFIG
+    if config.resume:
+        if not stored.is_file():
+            raise ConfigError(
+                f"resume={config.resume}: {stored} is not there; name the folder of a run"
+            )
+        plain = yaml.safe_load(stored.read_text(encoding="utf-8"))
+        base = OmegaConf.create(plain)
+        for override in HydraConfig.get().overrides.task:
+            key, _, value = override.partition("=")
+            if key != "resume":
+                if OmegaConf.select(base, key) is None:
+                    raise ConfigError(
+                        f"{override}: a run that is continued keeps its blocks; "
+                        "only values such as trainer.epochs can be changed"
+                    )
+                OmegaConf.update(base, key, yaml.safe_load(value))
+        config = base
+    plain = OmegaConf.to_container(config, resolve=True)
+    stored.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
+    return plain  # type: ignore[return-value]
+
+
+def _grid(settings: Any) -> dict[str, list[str]] | None:
+    """Override key → all values of the sweep this run is a cell of."""
+    if settings.mode != RunMode.MULTIRUN:
+        return None
+    given = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
+    preset = [f"{k}={v}" for k, v in (settings.sweeper.params or {}).items()]
+    grid: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides([*preset, *given]):
+        if override.is_sweep_override():
+            values = list(override.sweep_string_iterator())
+        elif override.get_key_element() in grid:
+            values = [str(override.get_value_element_as_str())]
+        else:
+            continue
+        grid[override.get_key_element()] = values
+    return grid
+
+
+def _is_slot(choice: str) -> bool:
+    return not choice.startswith("hydra/")
+
+
+def _slot(choice: str) -> str:
+    """`conv@model.encoder.conv` → `encoder.conv`; `data` stays `data`."""
+    return choice.rpartition("@")[2].removeprefix("model.")
+
+
+def _words(error: BaseException) -> str:
+    """Hydra's message on one line; some of its errors leave it to their cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
+    if not text and error.__cause__ is not None:
+        return _words(error.__cause__)
+    return text or type(error).__name__
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,9 @@
+"""From datasets to batches: sources, splits, preprocessing, cached cases, patches."""
+
+from medseg.data.decathlon import Decathlon
+from medseg.data.folder import Folder
+from medseg.data.mni152 import Mni152
+from medseg.data.phantom import Phantom
+from medseg.data.preprocess import Window, ZScore
+
+__all__ = ["Decathlon", "Folder", "Mni152", "Phantom", "Window", "ZScore"]

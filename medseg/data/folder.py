@@ -1,0 +1,148 @@
+"""Folders in Decathlon form: the user's own, and those that medseg builds."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+from filelock import FileLock
+from isal import igzip
+
+from medseg.data.dataset import DESCRIPTION
+from medseg.errors import DataError
+from medseg.files import require_writable, write_bytes, write_text
+
+_STAMP = ".complete"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """Any folder in Decathlon form, read where it lies.
+
+    Attributes:
+        root: holds dataset.json.
+    """
+
+    root: Path | str
+
+    def prepare(self) -> Path:
+        """The folder itself.
+
+        Raises:
+            DataError: it holds no dataset.json.
+        """
+        root = Path(self.root).expanduser()
+        if not (root / DESCRIPTION).is_file():
+            raise DataError(
+                f"data.root={root} holds no {DESCRIPTION}; name a folder in Decathlon form "
+                "(data/README.md shows one)"
+            )
+        return root
+
+
+def build_folder(target: Path, *, stamp: str, build: Callable[[Path], None]) -> Path:
+    """`target` as `build` makes it: whole or absent, and built once.
+
+    `build` fills a hidden sibling, which is renamed when it is done; so a killed process leaves
+    no half dataset under the final name, and its remains are swept by the next one. Processes
+    that want the same folder at the same time wait for the first.
+
+    Args:
+        target: the folder that is wanted.
+        stamp: says by which rule it was built; another stamp has it built again.
+        build: fills the empty folder it is given.
+
+    Raises:
+        DataError: something that medseg did not build is in the way.
+        ResourceError: the place cannot be written.
+    """
+    if _stamp(target) == stamp:
+        return target
+    require_writable(target.parent)
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if _stamp(target) == stamp:
+            return target  # another process was faster
+        outdated = _stamp(target) is not None
+        if not outdated and target.exists() and (target.is_file() or any(target.iterdir())):
+            raise DataError(
+                f"{target} is in the way: it is not empty and medseg did not complete it, as after "
+                "an interrupted extraction; move it away and start again"
+            )
+        part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            build(part)
+            write_text(part / _STAMP, stamp)
+            if outdated:
+                _logger.info("%s was built by another rule; it is replaced", target)
+                shutil.rmtree(target)
+            part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    return target
+
+
+def write_case(
+    folder: Path, case_id: str, *, image: nib.Nifti1Image, label: nib.Nifti1Image
+) -> None:
+    """Writes one case of a folder in Decathlon form; the same voxels give the same bytes."""
+    for part, volume in (("imagesTr", image), ("labelsTr", label)):
+        path = folder / part / f"{case_id}.nii.gz"
+        write_bytes(path, igzip.compress(volume.to_bytes(), 2, mtime=0))
+
+
+def write_description(
+    folder: Path,
+    *,
+    name: str,
+    description: str,
+    reference: str,
+    licence: str,
+    modalities: Sequence[str],
+    classes: Sequence[str],
+    case_ids: Sequence[str],
+) -> None:
+    """Writes `folder`'s dataset.json for cases that `write_case` wrote.
+
+    Args:
+        folder: in Decathlon form.
+        name: of the dataset.
+        description: what it shows.
+        reference: where it comes from.
+        licence: under which it may be used.
+        modalities: one name per channel.
+        classes: foreground names by label value from 1.
+        case_ids: in the order they shall be listed.
+    """
+    content = {
+        "name": name,
+        "description": description,
+        "reference": reference,
+        "licence": licence,
+        "tensorImageSize": "4D" if len(modalities) > 1 else "3D",
+        "modality": _numbered(modalities),
+        "labels": _numbered(["background", *classes]),
+        "numTraining": len(case_ids),
+        "numTest": 0,
+        "training": [
+            {"image": f"./imagesTr/{case_id}.nii.gz", "label": f"./labelsTr/{case_id}.nii.gz"}
+            for case_id in case_ids
+        ],
+        "test": [],
+    }
+    write_text(folder / DESCRIPTION, json.dumps(content, indent=1) + "\n")
+
+
+def _numbered(names: Sequence[str]) -> Mapping[str, str]:
+    return {str(number): name for number, name in enumerate(names)}
+
+
+def _stamp(folder: Path) -> str | None:
+    path = folder / _STAMP
+    return path.read_text() if path.is_file() else None

@@ -1,0 +1,166 @@
+"""Training patches: where they are cut, how they are varied."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from monai.data.meta_obj import get_track_meta, set_track_meta
+from monai.transforms.compose import Compose
+from monai.transforms.croppad.dictionary import RandCropByLabelClassesd, SpatialPadd
+from monai.transforms.intensity.dictionary import (
+    RandAdjustContrastd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+)
+from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
+from monai.transforms.utility.dictionary import SqueezeDimd
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medseg.data.cache import PreparedCase
+
+_KEYS = ("image", "label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random variation of a training patch; probabilities in [0, 1], 0 switches a step off.
+
+    Args:
+        flip: Probability of mirroring, for each axis of `flip_axes`.
+        flip_axes: Axes of the patch that may be mirrored.
+        affine: Probability of rotation and scaling.
+        rotation: Largest angle in degrees, about every axis.
+        scale: Largest relative change of size.
+        noise: Probability of Gaussian noise (σ up to 0.1).
+        smooth: Probability of Gaussian smoothing (σ from 0.5 to 1 voxel).
+        brightness: Probability of scaling the intensities by 0.75 to 1.25.
+        contrast: Probability of a gamma curve (γ from 0.7 to 1.5).
+
+    Kinds and magnitudes follow Isensee et al. 2021 (nnU-Net), supplementary note 4.
+    """
+
+    flip: float = 0.5
+    flip_axes: Sequence[int] = ()
+    affine: float = 0.2
+    rotation: float = 15.0
+    scale: float = 0.2
+    noise: float = 0.1
+    smooth: float = 0.1
+    brightness: float = 0.15
+    contrast: float = 0.15
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "affine", "noise", "smooth", "brightness", "contrast"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be a probability in [0, 1]")
+
+    def transforms(self, spatial_dims: int) -> list[Any]:
+        """MONAI transforms of a `{"image", "label"}` sample, in order."""
+        angle = np.deg2rad(self.rotation)
+        rotations = 1 if spatial_dims == 2 else 3
+        steps: list[tuple[float, Any]] = [
+            (self.flip, RandFlipd(_KEYS, prob=self.flip, spatial_axis=axis))
+            for axis in self.flip_axes
+        ]
+        steps += [
+            (
+                self.affine,
+                RandAffined(
+                    _KEYS,
+                    prob=self.affine,
+                    rotate_range=[angle] * rotations,
+                    scale_range=[self.scale] * spatial_dims,
+                    mode=("bilinear", "nearest"),
+                    padding_mode="border",
+                ),
+            ),
+            (self.noise, RandGaussianNoised("image", prob=self.noise, std=0.1)),
+            (
+                self.smooth,
+                RandGaussianSmoothd("image", (0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=self.smooth),
+            ),
+            (self.brightness, RandScaleIntensityd("image", factors=0.25, prob=self.brightness)),
+            (
+                self.contrast,
+                RandAdjustContrastd(
+                    "image", prob=self.contrast, gamma=(0.7, 1.5), retain_stats=True
+                ),
+            ),
+        ]
+        return [transform for probability, transform in steps if probability > 0]
+
+
+class PatchDataset(Dataset):
+    """One random patch of a case per item: `{"image": (C, *patch), "label": (1, *patch)}`.
+
+    The patch's centre lies on a foreground class, each equally likely, with probability
+    `foreground_fraction`, else on the background.
+
+    Args:
+        cases: Prepared cases.
+        patch_size: Size in voxels; in 2-D a slice is cut along the grid's last axis.
+        num_classes: Classes with background.
+        foreground_fraction: In [0, 1].
+        augmentation: Random variation, or None.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        *,
+        patch_size: Sequence[int],
+        num_classes: int,
+        foreground_fraction: float,
+        augmentation: Augmentation | None,
+    ):
+        self.cases = list(cases)
+        self.indices = [case.class_indices() for case in self.cases]
+        flat = len(patch_size) == 2
+        size = [*patch_size, 1] if flat else list(patch_size)
+        share = foreground_fraction / max(1, num_classes - 1)
+        self.transform = Compose(
+            [
+                RandCropByLabelClassesd(
+                    _KEYS,
+                    label_key="label",
+                    spatial_size=size,
+                    ratios=[1 - foreground_fraction] + [share] * (num_classes - 1),
+                    num_classes=num_classes,
+                    indices_key="indices",
+                    allow_smaller=True,
+                    warn=False,
+                ),
+                *([SqueezeDimd(_KEYS, dim=-1)] if flat else []),
+                SpatialPadd(_KEYS, spatial_size=list(patch_size)),
+                *(augmentation.transforms(len(patch_size)) if augmentation else []),
+            ]
+        )
+
+    def seed(self, seed: int) -> None:
+        """Restarts the random numbers of cropping and augmentation."""
+        self.transform.set_random_state(seed)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        case = self.cases[index]
+        sample = {"image": case.image, "label": case.label, "indices": self.indices[index]}
+        with _plain_tensors():
+            patch = self.transform(sample)[0]
+        return {key: patch[key] for key in _KEYS}
+
+
+@contextmanager
+def _plain_tensors() -> Iterator[None]:
+    """MONAI's transforms on plain tensors: a patch needs no affine, which doubles their time."""
+    former = get_track_meta()
+    set_track_meta(False)
+    try:
+        yield
+    finally:
+        set_track_meta(former)

@@ -1,0 +1,203 @@
+"""A volume on its own grid → a tensor on the network's grid, and back.
+
+Deterministic and the same in training and prediction. The network's grid has RAS axes (the
+slice axis moved to the end in 2-D) and the wanted spacing; re-orientation is an exact
+permutation, so a re-oriented copy of a volume gives the re-oriented result to the bit.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from monai.transforms.intensity.array import NormalizeIntensity, ScaleIntensityRange
+from torch import Tensor
+from torch.nn import functional
+
+from medseg.errors import ConfigError
+from medseg.volumes import Volume, from_ras, to_ras
+
+
+@runtime_checkable
+class Intensity(Protocol):
+    """Maps intensities `(channels, *S)` to the range the network is trained on."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Maps one image."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZScore:
+    """Mean 0, variance 1 per case and channel; for MR, whose units are arbitrary.
+
+    Args:
+        nonzero: Take mean and variance over voxels that are not 0, and leave the others 0.
+    """
+
+    nonzero: bool = False
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Image `(channels, *S)` → the same, normalised."""
+        return _plain(NormalizeIntensity(nonzero=self.nonzero, channel_wise=True)(image))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Clips to [low, high] and maps linearly to [-1, 1]; for CT, in Hounsfield units."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"low={self.low} must be smaller than high={self.high}")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Image `(channels, *S)` → the same, in [-1, 1]."""
+        return _plain(ScaleIntensityRange(self.low, self.high, -1.0, 1.0, clip=True)(image))
+
+
+_INTENSITIES: dict[str, type] = {"ZScore": ZScore, "Window": Window}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The network's grid and intensities.
+
+    Args:
+        intensity: Intensity mapping.
+        spacing: mm per RAS axis; None, or None for an axis, keeps each case's own.
+        spatial_dims: 2 cuts volumes into slices, 3 takes them whole.
+        slice_axis: The RAS axis that is cut in 2-D (0 sagittal, 1 coronal, 2 axial).
+    """
+
+    intensity: Intensity
+    spacing: tuple[float | None, ...] | None = None
+    spatial_dims: int = 3
+    slice_axis: int = 2
+
+    def __post_init__(self) -> None:
+        spacing = self.spacing
+        if spacing is not None:
+            if len(spacing) != 3 or any(s is not None and not s > 0 for s in spacing):
+                raise ValueError(
+                    f"spacing={list(spacing)} must be three positive numbers in mm "
+                    "(null keeps an axis), or null"
+                )
+            object.__setattr__(self, "spacing", tuple(spacing))
+        if self.slice_axis not in (0, 1, 2):
+            raise ValueError(f"slice_axis={self.slice_axis} must be 0, 1 or 2 (2 is axial)")
+
+    def describe(self) -> dict[str, Any]:
+        """Plain data from which `from_description` makes the same preprocessing."""
+        intensity = {"name": type(self.intensity).__name__} | asdict(self.intensity)  # type: ignore[call-overload]
+        spacing = None if self.spacing is None else list(self.spacing)
+        return asdict(self) | {"intensity": intensity, "spacing": spacing}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "Preprocessing":
+        """Inverse of `describe`.
+
+        Raises:
+            ConfigError: an unknown intensity mapping or option.
+        """
+        options = dict(description)
+        try:
+            intensity = dict(options.pop("intensity"))
+            options["intensity"] = _INTENSITIES[intensity.pop("name")](**intensity)
+            return cls(**options)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"preprocessing {description} cannot be rebuilt: {error}") from error
+
+    def grid_spacing(self, volume: Volume) -> tuple[float, ...]:
+        """Size of a voxel in mm, per axis of the network's grid for that volume."""
+        own = self._axes(volume.geometry.ras_spacing)
+        wanted = self._axes(self.spacing or (None,) * 3)
+        return tuple(o if w is None else float(w) for o, w in zip(own, wanted, strict=True))
+
+    def image(self, volume: Volume) -> Tensor:
+        """Image `(channels, *grid)`, float32, normalised."""
+        array = self._onto_axes(volume.array, volume)
+        size = self._grid_size(array.shape[1:], volume)
+        image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        return self.intensity(resample(image, size))
+
+    def labels(self, volume: Volume) -> Tensor:
+        """Labels `grid`, uint8."""
+        array = self._onto_axes(volume.array, volume)
+        labels = torch.from_numpy(np.ascontiguousarray(array).astype(np.int64))
+        size = self._grid_size(array.shape, volume)
+        if tuple(labels.shape) == size:
+            return labels.to(torch.uint8)
+        classes = int(labels.max()) + 1
+        return strongest(((labels == c).float() for c in range(classes)), size)
+
+    def restore_labels(self, scores: Tensor, volume: Volume) -> np.ndarray:
+        """Scores `(classes, *grid)` → labels on the volume's own grid."""
+        own = self._onto_axes(volume.array, volume).shape[-3:]
+        labels = strongest(scores, own).numpy()
+        return from_ras(self._from_axes(labels), volume.geometry.affine)
+
+    def restore_scores(self, scores: Tensor, volume: Volume) -> np.ndarray:
+        """Scores `(classes, *grid)` → the same on the volume's own grid, float32."""
+        own = self._onto_axes(volume.array, volume).shape[-3:]
+        return from_ras(
+            self._from_axes(resample(scores.float(), own).numpy()), volume.geometry.affine
+        )
+
+    def _grid_size(self, own: tuple[int, ...], volume: Volume) -> tuple[int, ...]:
+        before = self._axes(volume.geometry.ras_spacing)
+        after = self.grid_spacing(volume)
+        return tuple(max(1, round(n * b / a)) for n, b, a in zip(own, before, after, strict=True))
+
+    def _onto_axes(self, array: np.ndarray, volume: Volume) -> np.ndarray:
+        ras = to_ras(array, volume.geometry.affine)
+        return np.moveaxis(ras, self.slice_axis - 3, -1) if self.spatial_dims == 2 else ras
+
+    def _from_axes(self, array: np.ndarray) -> np.ndarray:
+        return np.moveaxis(array, -1, self.slice_axis - 3) if self.spatial_dims == 2 else array
+
+    def _axes(self, values: tuple) -> tuple:
+        if self.spatial_dims == 3:
+            return tuple(values)
+        rest = [v for axis, v in enumerate(values) if axis != self.slice_axis]
+        return (*rest, values[self.slice_axis])
+
+
+def resample(image: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Linear interpolation of `(channels, *S)` to `size`, voxel edges aligned."""
+    if tuple(image.shape[1:]) == tuple(size):
+        return image
+    # one channel after the other bounds the memory
+    return torch.cat(
+        [
+            functional.interpolate(c[None, None], size=tuple(size), mode="trilinear")[0]
+            for c in image
+        ]
+    )
+
+
+def strongest(scores: Iterable[Tensor], size: tuple[int, ...]) -> Tensor:
+    """Class with the largest score at each voxel of `size`, uint8.
+
+    Args:
+        scores: Maps `S`, one per class; a tensor `(classes, *S)` or an iterator, so that at
+            most two maps are held on the target grid at a time.
+        size: The target grid.
+    """
+    labels, best = torch.zeros(tuple(size), dtype=torch.uint8), None
+    for index, score in enumerate(scores):
+        fine = resample(score[None].float(), size)[0]
+        if best is None:
+            best = fine.clone()
+            continue
+        wins = fine > best
+        labels[wins] = index
+        best = torch.where(wins, fine, best)
+    return labels
+
+
+def _plain(image: Any) -> Tensor:
+    return torch.as_tensor(image).as_subclass(Tensor)

@@ -1,0 +1,157 @@
+"""Which cases train and which validate: decided by patient, by seed, and written down."""
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self, TypeGuard
+
+import numpy as np
+
+from medseg.errors import ConfigError, DataError
+from medseg.files import write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Case ids by their use, each side sorted.
+
+    Attributes:
+        train: seen by the optimiser.
+        validation: never seen by it.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+    def write(self, path: Path | str) -> None:
+        """Writes a JSON object with the lists "train" and "validation"."""
+        write_text(Path(path), json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: Path | str) -> Self:
+        """Reads what `write` wrote.
+
+        Raises:
+            DataError: no such file, or not in that form.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"split file {path} cannot be read ({error}); {_FORM}") from error
+        sides = content if isinstance(content, dict) else {}
+        train, validation = sides.get("train"), sides.get("validation")
+        if not (_is_names(train) and _is_names(validation)):
+            raise DataError(f"split file {path} is not in the right form; {_FORM}")
+        return cls(train=tuple(sorted(train)), validation=tuple(sorted(validation)))
+
+
+_FORM = 'it must hold {"train": ["case", ...], "validation": ["case", ...]}'
+
+
+def split_cases(
+    case_ids: Iterable[str],
+    *,
+    validation_fraction: float,
+    seed: int,
+    patient: str | None = None,
+) -> Split:
+    """Draws the validation patients by `seed`; the order of `case_ids` does not matter.
+
+    Args:
+        case_ids: all cases, each once.
+        validation_fraction: part of the patients, strictly between 0 and 1; at least one patient
+            is left on either side.
+        seed: 0 or more.
+        patient: see `patient_of`.
+
+    Raises:
+        DataError: fewer than two patients, or a case listed twice.
+        ConfigError: a fraction or a pattern that means nothing.
+    """
+    if not 0 < validation_fraction < 1:
+        raise ConfigError(
+            f"data.validation_fraction={validation_fraction} must lie between 0 and 1; try 0.2"
+        )
+    case_ids = list(case_ids)
+    _refuse(_repeated(case_ids), "listed twice; give every case once")
+    groups = defaultdict(list)
+    for case_id in case_ids:
+        groups[patient_of(case_id, patient=patient)].append(case_id)
+    if len(groups) < 2:
+        raise DataError(
+            f"{len(case_ids)} cases of {len(groups)} patients cannot be split; at least one "
+            "patient must train and one validate: add cases, or correct data.patient"
+        )
+    count = min(max(round(validation_fraction * len(groups)), 1), len(groups) - 1)
+    drawn = np.random.default_rng(seed).permutation(len(groups))[:count]
+    patients = sorted(groups)
+    held_out = {patients[index] for index in drawn}
+    return Split(
+        train=tuple(sorted(c for p in patients if p not in held_out for c in groups[p])),
+        validation=tuple(sorted(c for p in held_out for c in groups[p])),
+    )
+
+
+def patient_of(case_id: str, *, patient: str | None) -> str:
+    """The id of the patient to whom a case belongs.
+
+    Args:
+        case_id: as in the dataset.
+        patient: regular expression, found anywhere in the case id, whose first group is the
+            patient's id; None makes every case its own patient.
+
+    Raises:
+        ConfigError: not a regular expression with a group.
+        DataError: the case does not match.
+    """
+    if patient is None:
+        return case_id
+    try:
+        pattern = re.compile(patient)
+    except re.error as error:
+        raise ConfigError(f"data.patient={patient} is no regular expression: {error}") from error
+    if pattern.groups < 1:
+        raise ConfigError(f"data.patient={patient} needs a group for the patient, as in (p\\d+)_")
+    found = pattern.search(case_id)
+    if found is None or found[1] is None:
+        raise DataError(f"case {case_id} does not match data.patient={patient}; widen the pattern")
+    return found[1]
+
+
+def check(split: Split, case_ids: Iterable[str], *, patient: str | None = None) -> None:
+    """Refuses a split that leaks or that does not fit the dataset; it may leave cases out.
+
+    Args:
+        split: as read from a user's file.
+        case_ids: all cases of the dataset.
+        patient: see `patient_of`; cases of one patient must be on one side.
+
+    Raises:
+        DataError: names the cases and what is wrong with them.
+    """
+    if not split.train or not split.validation:
+        raise DataError("a side of the split is empty; name at least one case to train and one not")
+    both = [*split.train, *split.validation]
+    _refuse(_repeated(both), "in the split twice; a case trains or validates, once")
+    _refuse(sorted(set(both) - set(case_ids)), "in the split but not in the dataset; remove them")
+    sides = [
+        {patient_of(c, patient=patient) for c in side} for side in (split.train, split.validation)
+    ]
+    _refuse(sorted(sides[0] & sides[1]), "patients on both sides of the split; move their cases")
+
+
+def _is_names(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def _refuse(names: list[str], why: str) -> None:
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise DataError(f"{', '.join(names[:5])}{more}: {why}")

@@ -1,0 +1,99 @@
+"""Files that are whole or absent: write beside the target, flush to disk, rename."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medseg.errors import ResourceError
+
+_PART = ".part"
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yields a temporary path beside `target` that becomes `target` if the block succeeds.
+
+    An exception removes the temporary file and leaves an existing `target` as it was.
+
+    Raises:
+        ResourceError: the folder cannot be written or the disk is full.
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=_PART)
+        os.close(handle)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    part = Path(name)
+    try:
+        yield part
+        _flush(part)
+        part.chmod(0o666 & ~_umask())
+        part.replace(target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, content: bytes) -> None:
+    """Writes `content` to `target`, wholly or not at all."""
+    with atomic_path(target) as part:
+        part.write_bytes(content)
+
+
+def write_text(target: Path, content: str) -> None:
+    """Writes `content` to `target` as UTF-8, wholly or not at all."""
+    write_bytes(target, content.encode())
+
+
+def require_writable(folder: Path) -> None:
+    """Makes `folder` and proves that a file can be written there.
+
+    Raises:
+        ResourceError: it cannot.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", suffix=_PART):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def sweep_parts(folder: Path) -> None:
+    """Removes temporary files that a killed process left under `folder`."""
+    for part in Path(folder).rglob(f".*{_PART}"):
+        part.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _unwritable(target: Path, error: OSError) -> ResourceError:
+    folder = next((p for p in [target, *target.parents] if p.is_dir()), Path("/"))
+    free = shutil.disk_usage(folder).free / 2**20
+    return ResourceError(
+        f"cannot write {target}: {error.strerror or error}; "
+        f"{free:.0f} MiB are free there; choose a folder that can be written"
+    )

@@ -1,0 +1,143 @@
+"""Prediction of one file: read, segment, write, and say what was done."""
+
+import json
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg import __version__
+from medseg.errors import DataError
+from medseg.files import sha256, write_text
+from medseg.inference.predictor import Predictor
+from medseg.models.weights import TrainedModel
+from medseg.volumes import (
+    Volume,
+    case_id,
+    read_image,
+    read_labels,
+    write_labels,
+    write_probabilities,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """The files one case becomes.
+
+    Args:
+        labels: Label map, under the input's name.
+        probabilities: Class probabilities.
+        report: What was done.
+    """
+
+    labels: Path
+    probabilities: Path
+    report: Path
+
+    @classmethod
+    def of(cls, source: Path, folder: Path) -> "Outputs":
+        """Names derived from the input's."""
+        name = case_id(source)
+        return cls(
+            labels=folder / f"{name}.nii.gz",
+            probabilities=folder / f"{name}_probabilities.nii.gz",
+            report=folder / f"{name}.json",
+        )
+
+
+def predict_file(
+    source: Path,
+    outputs: Outputs,
+    *,
+    model: TrainedModel,
+    predictor: Predictor,
+    probabilities: bool = False,
+    prefer: str = "sform",
+) -> dict[str, Any]:
+    """Segments one file and writes its outputs; the report last.
+
+    Voxels that are no numbers are replaced by the channel's smallest value, and said so.
+
+    Returns:
+        The report, as written.
+
+    Raises:
+        DataError: the file cannot be used, or would be overwritten by its own result.
+        ResourceError: memory or disk do not suffice.
+    """
+    start = time.perf_counter()
+    if outputs.labels.resolve() == source.resolve():
+        raise DataError(f"{source}: its label map would overwrite it; choose another output folder")
+    volume = read_image(source, channels=model.card.in_channels, nonfinite="replace", prefer=prefer)
+    read = time.perf_counter()
+    prediction = predictor.predict(volume, probabilities=probabilities)
+    predicted = time.perf_counter()
+    if prediction.probabilities is not None:
+        write_probabilities(outputs.probabilities, prediction.probabilities, volume)
+    write_labels(outputs.labels, prediction.labels, volume)
+    seconds = {"read": read - start, **prediction.seconds}
+    seconds |= {"write": time.perf_counter() - predicted, "total": time.perf_counter() - start}
+    report = {
+        "input": str(source),
+        "input_sha256": sha256(source),
+        "output": outputs.labels.name,
+        "probabilities": outputs.probabilities.name if probabilities else None,
+        "geometry": _geometry(volume),
+        "notes": _notes(volume, prediction.labels),
+        "classes": _class_sizes(prediction.labels, model.card.classes, volume),
+        "model": {
+            "weights": str(model.source),
+            "weights_sha256": model.sha256,
+            "dataset": model.card.dataset,
+            "network": model.card.network,
+            "preprocessing": model.card.preprocessing,
+        },
+        "window": {"patch_size": model.card.patch_size, "overlap": predictor.overlap},
+        "device": str(predictor.device),
+        "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
+        "versions": {"medseg": __version__} | {p: version(p) for p in ("torch", "monai")},
+    }
+    write_text(outputs.report, json.dumps(report, indent=1) + "\n")
+    return report
+
+
+def _geometry(volume: Volume) -> dict[str, Any]:
+    return {
+        "source": volume.geometry.source,
+        "shape": list(volume.array.shape[-3:]),
+        "spacing_mm": [round(float(s), 6) for s in volume.geometry.spacing],
+        "axes": "".join(volume.geometry.axcodes),
+    }
+
+
+def _class_sizes(labels: np.ndarray, classes: list[str], volume: Volume) -> dict[str, Any]:
+    millilitres = abs(float(np.linalg.det(volume.geometry.affine[:3, :3]))) / 1000
+    counts = np.bincount(labels.ravel(), minlength=len(classes) + 1)
+    return {
+        name: {
+            "label": value,
+            "voxels": int(counts[value]),
+            "millilitres": round(int(counts[value]) * millilitres, 4),
+        }
+        for value, name in enumerate(classes, start=1)
+    }
+
+
+def _notes(volume: Volume, labels: np.ndarray) -> list[str]:
+    empty = [] if labels.any() else ["nothing was segmented: the label map is empty"]
+    return [*volume.notes, *empty]
+
+
+def is_done(source: Path, outputs: Outputs, model: TrainedModel) -> bool:
+    """Whether `outputs` are whole and come from this very input and these very weights."""
+    try:
+        report = json.loads(outputs.report.read_text(encoding="utf-8"))
+        found = (report["input_sha256"], report["model"]["weights_sha256"])
+        shape = list(read_labels(outputs.labels, num_classes=None).array.shape)
+        return found == (sha256(source), model.sha256) and shape == report["geometry"]["shape"]
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return False

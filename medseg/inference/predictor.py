@@ -1,0 +1,149 @@
+"""A trained network applied to volumes, on their own grids."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from medseg.data.preprocess import Preprocessing
+from medseg.errors import ConfigError, ResourceError
+from medseg.models.sliding_window import slide
+from medseg.models.weights import TrainedModel
+from medseg.volumes import Volume
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a network says of one volume, on the volume's own grid.
+
+    Args:
+        labels: Label map `(i, j, k)`, uint8.
+        probabilities: `(classes, i, j, k)` in [0, 1], background first; None unless asked for.
+        seconds: Time of `preprocess`, `network` and `restore`.
+    """
+
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    seconds: dict[str, float]
+
+
+class Predictor:
+    """Volume → label map, by windows blended with Gaussian weights.
+
+    Args:
+        model: The trained network.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        overlap: Share of a window that it has in common with the next, in [0, 1).
+        bf16: Compute in bfloat16; None: fp32 on a CPU, bf16 on a GPU that has it.
+
+    Raises:
+        ConfigError: an overlap outside [0, 1).
+        ResourceError: a GPU is asked for and there is none.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        device: str = "auto",
+        overlap: float = 0.5,
+        bf16: bool | None = None,
+    ):
+        if not 0 <= overlap < 1:
+            raise ConfigError(f"overlap={overlap} must lie in [0, 1); for instance 0.5")
+        self.card = model.card
+        self.device = _device(device)
+        self.network = model.network.to(self.device).eval()
+        self.preprocessing = Preprocessing.from_description(model.card.preprocessing)
+        self.overlap = overlap
+        on_gpu = self.device.type == "cuda"
+        self.bf16 = on_gpu and torch.cuda.is_bf16_supported() if bf16 is None else bf16
+
+    def predict(self, volume: Volume, *, probabilities: bool = False) -> Prediction:
+        """Segments one volume.
+
+        Raises:
+            ResourceError: the volume does not fit the memory of this machine.
+        """
+        start = time.perf_counter()
+        image = self.preprocessing.image(volume)
+        classes = len(self.card.classes) + 1
+        _require_memory(image, classes, volume)
+        prepared = time.perf_counter()
+        scores = self._scores(image[None])[0].cpu()
+        computed = time.perf_counter()
+        # probabilities are interpolated rather than logits, whose scale has no bound
+        scores = torch.softmax(scores, dim=0)
+        labels = self.preprocessing.restore_labels(scores, volume)
+        restored = self.preprocessing.restore_scores(scores, volume) if probabilities else None
+        return Prediction(
+            labels=labels,
+            probabilities=restored,
+            seconds={
+                "preprocess": prepared - start,
+                "network": computed - prepared,
+                "restore": time.perf_counter() - computed,
+            },
+        )
+
+    @torch.no_grad()
+    def _scores(self, image: Tensor) -> Tensor:
+        """Logits on the network's grid; gives way step by step when a GPU's memory is short."""
+        for device, accumulate_on, batch in self._attempts():
+            try:
+                network = self.network.to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                    return slide(
+                        network,
+                        image.to(accumulate_on),
+                        self.card.patch_size,
+                        overlap=self.overlap,
+                        windows_per_batch=batch,
+                        compute_on=device,
+                    )
+            except torch.OutOfMemoryError:
+                log.warning("GPU memory is short (%d windows at once); giving way", batch)
+                torch.cuda.empty_cache()
+        raise ResourceError(
+            "not even one window fits the memory; free some, or train a smaller patch"
+        )
+
+    def _attempts(self) -> Iterator[tuple[torch.device, torch.device, int]]:
+        cpu = torch.device("cpu")
+        if self.device.type == "cuda":
+            yield self.device, self.device, 8
+            yield self.device, cpu, 8
+            yield self.device, cpu, 1
+        yield cpu, cpu, 4
+
+
+def _device(name: str) -> torch.device:
+    present = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if present else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device={name!r} must be one of auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and not present:
+        raise ResourceError(f"device={name}, but torch sees no GPU; use cpu")
+    return device
+
+
+def _require_memory(image: Tensor, classes: int, volume: Volume) -> None:
+    voxels = image[0].numel()
+    # logits, their sum of weights, softmax, and two maps on the volume's own grid
+    needed = 4 * (voxels * (2 * classes + 2) + 2 * volume.array[0].size)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise ResourceError(
+            f"{volume.path}: {classes} classes on {voxels} voxels need {needed / 2**30:.1f} GiB, "
+            f"{free / 2**30:.1f} GiB are free; use a machine with more memory"
+        )

@@ -1,0 +1,1 @@
+"""Measurement: how well a label map agrees with the truth, and what the strides print."""

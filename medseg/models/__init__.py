@@ -1,0 +1,1 @@
+"""Networks made of blocks, their description as data, their cost."""

@@ -1,0 +1,148 @@
+"""A network as plain data, and back.
+
+A description holds names and numbers only: `{"name": "blocks.conv.Dilated", "dilation": 2}`.
+A name is looked up in the rooms `blocks` and `models` and among MONAI's networks; nothing else
+can be built from it, whatever file it came with.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from torch import nn
+
+import medseg.blocks
+import medseg.models
+from medseg.errors import ConfigError
+
+Description = Mapping[str, Any]
+
+_NAME = "name"
+_TARGET = "_target_"
+_MONAI_NETWORKS = "monai.networks.nets"
+
+
+def describe(config: Any) -> Any:
+    """Replaces every Hydra `_target_` of a network's configuration by a name.
+
+    Raises:
+        ConfigError: a target that no network may be built from.
+    """
+    match config:
+        case Mapping():
+            plain = {key: describe(value) for key, value in config.items() if key != _TARGET}
+            if _TARGET not in config:
+                return plain
+            return {_NAME: _name_of(config[_TARGET])} | plain
+        case list() | tuple():
+            return [describe(item) for item in config]
+        case _:
+            return config
+
+
+def build(description: Any) -> Any:
+    """Builds what is described: a network, or one of its blocks.
+
+    Raises:
+        ConfigError: an unknown name or option, or an impossible combination; the message holds
+            the value, the rule and the remedy.
+    """
+    match description:
+        case Mapping() if _NAME in description:
+            options = {key: build(value) for key, value in description.items() if key != _NAME}
+            return _construct(description[_NAME], options)
+        case Mapping():
+            return {key: build(value) for key, value in description.items()}
+        case list() | tuple():
+            return [build(item) for item in description]
+        case _:
+            return description
+
+
+def build_network(description: Description) -> nn.Module:
+    """Builds a network; see `build`.
+
+    Raises:
+        ConfigError: as `build`, or what is described is a block and not a network.
+    """
+    network = build(description)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"{description.get(_NAME)!r} is not a network; choose models.unet.UNet")
+    return network
+
+
+def block_texts(description: Description) -> dict[str, str]:
+    """Slot → block with its parameters, for tables: `{"encoder.conv": "Dilated(dilation=2)"}`."""
+    texts: dict[str, str] = {}
+
+    def visit(part: Any, path: tuple[str, ...]) -> None:
+        if not isinstance(part, Mapping):
+            return
+        if str(part.get(_NAME, "")).startswith("blocks."):
+            texts[".".join(path)] = repr(build(part))
+            return
+        for key, value in part.items():
+            visit(value, (*path, key))
+
+    visit(description, ())
+    return texts
+
+
+def _rooms() -> dict[str, str]:
+    rooms = {"monai": _MONAI_NETWORKS}
+    for package in (medseg.blocks, medseg.models):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            rooms[module.name.removeprefix("medseg.")] = module.name
+    return rooms
+
+
+def _name_of(target: Any) -> str:
+    module, _, cls = str(target).rpartition(".")
+    for room, path in _rooms().items():
+        if path == module:
+            return f"{room}.{cls}"
+    raise ConfigError(
+        f"_target_={target!r} is not a part of a network; "
+        f"use a class of medseg.blocks, medseg.models or {_MONAI_NETWORKS}"
+    )
+
+
+def _class_of(name: Any) -> type:
+    room, _, cls = str(name).rpartition(".")
+    path = _rooms().get(room)
+    if path is None:
+        raise ConfigError(
+            f"name={name!r} is not a part of a network; use a class of blocks, models or monai"
+        )
+    module = importlib.import_module(path)
+    options = {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isclass(value)
+        and not key.startswith("_")
+        and Protocol not in value.__bases__
+        and (value.__module__ == path or (room == "monai" and issubclass(value, nn.Module)))
+    }
+    if cls not in options:
+        close = (
+            difflib.get_close_matches(cls, options, n=3, cutoff=0) if room == "monai" else options
+        )
+        raise ConfigError(f"name={name!r}: {room} has no {cls!r}; choose from {', '.join(close)}")
+    return options[cls]
+
+
+def _construct(name: str, options: dict[str, Any]) -> Any:
+    cls = _class_of(name)
+    known = list(inspect.signature(cls).parameters)
+    unknown = [key for key in options if key not in known]
+    if unknown:
+        raise ConfigError(
+            f"{name} has no option {', '.join(map(repr, unknown))}; its options: {', '.join(known)}"
+        )
+    try:
+        return cls(**options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"{name}: {error}") from error

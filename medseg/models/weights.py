@@ -1,0 +1,176 @@
+"""A trained network on disk: weights as safetensors beside a card of plain data.
+
+Nothing that is read here can run code: weights are tensors, the card is JSON, and the network is
+built from names (`medseg.models.description`).
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from medseg import __version__
+from medseg.errors import DataError
+from medseg.files import atomic_path, sha256, write_text
+from medseg.models.description import build_network
+
+MODEL_FOLDER = "model"
+_CARD = "model.json"
+_WEIGHTS = "weights.safetensors"
+_PREFIX = "network."  # how a checkpoint of the training module names the network's weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What one must know to use a network's weights.
+
+    Args:
+        network: Description from which the network is built.
+        preprocessing: Description from which the preprocessing is built.
+        dataset: Name of the dataset it was trained on.
+        in_channels: Channels of an image.
+        classes: Names of the foreground classes, by label value from 1.
+        patch_size: Window of prediction in voxels.
+        medseg: Version that wrote it.
+    """
+
+    network: dict[str, Any]
+    preprocessing: dict[str, Any]
+    dataset: str
+    in_channels: int
+    classes: list[str]
+    patch_size: list[int]
+    medseg: str = __version__
+
+    def plain(self) -> dict[str, Any]:
+        """As a plain dict."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A network with its weights, and its card.
+
+    Args:
+        network: In evaluation mode.
+        card: Its card.
+        source: The file its weights came from.
+        sha256: Of that file.
+    """
+
+    network: nn.Module
+    card: ModelCard
+    source: Path
+    sha256: str
+
+
+def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
+    """Writes `weights.safetensors` and `model.json` into `folder`."""
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    with atomic_path(folder / _WEIGHTS) as part:
+        save_file(state, part)
+    content = card.plain() | {"weights_sha256": sha256(folder / _WEIGHTS)}
+    write_text(folder / _CARD, json.dumps(content, indent=1) + "\n")
+
+
+def load_model(path: Path) -> TrainedModel:
+    """Reads a trained network.
+
+    Args:
+        path: A run's folder, a model's folder, its `.safetensors`, or a `.ckpt` of a run.
+
+    Raises:
+        DataError: there is no model, it is damaged, or it would run code.
+        ConfigError: its description names what this version cannot build.
+    """
+    source = _locate(Path(path))
+    if source.suffix == ".ckpt":
+        content = read_checkpoint(source)
+        state = {
+            key.removeprefix(_PREFIX): value
+            for key, value in content["state_dict"].items()
+            if key.startswith(_PREFIX)
+        }
+        card = _card(content.get("description"), source)
+    else:
+        state, card = _read_weights(source), _read_card(source)
+    network = build_network(card.network)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataError(
+            f"{source}: its weights do not fit the network of its card; use the files of one run"
+        ) from error
+    return TrainedModel(network=network.eval(), card=card, source=source, sha256=sha256(source))
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint of this package: tensors and plain data, never code.
+
+    Raises:
+        DataError: there is none, it is not whole, or it would run code.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such checkpoint; name a run's folder or a .ckpt file")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises whatever the unpickler meets
+        raise DataError(
+            f"{path}: not a checkpoint of tensors and plain data ({type(error).__name__}); "
+            "it is damaged or carries a pickle that would run code; use one written by medseg"
+        ) from error
+    if not isinstance(content, Mapping) or "state_dict" not in content:
+        raise DataError(f"{path}: holds no weights; use a checkpoint written by medseg")
+    return dict(content)
+
+
+def _locate(path: Path) -> Path:
+    if path.is_file():
+        if path.suffix in (".ckpt", ".safetensors"):
+            return path
+        raise DataError(f"{path}: not a model; name a run's folder, a .safetensors or a .ckpt file")
+    candidates = (
+        path / MODEL_FOLDER / _WEIGHTS,
+        path / _WEIGHTS,
+        path / "checkpoints" / "best.ckpt",
+        path / "checkpoints" / "last.ckpt",
+    )
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise DataError(
+        f"{path}: holds no model ({', '.join(str(c.relative_to(path)) for c in candidates)} "
+        "were looked for); name the folder of a run that has trained"
+    )
+
+
+def _read_weights(source: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(source)
+    except Exception as error:  # the reader has its own exception class, not exported
+        raise DataError(f"{source}: damaged ({error}); train again or use another") from error
+
+
+def _read_card(source: Path) -> ModelCard:
+    path = source.with_name(_CARD)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: the model's card cannot be read ({error})") from error
+    expected = content.pop("weights_sha256", None) if isinstance(content, dict) else None
+    if expected != sha256(source):
+        raise DataError(f"{source}: not the weights its card was written for; copy both again")
+    return _card(content, path)
+
+
+def _card(content: Any, source: Path) -> ModelCard:
+    try:
+        return ModelCard(**content)
+    except TypeError as error:
+        raise DataError(f"{source}: not a model's card ({error})") from error

@@ -1,0 +1,170 @@
+"""One run as plain data: the only thing that training tells the report.
+
+`record.json` is strict JSON: a number that is not finite is stored as null, and the reason
+why a metric has no value stands in the metric's rule (`medseg.metrics.segmentation`).
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from medseg.errors import DataError
+from medseg.files import write_text
+
+SCHEMA = 1
+FILE_NAME = "record.json"
+
+Status = Literal["running", "completed", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseRecord:
+    """Metrics of one validation case on its own grid.
+
+    Args:
+        case: The case's id.
+        metrics: `{class name: {metric name: value}}`; metric names are `dice`, `surface_dice`,
+            `hd95_mm`; None where the metric is undefined (the class is absent from both
+            the label and the prediction).
+    """
+
+    case: str
+    metrics: dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """The same slice of a case in every arm, as a PNG.
+
+    Args:
+        case: The case's id.
+        caption: What is drawn, for instance "axial slice 71, label and prediction".
+        png: The file's bytes in base64.
+    """
+
+    case: str
+    caption: str
+    png: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsamplingGain:
+    """DC-gain imbalance of one upsampling layer (0 flat, 1 worst)."""
+
+    layer: str
+    operator: str
+    imbalance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Everything that is known of one run.
+
+    Args:
+        name: The run's name, equal for the seeds of one arm.
+        status: How it ended; `running` in a file that is read means killed or still going.
+        error: The message of a failed run, else None.
+        command: The command line.
+        choices: Slot → option as chosen by name, e.g. `{"encoder.conv": "dilated"}`.
+        blocks: Slot → the block with its parameters, as `{"encoder.conv": "Dilated(dilation=2)"}`.
+        overrides: The Hydra overrides that were given.
+        sweep: For an arm of a sweep: override key → all values of the grid; else None.
+        config: The resolved configuration.
+        versions: Package → version.
+        machine: `device`, `cpu`, `threads`, `precision`, `host`.
+        seed: The seed.
+        dataset: Name of the dataset.
+        classes: Names of the foreground classes, by label value from 1.
+        split: `{"train": [case ids], "validation": [case ids]}`.
+        parameters: Trainable parameters.
+        macs: Multiply-accumulates of one forward pass on one patch.
+        patch_size: That patch, in voxels.
+        seconds: `train`, `validation`, `total` wall-clock seconds and `step`, the median step.
+        peak_memory_bytes: Peak resident memory of the process (CPU) or allocated memory (GPU).
+        history: One dict per epoch: `epoch`, `train_loss`, `val_dice`, `val_dice_<class>`,
+            `lr`, `seconds`.
+        cases: Final metrics per validation case.
+        upsampling: DC-gain imbalance of each upsampling layer of the trained network.
+        constant_response: Periodic part of the response to a constant, over the logits' spread.
+        pictures: Validation cases as segmented by this run.
+        started: ISO time with zone.
+        finished: ISO time with zone, or None.
+    """
+
+    name: str
+    status: Status
+    started: str
+    schema: int = SCHEMA
+    error: str | None = None
+    command: list[str] = field(default_factory=list)
+    choices: dict[str, str] = field(default_factory=dict)
+    blocks: dict[str, str] = field(default_factory=dict)
+    overrides: list[str] = field(default_factory=list)
+    sweep: dict[str, list[str]] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    dataset: str = ""
+    classes: list[str] = field(default_factory=list)
+    split: dict[str, list[str]] = field(default_factory=dict)
+    parameters: int | None = None
+    macs: int | None = None
+    patch_size: list[int] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    history: list[dict[str, float | None]] = field(default_factory=list)
+    cases: list[CaseRecord] = field(default_factory=list)
+    upsampling: list[UpsamplingGain] = field(default_factory=list)
+    constant_response: float | None = None
+    pictures: list[Picture] = field(default_factory=list)
+    finished: str | None = None
+
+    def write(self, folder: Path) -> Path:
+        """Writes `record.json` into `folder`, wholly or not at all."""
+        target = Path(folder) / FILE_NAME
+        write_text(target, json.dumps(_finite(dataclasses.asdict(self)), indent=1) + "\n")
+        return target
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """Reads one `record.json`.
+
+        Raises:
+            DataError: not JSON, not a record, or of a schema that this version does not know.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read as JSON ({error}); remove it") from error
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+            raise DataError(
+                f"{path}: schema={found!r}, this version reads schema {SCHEMA}; run it again"
+            )
+        try:
+            return cls(
+                **content
+                | {
+                    "cases": [CaseRecord(**case) for case in content["cases"]],
+                    "upsampling": [UpsamplingGain(**gain) for gain in content["upsampling"]],
+                    "pictures": [Picture(**picture) for picture in content["pictures"]],
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}: not a whole record ({error}); run it again") from error
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case _:
+            return value

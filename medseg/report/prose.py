@@ -1,0 +1,42 @@
+"""What the report says whatever the numbers are: definitions, rules and limits."""
+
+CHECKERBOARD = (
+    "DC-gain imbalance belongs to one upsampling layer. It asks what the layer does to a "
+    "constant: 0 means that every output phase receives the same gain, so that a constant stays "
+    "a constant; 1 means that all the energy of the response alternates with the stride.",
+    "Anchors in closed form, at stride 2: an all-ones kernel of size 3 has 0.19 in 2-D and 0.271 "
+    "in 3-D; random learned kernels of any size expect 1 − 1/P, with P the product of the "
+    "strides, so 0.75 in 2-D and 0.875 in 3-D; interpolation has exactly 0.",
+    "A large imbalance is a property of the layer, not of the segmentation: the convolutions, "
+    "normalisations and skip connections that follow can damp it.",
+    "The constant response is what the whole trained network prints: the part of its answer to "
+    "a constant image that repeats with the strides.",
+    "Its unit is a fraction of the standard deviation of the logits on real data: 0.01 is a "
+    "pattern of one hundredth of the contrast that the network normally produces.",
+)
+
+RULES = (
+    "The case is the unit. A value is first averaged over the seeds of the arm, then over the "
+    "classes of the case; mean and standard deviation (n − 1) are taken over cases.",
+    "Only completed runs give numbers. Where a seed was run more than once, the newest completed "
+    "run of that seed counts.",
+    "Dice and surface Dice: a class absent from label and prediction is undefined, left out of "
+    "the mean and counted; absent from one of the two only, the value is 0.",
+    "HD95: a class absent from label and prediction is undefined, left out and counted; absent "
+    "from one of the two only, the value is the diagonal of the image in mm.",
+    "n is the number of cases with a value. Undefined values are counted singly, by seed, case "
+    "and class.",
+    "Training step is the median step of a run; times and MACs are means over seeds, peak memory "
+    "is the largest of the seeds. Gain and response are means over seeds, with their range below.",
+)
+
+LIMITS = (
+    "This report makes no significance test. A mean that is higher than another is not a finding: "
+    "look at the spread, at the number of cases and at the number of seeds.",
+    "The standard deviation over cases says how much cases differ, not how well the mean is known; "
+    "arms are validated on the same cases, so their differences case by case are tighter than it.",
+    "Measured times and memory are those of one machine under its load at that time. MACs count "
+    "convolutions and matrix products of one forward pass on one patch, nothing else.",
+    "These are validation cases. If arms, epochs or settings were chosen on them, the best "
+    "number is optimistic; a test set that nobody looked at decides.",
+)

@@ -1,0 +1,256 @@
+"""The report's tables, once, for HTML, Markdown and the terminal alike."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from medseg.report import measures
+from medseg.report.cells import (
+    NOTHING,
+    Cell,
+    Column,
+    Row,
+    Table,
+    amount,
+    counted,
+    duration,
+    figure,
+    fixed,
+    memory,
+    significant,
+    spread,
+    words,
+)
+from medseg.report.collect import Arm, Collection, varying_settings, varying_slots
+from medseg.report.sources import number
+
+_ALWAYS = ("encoder.conv", "decoder.conv")
+_SETTINGS_SHOWN = 4
+
+
+def arms_table(arms: Sequence[Arm], frame: pd.DataFrame) -> Table:
+    """One row per arm: what it is made of, what it costs, how good it is."""
+    varying = varying_slots(arms)
+    slots = varying + [slot for slot in _usual(arms) if slot not in varying]
+    settings = varying_settings(arms)
+    datasets = len({arm.dataset for arm in arms}) > 1
+    columns = [
+        Column(key="arm", title="Arm"),
+        *[Column(key="dataset", title="Dataset")] * datasets,
+        *[Column(key=slot, title=slot.replace(".", " ")) for slot in slots],
+        *[Column(key="settings", title="Other settings")] * bool(settings),
+        Column(key="seeds", title="Seeds", unit="finished", numeric=True),
+        *_metric_columns(),
+        Column(key="gain", title="DC-gain imbalance", unit="largest layer", numeric=True),
+        Column(key="constant", title="Constant response", unit="of logits’ SD", numeric=True),
+        Column(key="parameters", title="Parameters", numeric=True),
+        Column(key="macs", title="MACs", unit="one patch", numeric=True),
+        Column(key="step", title="Training step", unit="median", numeric=True),
+        Column(key="train", title="Training", unit="whole run", numeric=True),
+        Column(key="memory", title="Peak memory", numeric=True),
+    ]
+    table = measures.summary(frame)
+    rows = [
+        Row(
+            arm=arm.number,
+            cells=(
+                words(arm.label),
+                *[words(arm.dataset)] * datasets,
+                *[_slot(arm, slot) for slot in slots],
+                *[_settings(arm, settings)] * bool(settings),
+                _seeds(arm),
+                *_metrics(table, (arm.number,), reason=_no_metrics(arm)),
+                _gain(arm),
+                _constant(arm),
+                *_costs(arm),
+            ),
+        )
+        for arm in arms
+    ]
+    return Table(
+        caption="Mean ± standard deviation over cases", columns=tuple(columns), rows=tuple(rows)
+    )
+
+
+def classes_table(arms: Sequence[Arm], frame: pd.DataFrame) -> Table:
+    """One row per arm and class."""
+    table = measures.summary(frame, per_class=True)
+    rows = []
+    for arm in arms:
+        of_arm = frame.loc[frame["arm"] == arm.number, "class"]
+        named = [name for run in arm.counted for name in run.record.classes]
+        present = set(of_arm)
+        for name in dict.fromkeys([*(n for n in named if n in present), *of_arm]):
+            cells = _metrics(table, (arm.number, name))
+            rows.append(Row(arm=arm.number, cells=(words(arm.label), words(name), *cells)))
+    head = (Column(key="arm", title="Arm"), Column(key="class", title="Class"))
+    return Table(
+        caption="Mean ± standard deviation over cases, by class",
+        columns=(*head, *_metric_columns()),
+        rows=tuple(rows),
+    )
+
+
+def upsampling_table(arms: Sequence[Arm]) -> Table:
+    """One row per arm and upsampling layer."""
+    rows = []
+    for arm in arms:
+        layers: dict[tuple[str, str], list[float]] = {}
+        for run in arm.counted:
+            for gain in run.record.upsampling:
+                known = layers.setdefault((gain.layer, gain.operator), [])
+                known += [] if math.isnan(number(gain.imbalance)) else [number(gain.imbalance)]
+        for (layer, operator), gains in layers.items():
+            cells = (
+                words(arm.label),
+                words(layer, code=True),
+                words(operator, code=True),
+                figure(measures.mean(gains), fixed(measures.mean(gains)), note=_range(gains)),
+                _constant(arm),
+            )
+            rows.append(Row(arm=arm.number, cells=cells))
+        if not layers and arm.counted:
+            none = (words(arm.label), words(""), words(""), Cell(text=NOTHING), _constant(arm))
+            rows.append(Row(arm=arm.number, cells=none))
+    columns = (
+        Column(key="arm", title="Arm"),
+        Column(key="layer", title="Upsampling layer"),
+        Column(key="operator", title="Operator"),
+        Column(key="gain", title="DC-gain imbalance", unit="0 flat … 1 worst", numeric=True),
+        Column(key="constant", title="Constant response", unit="of logits’ SD", numeric=True),
+    )
+    return Table(caption="Mean over seeds", columns=columns, rows=tuple(rows))
+
+
+def problems_table(collection: Collection) -> Table:
+    """Everything that was asked for and gave no number, with the reason."""
+    said = {
+        "failed": "no error was recorded",
+        "interrupted": "stopped by a signal",
+        "running": "not finished: still going, or killed without a chance to say so",
+    }
+    rows = []
+    for arm in collection.arms:
+        for run in arm.runs:
+            record = run.record
+            if record.status == "completed":
+                continue
+            what = record.error or said[record.status]
+            rows.append(_problem(record.status, arm.label, record.seed, what, run.source, arm))
+        for run in arm.superseded:
+            what = "completed, but the same seed was run again later; the later run counts"
+            rows.append(_problem("superseded", arm.label, run.record.seed, what, run.source, arm))
+    for cell in collection.missing:
+        rows.append(_problem("missing", cell, None, "a cell of the sweep without any record"))
+    more = collection.missing_count - len(collection.missing)
+    if more:
+        rows.append(_problem("missing", f"{more} more cells", None, "not listed one by one"))
+    for file in collection.unreadable:
+        rows.append(_problem("unreadable", "", None, file.reason, file.source))
+    columns = (
+        Column(key="status", title="Status"),
+        Column(key="arm", title="Arm or cell"),
+        Column(key="seed", title="Seed", numeric=True),
+        Column(key="what", title="What happened"),
+        Column(key="source", title="Record"),
+    )
+    return Table(caption="Without a result", columns=columns, rows=tuple(rows))
+
+
+def _problem(
+    status: str, label: str, seed: int | None, what: str, source: str = "", arm: Arm | None = None
+) -> Row:
+    seeds = words("") if seed is None else Cell(text=str(seed), value=seed)
+    cells = (words(status), words(label), seeds, words(what), words(source, code=True))
+    return Row(cells=cells, arm=arm.number if arm else 0)
+
+
+def _usual(arms: Sequence[Arm]) -> list[str]:
+    known = dict.fromkeys(slot for arm in arms for slot in [*arm.choices, *arm.blocks])
+    return [slot for slot in known if slot in _ALWAYS or "upsampl" in slot]
+
+
+def _slot(arm: Arm, slot: str) -> Cell:
+    option, block = arm.choices.get(slot, ""), arm.blocks.get(slot, "")
+    return words(option, note=block) if option else words(block, code=True)
+
+
+def _settings(arm: Arm, keys: Sequence[str]) -> Cell:
+    shown = [f"{key}={arm.settings[key]}" for key in keys if key in arm.settings]
+    more = len(shown) - _SETTINGS_SHOWN
+    text = ", ".join(shown[:_SETTINGS_SHOWN])
+    return words(text, note=f"and {more} more" if more > 0 else "", code=True)
+
+
+def _seeds(arm: Arm) -> Cell:
+    asked = len({run.record.seed for run in arm.runs})
+    done = len(arm.counted)
+    return Cell(text=str(done) if done == asked else f"{done} of {asked}", value=done)
+
+
+def _no_metrics(arm: Arm) -> str:
+    return "" if arm.counted else f"no run finished ({arm.runs[-1].record.status})"
+
+
+def _metric_columns() -> list[Column]:
+    units = {"hd95_mm": "mm, mean ± SD"}
+    return [
+        Column(key=key, title=title, unit=units.get(key, "mean ± SD"), numeric=True)
+        for key, title in measures.METRICS.items()
+    ]
+
+
+def _metrics(table: pd.DataFrame, place: tuple, *, reason: str = "") -> list[Cell]:
+    cells = []
+    for metric in measures.METRICS:
+        key = (place[0], metric, *place[1:])
+        if key not in table.index:
+            cells.append(Cell(text=NOTHING, note=reason or "not recorded"))
+            continue
+        row = table.loc[key]
+        undefined, total = int(row["undefined"]), int(row["total"])
+        note = f"n {int(row['n'])}"
+        if undefined == total:
+            note = f"all {undefined} undefined: class absent from label and prediction"
+        elif undefined:
+            note += f", {undefined} of {total} values undefined"
+        text = spread(row["mean"], row["std"], measures.DIGITS[metric])
+        cells.append(figure(float(row["mean"]), text, note=note))
+    return cells
+
+
+def _gain(arm: Arm) -> Cell:
+    gains = measures.of_runs(arm, measures.worst_gain)
+    return figure(measures.mean(gains), fixed(measures.mean(gains)), note=_range(gains))
+
+
+def _constant(arm: Arm) -> Cell:
+    found = measures.of_runs(arm, lambda record: record.constant_response)
+    low, high = (significant(f(found)) if found else "" for f in (min, max))
+    note = f"{low} … {high}" if low != high else ""
+    return figure(measures.mean(found), significant(measures.mean(found)), note=note)
+
+
+def _range(numbers: Sequence[float]) -> str:
+    low, high = (fixed(f(numbers)) if numbers else "" for f in (min, max))
+    return f"{low} … {high}" if low != high else ""
+
+
+def _costs(arm: Arm) -> list[Cell]:
+    parameters = measures.mean(measures.of_runs(arm, lambda record: record.parameters))
+    macs = measures.mean(measures.of_runs(arm, lambda record: record.macs))
+    patches = {tuple(r.record.patch_size) for r in arm.counted if r.record.patch_size}
+    patch = " or ".join(sorted("×".join(map(str, patch)) for patch in patches))
+    step = measures.mean(measures.of_runs(arm, lambda record: record.seconds.get("step")))
+    train = measures.of_runs(arm, lambda record: record.seconds.get("train"))
+    peaks = measures.of_runs(arm, lambda record: record.peak_memory_bytes)
+    peak = max(peaks, default=math.nan)
+    over = f"mean of {counted(len(train), 'seed')}" if len(train) > 1 else ""
+    return [
+        figure(parameters, amount(parameters)),
+        figure(macs, amount(macs), note=patch),
+        figure(step, duration(step)),
+        figure(measures.mean(train), duration(measures.mean(train)), note=over),
+        figure(peak, memory(peak)),
+    ]

@@ -1,0 +1,113 @@
+"""A configuration turned into objects, before any data is read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from medseg.build import instantiate_allowed
+from medseg.data.datamodule import SegmentationDataModule
+from medseg.data.preprocess import Preprocessing
+from medseg.errors import ConfigError
+from medseg.models.cost import check_patch, count_macs, count_parameters
+from medseg.models.description import block_texts, build_network, describe
+from medseg.models.unet import MultiscaleNetwork
+from medseg.training.precision import choose_precision
+from medseg.training.trainer import TrainingPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run will do; making one proves that it can be done.
+
+    Args:
+        description: The network as plain data.
+        network: The network, with its first weights.
+        data: Data module, not set up yet.
+        loss: Loss.
+        optimizer: Parameters → optimiser.
+        scheduler: Optimiser → schedule.
+        training: How long and on what.
+        precision: `bf16`, `fp16` or `fp32`.
+        parameters: Trainable parameters.
+        macs: Multiply-accumulates of one forward pass on one patch.
+        blocks: Slot → block with its parameters.
+    """
+
+    description: dict[str, Any]
+    network: nn.Module
+    data: SegmentationDataModule
+    loss: nn.Module
+    optimizer: Any
+    scheduler: Any
+    training: TrainingPlan
+    precision: str
+    parameters: int
+    macs: int
+    blocks: dict[str, str]
+
+
+def make_plan(config: dict[str, Any]) -> Plan:
+    """Builds what a resolved configuration describes.
+
+    Raises:
+        ConfigError: something in it is unknown or impossible: value, rule, remedy.
+        ResourceError: a device is asked for that is not there.
+    """
+    training = TrainingPlan(**config["trainer"])
+    hardware = training.hardware
+    description = describe(config["model"])
+    network = build_network(description)
+    data_config = config["data"]
+    patch_size, in_channels = list(data_config["patch_size"]), data_config["in_channels"]
+    deep_supervision = bool(config["model"].get("deep_supervision", False))
+    if deep_supervision and not isinstance(network, MultiscaleNetwork):
+        raise ConfigError(
+            f"deep_supervision=true, but {type(network).__name__} has no logits on coarser "
+            "grids; use model=unet or set deep_supervision=false"
+        )
+    check_patch(network, in_channels, patch_size, deep_supervision=deep_supervision)
+    return Plan(
+        description=description,
+        network=network,
+        data=_data_module(data_config, config["augmentation"], config["seed"]),
+        loss=instantiate_allowed(config["loss"]),
+        optimizer=instantiate_allowed(config["optimizer"]),
+        scheduler=instantiate_allowed(config["scheduler"]),
+        training=training,
+        precision=choose_precision(training.precision, network, hardware),
+        parameters=count_parameters(network),
+        macs=count_macs(network, in_channels, patch_size),
+        blocks=block_texts(description),
+    )
+
+
+def _data_module(
+    data: dict[str, Any], augmentation: dict[str, Any] | None, seed: int
+) -> SegmentationDataModule:
+    try:
+        preprocessing = Preprocessing(
+            intensity=instantiate_allowed(data["intensity"]),
+            spacing=data["spacing"],
+            spatial_dims=data["spatial_dims"],
+            slice_axis=data["slice_axis"],
+        )
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from error
+    return SegmentationDataModule(
+        source=instantiate_allowed(data["source"]),
+        preprocessing=preprocessing,
+        augmentation=instantiate_allowed(augmentation) if augmentation else None,
+        in_channels=data["in_channels"],
+        num_classes=data["num_classes"],
+        patch_size=data["patch_size"],
+        batch_size=data["batch_size"],
+        batches_per_epoch=data["batches_per_epoch"],
+        foreground_fraction=data["foreground_fraction"],
+        validation_fraction=data["validation_fraction"],
+        patient=data["patient"],
+        split_file=data["split_file"],
+        cache=data["cache"],
+        num_workers=data["num_workers"],
+        seed=seed,
+    )

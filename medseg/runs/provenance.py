@@ -1,0 +1,75 @@
+"""Where a result comes from: versions, machine, memory, time."""
+
+import contextlib
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+import torch
+
+_PACKAGES = (
+    "medseg",
+    "torch",
+    "monai",
+    "pytorch-lightning",
+    "hydra-core",
+    "nibabel",
+    "numpy",
+    "scipy",
+)
+
+
+def package_versions() -> dict[str, str]:
+    """Package → installed version, Python included."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
+
+
+def machine(hardware: str, precision: str) -> dict[str, str | int]:
+    """What the run computes on."""
+    device = torch.cuda.get_device_name() if hardware == "cuda" else "cpu"
+    return {
+        "device": device,
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "host": platform.node(),
+        "system": platform.platform(),
+        "process": os.getpid(),
+    }
+
+
+def now() -> str:
+    """The time in ISO form, with its zone."""
+    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+
+
+def restart_peak_memory(hardware: str) -> None:
+    """Starts a new measurement of peak memory: several arms may share a process."""
+    if hardware == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # not Linux: the peak is then the process's whole life's
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory_bytes(hardware: str) -> int:
+    """Peak since the last restart: allocated on a GPU, resident of the process on a CPU."""
+    if hardware == "cuda":
+        return torch.cuda.max_memory_allocated()
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return psutil.Process().memory_info().rss
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,223 @@
+"""One run: plan, train, keep the model, evaluate, record; recorded also when it fails."""
+
+import logging
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from medseg.errors import MedsegError, SignalError
+from medseg.files import require_writable, sweep_parts
+from medseg.inference.predictor import Predictor
+from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
+from medseg.record import RunRecord
+from medseg.runs.evaluate import evaluate_cases, measure_artifacts
+from medseg.runs.plan import Plan, make_plan
+from medseg.runs.provenance import (
+    machine,
+    now,
+    package_versions,
+    peak_memory_bytes,
+    restart_peak_memory,
+)
+from medseg.training.callbacks import History, StopOnSignal, ValidationPictures
+from medseg.training.module import SegmentationModule
+from medseg.training.trainer import BEST, LAST, make_trainer
+
+log = logging.getLogger(__name__)
+
+SPLIT = "split.json"
+PREDICTIONS = "validation"
+PICTURES = "pictures"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for.
+
+    Args:
+        config: The resolved configuration.
+        folder: Where the run goes.
+        command: The command line.
+        choices: Slot → option.
+        overrides: The overrides given.
+        sweep: The grid this run is a cell of, or None.
+    """
+
+    config: dict[str, Any]
+    folder: Path
+    command: list[str]
+    choices: dict[str, str]
+    overrides: list[str]
+    sweep: dict[str, list[str]] | None
+
+
+def run(request: Request) -> RunRecord:
+    """Carries out one run and writes its record, whatever happens.
+
+    Raises:
+        MedsegError: what the user can act on; the record holds its message.
+    """
+    require_writable(request.folder)
+    sweep_parts(request.folder)
+    start = time.perf_counter()
+    record = RunRecord(
+        name=request.config["name"],
+        status="running",
+        started=now(),
+        command=request.command,
+        choices=request.choices,
+        overrides=request.overrides,
+        sweep=request.sweep,
+        config=request.config,
+        versions=package_versions(),
+        seed=request.config["seed"],
+    )
+    record.write(request.folder)
+    progress = _Progress(record)
+    try:
+        _carry_out(request, progress)
+        progress.update(status="completed")
+    except SignalError as error:
+        progress.update(status="interrupted", error=str(error))
+        raise
+    except KeyboardInterrupt as error:
+        progress.update(status="interrupted", error="stopped by the keyboard")
+        raise SignalError(2) from error
+    except MedsegError as error:
+        progress.update(status="failed", error=str(error))
+        raise
+    except Exception:
+        progress.update(status="failed", error=traceback.format_exc().strip().splitlines()[-1])
+        raise
+    finally:
+        seconds = progress.record.seconds | {"total": time.perf_counter() - start}
+        progress.update(seconds=seconds, finished=now())
+        progress.record.write(request.folder)
+    return progress.record
+
+
+class _Progress:
+    """The record so far."""
+
+    def __init__(self, record: RunRecord):
+        self.record = record
+
+    def update(self, **fields: Any) -> None:
+        self.record = replace(self.record, **fields)
+
+
+def _carry_out(request: Request, progress: _Progress) -> None:
+    config, folder = request.config, request.folder
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    plan = make_plan(config)
+    hardware = plan.training.hardware
+    progress.update(
+        blocks=plan.blocks,
+        machine=machine(hardware, plan.precision),
+        parameters=plan.parameters,
+        macs=plan.macs,
+        patch_size=list(plan.data.patch_size),
+    )
+    log.info(
+        "%s parameters, %s multiply-accumulates a patch, %s on %s",
+        f"{plan.parameters:,}",
+        f"{plan.macs:,}",
+        plan.precision,
+        hardware,
+    )
+    plan.data.setup()
+    dataset, split = plan.data.dataset, plan.data.split
+    if dataset is None or split is None:
+        raise RuntimeError("the data module was not set up")
+    split.write(folder / SPLIT)
+    progress.update(
+        dataset=dataset.name,
+        classes=list(dataset.classes),
+        split={"train": list(split.train), "validation": list(split.validation)},
+    )
+    card = ModelCard(
+        network=plan.description,
+        preprocessing=plan.data.preprocessing.describe(),
+        dataset=dataset.name,
+        in_channels=dataset.in_channels,
+        classes=list(dataset.classes),
+        patch_size=list(plan.data.patch_size),
+    )
+    restart_peak_memory(hardware)
+    _train(plan, card, config, folder, progress)
+    progress.update(peak_memory_bytes=peak_memory_bytes(hardware))
+    _evaluate(plan, config, folder, progress)
+
+
+def _train(
+    plan: Plan, card: ModelCard, config: dict[str, Any], folder: Path, progress: _Progress
+) -> None:
+    module = SegmentationModule(
+        network=plan.network,
+        loss=plan.loss,
+        optimizer=plan.optimizer,
+        scheduler=plan.scheduler,
+        classes=card.classes,
+        patch_size=card.patch_size,
+        deep_supervision=bool(config["model"].get("deep_supervision", False)),
+        description=card.plain(),
+    )
+    history, stop = History(), StopOnSignal()
+    pictures = config["pictures"]
+    drawn = plan.data.prepared_validation()[: pictures["cases"]]
+    trainer = make_trainer(
+        plan.training,
+        folder=folder,
+        precision=plan.precision,
+        seed=config["seed"],
+        history=history,
+        stop=stop,
+        callbacks=[
+            ValidationPictures(module, drawn, folder / PICTURES, every=pictures["every_epochs"])
+        ],
+    )
+    last = folder / LAST
+    start = time.perf_counter()
+    try:
+        trainer.fit(
+            module,
+            datamodule=plan.data,
+            ckpt_path=last if last.is_file() else None,
+            weights_only=True,
+        )
+        stop.raise_if_received()
+    except SystemExit as error:  # Lightning's way of ending on SIGTERM
+        stop.raise_if_received()
+        raise SignalError(15) from error
+    finally:
+        stop.teardown()
+        step = history.median_step_seconds
+        seconds = {"train": time.perf_counter() - start} | ({"step": step} if step else {})
+        progress.update(history=history.rows, seconds=progress.record.seconds | seconds)
+    best = load_model(folder / BEST)
+    save_model(folder / MODEL_FOLDER, best.network, card)
+
+
+def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: _Progress) -> None:
+    start = time.perf_counter()
+    model = load_model(folder / MODEL_FOLDER)
+    predictor = Predictor(
+        model, device=plan.training.hardware, bf16=True if plan.precision == "bf16" else None
+    )
+    cases = plan.data.validation_cases()
+    records, pictures = evaluate_cases(
+        model,
+        predictor,
+        cases,
+        folder=folder / PREDICTIONS,
+        tolerance_mm=config["surface_tolerance_mm"],
+        pictures=config["pictures"]["cases"],
+    )
+    progress.update(cases=records, pictures=pictures)
+    gains, response = measure_artifacts(model, predictor, cases[0])
+    seconds = progress.record.seconds | {"validation": time.perf_counter() - start}
+    progress.update(upsampling=gains, constant_response=response, seconds=seconds)

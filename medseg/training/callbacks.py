@@ -1,0 +1,200 @@
+"""What happens beside the gradient steps."""
+
+import logging
+import math
+import signal
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from medseg.data.cache import PreparedCase
+from medseg.errors import MedsegError, SignalError
+from medseg.models.sliding_window import slide
+from medseg.training.module import SegmentationModule
+from medseg.volumes import picture_of_case
+
+log = logging.getLogger(__name__)
+
+
+class SeedEachEpoch(pl.Callback):
+    """Makes every epoch a function of seed and epoch number: a resumed run is the same run."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Seeds dropout and whatever else draws from the global generators."""
+        pl.seed_everything(self.seed + trainer.current_epoch, workers=True, verbose=False)
+
+
+class History(pl.Callback):
+    """Keeps one row of numbers per epoch and logs it as one plain line.
+
+    `rows` have `epoch`, `train_loss`, `val_dice`, `val_dice_<class>`, `lr`, `seconds`.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float | None]] = []
+        self.step_seconds: list[float] = []
+        self._epoch_start = self._step_start = self._lr = 0.0
+
+    @property
+    def median_step_seconds(self) -> float | None:
+        """Median time of a training step, loading included; None before the first."""
+        return statistics.median(self.step_seconds) if self.step_seconds else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows so far, so that a resumed run keeps them."""
+        return {"rows": self.rows, "step_seconds": self.step_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.rows = list(state_dict["rows"])
+        self.step_seconds = list(state_dict["step_seconds"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Starts the clocks and notes the learning rate."""
+        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._epoch_start = self._step_start = time.perf_counter()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Notes a step's time."""
+        now = time.perf_counter()
+        self.step_seconds.append(now - self._step_start)
+        self._step_start = now
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Adds the epoch's row."""
+        row: dict[str, float | None] = {"epoch": trainer.current_epoch}
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("lr-"):  # the monitor's own name for it
+                continue
+            number = float(value)
+            row[name.replace("/", "_")] = number if math.isfinite(number) else None
+        row["lr"] = self._lr
+        row["seconds"] = time.perf_counter() - self._epoch_start
+        self.rows.append(row)
+        numbers = "  ".join(f"{k} {_short(v)}" for k, v in row.items() if k != "epoch")
+        log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, numbers)
+
+
+class StopOnSignal(pl.Callback):
+    """Ends a run on SIGINT or SIGTERM after the step in hand, by raising `SignalError`.
+
+    Lightning ends with exit status 0 on SIGTERM, which a scheduler takes for success. A second
+    signal stops at once. The last finished epoch's checkpoint stands: a checkpoint from the
+    middle of an epoch could not be continued with the same patches.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._former: dict[int, Any] = {}
+
+    def setup(self, *_: Any, **__: Any) -> None:
+        """Installs the handlers."""
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._former[signum] = signal.signal(signum, self._note)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stops if a signal came during the step."""
+        self.raise_if_received()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Stops if a signal came during validation."""
+        self.raise_if_received()
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        """Gives the handlers back."""
+        for signum, handler in self._former.items():
+            signal.signal(signum, handler)
+        self._former.clear()
+
+    def on_exception(self, *_: Any) -> None:
+        """Gives the handlers back when training fails."""
+        self.teardown()
+
+    def raise_if_received(self) -> None:
+        """Raises `SignalError` if a signal was received."""
+        if self.received is not None:
+            raise SignalError(self.received)
+
+    def _note(self, signum: int, _frame: FrameType | None) -> None:
+        self.raise_if_received()
+        self.received = signum
+        log.warning("signal %d: stopping after this step; once more to stop at once", signum)
+
+
+class DivergedError(MedsegError):
+    """The loss is no longer a number."""
+
+
+class StopOnDivergence(pl.Callback):
+    """Ends a run whose loss is not finite, instead of training on to a useless network."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, _module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Looks at the step's loss."""
+        if not bool(outputs["loss"].isfinite()):
+            raise DivergedError(
+                f"loss={float(outputs['loss'])} at step {trainer.global_step}; "
+                "lower optimizer.lr or set trainer.precision=fp32"
+            )
+
+
+class ValidationPictures(pl.Callback):
+    """Draws a few validation cases every `every` epochs, into a folder and TensorBoard.
+
+    Args:
+        module: What is being trained.
+        cases: The cases.
+        folder: Where PNG files go.
+        every: Epochs between pictures; the last epoch is always drawn.
+    """
+
+    def __init__(
+        self,
+        module: SegmentationModule,
+        cases: Sequence[PreparedCase],
+        folder: Path,
+        *,
+        every: int,
+    ):
+        self.module = module
+        self.cases = list(cases)
+        self.folder = folder
+        self.every = every
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Draws, if it is this epoch's turn."""
+        epoch = trainer.current_epoch + 1
+        last = epoch == trainer.max_epochs
+        if trainer.sanity_checking or not (last or epoch % self.every == 0):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for case in self.cases:
+            image = case.image[None].to(self.module.device)
+            logits = slide(self.module.network, image, self.module.patch_size, overlap=0.25)
+            labels = logits.argmax(1)[0].cpu().numpy().astype(np.uint8)
+            picture = picture_of_case(
+                case.image[0].numpy(), case.label[0].numpy(), labels, case.spacing
+            )
+            picture.save(self.folder / f"{case.case_id}_epoch_{epoch:04d}.png")
+            _to_tensorboard(trainer.loggers, case.case_id, np.asarray(picture), epoch)
+
+
+def _to_tensorboard(loggers: Sequence[Any], case_id: str, picture: np.ndarray, epoch: int) -> None:
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(case_id, picture, epoch, dataformats="HWC")
+
+
+def _short(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4g}"

@@ -1,0 +1,95 @@
+"""The optimisation of one network, for Lightning."""
+
+from collections.abc import Callable, Sequence
+
+import pytorch_lightning as pl
+import torch
+from monai.losses import DeepSupervisionLoss
+from torch import Tensor, nn
+
+from medseg.metrics.segmentation import dice
+from medseg.models.sliding_window import slide
+from medseg.models.unet import MultiscaleNetwork
+
+
+class SegmentationModule(pl.LightningModule):
+    """Patches in, gradient steps out; validation slides over whole volumes.
+
+    Args:
+        network: Image `(N, channels, *S)` → logits `(N, classes, *S)`.
+        loss: Logits and labels `(N, 1, *S)` → scalar.
+        optimizer: Parameters → optimiser.
+        scheduler: Optimiser → learning-rate schedule, stepped once an epoch.
+        classes: Names of the foreground classes, by label value from 1.
+        patch_size: Window of validation in voxels.
+        deep_supervision: Train on the logits of every decoder stage, each weighted half of the
+            next finer one (Isensee et al. 2021); needs a `MultiscaleNetwork`.
+        description: Plain data that rebuilds network and preprocessing; stored in checkpoints.
+
+    Logs `train/loss`, `val/dice` (mean over classes and cases of what is defined) and
+    `val/dice_<class>`.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
+        classes: Sequence[str],
+        patch_size: Sequence[int],
+        deep_supervision: bool = False,
+        description: dict | None = None,
+    ):
+        super().__init__()
+        self.network = network
+        self.loss = DeepSupervisionLoss(loss, weight_mode="exp") if deep_supervision else loss
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self.classes = tuple(classes)
+        self.patch_size = tuple(patch_size)
+        self.deep_supervision = deep_supervision
+        self.description = description or {}
+        self._dice: list[list[float | None]] = []
+
+    def training_step(self, batch: dict[str, Tensor], _index: int) -> Tensor:
+        """Loss of one batch of patches."""
+        loss = self.loss(self._training_logits(batch["image"]), batch["label"])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["image"]))
+        return loss
+
+    def validation_step(self, batch: dict, _index: int) -> None:
+        """Dice of one whole volume, per class."""
+        logits = slide(self.network, batch["image"], self.patch_size, overlap=0.25)
+        prediction, label = logits.argmax(1), batch["label"][:, 0]
+        self._dice.append(
+            [dice(prediction == c, label == c) for c in range(1, len(self.classes) + 1)]
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Means over the cases in which a class is defined."""
+        per_class = [_mean(values) for values in zip(*self._dice, strict=True)]
+        self._dice.clear()
+        for name, value in zip(self.classes, per_class, strict=True):
+            self.log(f"val/dice_{name}", value)
+        self.log("val/dice", _mean([v for v in per_class if v == v]))
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Stores what rebuilds the network: plain data, so that loading runs no code."""
+        checkpoint["description"] = self.description
+
+    def configure_optimizers(self) -> dict:
+        """One optimiser, one schedule."""
+        optimizer = self._optimizer(self.network.parameters())
+        return {"optimizer": optimizer, "lr_scheduler": self._scheduler(optimizer)}
+
+    def _training_logits(self, image: Tensor) -> Tensor | list[Tensor]:
+        if self.deep_supervision and isinstance(self.network, MultiscaleNetwork):
+            return [logits.float() for logits in self.network.multiscale_logits(image)]
+        return self.network(image).float()
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    defined = [v for v in values if v is not None]
+    return sum(defined) / len(defined) if defined else float("nan")

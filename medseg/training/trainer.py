@@ -1,0 +1,146 @@
+"""A Lightning trainer with everything a run needs."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+from medseg.errors import ConfigError, ResourceError
+from medseg.training.callbacks import History, SeedEachEpoch, StopOnDivergence, StopOnSignal
+from medseg.training.checkpoint import AtomicCheckpointIO
+from medseg.training.precision import lightning_name
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+BEST = f"{CHECKPOINTS}/best.ckpt"
+LAST = f"{CHECKPOINTS}/last.ckpt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """How long and on what a network is trained.
+
+    Args:
+        epochs: Epochs.
+        validate_every: Epochs between validations.
+        patience: Validations without a better Dice after which training stops; None: never.
+        gradient_clip: Largest norm of the gradient; None: not clipped.
+        device: `auto`, `cpu` or `gpu`.
+        precision: `auto`, `bf16`, `fp16` or `fp32`; see `medseg.training.precision`.
+        deterministic: Only deterministic kernels, slower on a GPU.
+    """
+
+    epochs: int
+    validate_every: int = 1
+    patience: int | None = None
+    gradient_clip: float | None = 12.0
+    device: str = "auto"
+    precision: str = "auto"
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"trainer.{name}={getattr(self, name)} must be at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise ConfigError(f"trainer.patience={self.patience} must be at least 1, or null")
+        if self.device not in ("auto", "cpu", "gpu"):
+            raise ConfigError(f"trainer.device={self.device!r} must be one of auto, cpu, gpu")
+
+    @property
+    def hardware(self) -> str:
+        """`cuda` or `cpu`.
+
+        Raises:
+            ResourceError: a GPU is asked for and there is none.
+        """
+        present = torch.cuda.is_available()
+        if self.device == "gpu" and not present:
+            raise ResourceError("trainer.device=gpu, but torch sees no GPU; use trainer.device=cpu")
+        return "cuda" if present and self.device != "cpu" else "cpu"
+
+
+def make_trainer(
+    plan: TrainingPlan,
+    *,
+    folder: Path,
+    precision: str,
+    seed: int,
+    history: History,
+    stop: StopOnSignal,
+    callbacks: Sequence[pl.Callback],
+) -> pl.Trainer:
+    """A trainer that writes checkpoints, logs and curves into `folder`."""
+    _quieten()
+    checkpoints = folder / CHECKPOINTS
+    best = ModelCheckpoint(
+        checkpoints, "best", monitor="val/dice", mode="max", enable_version_counter=False
+    )
+    last = ModelCheckpoint(
+        checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    early = [EarlyStopping("val/dice", patience=plan.patience, mode="max")] if plan.patience else []
+    on_terminal = sys.stdout.isatty()
+    bar: list[pl.Callback] = [RichProgressBar()] if on_terminal else []
+    return pl.Trainer(
+        accelerator="gpu" if plan.hardware == "cuda" else "cpu",
+        devices=1,
+        precision=lightning_name(precision),  # type: ignore[arg-type]
+        max_epochs=plan.epochs,
+        check_val_every_n_epoch=plan.validate_every,
+        gradient_clip_val=plan.gradient_clip,
+        deterministic=plan.deterministic,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        enable_progress_bar=on_terminal,
+        enable_model_summary=False,
+        log_every_n_steps=1,
+        logger=[
+            TensorBoardLogger(folder, name="", version=""),
+            CSVLogger(folder, name="", version="", flush_logs_every_n_steps=20),
+        ],
+        plugins=[AtomicCheckpointIO()],
+        callbacks=[
+            SeedEachEpoch(seed),
+            LearningRateMonitor(logging_interval="epoch"),
+            StopOnDivergence(),
+            stop,
+            history,
+            *callbacks,
+            *early,
+            *bar,
+            best,
+            last,
+        ],
+    )
+
+
+def _quieten() -> None:
+    """Silences what Lightning prints at every start; warnings about a run stay."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    known: list[dict[str, Any]] = [
+        # torch's deprecation of a class that Lightning 2.6 uses
+        {"message": ".*LeafSpec.*"},
+        # whole volumes are few: one loader process is enough
+        {"message": ".*does not have many workers.*"},
+        # a resumed run writes into the folder it had
+        {"message": ".*Checkpoint directory .* exists and is not empty.*"},
+        {"message": ".*Experiment logs directory .* exists and is not empty.*"},
+    ]
+    for entry in known:
+        warnings.filterwarnings("ignore", **entry)

@@ -1,0 +1,34 @@
+"""Volumes: NIfTI in and out, geometry decided once, pictures of slices.
+
+`read_image` and `read_labels` return a `Volume` whose every byte was verified and whose place in
+the patient is settled, or refuse with one line that names the file, the fault and the remedy.
+`to_ras` and `from_ras` turn arrays to the common orientation and back without interpolation,
+`write_labels` and `write_probabilities` put results on the grid of the volume they came from.
+"""
+
+from medseg.volumes.finder import case_id, find_volumes
+from medseg.volumes.geometry import Geometry, decide_geometry, from_ras, ras_affine, to_ras
+from medseg.volumes.overlay import OKABE_ITO, best_slice, draw_slice, picture_of_case, to_png
+from medseg.volumes.reader import Volume, check_same_grid, read_image, read_labels
+from medseg.volumes.writer import write_labels, write_probabilities
+
+__all__ = [
+    "OKABE_ITO",
+    "Geometry",
+    "Volume",
+    "best_slice",
+    "case_id",
+    "check_same_grid",
+    "decide_geometry",
+    "draw_slice",
+    "find_volumes",
+    "from_ras",
+    "picture_of_case",
+    "ras_affine",
+    "read_image",
+    "read_labels",
+    "to_png",
+    "to_ras",
+    "write_labels",
+    "write_probabilities",
+]

@@ -1,0 +1,175 @@
+"""Files as streams of decompressed bytes, in which nothing is missing, damaged or made up.
+
+SimpleITK fills a truncated file with zeros and nibabel does not look at a gzip checksum; neither
+says so. Here every byte is counted, and every gzip member is read to its verified end.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from gzip import BadGzipFile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
+
+from medseg.errors import DataError
+from medseg.volumes.faults import (
+    FLOAT32_BYTES,
+    TRANSFER_AGAIN,
+    refusal,
+    require_file,
+    require_memory,
+    unreachable,
+)
+
+_CHUNK_BYTES = 1 << 20
+_DEFLATE_LIMIT = 1032  # times that a deflate stream can grow, by its format
+_GZIP_MAGIC = b"\x1f\x8b"
+_POINTERS = {
+    b"version https://git-lfs": "looks like a Git LFS pointer; run `git lfs pull`",
+    b"/annex/objects/": "looks like a git-annex pointer; run `git annex get`",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A volume as its file holds it, before scaling and checks of its values.
+
+    Attributes:
+        voxels: the file's own shape, axes (i, j, k, ...), and data type.
+        slope: value = slope * voxel + intercept.
+        intercept: see `slope`.
+        header: as found, or made from the geometry if the format is not NIfTI.
+        notes: what was odd about the file.
+    """
+
+    voxels: np.ndarray
+    slope: float
+    intercept: float
+    header: nib.Nifti1Header
+    notes: tuple[str, ...]
+
+
+class Content:
+    """The decompressed bytes of a file, read once from front to end.
+
+    Attributes:
+        path: of the file.
+        size: bytes on the disk, from where reading began.
+        compressed: whether they are a gzip stream.
+    """
+
+    def __init__(self, path: Path, stream: io.BufferedIOBase, size: int, *, compressed: bool):
+        self.path = path
+        self.size = size
+        self.compressed = compressed
+        self._stream = stream
+        self._position = 0
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes, or fewer if the file ends before."""
+        block = self._stream.read(count)
+        self._position += len(block)
+        return block
+
+    def fill(self, array: np.ndarray) -> None:
+        """Reads the next bytes into a Fortran-ordered array.
+
+        Raises:
+            DataError: the file ends before.
+        """
+        target = array.reshape(-1, order="F").view(np.uint8).data
+        filled = 0
+        while filled < len(target):
+            # by chunks, since a gzip stream copies what it is asked for
+            count = self._stream.readinto(target[filled : filled + _CHUNK_BYTES])
+            if not count:
+                raise self._short(self._position + len(target), self._position + filled)
+            filled += count
+        self._position += filled
+
+    def skip_to(self, position: int) -> None:
+        """Passes over bytes up to `position`."""
+        while self._position < position:
+            if not self.read(min(_CHUNK_BYTES, position - self._position)):
+                raise self._short(position, self._position)
+
+    def finish(self) -> int:
+        """Reads to the end, where a gzip stream verifies its checksum.
+
+        Returns:
+            The number of bytes that were left over.
+        """
+        start = self._position
+        while self.read(_CHUNK_BYTES):
+            pass
+        return self._position - start
+
+    def require_room(self, needed: int, voxels: int) -> None:
+        """Refuses, before anything is allocated, what the file cannot hold or the memory take.
+
+        Args:
+            needed: bytes that the header promises, counted from the start of the content.
+            voxels: how many values they are, each of which becomes a float32.
+
+        Raises:
+            DataError: the file holds fewer bytes, or the memory is too small.
+        """
+        if not self.compressed and self.size < needed:
+            raise self._short(needed, self.size)
+        if self.size * _DEFLATE_LIMIT < needed:
+            raise self._short(needed, self.size * _DEFLATE_LIMIT, "at most ")
+        require_memory(self.path, needed + FLOAT32_BYTES * voxels)
+
+    def _short(self, expected: int, got: int, qualifier: str = "") -> DataError:
+        fault = f"its header promises {expected} bytes, it holds {qualifier}{got}"
+        return refusal(self.path, fault, TRANSFER_AGAIN)
+
+
+@contextmanager
+def open_content(path: Path, *, offset: int = 0, gzipped: bool | None = None) -> Iterator[Content]:
+    """Opens a file as a stream of its decompressed bytes.
+
+    Args:
+        path: of the file.
+        offset: bytes of the file to leave out at the front.
+        gzipped: whether what follows is a gzip stream. None: as its first bytes say, which is
+            sound where a known header comes first, but not for voxels, which may be any bytes.
+
+    Raises:
+        DataError: the file cannot be read, or (within the block) its compressed stream is damaged.
+    """
+    size = require_file(path)
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            front = file.read(32)
+            file.seek(offset)
+            for pointer, advice in _POINTERS.items():
+                if front.startswith(pointer):
+                    raise refusal(path, "holds no image", advice)
+            if front.startswith(_GZIP_MAGIC) if gzipped is None else gzipped:
+                stream = igzip.IGzipFile(fileobj=file, mode="rb")
+                yield Content(path, stream, size - offset, compressed=True)
+            else:
+                yield Content(path, file, size - offset, compressed=False)
+    except EOFError as error:
+        fault = "its compressed stream is cut off or followed by foreign bytes"
+        raise refusal(path, fault, TRANSFER_AGAIN) from error
+    except (BadGzipFile, IsalError) as error:  # pyright: ignore - the stub names an instance
+        raise refusal(
+            path, f"its compressed stream is damaged ({error})", TRANSFER_AGAIN
+        ) from error
+    except OSError as error:
+        raise unreachable(path, error) from error
+
+
+def suffix_note(path: Path, suffixes: tuple[str, ...], content: str) -> tuple[str, ...]:
+    """A note if the name of a file does not end as its content would have it."""
+    if path.name.lower().endswith(suffixes):
+        return ()
+    return (f"holds {content} although its name does not end in {' or '.join(suffixes)}",)

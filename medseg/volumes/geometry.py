@@ -1,0 +1,224 @@
+"""Where the voxels lie in the patient: decided once, from the header, and said in words.
+
+Libraries disagree when a header contradicts itself: nibabel follows the sform, SimpleITK the
+qform, MONAI whichever matches pixdim. Here one rule holds, and every doubt becomes a note.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import (
+    apply_orientation,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+from nibabel.spatialimages import HeaderDataError
+
+from medseg.errors import DataError
+
+Form = Literal["sform", "qform"]
+
+_TOLERANCE = 1e-3
+_RAS = np.array([[0, 1], [1, 1], [2, 1]])
+_MILLIMETRE_OR_UNKNOWN = (0, 2)
+_SPATIAL_UNIT_BITS = 0b111
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The map from voxel indices to the patient, and which part of the header it came from.
+
+    Attributes:
+        affine: 4 x 4, voxel index (i, j, k, 1) to millimetres (right, anterior, superior, 1).
+        source: the header entry that was used.
+    """
+
+    affine: np.ndarray
+    source: Literal["sform", "qform", "pixdim"]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along each array axis."""
+        i, j, k = _column_norms(self.affine)
+        return float(i), float(j), float(k)
+
+    @property
+    def ras_spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along each axis of the re-oriented array; see `to_ras`."""
+        ras_axis = io_orientation(self.affine)[:, 0].astype(int)
+        right, anterior, superior = (self.spacing[a] for a in np.argsort(ras_axis))
+        return right, anterior, superior
+
+    @property
+    def axcodes(self) -> tuple[str, str, str]:
+        """The direction in which each array axis runs, such as `("R", "A", "S")`."""
+        i, j, k = nib.aff2axcodes(self.affine)
+        return i, j, k
+
+
+def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[Geometry, list[str]]:
+    """Reads the geometry from a header: the preferred form, else the other, else pixdim.
+
+    Returns:
+        The geometry, and notes on everything in the header that was ambiguous or odd.
+
+    Raises:
+        DataError: the affine is not finite or not invertible, or a voxel size is zero or NaN.
+    """
+    if prefer not in get_args(Form):
+        raise ValueError(f"prefer={prefer!r} must be one of {', '.join(get_args(Form))}")
+    pixdim, notes = _voxel_sizes(header)
+    forms = _coded_forms(header, pixdim)
+    other: Form = "qform" if prefer == "sform" else "sform"
+    if prefer in forms:
+        geometry = Geometry(forms[prefer], prefer)
+    elif other in forms:
+        geometry = Geometry(forms[other], other)
+    else:
+        geometry = Geometry(np.diag([*pixdim, 1.0]), "pixdim")
+        notes.append(
+            "states no orientation (sform_code=0 and qform_code=0); assuming that its axes run "
+            "to the right, anterior and superior from a corner at 0 mm"
+        )
+    _require_invertible(geometry)
+    if len(forms) == 2:
+        notes += _disagreement_of_forms(forms, used=prefer, other=other)
+    return geometry, notes + _oddities(header, geometry, pixdim)
+
+
+def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Permutes and flips the last three axes so that they run right, anterior, superior.
+
+    Nothing is interpolated: an oblique grid stays oblique, its axes are merely renamed.
+
+    Args:
+        array: shape (..., i, j, k); leading axes, such as channels, are left alone.
+        affine: of `array`, 4 x 4, voxel index to RAS mm.
+
+    Returns:
+        A view of `array`; its affine is `ras_affine(affine, array.shape[-3:])`.
+    """
+    return _reorient(array, io_orientation(affine))
+
+
+def from_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Undoes `to_ras`.
+
+    Args:
+        array: shape (..., right, anterior, superior).
+        affine: of the grid to return to, the one that `to_ras` was given.
+
+    Returns:
+        A view of `array` with shape (..., i, j, k).
+    """
+    return _reorient(array, ornt_transform(_RAS, io_orientation(affine)))
+
+
+def ras_affine(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The affine of `to_ras(array, affine)` for an array whose last three axes are `shape`."""
+    return affine @ inv_ornt_aff(io_orientation(affine), shape)
+
+
+def _reorient(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
+    spatial_first = np.moveaxis(array, (-3, -2, -1), (0, 1, 2))
+    return np.moveaxis(apply_orientation(spatial_first, orientation), (0, 1, 2), (-3, -2, -1))
+
+
+def _voxel_sizes(header: nib.Nifti1Header) -> tuple[np.ndarray, list[str]]:
+    """Sizes of three axes in mm; an axis that a 2-D file does not have is 1 mm thick."""
+    axes = min(int(header["dim"][0]), 3)
+    found = np.array(header["pixdim"][1:4], dtype=np.float64)
+    found[axes:] = 1.0
+    if not np.isfinite(found).all() or (found == 0).any():
+        raise DataError(
+            f"pixdim={_numbers(found)} holds a voxel size that is zero, NaN or infinite; "
+            "write the true voxel size in mm into the header"
+        )
+    if (found < 0).any():
+        return np.abs(found), [f"pixdim={_numbers(found)} is negative; its absolute value is used"]
+    return found, []
+
+
+def _coded_forms(header: nib.Nifti1Header, pixdim: np.ndarray) -> dict[Form, np.ndarray]:
+    """Affines of the forms that the header declares valid (code > 0)."""
+    forms: dict[Form, np.ndarray] = {}
+    if int(header["sform_code"]) > 0:
+        forms["sform"] = np.asarray(header.get_sform(), dtype=np.float64)
+    if int(header["qform_code"]) > 0:
+        forms["qform"] = _qform(header, pixdim)
+    return forms
+
+
+def _qform(header: nib.Nifti1Header, pixdim: np.ndarray) -> np.ndarray:
+    readable = header.copy()
+    readable["pixdim"][1:4] = pixdim
+    if readable["pixdim"][0] != -1:
+        readable["pixdim"][0] = 1  # NIfTI-1 standard: any qfac but -1 is read as 1
+    try:
+        return np.asarray(readable.get_qform(), dtype=np.float64)
+    except (ValueError, HeaderDataError):
+        return np.full((4, 4), np.nan)
+
+
+def _require_invertible(geometry: Geometry) -> None:
+    affine, spacing = geometry.affine, np.array(geometry.spacing)
+    if not np.isfinite(affine).all() or not np.isfinite(spacing).all():
+        fault = "holds NaN or infinite numbers"
+    elif (spacing == 0).any():
+        fault = f"gives a voxel size of zero (spacing {_numbers(spacing)} mm)"
+    elif abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
+        fault = "is singular: two array axes run in the same direction"
+    else:
+        return
+    remedy = {
+        "sform": "prefer the qform if that is sound, or repair the header",
+        "qform": "prefer the sform if that is sound, or repair the header",
+        "pixdim": "repair the header",
+    }[geometry.source]
+    raise DataError(f"its {geometry.source} affine {fault}; {remedy}")
+
+
+def _disagreement_of_forms(forms: dict[Form, np.ndarray], *, used: Form, other: Form) -> list[str]:
+    with np.errstate(invalid="ignore"):  # a broken other form disagrees, by NaN
+        furthest = np.abs(forms["sform"] - forms["qform"]).max()
+    if furthest <= _TOLERANCE * _column_norms(forms[used]).min():
+        return []
+    sizes = " and ".join(f"{form} {_numbers(_column_norms(forms[form]))}" for form in forms)
+    return [
+        f"sform and qform disagree (voxel sizes in mm: {sizes}); the {used} is used; "
+        f"to use the other, set prefer={other}"
+    ]
+
+
+def _oddities(header: nib.Nifti1Header, geometry: Geometry, pixdim: np.ndarray) -> list[str]:
+    notes = []
+    axes = min(int(header["dim"][0]), 3)
+    spacing = np.array(geometry.spacing)
+    if not np.allclose(spacing[:axes], pixdim[:axes], rtol=_TOLERANCE, atol=0):
+        notes.append(
+            f"pixdim {_numbers(pixdim)} mm disagrees with the voxel size {_numbers(spacing)} mm "
+            f"of the {geometry.source}; the {geometry.source} is used"
+        )
+    directions = geometry.affine[:3, :3] / spacing
+    if np.abs(directions.T @ directions - np.eye(3)).max() > _TOLERANCE:
+        notes.append(
+            "its axes are sheared (not at right angles); the voxel grid is used as it is, "
+            "distances in mm are those along the axes"
+        )
+    code = int(header["xyzt_units"]) & _SPATIAL_UNIT_BITS
+    if code not in _MILLIMETRE_OR_UNKNOWN:
+        unit = {1: "metres", 3: "micrometres"}.get(code, f"a unit that NIfTI lacks (code {code})")
+        notes.append(f"declares its lengths in {unit}; they are read as mm, as other tools do")
+    return notes
+
+
+def _column_norms(affine: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity is refused in words
+        return np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,174 @@
+"""Pictures of slices with the outlines of label and prediction.
+
+Arrays are expected to run right, anterior, superior. A slice is shown as seen on paper: the
+second axis points up, and the patient's left is on the left-hand side and marked so.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+OKABE_ITO = (
+    (230, 159, 0),  # orange
+    (86, 180, 233),  # sky blue
+    (0, 158, 115),  # bluish green
+    (240, 228, 66),  # yellow
+    (213, 94, 0),  # vermillion
+    (204, 121, 167),  # reddish purple
+    (0, 114, 178),  # blue
+)
+"""Colours of the classes 1, 2, ... that colour-blind readers can tell apart."""
+
+_WINDOW_PERCENTILES = (1, 99)
+_LINE_PIXELS = 2
+_DASH_PIXELS = 5
+_LETTER_PIXELS = 13
+_CAPTION_PIXELS = 22
+_GAP_PIXELS = 8
+_INK = (235, 235, 235)
+_PAPER = (0, 0, 0)
+_SIDES = {0: ("P", "A"), 1: ("L", "R"), 2: ("L", "R")}
+
+
+def draw_slice(
+    image: np.ndarray,
+    spacing: tuple[float, float],
+    *,
+    label: np.ndarray | None = None,
+    prediction: np.ndarray | None = None,
+    size: int = 320,
+    sides: tuple[str, str] = ("L", "R"),
+) -> Image.Image:
+    """Draws one slice in grey, with one outline per class.
+
+    Args:
+        image: (i, j); the 1st percentile becomes black, the 99th white.
+        spacing: mm per voxel along i and j; the picture has the proportions of the patient.
+        label: (i, j) class indices, outlined in solid lines.
+        prediction: (i, j) class indices, outlined in solid lines, or in dashes over a label.
+        size: length of the longer side in pixels, met up to the rounding of voxels to pixels.
+        sides: what to write on the left-hand and right-hand side.
+    """
+    pixels = _pixels(image.shape, spacing, size)
+    grey = Image.fromarray(_on_paper(_windowed(image)))
+    canvas = np.array(grey.resize(pixels, _resampling(image.shape, pixels)).convert("RGB"))
+    if label is not None:
+        _draw_outlines(canvas, _enlarged(label, pixels), dashed=False)
+    if prediction is not None:
+        _draw_outlines(canvas, _enlarged(prediction, pixels), dashed=label is not None)
+    picture = Image.fromarray(canvas)
+    _write_sides(picture, sides)
+    return picture
+
+
+def picture_of_case(
+    image: np.ndarray,
+    label: np.ndarray | None,
+    prediction: np.ndarray | None,
+    spacing: tuple[float, float, float],
+    axis: int = 2,
+    *,
+    size: int = 320,
+) -> Image.Image:
+    """Draws label and prediction side by side, at the slice with the most foreground.
+
+    Args:
+        image: (i, j, k), axes running right, anterior, superior.
+        label: (i, j, k) class indices; without it, its panel shows the image alone.
+        prediction: as `label`; it chooses the slice where there is no label.
+        spacing: mm per voxel along i, j and k.
+        axis: the one across the slice: 0 sagittal, 1 coronal, 2 axial.
+        size: of each panel, as for `draw_slice`.
+    """
+    guide = next((m for m in (label, prediction) if m is not None and m.any()), None)
+    index = image.shape[axis] // 2 if guide is None else best_slice(guide, axis)
+    in_plane = [a for a in range(3) if a != axis]
+    panels = []
+    for name, classes in (("label", label), ("prediction", prediction)):
+        panel = draw_slice(
+            image.take(index, axis),
+            (spacing[in_plane[0]], spacing[in_plane[1]]),
+            label=None if classes is None else classes.take(index, axis),
+            size=size,
+            sides=_SIDES[axis],
+        )
+        panels.append((panel, "image" if classes is None else name))
+    return _side_by_side(panels)
+
+
+def best_slice(label: np.ndarray, axis: int = 2) -> int:
+    """The index along `axis` of the slice with the most foreground; the middle if there is none."""
+    others = tuple(a for a in range(3) if a != axis)
+    foreground = np.count_nonzero(label, axis=others)
+    return int(foreground.argmax()) if foreground.any() else label.shape[axis] // 2
+
+
+def to_png(image: Image.Image) -> bytes:
+    """The picture as the content of a PNG file."""
+    stream = io.BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _windowed(image: np.ndarray) -> np.ndarray:
+    finite = image[np.isfinite(image)]
+    low, high = np.percentile(finite, _WINDOW_PERCENTILES) if finite.size else (0.0, 1.0)
+    shown = np.nan_to_num(image, nan=low, posinf=high, neginf=low)
+    share = (shown - low) / (high - low if high > low else 1.0)
+    return (np.clip(share, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _on_paper(plane: np.ndarray) -> np.ndarray:
+    """Rows from top to bottom: the first axis to the right, the second upwards."""
+    return np.ascontiguousarray(plane.T[::-1])
+
+
+def _pixels(shape: tuple[int, ...], spacing: tuple[float, float], size: int) -> tuple[int, int]:
+    """Width and height: whole pixels per voxel on the finer axis, where there is room for one."""
+    extent = np.multiply(shape, spacing)
+    per_voxel = size / extent.max() * min(spacing)
+    per_mm = (round(per_voxel) if per_voxel >= 1 else per_voxel) / min(spacing)
+    width, height = np.maximum(1, np.round(extent * per_mm)).astype(int)
+    return int(width), int(height)
+
+
+def _resampling(shape: tuple[int, ...], pixels: tuple[int, int]) -> Image.Resampling:
+    shrinks = pixels[0] < shape[0] or pixels[1] < shape[1]
+    return Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
+
+
+def _enlarged(classes: np.ndarray, pixels: tuple[int, int]) -> np.ndarray:
+    plane = Image.fromarray(_on_paper(classes).astype(np.int32))
+    return np.array(plane.resize(pixels, Image.Resampling.NEAREST))
+
+
+def _draw_outlines(canvas: np.ndarray, classes: np.ndarray, *, dashed: bool) -> None:
+    rows, columns = np.indices(classes.shape)
+    drawn = (rows + columns) // _DASH_PIXELS % 2 == 0 if dashed else np.full(classes.shape, True)
+    for value in np.unique(classes[classes > 0]):
+        region = classes == value
+        inside = ndimage.binary_erosion(region, np.ones((3, 3)), iterations=_LINE_PIXELS)
+        canvas[region & np.logical_not(inside) & drawn] = OKABE_ITO[(value - 1) % len(OKABE_ITO)]
+
+
+def _write_sides(picture: Image.Image, sides: tuple[str, str]) -> None:
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(_LETTER_PIXELS)
+    middle, margin = picture.height / 2, 4
+    places = ((margin, middle), (picture.width - margin, middle))
+    for letter, place, anchor in zip(sides, places, ("lm", "rm"), strict=True):
+        pen.text(place, letter, _INK, font, anchor, stroke_width=1, stroke_fill=_PAPER)
+
+
+def _side_by_side(panels: list[tuple[Image.Image, str]]) -> Image.Image:
+    width = sum(panel.width for panel, _ in panels) + _GAP_PIXELS * (len(panels) - 1)
+    height = max(panel.height for panel, _ in panels) + _CAPTION_PIXELS
+    sheet, left = Image.new("RGB", (width, height), _PAPER), 0
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_LETTER_PIXELS)
+    for panel, caption in panels:
+        middle = (left + panel.width / 2, _CAPTION_PIXELS / 2)
+        pen.text(middle, caption, _INK, font, "mm")
+        sheet.paste(panel, (left, _CAPTION_PIXELS))
+        left += panel.width + _GAP_PIXELS
+    return sheet

@@ -1,0 +1,263 @@
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medseg.data.dataset import case_id_of, read_dataset
+from medseg.data.folder import Folder, build_folder, write_case, write_description
+from medseg.errors import DataError
+
+HIPPOCAMPUS = Path(__file__).parents[3] / "shared/data/Task04_Hippocampus"
+
+
+def write_dataset(folder, *, cases=("a", "b"), **changes):
+    """Empty files in Decathlon form; a change of None leaves the key out."""
+    content = {
+        "name": "Test",
+        "reference": " Somewhere",
+        "licence": "CC0",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "one", "2": "two"},
+        "training": [
+            {"image": f"./imagesTr/{c}.nii.gz", "label": f"./labelsTr/{c}.nii.gz"} for c in cases
+        ],
+    } | changes
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            (folder / part / f"{case}.nii.gz").touch()
+    content = {key: value for key, value in content.items() if value is not None}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def faults(folder):
+    with pytest.raises(DataError) as caught:
+        read_dataset(folder)
+    return str(caught.value)
+
+
+def test_reads_names_by_number_and_cases_in_order(tmp_path):
+    folder = write_dataset(
+        tmp_path,
+        cases=("b", "a"),
+        labels={"2": "two", "0": "background", "1": "one"},
+        modality={"1": "T2", "0": "T1"},
+    )
+    dataset = read_dataset(folder)
+    assert dataset.classes == ("one", "two")
+    assert dataset.modalities == ("T1", "T2")
+    assert (dataset.num_classes, dataset.in_channels) == (3, 2)
+    assert [case.case_id for case in dataset.cases] == ["b", "a"]
+    assert dataset.cases[0].image == folder / "imagesTr/b.nii.gz"
+    assert dataset.cases[0].label == folder / "labelsTr/b.nii.gz"
+    assert (dataset.name, dataset.licence, dataset.reference) == ("Test", "CC0", "Somewhere")
+
+
+def test_optional_keys_and_byte_order_mark(tmp_path):
+    folder = write_dataset(tmp_path / "kidneys", name=None, licence=None, reference=None)
+    description = folder / "dataset.json"
+    description.write_bytes(b"\xef\xbb\xbf" + description.read_bytes())
+    dataset = read_dataset(str(folder))
+    assert (dataset.name, dataset.licence, dataset.reference) == ("kidneys", "", "")
+
+
+def test_macos_companions_are_ignored(tmp_path, caplog):
+    folder = write_dataset(tmp_path)
+    description = json.loads((folder / "dataset.json").read_text())
+    description["training"].insert(0, {"image": "./imagesTr/._a.nii.gz", "label": "x"})
+    (folder / "dataset.json").write_text(json.dumps(description))
+    (folder / "imagesTr/._b.nii.gz").touch()
+    assert [case.case_id for case in read_dataset(folder).cases] == ["a", "b"]
+    assert not caplog.records
+
+
+def test_mentions_images_that_are_not_listed(tmp_path, caplog):
+    folder = write_dataset(tmp_path)
+    (folder / "imagesTr/c.nii.gz").touch()
+    with caplog.at_level(logging.WARNING):
+        assert len(read_dataset(folder).cases) == 2
+    assert "c.nii.gz" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"labels": None}, "labels: missing"),
+        ({"modality": {}}, "modality: missing"),
+        ({"training": None}, "training: missing"),
+        ({"training": []}, "the list is empty"),
+        ({"labels": {"0": "background", "2": "two"}}, "labels: [0, 2] must be consecutive from 0"),
+        ({"labels": {"1": "one", "2": "two"}}, "labels: [1, 2] must be consecutive from 0"),
+        ({"labels": {"background": 0, "one": 1}}, "must be whole numbers"),
+        ({"labels": {"0": "background"}}, "no class besides the background"),
+        ({"labels": {"0": "one", "1": "Background"}}, "value 1 is called 'background'"),
+        ({"labels": {"0": "background", "1": "x", "2": "x"}}, "'x' is named 2 times"),
+        ({"training": [{"image": "imagesTr/a.nii.gz"}]}, "imagesTr/a.nii.gz has no label"),
+        ({"training": ["imagesTr/a.nii.gz"]}, "imagesTr/a.nii.gz has no label"),
+        ({"training": [{"label": "labelsTr/a.nii.gz"}]}, "labelsTr/a.nii.gz has no image"),
+        (
+            {"training": [{"image": "/no/a.nii", "label": "labelsTr/a.nii.gz"}]},
+            "/no/a.nii: no such",
+        ),
+    ],
+)
+def test_each_fault_is_told(tmp_path, changes, told):
+    message = faults(write_dataset(tmp_path, **changes))
+    assert told in message
+    assert message.startswith(f"{tmp_path}: 1 faults")
+
+
+def test_no_dataset_json(tmp_path):
+    assert "dataset.json is missing" in faults(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"[1]", b""])
+def test_broken_dataset_json(tmp_path, content):
+    (tmp_path / "dataset.json").write_bytes(content)
+    assert "JSON" in faults(tmp_path)
+
+
+def test_all_faults_at_once(tmp_path):
+    folder = write_dataset(tmp_path, cases=("a", "b", "a"), labels=None)
+    (folder / "labelsTr/b.nii.gz").unlink()
+    (folder / "imagesTr/b.nii.gz").unlink()
+    (folder / "imagesTr/b.nii.gz").mkdir()
+    message = faults(folder)
+    for told in (
+        "4 faults",
+        "labels: missing",
+        "./imagesTr/b.nii.gz: no such file",
+        "./labelsTr/b.nii.gz: no such file",
+        "a: 2 cases have this id",
+    ):
+        assert told in message
+
+
+def test_only_the_first_twenty_faults_are_printed(tmp_path):
+    cases = [f"case_{number:02d}" for number in range(25)]
+    folder = write_dataset(tmp_path, cases=cases)
+    for case in cases:
+        (folder / "labelsTr" / f"{case}.nii.gz").unlink()
+    message = faults(folder)
+    assert message.count("no such file") == 20
+    assert "case_19" in message
+    assert "case_20" not in message
+    assert message.endswith("and 5 more")
+
+
+@pytest.mark.parametrize(
+    ("file", "case_id"),
+    [
+        ("./imagesTr/hippocampus_001.nii.gz", "hippocampus_001"),
+        ("a.nii", "a"),
+        ("sub.01.nii.gz", "sub.01"),
+        ("scan 1 (é).mha", "scan 1 (é)"),
+    ],
+)
+def test_case_id(file, case_id):
+    assert case_id_of(file) == case_id
+
+
+@pytest.mark.skipif(not HIPPOCAMPUS.is_dir(), reason="Task04_Hippocampus is not on this machine")
+def test_the_real_hippocampus():
+    dataset = read_dataset(HIPPOCAMPUS)
+    assert dataset.name == "Hippocampus"
+    assert dataset.classes == ("Anterior", "Posterior")
+    assert dataset.modalities == ("MRI",)
+    assert dataset.licence == "CC-BY-SA 4.0"
+    assert len(dataset.cases) == 260
+    assert dataset.cases[0].case_id == "hippocampus_001"
+
+
+def test_folder_is_the_root_itself(tmp_path):
+    assert Folder(root=str(write_dataset(tmp_path))).prepare() == tmp_path
+    with pytest.raises(DataError, match=r"holds no dataset\.json"):
+        Folder(root=tmp_path / "imagesTr").prepare()
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    image = nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4))
+    label = nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
+    write_case(tmp_path, "one", image=image, label=label)
+    written = {
+        "name": "Made",
+        "reference": "here",
+        "licence": "CC0",
+        "modalities": ("T1", "T2"),
+        "classes": ("x", "y"),
+    }
+    write_description(tmp_path, description="", case_ids=["one"], **written)
+    dataset = read_dataset(tmp_path)
+    assert {key: getattr(dataset, key) for key in written} == written
+    assert nib.load(dataset.cases[0].image).shape == (4, 4, 4, 2)
+
+
+def test_a_folder_is_built_once_and_again_for_another_rule(tmp_path):
+    built = []
+
+    def build(part):
+        built.append(part)
+        (part / "number").write_text(str(len(built)))
+
+    target = tmp_path / "new/target"
+    for stamp, number in (("1", "1"), ("1", "1"), ("2", "2"), ("2", "2")):
+        assert build_folder(target, stamp=stamp, build=build) == target
+        assert (target / "number").read_text() == number
+    assert len(built) == 2
+    assert not built[0].exists()
+
+
+def test_a_failed_build_leaves_nothing(tmp_path):
+    def build(part):
+        (part / "half").touch()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        build_folder(tmp_path / "target", stamp="1", build=build)
+    assert [path.name for path in tmp_path.iterdir()] == [".target.lock"]
+
+
+def test_a_strange_folder_is_never_replaced(tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target/mine").touch()
+    with pytest.raises(DataError, match="in the way"):
+        build_folder(tmp_path / "target", stamp="1", build=lambda part: None)
+    assert (tmp_path / "target/mine").exists()
+
+
+def test_a_killed_build_is_never_taken_for_the_folder(tmp_path):
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from medseg.data.folder import build_folder\n"
+        "def build(part):\n"
+        "    (part / 'half').touch()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "build_folder(pathlib.Path(sys.argv[1]), stamp='1', build=build)\n"
+    )
+    target = tmp_path / "target"
+    killed = subprocess.run([sys.executable, "-c", script, str(target)], timeout=100)
+    assert killed.returncode == -9
+    assert not target.exists()
+    assert (tmp_path / ".target.part/half").exists()
+
+    build_folder(target, stamp="1", build=lambda part: (part / "whole").touch())
+    assert (target / "whole").exists()
+    assert not (target / "half").exists()
+    assert not (tmp_path / ".target.part").exists()
+
+
+def test_a_whole_folder_needs_no_writing(tmp_path, monkeypatch):
+    build_folder(tmp_path / "target", stamp="1", build=lambda part: None)
+
+    def refuse(*_, **__):
+        raise AssertionError("wrote to a folder that may be read-only")
+
+    monkeypatch.setattr("medseg.data.folder.require_writable", refuse)
+    monkeypatch.setattr("medseg.data.folder.FileLock", refuse)
+    build_folder(tmp_path / "target", stamp="1", build=refuse)

@@ -1,0 +1,153 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg.data.splits import Split, check, patient_of, split_cases
+from medseg.errors import ConfigError, DataError
+
+IDS = st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=40, unique=True)
+FRACTIONS = st.floats(0.01, 0.99)
+SEEDS = st.integers(0, 2**32)
+
+
+@settings(deadline=None)
+@given(IDS, FRACTIONS, SEEDS)
+def test_disjoint_complete_and_never_empty(ids, fraction, seed):
+    split = split_cases(ids, validation_fraction=fraction, seed=seed)
+    assert sorted([*split.train, *split.validation]) == sorted(ids)
+    assert split.train
+    assert split.validation
+    check(split, ids)
+
+
+@settings(deadline=None)
+@given(IDS, FRACTIONS, SEEDS, st.randoms())
+def test_order_does_not_matter(ids, fraction, seed, random):
+    before = split_cases(ids, validation_fraction=fraction, seed=seed)
+    random.shuffle(ids)
+    assert split_cases(ids, validation_fraction=fraction, seed=seed) == before
+
+
+@settings(deadline=None)
+@given(IDS, SEEDS)
+def test_the_share_is_kept(ids, seed):
+    split = split_cases(ids, validation_fraction=0.2, seed=seed)
+    assert abs(len(split.validation) - 0.2 * len(ids)) <= 1
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 9), min_size=2, max_size=30).filter(lambda p: len(set(p)) > 1),
+    FRACTIONS,
+    SEEDS,
+)
+def test_a_patient_is_on_one_side(patients, fraction, seed):
+    ids = [f"p{patient}_scan{scan}" for scan, patient in enumerate(patients)]
+    split = split_cases(ids, validation_fraction=fraction, seed=seed, patient=r"(p\d)_")
+    assert sorted([*split.train, *split.validation]) == sorted(ids)
+    assert {c[:2] for c in split.train}.isdisjoint(c[:2] for c in split.validation)
+
+
+def test_the_same_on_every_machine():
+    ids = [f"case_{number:02d}" for number in range(10)]
+    split = split_cases(ids, validation_fraction=0.3, seed=0)
+    assert split.validation == ("case_02", "case_04", "case_06")
+    assert split_cases(ids, validation_fraction=0.3, seed=1) != split
+
+
+def test_one_patient_cannot_be_split():
+    with pytest.raises(DataError, match="1 cases of 1 patients"):
+        split_cases(["a"], validation_fraction=0.5, seed=0)
+    with pytest.raises(DataError, match="2 cases of 1 patients"):
+        split_cases(["a_1", "a_2"], validation_fraction=0.5, seed=0, patient="(a)_")
+    with pytest.raises(DataError, match="0 cases"):
+        split_cases([], validation_fraction=0.5, seed=0)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
+def test_fractions_that_mean_nothing(fraction):
+    with pytest.raises(ConfigError, match="validation_fraction"):
+        split_cases(["a", "b"], validation_fraction=fraction, seed=0)
+
+
+def test_a_case_listed_twice():
+    with pytest.raises(DataError, match="a: listed twice"):
+        split_cases(["a", "b", "a"], validation_fraction=0.5, seed=0)
+
+
+def test_patient_of():
+    assert patient_of("sub-01_left", patient=None) == "sub-01_left"
+    assert patient_of("sub-01_left", patient=r"(sub-\d+)") == "sub-01"
+    with pytest.raises(DataError, match="case x does not match"):
+        patient_of("x", patient=r"(sub-\d+)")
+    with pytest.raises(DataError, match="does not match"):
+        patient_of("x", patient="(y)?x")
+    with pytest.raises(ConfigError, match="needs a group"):
+        patient_of("x", patient="x")
+    with pytest.raises(ConfigError, match="no regular expression"):
+        patient_of("x", patient="(x")
+
+
+@settings(deadline=None)
+@given(IDS, SEEDS)
+def test_written_and_read(tmp_path_factory, ids, seed):
+    split = split_cases(ids, validation_fraction=0.3, seed=seed)
+    path = tmp_path_factory.getbasetemp() / "split.json"
+    split.write(path)
+    assert Split.read(path) == split
+    assert Split.read(str(path)) == split
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"train": ["a"]}',
+        '{"train": ["a"], "validation": "b"}',
+        '{"train": [1], "validation": ["b"]}',
+    ],
+)
+def test_a_file_in_another_form(tmp_path, content):
+    path = tmp_path / "split.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r'must hold \{"train"'):
+        Split.read(path)
+
+
+def test_no_split_file(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        Split.read(tmp_path / "none.json")
+
+
+def test_a_file_of_the_users_with_more_in_it(tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"seed": 3, "train": ["b", "a"], "validation": ["c"]}))
+    assert Split.read(path) == Split(train=("a", "b"), validation=("c",))
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "told"),
+    [
+        (("a",), ("a", "b"), "^a: in the split twice"),
+        (("a", "a"), ("b",), "^a: in the split twice"),
+        (("a", "x", "y"), ("b",), "^x, y: in the split but not in the dataset"),
+        ((), ("a",), "is empty"),
+        (("a",), (), "is empty"),
+        (tuple("pqrstuv"), ("a",), "^p, q, r, s, t and 2 more: "),
+    ],
+)
+def test_check_refuses(train, validation, told):
+    with pytest.raises(DataError, match=told):
+        check(Split(train=train, validation=validation), ["a", "b", "c"])
+
+
+def test_check_finds_a_patient_on_both_sides():
+    split = Split(train=("p1_left",), validation=("p1_right",))
+    ids = ["p1_left", "p1_right", "p2_left"]
+    check(split, ids)  # may leave cases out
+    with pytest.raises(DataError, match="p1: patients on both sides"):
+        check(split, ids, patient="(p.)_")
