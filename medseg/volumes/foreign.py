@@ -5,24 +5,20 @@ bytes that it promises are counted, and what SimpleITK returns must have their c
 in which they cannot be counted are refused.
 """
 
-import math
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its documentation gives it
 
-from medseg.volumes.container import Stored, open_content, suffix_note
-from medseg.volumes.faults import TRANSFER_AGAIN, refusal
+from medseg.volumes.container import Stored, suffix_note
+from medseg.volumes.faults import refusal
 from medseg.volumes.payload import Payload
+from medseg.volumes.textheader import TextHeader
 
-_T = TypeVar("_T")
-
-_HEADER_LIMIT_BYTES = 1 << 20
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAVE_PLAINLY = "save it again as one file with raw or gzip encoding, or as .nii.gz"
 _REPAIR = "repair the header, or convert the volume again from its source"
@@ -58,7 +54,12 @@ def read_nrrd(path: Path) -> Stored:
     Raises:
         DataError: the file is damaged, incomplete, or its encoding cannot be verified.
     """
-    header = _TextHeader(path, end=rb"\r?\n\r?\n", line=r"([^:#]+):[ \t]+(.*)")
+    header = TextHeader(
+        path,
+        end=rb"\r?\n\r?\n",
+        line=r"([\w -]{1,99}): *(.*)",
+        ignored=r"NRRD000[1-5]|#.*|[^:]*:=.*|",
+    )
     for field in ("datafile", "lineskip", "byteskip"):
         if field in header.fields:
             raise refusal(path, f"its header field {field!r} is not supported", _SAVE_PLAINLY)
@@ -80,9 +81,13 @@ def read_metaimage(path: Path) -> Stored:
     Raises:
         DataError: a file is damaged, incomplete, or its encoding cannot be verified.
     """
-    header = _TextHeader(
-        path, end=rb"(?m)^ElementDataFile[ \t]*=[^\n]*\n?", line=r"(\w+)\s*=[ \t]*(.*)"
+    header = TextHeader(
+        path,
+        end=rb"(?m)^ElementDataFile[ \t]*=[^\n]*\n?",
+        line=r"(\w{1,99})\s*[=:]\s*(.*)",
+        ignored="",
     )
+    _check_metaimage_axes(path, header)
     for field, supported in (("headersize", "0"), ("binarydata", "true")):
         if (found := header.fields.get(field, supported)).lower() != supported:
             raise refusal(path, f"{field}={found!r} is not supported", _SAVE_PLAINLY)
@@ -104,43 +109,14 @@ def read_metaimage(path: Path) -> Stored:
     return _through_simpleitk(path, "MetaImageIO", checksum, notes)
 
 
-class _TextHeader:
-    """The lines of text before the voxels; field names lose case and blanks.
-
-    Attributes:
-        size: bytes of the file up to the voxels.
-        fields: values by name.
-    """
-
-    def __init__(self, path: Path, *, end: bytes, line: str):
-        with open_content(path) as content:
-            front = content.read(_HEADER_LIMIT_BYTES)
-        found = re.search(end, front)
-        if found is None:
-            raise refusal(path, "its header has no end", TRANSFER_AGAIN)
-        self._path = path
-        self.size = found.end()
-        lines = front[: self.size].decode("utf-8", errors="replace").splitlines()
-        entries = filter(None, (re.fullmatch(line, entry.strip()) for entry in lines))
-        self.fields = {e[1].replace(" ", "").lower(): e[2].strip() for e in entries}
-
-    def product(self, field: str, default: str = "") -> int:
-        """The product of a field's whole numbers."""
-        found = self.fields.get(field, default)
-        if not re.fullmatch(r"\d+(\s+\d+)*", found) or 0 in (lengths := _integers(found)):
-            raise refusal(self._path, f"{field}={found!r} must be positive integers", _REPAIR)
-        return math.prod(lengths)
-
-    def choice(self, field: str, choices: Mapping[str, _T]) -> _T:
-        """What `choices` holds for a field's value."""
-        found = self.fields.get(field, "")
-        if found not in choices:
-            raise refusal(self._path, f"{field}={found!r} cannot be verified", _SAVE_PLAINLY)
-        return choices[found]
-
-
-def _integers(text: str) -> list[int]:
-    return [int(word) for word in text.split()]
+def _check_metaimage_axes(path: Path, header: TextHeader) -> None:
+    axes = len(header.integers("dimsize"))
+    if header.fields.get("ndims") != str(axes) or not 2 <= axes <= 4:
+        fault = f"NDims={header.fields.get('ndims')!r} must be 2, 3 or 4 and fit DimSize"
+        raise refusal(path, fault, _REPAIR)
+    header.require_numbers(axes, "elementspacing", "elementsize", "centerofrotation")
+    header.require_numbers(axes, "offset", "position", "origin")
+    header.require_numbers(axes**2, "transformmatrix", "rotation", "orientation")
 
 
 def _data_file_beside(path: Path, name: str) -> Path:

@@ -11,15 +11,15 @@ from nibabel.nifti2 import Nifti2PairHeader
 from medseg.volumes.container import Content, Stored, open_content, suffix_note
 from medseg.volumes.faults import TRANSFER_AGAIN, refusal
 
-_HEADER_BYTES = {348: 1, 540: 2}  # sizeof_hdr -> version of NIfTI
 _SINGLE_SUFFIXES = (".nii",)
 _PAIR_SUFFIXES = (".hdr", ".img")
 _EXTENSION_FLAG_BYTES = 4
+_MAGIC_AT = {348: slice(344, 347), 540: slice(4, 7)}  # by sizeof_hdr: NIfTI-1, NIfTI-2
 _HEADERS = {
-    b"n+1": nib.Nifti1Header,
-    b"ni1": Nifti1PairHeader,
-    b"n+2": nib.Nifti2Header,
-    b"ni2": Nifti2PairHeader,
+    (348, b"n+1"): nib.Nifti1Header,
+    (348, b"ni1"): Nifti1PairHeader,
+    (540, b"n+2"): nib.Nifti2Header,
+    (540, b"ni2"): Nifti2PairHeader,
 }
 _REPAIR = "repair the header, or convert the volume again from its source"
 
@@ -55,7 +55,7 @@ def header_file(path: Path) -> Path:
 def _read_header(content: Content) -> nib.Nifti1Header:
     start = content.read(4)
     sizes = {int.from_bytes(start, "little"): "<", int.from_bytes(start, "big"): ">"}
-    size = next((size for size in sizes if size in _HEADER_BYTES), None)
+    size = next((size for size in sizes if size in _MAGIC_AT), None)
     if size is None:
         raise refusal(
             content.path,
@@ -69,14 +69,14 @@ def _read_header(content: Content) -> nib.Nifti1Header:
             f"ends within its header ({len(block)} of {size} bytes)",
             TRANSFER_AGAIN,
         )
-    magic = block[344:347] if _HEADER_BYTES[size] == 1 else block[4:7]
-    if magic not in _HEADERS:
+    magic = block[_MAGIC_AT[size]]
+    if (size, magic) not in _HEADERS:
         raise refusal(
             content.path,
             f"has no NIfTI signature (magic={magic!r}); Analyze files do not say left from right",
             "convert it to NIfTI from its source",
         )
-    return _HEADERS[magic](block, sizes[size], check=False)
+    return _HEADERS[size, magic](block, sizes[size], check=False)
 
 
 def _read_voxels(content: Content, header: nib.Nifti1Header, path: Path) -> Stored:

@@ -223,3 +223,12 @@ def test_zlib_stream_is_not_mistaken_for_a_volume(tmp_path: Path) -> None:
     path.write_bytes(zlib.compress(healthy()))
     with pytest.raises(DataError, match="no NIfTI"):
         read_image(path)
+
+
+def test_signature_of_the_other_version_is_refused(tmp_path: Path) -> None:
+    content = bytearray(nib.Nifti2Image(np.ones((2, 3, 4), np.int16), np.eye(4)).to_bytes())
+    content[4:7] = b"n+1"
+    path = tmp_path / "a.nii"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="no NIfTI signature"):
+        read_image(path)
