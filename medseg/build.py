@@ -42,6 +42,9 @@ def _check_targets(config: Any) -> None:
         case list():
             for value in config:
                 _check_targets(value)
+        case str() if "${" in config:
+            # Hydra would resolve it after this check, into a `_target_` that was never looked at
+            raise ConfigError(f"{config!r} is an interpolation in a value; write the value itself")
 
 
 def _check_target(target: str) -> None:

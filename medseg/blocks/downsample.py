@@ -44,7 +44,8 @@ class Strided:
                     f"skipped; choose kernel_size={step + 1 - step % 2} or more"
                 )
         taps = tuple(k if s > 1 else 1 for k, s in zip(kernel, stride, strict=True))
-        padding = tuple(k // 2 for k in taps)
+        # what a kernel has beyond its cell reaches out on both sides, so that no voxel is skipped
+        padding = tuple(-((s - k) // 2) for k, s in zip(taps, stride, strict=True))
         return conv_nd(spatial_dims)(
             channels, channels, taps, stride=stride, padding=padding, bias=False
         )

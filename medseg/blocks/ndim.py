@@ -55,16 +55,17 @@ def per_axis(name: str, size: Size, spatial_dims: int) -> tuple[int, ...]:
     """`size` as one integer per axis.
 
     Raises:
-        ValueError: a sequence whose length is not `spatial_dims`.
+        ValueError: a sequence whose length is not `spatial_dims`, or not whole numbers from 1.
     """
-    if isinstance(size, int):
-        return (size,) * spatial_dims
-    if len(size) != spatial_dims:
+    sizes = tuple(size) if isinstance(size, Sequence) else (size,) * spatial_dims
+    if len(sizes) != spatial_dims:
         raise ValueError(
-            f"{name}={tuple(size)} has {len(size)} axes, the network has {spatial_dims}; "
+            f"{name}={sizes} has {len(sizes)} axes, the network has {spatial_dims}; "
             f"give one number, or {spatial_dims}"
         )
-    return tuple(size)
+    if not all(isinstance(n, int) and n >= 1 for n in sizes):
+        raise ValueError(f"{name}={size!r} must be whole numbers of at least 1; for instance 2")
+    return sizes
 
 
 def freeze_size(block: object, name: str, *, at_least: int = 1, odd: bool = False) -> None:

@@ -89,43 +89,49 @@ def _predict(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
     failures: dict[str, str] = {}
-    for position, source in enumerate(sources, start=1):
-        counter = f"[{position}/{len(sources)}]"
+
+    def segment(source: Path) -> str:
         outputs = Outputs.of(source, arguments.output)
-        if outputs.labels.exists() and not arguments.overwrite:
-            if arguments.resume and is_done(source, outputs, model):
-                print(f"{counter} {source}: already done")
-                continue
-            if not arguments.resume:
-                failures[str(source)] = f"{outputs.labels} exists; use --overwrite or --continue"
-                print(f"error: {failures[str(source)]}", file=sys.stderr)
-                continue
-        try:
-            report = predict_file(
-                source,
-                outputs,
-                model=model,
-                predictor=predictor,
-                probabilities=arguments.probabilities,
-                prefer=arguments.prefer,
-            )
-        except DataError as error:
-            failures[str(source)] = str(error)
-            print(f"error: {error}", file=sys.stderr)
-            continue
+        wanted = arguments.probabilities
+        if arguments.resume and is_done(source, outputs, model, probabilities=wanted):
+            return f"{source}: already done"
+        found = outputs.existing()
+        if found and not (arguments.overwrite or arguments.resume):
+            raise DataError(f"{found[0]} exists; use --overwrite or --continue")
+        report = predict_file(
+            source,
+            outputs,
+            model=model,
+            predictor=predictor,
+            probabilities=wanted,
+            prefer=arguments.prefer,
+        )
         for note in report["notes"]:
             print(f"warning: {source}: {note}", file=sys.stderr)
-        print(f"{counter} {outputs.labels}  {report['seconds']['total']:.1f} s", flush=True)
-    return _close(arguments.output, failures, len(sources))
+        return f"{outputs.labels}  {report['seconds']['total']:.1f} s"
 
-
-def _close(folder: Path, failures: dict[str, str], total: int) -> int:
-    from medseg.files import write_text
-
-    listing = folder / FAILURES
-    listing.unlink(missing_ok=True)
+    try:
+        for position, source in enumerate(sources, start=1):
+            try:
+                print(f"[{position}/{len(sources)}] {segment(source)}", flush=True)
+            except DataError as error:
+                failures[str(source)] = str(error)
+                report_error(error)
+    finally:  # also where a full disk or Ctrl-C ends the row
+        _list_failures(arguments.output / FAILURES, failures)
     if not failures:
         return 0
-    write_text(listing, json.dumps(failures, indent=1) + "\n")
-    print(f"error: {len(failures)} of {total} volumes failed; see {listing}", file=sys.stderr)
-    return DataError.exit_code
+    return report_error(
+        DataError(
+            f"{len(failures)} of {len(sources)} volumes failed; see {arguments.output / FAILURES}"
+        )
+    )
+
+
+def _list_failures(listing: Path, failures: dict[str, str]) -> None:
+    from medseg.files import write_text
+
+    if failures:
+        write_text(listing, json.dumps(failures, indent=1) + "\n")
+    else:
+        listing.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medseg.cli.errors import report_error
 from medseg.cli.resolvers import register_resolvers
-from medseg.errors import ConfigError, MedsegError
+from medseg.errors import ConfigError, MedsegError, ResourceError
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ def main() -> int:
     """Trains; returns the exit code (see `medseg.errors`)."""
     # Hydra then hands its exceptions over instead of printing them and leaving with 1
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # argparse does not take overrides on both sides of a flag
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     register_resolvers()
     try:
         _train()
@@ -47,6 +50,9 @@ def main() -> int:
         return report_error(ConfigError(_words(error)))
     except MedsegError as error:
         return report_error(error)
+    except OSError as error:
+        remedy = "choose a folder that can be written with runs=FOLDER"
+        return report_error(ResourceError(f"{error.filename}: {error.strerror}; {remedy}"))
     return 0
 
 
@@ -60,7 +66,7 @@ def _train(config: DictConfig) -> None:
         config=_plain_config(config, folder),
         folder=folder,
         command=sys.argv,
-        choices={_slot(k): v for k, v in settings.runtime.choices.items() if _is_slot(k)},
+        choices=_choices(config, settings.runtime.choices),
         overrides=list(settings.overrides.task),
         sweep=_grid(settings),
     )
@@ -96,8 +102,9 @@ def _plain_config(config: DictConfig, folder: Path) -> dict[str, Any]:
                         "only values such as trainer.epochs can be changed"
                     )
                 OmegaConf.update(base, key, yaml.safe_load(value))
-        config = base
-    plain = OmegaConf.to_container(config, resolve=True)
+        plain = OmegaConf.to_container(base, resolve=True)
+    else:
+        plain = OmegaConf.to_container(config, resolve=True)
     stored.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
     return plain  # type: ignore[return-value]
 
@@ -120,13 +127,22 @@ def _grid(settings: Any) -> dict[str, list[str]] | None:
     return grid
 
 
-def _is_slot(choice: str) -> bool:
-    return not choice.startswith("hydra/")
+def _choices(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:
+    """Slot → option: `conv@model.encoder.conv` becomes `encoder.conv`, `data` stays `data`.
 
-
-def _slot(choice: str) -> str:
-    """`conv@model.encoder.conv` → `encoder.conv`; `data` stays `data`."""
-    return choice.rpartition("@")[2].removeprefix("model.")
+    A slot that the configuration points at another (`${..encoder.conv}`) has that one's option.
+    """
+    options = {
+        key.rpartition("@")[2]: option
+        for key, option in chosen.items()
+        if option is not None and not key.startswith("hydra/")
+    }
+    for path in options:
+        parent, _, key = path.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if isinstance(node, DictConfig) and key in node and OmegaConf.is_interpolation(node, key):
+            options[path] = options.get(node[key]._get_full_key(None), options[path])
+    return {path.removeprefix("model."): option for path, option in options.items()}
 
 
 def _words(error: BaseException) -> str:

@@ -42,7 +42,7 @@ class PreparedCase:
 
     case_id: str
     folder: Path
-    spacing: tuple[float, ...]
+    spacing: tuple[float, float, float]
     notes: tuple[str, ...]
 
     @property
@@ -99,7 +99,8 @@ def prepare_cases(
 def _prepare(
     case: Case, preprocessing: Preprocessing, in_channels: int, num_classes: int, cache: Path
 ) -> PreparedCase:
-    folder = Path(cache).expanduser() / f"{case.case_id}-{_key(case, preprocessing, num_classes)}"
+    key = _key(case, preprocessing, in_channels, num_classes)
+    folder = Path(cache).expanduser() / f"{case.case_id}-{key}"
     summary = folder / "case.json"
     if not summary.exists():  # written last: it says that the others are whole
         _write(case, preprocessing, in_channels, num_classes, folder)
@@ -107,7 +108,7 @@ def _prepare(
     return PreparedCase(
         case_id=case.case_id,
         folder=folder,
-        spacing=tuple(content["spacing"]),
+        spacing=(*content["spacing"],),
         notes=tuple(content["notes"]),
     )
 
@@ -126,7 +127,7 @@ def _write(
     _save(folder / "image.npy", pixels)
     _save(folder / "label.npy", classes)
     with atomic_path(folder / "indices.npz") as part, part.open("wb") as stream:
-        np.savez(stream, **_indices(classes, num_classes))
+        np.savez(stream, allow_pickle=False, **_indices(classes, num_classes))
     with atomic_path(folder / "case.json") as part:
         spacing = preprocessing.grid_spacing(image)
         part.write_text(json.dumps({"spacing": spacing, "notes": notes}), encoding="utf-8")
@@ -143,9 +144,9 @@ def _indices(classes: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
     return chosen
 
 
-def _key(case: Case, preprocessing: Preprocessing, num_classes: int) -> str:
+def _key(case: Case, preprocessing: Preprocessing, in_channels: int, num_classes: int) -> str:
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in _sources(case)]
-    content = [_FORMAT, stats, preprocessing.describe(), num_classes]
+    content = [_FORMAT, stats, preprocessing.describe(), in_channels, num_classes]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -75,12 +75,21 @@ class SegmentationDataModule(pl.LightningDataModule):
     ):
         super().__init__()
         _check_positive(batch_size=batch_size, batches_per_epoch=batches_per_epoch)
-        _check_fraction(foreground_fraction=foreground_fraction)
-        _check_fraction(validation_fraction=validation_fraction)
+        if not 0 <= foreground_fraction <= 1:
+            raise ConfigError(f"data.foreground_fraction={foreground_fraction} must lie in [0, 1]")
+        if not 0 < validation_fraction < 1:
+            raise ConfigError(
+                f"data.validation_fraction={validation_fraction} must lie between 0 and 1; try 0.2"
+            )
         if len(patch_size) != preprocessing.spatial_dims or any(n < 1 for n in patch_size):
             raise ConfigError(
                 f"patch_size={list(patch_size)} must hold {preprocessing.spatial_dims} positive "
                 "numbers of voxels, one per dimension of the network"
+            )
+        if augmentation and not set(augmentation.flip_axes) <= set(range(len(patch_size))):
+            raise ConfigError(
+                f"augmentation.flip_axes={list(augmentation.flip_axes)} must be axes of the "
+                f"patch, {list(range(len(patch_size)))}; [] mirrors none"
             )
         self.source = source
         self.preprocessing = preprocessing
@@ -120,7 +129,6 @@ class SegmentationDataModule(pl.LightningDataModule):
         self._training = PatchDataset(
             [by_id[case_id] for case_id in split.train],
             patch_size=self.patch_size,
-            num_classes=self.num_classes,
             foreground_fraction=self.foreground_fraction,
             augmentation=self.augmentation,
         )
@@ -207,9 +215,3 @@ def _check_positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ConfigError(f"data.{name}={value} must be at least 1")
-
-
-def _check_fraction(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ConfigError(f"data.{name}={value} must lie in [0, 1]")

@@ -16,6 +16,7 @@ from monai.transforms.intensity.dictionary import (
     RandScaleIntensityd,
 )
 from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
+from monai.transforms.transform import Randomizable, Transform
 from monai.transforms.utility.dictionary import SqueezeDimd
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -97,13 +98,13 @@ class Augmentation:
 class PatchDataset(Dataset):
     """One random patch of a case per item: `{"image": (C, *patch), "label": (1, *patch)}`.
 
-    The patch's centre lies on a foreground class, each equally likely, with probability
-    `foreground_fraction`, else on the background.
+    The patch's centre lies on a foreground class, each of the case's equally likely, with
+    probability `foreground_fraction`, else on the background; where the case has none of these,
+    on the other.
 
     Args:
         cases: Prepared cases.
         patch_size: Size in voxels; in 2-D a slice is cut along the grid's last axis.
-        num_classes: Classes with background.
         foreground_fraction: In [0, 1].
         augmentation: Random variation, or None.
     """
@@ -113,7 +114,6 @@ class PatchDataset(Dataset):
         cases: Sequence[PreparedCase],
         *,
         patch_size: Sequence[int],
-        num_classes: int,
         foreground_fraction: float,
         augmentation: Augmentation | None,
     ):
@@ -121,15 +121,13 @@ class PatchDataset(Dataset):
         self.indices = [case.class_indices() for case in self.cases]
         flat = len(patch_size) == 2
         size = [*patch_size, 1] if flat else list(patch_size)
-        share = foreground_fraction / max(1, num_classes - 1)
         self.transform = Compose(
             [
+                _CentreClasses(foreground_fraction),
                 RandCropByLabelClassesd(
                     _KEYS,
                     label_key="label",
                     spatial_size=size,
-                    ratios=[1 - foreground_fraction] + [share] * (num_classes - 1),
-                    num_classes=num_classes,
                     indices_key="indices",
                     allow_smaller=True,
                     warn=False,
@@ -151,8 +149,21 @@ class PatchDataset(Dataset):
         case = self.cases[index]
         sample = {"image": case.image, "label": case.label, "indices": self.indices[index]}
         with _plain_tensors():
-            patch = self.transform(sample)[0]
+            patch: Any = self.transform(sample)[0]
         return {key: patch[key] for key in _KEYS}
+
+
+class _CentreClasses(Randomizable, Transform):
+    """Leaves, of the indices per class, those of the classes on which a patch may be centred."""
+
+    def __init__(self, foreground_fraction: float):
+        self.foreground_fraction = foreground_fraction
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        background, *foreground = sample["indices"]
+        drawn = foreground if self.R.random() < self.foreground_fraction else [background]
+        present = [flat for flat in drawn if len(flat)]
+        return sample | {"indices": present or [flat for flat in sample["indices"] if len(flat)]}
 
 
 @contextmanager

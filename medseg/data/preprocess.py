@@ -5,13 +5,14 @@ slice axis moved to the end in 2-D) and the wanted spacing; re-orientation is an
 permutation, so a re-oriented copy of a volume gives the re-oriented result to the bit.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from monai.transforms.intensity.array import NormalizeIntensity, ScaleIntensityRange
+from monai.transforms.intensity.array import ScaleIntensityRange
 from torch import Tensor
 from torch.nn import functional
 
@@ -32,6 +33,8 @@ class Intensity(Protocol):
 class ZScore:
     """Mean 0, variance 1 per case and channel; for MR, whose units are arbitrary.
 
+    A constant channel becomes 0.
+
     Args:
         nonzero: Take mean and variance over voxels that are not 0, and leave the others 0.
     """
@@ -40,7 +43,16 @@ class ZScore:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Image `(channels, *S)` → the same, normalised."""
-        return _plain(NormalizeIntensity(nonzero=self.nonzero, channel_wise=True)(image))
+        return torch.stack([self._normalised(channel) for channel in image])
+
+    def _normalised(self, channel: Tensor) -> Tensor:
+        counted = channel[channel != 0] if self.nonzero else channel
+        if not counted.numel():
+            return channel
+        # exact for a constant, whose rounding error by a float32 sum would be scaled up to 1
+        deviation, mean = torch.std_mean(counted, correction=0)
+        scaled = (channel - mean) / (deviation if deviation > 0 else 1)
+        return torch.where(channel != 0, scaled, 0) if self.nonzero else scaled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +91,10 @@ class Preprocessing:
     slice_axis: int = 2
 
     def __post_init__(self) -> None:
-        spacing = self.spacing
-        if spacing is not None:
-            if len(spacing) != 3 or any(s is not None and not s > 0 for s in spacing):
-                raise ValueError(
-                    f"spacing={list(spacing)} must be three positive numbers in mm "
-                    "(null keeps an axis), or null"
-                )
-            object.__setattr__(self, "spacing", tuple(spacing))
+        if self.spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims={self.spatial_dims} must be 2 (slices) or 3 (volumes)")
+        if self.spacing is not None:
+            object.__setattr__(self, "spacing", _checked_spacing(self.spacing))
         if self.slice_axis not in (0, 1, 2):
             raise ValueError(f"slice_axis={self.slice_axis} must be 0, 1 or 2 (2 is axial)")
 
@@ -103,8 +111,8 @@ class Preprocessing:
         Raises:
             ConfigError: an unknown intensity mapping or option.
         """
-        options = dict(description)
         try:
+            options = dict(description)
             intensity = dict(options.pop("intensity"))
             options["intensity"] = _INTENSITIES[intensity.pop("name")](**intensity)
             return cls(**options)
@@ -197,6 +205,18 @@ def strongest(scores: Iterable[Tensor], size: tuple[int, ...]) -> Tensor:
         labels[wins] = index
         best = torch.where(wins, fine, best)
     return labels
+
+
+def _checked_spacing(spacing: Any) -> tuple[float | None, ...]:
+    try:
+        axes = tuple(None if mm is None else float(mm) for mm in spacing)
+    except (TypeError, ValueError):
+        axes = ()
+    if len(axes) != 3 or any(mm is not None and not 0 < mm < math.inf for mm in axes):
+        raise ValueError(
+            f"spacing={spacing} must be three positive numbers in mm (null keeps an axis), or null"
+        )
+    return axes
 
 
 def _plain(image: Any) -> Tensor:

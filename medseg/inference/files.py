@@ -15,6 +15,7 @@ from medseg.files import sha256, write_text
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel
 from medseg.volumes import (
+    Form,
     Volume,
     case_id,
     read_image,
@@ -48,6 +49,10 @@ class Outputs:
             report=folder / f"{name}.json",
         )
 
+    def existing(self) -> list[Path]:
+        """Those that are there already, the user's own of the same name included."""
+        return [p for p in (self.labels, self.probabilities, self.report) if p.exists()]
+
 
 def predict_file(
     source: Path,
@@ -56,7 +61,7 @@ def predict_file(
     model: TrainedModel,
     predictor: Predictor,
     probabilities: bool = False,
-    prefer: str = "sform",
+    prefer: Form = "sform",
 ) -> dict[str, Any]:
     """Segments one file and writes its outputs; the report last.
 
@@ -132,8 +137,12 @@ def _notes(volume: Volume, labels: np.ndarray) -> list[str]:
     return [*volume.notes, *empty]
 
 
-def is_done(source: Path, outputs: Outputs, model: TrainedModel) -> bool:
+def is_done(
+    source: Path, outputs: Outputs, model: TrainedModel, *, probabilities: bool = False
+) -> bool:
     """Whether `outputs` are whole and come from this very input and these very weights."""
+    if probabilities and not outputs.probabilities.is_file():
+        return False
     try:
         report = json.loads(outputs.report.read_text(encoding="utf-8"))
         found = (report["input_sha256"], report["model"]["weights_sha256"])

@@ -1,6 +1,7 @@
 """A trained network applied to volumes, on their own grids."""
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,16 +126,14 @@ class Predictor:
 
 
 def _device(name: str) -> torch.device:
-    present = torch.cuda.is_available()
+    if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", name):
+        raise ConfigError(f"device={name!r} must be one of auto, cpu, cuda, cuda:N")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        return torch.device("cuda" if present else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"device={name!r} must be one of auto, cpu, cuda, cuda:N") from error
-    if device.type == "cuda" and not present:
-        raise ResourceError(f"device={name}, but torch sees no GPU; use cpu")
-    return device
+        return torch.device("cuda" if gpus else "cpu")
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= gpus:
+        raise ResourceError(f"device={name}, but torch sees {gpus} GPUs; use another, or cpu")
+    return torch.device(name)
 
 
 def _require_memory(image: Tensor, classes: int, volume: Volume) -> None:

@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from medseg.record import UpsamplingGain
 
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_UPSAMPLING = (*_TRANSPOSED, nn.Upsample)
-_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_INSTANCE_NORM = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+_Upsampling = _Transposed | nn.Upsample
+_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_CaseNorm = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d | nn.GroupNorm
 
 
 def dc_gain_imbalance(gains: Float[Tensor, " phases *channels"]) -> float:
@@ -51,7 +51,7 @@ def phase_gains(layer: nn.Module) -> Float[Tensor, " phases inputs outputs"]:
     Raises:
         TypeError: any other layer.
     """
-    if isinstance(layer, _TRANSPOSED):
+    if isinstance(layer, _Transposed):
         return _transposed_gains(layer)
     if isinstance(layer, nn.Upsample):
         return _interpolation_gains(layer)
@@ -65,13 +65,13 @@ def upsampling_gains(network: nn.Module) -> list[UpsamplingGain]:
             layer=name, operator=str(layer), imbalance=dc_gain_imbalance(phase_gains(layer))
         )
         for name, layer in network.named_modules()
-        if isinstance(layer, _UPSAMPLING)
+        if isinstance(layer, _Upsampling)
     ]
 
 
 def lattice_period(network: nn.Module) -> tuple[int, ...]:
     """Product of the strides of all upsampling layers, per axis; empty if there is none."""
-    strides = [_strides(m) for m in network.modules() if isinstance(m, _UPSAMPLING)]
+    strides = [_strides(m) for m in network.modules() if isinstance(m, _Upsampling)]
     return tuple(math.prod(steps) for steps in zip(*strides, strict=True))
 
 
@@ -82,8 +82,9 @@ def constant_response(
     """What a network prints on a constant: `std_φ(mean of phase φ) / std(logits on data)`.
 
     The constant is each channel's mean over `reference`. The grid is closed to a torus, so that
-    there is no border, and instance norms keep the statistics they have on `reference`, since a
-    constant has no variance of its own. 0 for every network whose upsamplings have imbalance 0.
+    there is no border, and instance and group norms keep the statistics they have on `reference`,
+    since a constant has no variance of its own. 0 for every network whose upsamplings have
+    imbalance 0.
 
     Args:
         network: Image → logits; left as it was.
@@ -96,21 +97,24 @@ def constant_response(
     period = lattice_period(network)
     if not period:
         return None
-    training = network.training
+    modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
         with _fixed_statistics(network, reference) as logits, _torus(network):
-            size = [p * math.ceil(4 * max(period) / p) for p in period]
+            # the coarsest grid is as long as the longest way around that a layer takes
+            cells = max([4, *(_reach(m) for m in network.modules())])
+            size = [p * math.ceil(cells * max(period) / p) for p in period]
             constant = reference.mean(dim=tuple(range(2, reference.ndim)), keepdim=True)
             response = network(constant.expand(-1, -1, *size).contiguous())
     finally:
-        network.train(training)
+        for module, mode in modes.items():
+            module.training = mode
     phases = _fold(response.double(), period)
     spread = logits.double().std()
     return float(phases.std(dim=0, correction=0).max() / spread) if spread > 0 else None
 
 
-def _transposed_gains(layer: nn.Module) -> Tensor:
+def _transposed_gains(layer: _Transposed) -> Tensor:
     weight = layer.weight.detach().double()  # (in, out / groups, *kernel)
     stride, dilation = layer.stride, layer.dilation
     phase = torch.zeros(weight.shape[2:], dtype=torch.long)
@@ -128,13 +132,13 @@ def _interpolation_gains(layer: nn.Upsample) -> Tensor:
     return _fold(response, steps)[:, None]
 
 
-def _strides(layer: nn.Module) -> tuple[int, ...]:
+def _strides(layer: _Upsampling) -> tuple[int, ...]:
     if not isinstance(layer, nn.Upsample):
-        return layer.stride  # type: ignore[return-value]
+        return layer.stride
     scale = layer.scale_factor
     if isinstance(scale, tuple):
         return tuple(int(s) for s in scale)
-    return (int(scale),) * {"linear": 1, "bilinear": 2, "trilinear": 3}[layer.mode]
+    return (int(scale or 1),) * {"linear": 1, "bilinear": 2, "trilinear": 3}[layer.mode]
 
 
 def _fold(signal: Tensor, period: Sequence[int]) -> Tensor:
@@ -148,14 +152,16 @@ def _fold(signal: Tensor, period: Sequence[int]) -> Tensor:
 
 @contextmanager
 def _fixed_statistics(network: nn.Module, reference: Tensor) -> Iterator[Tensor]:
-    """Freezes instance norms to their statistics on `reference`; yields the logits there."""
-    norms = [m for m in network.modules() if isinstance(m, _INSTANCE_NORM)]
+    """Freezes norms of a case to their statistics on `reference`; yields the logits there."""
+    norms = [m for m in network.modules() if isinstance(m, _CaseNorm)]
     statistics: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        space = tuple(range(2, inputs[0].ndim))
-        variance, mean = torch.var_mean(inputs[0], space, correction=0)
-        statistics[module] = mean[0], variance[0]
+        channels = inputs[0].shape[1]
+        groups = module.num_groups if isinstance(module, nn.GroupNorm) else channels
+        variance, mean = torch.var_mean(inputs[0].reshape(groups, -1), dim=1, correction=0)
+        each = channels // groups
+        statistics[module] = mean.repeat_interleave(each), variance.repeat_interleave(each)
 
     hooks = [norm.register_forward_pre_hook(keep) for norm in norms]
     try:
@@ -164,7 +170,7 @@ def _fixed_statistics(network: nn.Module, reference: Tensor) -> Iterator[Tensor]
         for hook in hooks:
             hook.remove()
 
-    def frozen(norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+    def frozen(norm: _CaseNorm, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
         mean, variance = statistics[norm]
         return functional.batch_norm(
             inputs[0], mean, variance, norm.weight, norm.bias, training=False, eps=norm.eps
@@ -183,21 +189,33 @@ def _torus(network: nn.Module) -> Iterator[None]:
     """Closes the grid: convolutions pad circularly, transposed ones wrap around."""
     with ExitStack() as undo:
         for module in network.modules():
-            if isinstance(module, _CONV):
+            if isinstance(module, _Conv):
                 undo.callback(setattr, module, "padding_mode", module.padding_mode)
                 module.padding_mode = "circular"
-            elif isinstance(module, _TRANSPOSED):
+            elif isinstance(module, _Transposed):
                 undo.callback(module.register_forward_hook(_wrapped).remove)
         yield
 
 
-def _wrapped(layer: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
-    margin = [
-        -(-k * d // s)
-        for k, d, s in zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
-    ]
+def _wrapped(layer: _Transposed, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+    margin = _margin(layer)
     x = functional.pad(inputs[0], [m for m in reversed(margin) for _ in range(2)], mode="circular")
-    out = type(layer).forward(layer, x)
+    out = layer.forward(x)
     for axis, (m, s) in enumerate(zip(margin, layer.stride, strict=True), start=2):
         out = out.narrow(axis, m * s, inputs[0].shape[axis] * s)
     return out
+
+
+def _margin(layer: _Transposed) -> list[int]:
+    """Input voxels that a transposed convolution needs from beyond each border."""
+    sizes = zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
+    return [-(-k * d // s) for k, d, s in sizes]
+
+
+def _reach(module: nn.Module) -> int:
+    """Voxels that a layer fetches from the other side of the torus."""
+    if isinstance(module, _Transposed):
+        return max(_margin(module))
+    if isinstance(module, _Conv):
+        return max(d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True))
+    return 0

@@ -70,7 +70,8 @@ def build_network(description: Description) -> nn.Module:
     """
     network = build(description)
     if not isinstance(network, nn.Module):
-        raise ConfigError(f"{description.get(_NAME)!r} is not a network; choose models.unet.UNet")
+        name = description.get(_NAME) if isinstance(description, Mapping) else description
+        raise ConfigError(f"{name!r} is not a network; choose models.unet.UNet")
     return network
 
 
@@ -144,5 +145,5 @@ def _construct(name: str, options: dict[str, Any]) -> Any:
         )
     try:
         return cls(**options)
-    except (TypeError, ValueError, AssertionError) as error:
+    except Exception as error:  # whatever a class of MONAI answers to options it cannot use
         raise ConfigError(f"{name}: {error}") from error

@@ -50,6 +50,7 @@ class Encoder(nn.Module):
         if any(count < 1 for count in units):
             raise ValueError(f"depths={list(units)} must all be at least 1 in the encoder")
         self.channels = tuple(channels)
+        self.strides = tuple(steps)
         self.stem = unit(spatial_dims, in_channels, channels[0], Standard())
         self.downsamples = nn.ModuleList()
         self.stages = nn.ModuleList()
@@ -95,12 +96,17 @@ def stage_plan(
     """Stride per axis and number of units of every stage.
 
     Raises:
-        ValueError: lists of different lengths, or fewer than two stages.
+        ValueError: lists of different lengths, fewer than two stages, or a stage without channels.
     """
     stages = len(channels)
     units = [depths] * stages if isinstance(depths, int) else list(depths)
     if stages < 2:
         raise ValueError(f"channels={list(channels)} must name at least 2 stages")
+    if not all(isinstance(width, int) and width >= 1 for width in channels):
+        raise ValueError(
+            f"channels={list(channels)} must be whole numbers of at least 1; "
+            f"for instance {[16 * 2**stage for stage in range(stages)]}"
+        )
     if len(strides) != stages:
         raise ValueError(
             f"strides={list(strides)} must have one entry per stage, channels={list(channels)} "

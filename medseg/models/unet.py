@@ -50,6 +50,10 @@ class UNet(nn.Module):
                 f"decoder channels={decoder.channels} must mirror the encoder's "
                 f"{encoder.channels[:-1]}"
             )
+        if encoder.strides != decoder.strides:
+            raise ValueError(
+                f"decoder strides={decoder.strides} must mirror the encoder's {encoder.strides}"
+            )
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes} must be at least 2, background included")
         self.encoder = encoder

@@ -72,7 +72,8 @@ class TrainedModel:
 
 def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     """Writes `weights.safetensors` and `model.json` into `folder`."""
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    # clones: some networks of MONAI list a tensor under two names, which safetensors refuses
+    state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
     with atomic_path(folder / _WEIGHTS) as part:
         save_file(state, part)
     content = card.plain() | {"weights_sha256": sha256(folder / _WEIGHTS)}
@@ -125,7 +126,7 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             f"{path}: not a checkpoint of tensors and plain data ({type(error).__name__}); "
             "it is damaged or carries a pickle that would run code; use one written by medseg"
         ) from error
-    if not isinstance(content, Mapping) or "state_dict" not in content:
+    if not isinstance(content, Mapping) or not isinstance(content.get("state_dict"), Mapping):
         raise DataError(f"{path}: holds no weights; use a checkpoint written by medseg")
     return dict(content)
 

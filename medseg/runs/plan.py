@@ -1,9 +1,11 @@
 """A configuration turned into objects, before any data is read."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.loss import _Loss
 
 from medseg.build import instantiate_allowed
 from medseg.data.datamodule import SegmentationDataModule
@@ -14,6 +16,8 @@ from medseg.models.description import block_texts, build_network, describe
 from medseg.models.unet import MultiscaleNetwork
 from medseg.training.precision import choose_precision
 from medseg.training.trainer import TrainingPlan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,7 @@ class Plan:
     description: dict[str, Any]
     network: nn.Module
     data: SegmentationDataModule
-    loss: nn.Module
+    loss: _Loss
     optimizer: Any
     scheduler: Any
     training: TrainingPlan
@@ -54,6 +58,15 @@ def make_plan(config: dict[str, Any]) -> Plan:
         ConfigError: something in it is unknown or impossible: value, rule, remedy.
         ResourceError: a device is asked for that is not there.
     """
+    try:
+        return _make_plan(config)
+    except (TypeError, ValueError, KeyError) as error:
+        # a word where a number is meant, say: wherever it is noticed, it is the configuration's
+        log.debug("refused", exc_info=True)
+        raise ConfigError(f"the configuration cannot be used: {error}") from error
+
+
+def _make_plan(config: dict[str, Any]) -> Plan:
     training = TrainingPlan(**config["trainer"])
     hardware = training.hardware
     description = describe(config["model"])
@@ -67,13 +80,16 @@ def make_plan(config: dict[str, Any]) -> Plan:
             "grids; use model=unet or set deep_supervision=false"
         )
     check_patch(network, in_channels, patch_size, deep_supervision=deep_supervision)
+    optimizer = instantiate_allowed(config["optimizer"])
+    scheduler = instantiate_allowed(config["scheduler"])
+    scheduler(optimizer(network.parameters()))  # both check their numbers when they are made
     return Plan(
         description=description,
         network=network,
         data=_data_module(data_config, config["augmentation"], config["seed"]),
         loss=instantiate_allowed(config["loss"]),
-        optimizer=instantiate_allowed(config["optimizer"]),
-        scheduler=instantiate_allowed(config["scheduler"]),
+        optimizer=optimizer,
+        scheduler=scheduler,
         training=training,
         precision=choose_precision(training.precision, network, hardware),
         parameters=count_parameters(network),

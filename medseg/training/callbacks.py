@@ -73,7 +73,7 @@ class History(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Adds the epoch's row."""
         row: dict[str, float | None] = {"epoch": trainer.current_epoch}
-        validated = (trainer.current_epoch + 1) % trainer.check_val_every_n_epoch == 0
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         for name, value in trainer.callback_metrics.items():
             if name.startswith("lr-") or (name.startswith("val/") and not validated):
                 continue  # the monitor's own name for it; Lightning keeps the former epoch's value

@@ -1,11 +1,13 @@
 """The optimisation of one network, for Lightning."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
+from torch.nn.modules.loss import _Loss
 
 from medseg.metrics.segmentation import dice
 from medseg.models.sliding_window import slide
@@ -34,7 +36,7 @@ class SegmentationModule(pl.LightningModule):
         self,
         *,
         network: nn.Module,
-        loss: nn.Module,
+        loss: _Loss,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         classes: Sequence[str],
@@ -79,7 +81,7 @@ class SegmentationModule(pl.LightningModule):
         """Stores what rebuilds the network: plain data, so that loading runs no code."""
         checkpoint["description"] = self.description
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> Any:
         """One optimiser, one schedule."""
         optimizer = self._optimizer(self.network.parameters())
         return {"optimizer": optimizer, "lr_scheduler": self._scheduler(optimizer)}

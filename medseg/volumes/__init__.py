@@ -7,13 +7,14 @@ the patient is settled, or refuse with one line that names the file, the fault a
 """
 
 from medseg.volumes.finder import case_id, find_volumes
-from medseg.volumes.geometry import Geometry, decide_geometry, from_ras, ras_affine, to_ras
+from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
 from medseg.volumes.overlay import OKABE_ITO, best_slice, draw_slice, picture_of_case, to_png
 from medseg.volumes.reader import Volume, check_same_grid, read_image, read_labels
 from medseg.volumes.writer import write_labels, write_probabilities
 
 __all__ = [
     "OKABE_ITO",
+    "Form",
     "Geometry",
     "Volume",
     "best_slice",

@@ -1,0 +1,171 @@
+"""Phantoms, tiny untrained networks, and volumes turned every way."""
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+
+from medseg.data.phantom import Phantom, phantom_case
+from medseg.data.preprocess import Preprocessing, ZScore
+from medseg.models.description import build_network
+from medseg.models.weights import ModelCard, TrainedModel, load_model, save_model
+from medseg.volumes import Geometry, Volume
+
+PHANTOM_CLASSES = 2
+PHANTOM_SHAPE = (20, 22, 18)
+PHANTOM_SPACING = (1.0, 1.25, 1.5)
+ORIENTATIONS = [
+    "".join(codes)
+    for axes in itertools.permutations(("LR", "PA", "IS"))
+    for codes in itertools.product(*axes)
+]
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of six cases of one channel and two classes, stored in six orientations."""
+    source = Phantom(
+        root=tmp_path_factory.mktemp("phantom"),
+        cases=6,
+        shape=PHANTOM_SHAPE,
+        spacing=PHANTOM_SPACING,
+        classes=PHANTOM_CLASSES,
+    )
+    return source.prepare()
+
+
+@pytest.fixture(scope="session")
+def orientations() -> list[str]:
+    """The 48 ways to name three axes, such as LPS."""
+    return ORIENTATIONS
+
+
+@pytest.fixture(scope="session")
+def as_volume() -> Callable[..., Volume]:
+    """Puts an array `(channels, i, j, k)` or labels `(i, j, k)` into the patient, in memory."""
+
+    def _volume(array: np.ndarray, affine: np.ndarray | None = None) -> Volume:
+        affine = np.diag([*PHANTOM_SPACING, 1.0]) if affine is None else affine
+        header = nib.Nifti1Header()
+        header.set_sform(affine, 1)
+        return Volume(Path("memory.nii"), array, Geometry(affine, "sform"), header, ())
+
+    return _volume
+
+
+@pytest.fixture(scope="session")
+def turn() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Stores an array whose last three axes are (i, j, k) in another orientation."""
+
+    def _turn(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray]:
+        change = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
+        turned = apply_orientation(np.moveaxis(array, (-3, -2, -1), (0, 1, 2)), change)
+        moved = affine @ inv_ornt_aff(change, array.shape[-3:])
+        return np.moveaxis(turned, (0, 1, 2), (-3, -2, -1)), moved
+
+    return _turn
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Saves a tiny untrained network of random weights; returns its folder."""
+
+    def _make(
+        spatial_dims: int = 3,
+        *,
+        in_channels: int = 1,
+        patch_size: tuple[int, ...] = (16, 16, 16),
+        **preprocessing: Any,
+    ) -> Path:
+        torch.manual_seed(7)
+        description = _tiny_unet(spatial_dims, in_channels)
+        settings = Preprocessing(intensity=ZScore(), spatial_dims=spatial_dims, **preprocessing)
+        card = ModelCard(
+            network=description,
+            preprocessing=settings.describe(),
+            dataset="Phantom",
+            in_channels=in_channels,
+            classes=[f"ellipsoid {value}" for value in range(1, PHANTOM_CLASSES + 1)],
+            patch_size=list(patch_size[:spatial_dims]),
+        )
+        folder = tmp_path_factory.mktemp("model")
+        save_model(folder, build_network(description), card)
+        return folder
+
+    return _make
+
+
+@pytest.fixture(scope="session")
+def model_folder(make_model: Callable[..., Path]) -> Path:
+    """A saved 3-D model that keeps each case's spacing."""
+    return make_model(3)
+
+
+@pytest.fixture(scope="session")
+def model(model_folder: Path) -> TrainedModel:
+    """The network of `model_folder`."""
+    return load_model(model_folder)
+
+
+@pytest.fixture
+def scan() -> np.ndarray:
+    """A phantom's image `(i, j, k)` along RAS axes, float32."""
+    image, _ = phantom_case(0, shape=PHANTOM_SHAPE, spacing=PHANTOM_SPACING)
+    return image[0]
+
+
+@pytest.fixture
+def save_scan(tmp_path: Path) -> Callable[..., Path]:
+    """Saves an array `(i, j, k[, channels])` with nibabel."""
+
+    def _save(
+        array: np.ndarray,
+        name: str = "scan.nii.gz",
+        affine: np.ndarray | None = None,
+        kind: type[nib.Nifti1Image] = nib.Nifti1Image,
+        header: nib.Nifti1Header | None = None,
+    ) -> Path:
+        affine = np.diag([*PHANTOM_SPACING, 1.0]) if affine is None else affine
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = kind(array, affine, header)
+        image.set_sform(affine, 1)
+        image.set_qform(affine, 1)
+        image.to_filename(path)
+        return path
+
+    return _save
+
+
+def _tiny_unet(spatial_dims: int, in_channels: int) -> dict[str, Any]:
+    stages = {"spatial_dims": spatial_dims, "channels": [4, 8], "strides": [1, 2], "depths": 1}
+    blocks = {"conv": {"name": "blocks.conv.Standard"}, "unit": {"name": "blocks.unit.Plain"}}
+    return {
+        "name": "models.unet.UNet",
+        "num_classes": PHANTOM_CLASSES + 1,
+        "encoder": {
+            "name": "models.encoder.Encoder",
+            "in_channels": in_channels,
+            "downsample": {"name": "blocks.downsample.MaxPool"},
+            **stages,
+            **blocks,
+        },
+        "decoder": {
+            "name": "models.decoder.Decoder",
+            "upsample": {"name": "blocks.upsample.Interpolate"},
+            **stages,
+            **blocks,
+        },
+    }

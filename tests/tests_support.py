@@ -1,0 +1,42 @@
+"""A run that takes seconds: phantoms, a network of two stages, a handful of steps."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+OVERRIDES = [
+    "data=phantom",
+    "data.patch_size=[16,16,16]",
+    "data.batches_per_epoch=2",
+    "model.encoder.channels=[4,8]",
+    "model.encoder.strides=[1,2]",
+    "model.encoder.depths=1",
+    "trainer.epochs=2",
+    "trainer.validate_every=1",
+    "trainer.device=cpu",
+    "trainer.precision=fp32",
+    "pictures.cases=1",
+]
+
+
+def arguments(folder: Path, *overrides: str) -> list[str]:
+    """Overrides of a tiny run whose data, cache and runs lie in `folder`."""
+    own = [f"data.root={folder}/data", f"data.cache={folder}/cache", f"runs={folder}/runs"]
+    foreign = any(o.startswith("model=") for o in overrides)
+    common = [o for o in OVERRIDES if not (foreign and o.startswith("model."))]
+    return [*common, *own, *overrides]
+
+
+def train(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
+    """Calls `medseg train` in this process; returns its exit code."""
+    from medseg.cli.train import main
+
+    monkeypatch.setattr(sys, "argv", ["medseg train", *arguments(folder, *overrides)])
+    return main()
+
+
+def the_run(folder: Path) -> Path:
+    """The folder of the only run."""
+    (record,) = (folder / "runs").rglob("record.json")
+    return record.parent
