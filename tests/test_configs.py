@@ -51,7 +51,12 @@ def check_network(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    [f"{key}={option}" for group, keys in SLOTS.items() for key in keys for option in options(group)],
+    [
+        f"{key}={option}"
+        for group, keys in SLOTS.items()
+        for key in keys
+        for option in options(group)
+    ],
 )
 @pytest.mark.parametrize("data", ["mni152", "hippocampus"])
 def test_every_block_fits_its_slots_in_two_and_three_dimensions(override: str, data: str) -> None:
@@ -121,7 +126,10 @@ def test_an_unknown_key_is_refused() -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["conv@model.decoder.conv=grouped", "model.decoder.conv.groups=7"], "groups=7 must divide"),
+        (
+            ["conv@model.decoder.conv=grouped", "model.decoder.conv.groups=7"],
+            "groups=7 must divide",
+        ),
         (["model.decoder.upsample.kernel_size=1"], "kernel_size=1 is smaller than the scale 2"),
         (["model.encoder.downsample.kernel_size=1"], "kernel_size=1 is smaller than the stride 2"),
         (["model.encoder.conv.kernel_size=4"], "kernel_size=4 must be odd"),

@@ -1,7 +1,7 @@
 """Cases → batches, for Lightning."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -154,13 +154,13 @@ class SegmentationDataModule(pl.LightningDataModule):
         """
         if self._training is None:
             raise RuntimeError("call setup() first")
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        draw_seed = self.seed * 100_003 + epoch
-        self._training.seed(draw_seed)
-        generator = torch.Generator().manual_seed(draw_seed)
+        # `current_epoch` is one behind here when a run is resumed
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        generator = torch.Generator()
         draws = self.batches_per_epoch * self.batch_size
-        return DataLoader(
+        return _RepeatableLoader(
             self._training,
+            seed=self.seed * 100_003 + epoch,
             batch_size=self.batch_size,
             sampler=RandomSampler(
                 self._training, replacement=True, num_samples=draws, generator=generator
@@ -197,6 +197,21 @@ class SegmentationDataModule(pl.LightningDataModule):
                     f"data.{name}={wanted}, but {dataset.folder}/dataset.json says {found}; "
                     f"set data.{name}={found}"
                 )
+
+
+class _RepeatableLoader(DataLoader):
+    """Gives the same batches however often it is started: Lightning starts some twice."""
+
+    def __init__(self, dataset: PatchDataset, *, seed: int, generator: torch.Generator, **options):
+        super().__init__(dataset, generator=generator, **options)
+        self.seed = seed
+        self.patches = dataset
+        self.draws = generator
+
+    def __iter__(self) -> Iterator:
+        self.draws.manual_seed(self.seed)
+        self.patches.seed(self.seed)
+        return super().__iter__()
 
 
 class _Volumes(Dataset):

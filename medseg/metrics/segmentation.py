@@ -82,16 +82,17 @@ def _score_class(
 def _surface_scores(
     prediction: np.ndarray, label: np.ndarray, spacing: Sequence[float], tolerance_mm: float
 ) -> Scores:
+    millimetres = [float(s) for s in spacing]  # MONAI refuses numpy's
     pair = [torch.from_numpy(mask.copy())[None, None] for mask in (prediction, label)]
     surface = compute_surface_dice(
         *pair,
         class_thresholds=[tolerance_mm],
         include_background=True,
-        spacing=list(spacing),
+        spacing=millimetres,
         use_subvoxels=len(spacing) == 3,
     )
     hd95 = compute_hausdorff_distance(
-        *pair, include_background=True, percentile=95, spacing=list(spacing)
+        *pair, include_background=True, percentile=95, spacing=millimetres
     )
     return {"surface_dice": float(surface), "hd95_mm": float(hd95)}
 

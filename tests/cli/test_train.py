@@ -83,7 +83,10 @@ def test_one_override_swaps_one_block(tmp_path: Path, monkeypatch: pytest.Monkey
         (["trainer.epochs=0"], "trainer.epochs=0 must be at least 1"),
         (["trainer.epochs=two"], "two"),
         (["optimizer.lr=-1"], "-1"),
-        (["conv@model.encoder.conv=grouped", "model.encoder.conv.groups=3"], "groups=3 must divide"),
+        (
+            ["conv@model.encoder.conv=grouped", "model.encoder.conv.groups=3"],
+            "groups=3 must divide",
+        ),
         (["data.patch_size=[16,16]"], "patch_size"),
         (["data.patch_size=[1,1,1]"], "single voxel"),
         (["data.foreground_fraction=1.5"], "foreground_fraction=1.5"),
@@ -178,9 +181,7 @@ def test_a_signal_ends_the_run_with_its_code_and_a_record(
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_killed_run_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start(tmp_path, "trainer.epochs=5000")
     wait_for_checkpoint(tmp_path, process)
     process.kill()

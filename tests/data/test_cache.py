@@ -1,0 +1,262 @@
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from medseg.data import cache
+from medseg.data.cache import PreparedCase, prepare_cases
+from medseg.data.dataset import Case, read_dataset
+from medseg.data.preprocess import Preprocessing, Window, ZScore
+from medseg.errors import DataError
+from medseg.volumes import read_image, read_labels
+
+PREPROCESSING = Preprocessing(intensity=ZScore(), spacing=(None, None, 2.0))
+Prepare = Callable[..., list[PreparedCase]]
+
+
+@pytest.fixture
+def cases(phantom: Path, tmp_path: Path) -> list[Case]:
+    """Three cases whose files may be damaged."""
+    folder = shutil.copytree(phantom, tmp_path / "dataset")
+    return list(read_dataset(folder).cases[:3])
+
+
+@pytest.fixture
+def prepare(cases: list[Case], tmp_path: Path) -> Prepare:
+    def _prepare(**changes) -> list[PreparedCase]:
+        options = {"preprocessing": PREPROCESSING, "in_channels": 1, "num_classes": 3}
+        options |= {"cases": cases, "cache": tmp_path / "cache"} | changes
+        return prepare_cases(options.pop("cases"), options.pop("preprocessing"), **options)
+
+    return _prepare
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The paths that were read from now on."""
+    paths: list[Path] = []
+
+    def spied(read):
+        def _read(path, **options):
+            paths.append(path)
+            return read(path, **options)
+
+        return _read
+
+    monkeypatch.setattr(cache, "read_image", spied(read_image))
+    monkeypatch.setattr(cache, "read_labels", spied(read_labels))
+    return paths
+
+
+def resave(path: Path, change: Callable[[np.ndarray], np.ndarray], shift: float = 0.0) -> None:
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[:3, 3] += shift
+    array = change(np.asanyarray(image.dataobj).copy())
+    nib.Nifti1Image(array, affine).to_filename(path)
+
+
+def test_tensors_are_those_of_the_preprocessing(prepare: Prepare, cases: list[Case]) -> None:
+    prepared = prepare()
+    assert [p.case_id for p in prepared] == [c.case_id for c in cases]
+    for case, found in zip(cases, prepared, strict=True):
+        image = read_image(case.image)
+        labels = PREPROCESSING.labels(read_labels(case.label, num_classes=3))
+        assert torch.equal(found.image, PREPROCESSING.image(image))
+        assert torch.equal(found.label, labels[None])
+        assert found.image.dtype == torch.float32
+        assert found.label.dtype == torch.uint8
+        assert found.spacing == PREPROCESSING.grid_spacing(image)
+        assert found.notes == ()
+
+
+def test_a_second_call_reads_nothing_and_gives_the_same(
+    prepare: Prepare, reads: list[Path], cases: list[Case]
+) -> None:
+    first = prepare()
+    assert sorted(reads) == sorted(p for c in cases for p in (c.image, c.label))
+    reads.clear()
+    second = prepare()
+    assert reads == []
+    assert second == first
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.image, other.image)
+        assert torch.equal(one.label, other.label)
+
+
+@pytest.mark.parametrize("part", ["image", "label"])
+@pytest.mark.parametrize("change", ["content", "time"])
+def test_a_changed_file_is_read_again_and_no_other(
+    part: str, change: str, prepare: Prepare, reads: list[Path], cases: list[Case]
+) -> None:
+    before = prepare()
+    reads.clear()
+    path = getattr(cases[1], part)
+    status = path.stat()
+    if change == "content":
+        resave(path, lambda array: np.minimum(array, 1))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+    after = prepare()
+    assert reads == [cases[1].image, cases[1].label]
+    assert [b.folder == a.folder for b, a in zip(before, after, strict=True)] == [True, False, True]
+    same = torch.equal(getattr(after[1], part), getattr(before[1], part))
+    assert same == (change == "time")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_classes": 4},
+        {"preprocessing": Preprocessing(intensity=ZScore())},
+        {"preprocessing": Preprocessing(intensity=ZScore(nonzero=True), spacing=(None, None, 2))},
+        {"preprocessing": Preprocessing(intensity=Window(low=0, high=1), spacing=(None, None, 2))},
+        {
+            "preprocessing": Preprocessing(
+                intensity=ZScore(), spacing=(None, None, 2), spatial_dims=2
+            )
+        },
+    ],
+)
+def test_another_preprocessing_has_its_own_place(changes: dict, prepare: Prepare) -> None:
+    first, second = prepare(), prepare(**changes)
+    assert not {p.folder for p in first} & {p.folder for p in second}
+
+
+def test_prepared_cases_of_one_channel_are_not_taken_for_two(prepare: Prepare) -> None:
+    prepare()
+    with pytest.raises(DataError, match="must be 2 channel"):
+        prepare(in_channels=2)
+
+
+def test_a_half_written_folder_is_written_again(prepare: Prepare, reads: list[Path]) -> None:
+    whole = prepare()
+    expected = whole[1].image.clone()
+    (whole[1].folder / "case.json").unlink()
+    (whole[1].folder / "image.npy").write_bytes(b"half")
+    reads.clear()
+    again = prepare()
+    assert len(reads) == 2
+    assert torch.equal(again[1].image, expected)
+    assert not list(again[1].folder.glob(".*.part"))
+
+
+def test_a_failure_while_writing_leaves_no_case(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(cache, "_indices", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare()
+    assert not list((tmp_path / "cache").rglob("case.json"))
+    assert len(prepare()) == 3
+
+
+def test_every_bad_case_is_listed_in_one_error_and_the_good_ones_are_kept(
+    phantom: Path, tmp_path: Path, prepare: Prepare, reads: list[Path]
+) -> None:
+    cases = list(read_dataset(shutil.copytree(phantom, tmp_path / "bad")).cases)
+    good = cases.pop()
+    content = cases[0].image.read_bytes()
+    cases[0].image.write_bytes(content[: len(content) // 2])
+    resave(cases[1].label, lambda array: array, shift=4.0)
+    resave(cases[2].label, lambda array: array + 1)
+    resave(cases[3].image, lambda array: np.where(array > 0.5, np.nan, array))
+    resave(cases[4].image, lambda array: np.stack([array] * 3, -1))
+    with pytest.raises(DataError) as refusal:
+        prepare(cases=[*cases, good])
+    first, *lines = str(refusal.value).splitlines()
+    assert first == "5 of 6 cases are unusable:"
+    faults = ["cut off", "grid lies", "labels outside 0..2: 3", "NaN", "must be 1 channel"]
+    for line, case, fault in zip(lines, cases, faults, strict=True):
+        assert fault in line
+        assert case.case_id in line
+    reads.clear()
+    assert prepare(cases=[good])[0].case_id == good.case_id
+    assert reads == []
+
+
+def test_a_file_that_has_gone_is_refused_by_name(prepare: Prepare, cases: list[Case]) -> None:
+    cases[2].label.unlink()
+    with pytest.raises(DataError, match=rf"1 of 3 .*\n{cases[2].label}: .*restore it"):
+        prepare()
+
+
+def test_tensors_are_mapped_and_not_read(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = prepare()[0]
+    wrapped: list[np.memmap] = []
+    from_numpy = torch.from_numpy
+    monkeypatch.setattr(torch, "from_numpy", lambda a: wrapped.append(a) or from_numpy(a))
+    for part in ("image", "label"):
+        tensor, mapped = getattr(case, part), wrapped.pop()
+        assert isinstance(mapped, np.memmap)
+        assert Path(mapped.filename or "") == case.folder / f"{part}.npy"
+        assert tensor.data_ptr() == mapped.ctypes.data
+
+
+def test_what_is_done_to_a_tensor_never_reaches_the_cache(prepare: Prepare) -> None:
+    case = prepare()[0]
+    before = case.image.clone()
+    case.image.zero_()
+    assert torch.equal(case.image, before)
+
+
+def test_indices_point_at_the_voxels_of_their_class(prepare: Prepare) -> None:
+    for case in prepare():
+        labels = case.label.flatten().numpy()
+        indices = case.class_indices()
+        assert len(indices) == 3
+        for value, flat in enumerate(indices):
+            np.testing.assert_array_equal(flat, np.flatnonzero(labels == value))
+
+
+def test_indices_of_a_large_class_are_a_sample_of_it(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_INDICES_PER_CLASS", 50)
+    for case in prepare():
+        labels = case.label.flatten().numpy()
+        for value, flat in enumerate(case.class_indices()):
+            assert len(np.unique(flat)) == len(flat) == 50
+            assert (labels[flat] == value).all()
+
+
+def test_a_case_without_foreground_is_kept_and_mentioned(
+    prepare: Prepare, cases: list[Case], caplog: pytest.LogCaptureFixture
+) -> None:
+    resave(cases[0].label, np.zeros_like)
+    for _ in range(2):  # the second time out of the cache
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="medseg"):
+            prepared = prepare()
+        notes = [case.notes for case in prepared]
+        assert notes == [("no foreground: patches are drawn from the background",), (), ()]
+        assert caplog.messages == [f"{cases[0].case_id}: {notes[0][0]}"]
+    sizes = [len(flat) for flat in prepared[0].class_indices()]
+    assert sizes == [prepared[0].label.numel(), 0, 0]
+
+
+def test_notes_of_the_readers_are_kept(prepare: Prepare, cases: list[Case]) -> None:
+    resave(cases[0].label, lambda array: array, shift=0.1)
+    assert "taken as the same grid" in prepare()[0].notes[0]
+
+
+def test_the_cache_may_lie_at_home(
+    prepare: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    prepared = prepare(cache=Path("~/kept"))
+    assert prepared[0].folder.parent == tmp_path / "kept"
+    content = json.loads((prepared[0].folder / "case.json").read_text())
+    assert content["spacing"] == list(prepared[0].spacing)
+    assert not (tmp_path / "~").exists()

@@ -1,0 +1,282 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from medseg.data import Folder, Phantom, ZScore
+from medseg.data.datamodule import DatasetSource, SegmentationDataModule
+from medseg.data.patches import Augmentation
+from medseg.data.preprocess import Preprocessing
+from medseg.data.splits import Split
+from medseg.errors import ConfigError, DataError
+
+Make = Callable[..., SegmentationDataModule]
+Batches = list[dict[str, Tensor]]
+CASES = [f"phantom_{index:03d}" for index in range(6)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def make(phantom: Path, cache: Path) -> Make:
+    def _make(**changes) -> SegmentationDataModule:
+        options = {
+            "source": Folder(root=phantom),
+            "preprocessing": Preprocessing(intensity=ZScore()),
+            "augmentation": Augmentation(flip_axes=(0,), affine=0.5, noise=0.5),
+            "in_channels": 1,
+            "num_classes": 3,
+            "patch_size": (8, 8, 8),
+            "batch_size": 2,
+            "batches_per_epoch": 3,
+            "foreground_fraction": 0.5,
+            "validation_fraction": 0.34,
+            "patient": None,
+            "split_file": None,
+            "cache": cache,
+            "num_workers": 0,
+            "seed": 0,
+        }
+        return SegmentationDataModule(**options | changes)
+
+    return _make
+
+
+class Witness(pl.LightningModule):
+    """Keeps the batches that a trainer passes on, epoch by epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.epochs: dict[int, Batches] = {}
+
+    def training_step(self, batch: dict[str, Tensor], _index: int) -> Tensor:
+        self.epochs.setdefault(self.current_epoch, []).append(batch)
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trained(module: SegmentationDataModule) -> dict[int, Batches]:
+    """The batches of two epochs."""
+    witness = Witness()
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        reload_dataloaders_every_n_epochs=1,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(witness, datamodule=module)
+    return witness.epochs
+
+
+def first_epoch(module: SegmentationDataModule) -> Batches:
+    module.setup()
+    return list(module.train_dataloader())
+
+
+def equal(one: Batches, other: Batches) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a[key], b[key]) for a, b in zip(one, other, strict=True) for key in a
+    )
+
+
+def test_an_epoch_has_so_many_batches_of_so_many_patches(make: Make) -> None:
+    batches = first_epoch(make(batch_size=5, batches_per_epoch=4))
+    assert len(batches) == 4
+    for batch in batches:
+        assert batch["image"].shape == batch["label"].shape == (5, 1, 8, 8, 8)
+        assert set(batch["label"].unique().tolist()) <= {0, 1, 2}
+        assert torch.equal(batch["label"], batch["label"].round())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_follow_from_the_seed_alone(workers: int, make: Make) -> None:
+    batches = first_epoch(make(num_workers=workers))
+    torch.manual_seed(99)  # of no consequence
+    module = make(num_workers=workers)
+    assert equal(first_epoch(module), batches)
+    assert equal(first_epoch(module), batches)
+    assert not equal(first_epoch(make(num_workers=workers, seed=1)), batches)
+    images = [image.numpy().tobytes() for batch in batches for image in batch["image"]]
+    assert len(set(images)) == len(images)
+
+
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")  # by intent
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_epoch_has_its_own_batches_and_has_them_again(workers: int, make: Make) -> None:
+    once, again = (trained(make(num_workers=workers)) for _ in range(2))
+    assert sorted(once) == [0, 1]
+    assert not equal(once[0], once[1])
+    assert all(equal(once[epoch], again[epoch]) for epoch in (0, 1))
+    assert equal(once[0], first_epoch(make(num_workers=workers)))
+
+
+def test_all_training_cases_are_drawn_and_no_other(make: Make) -> None:
+    module = make(
+        augmentation=None,
+        batches_per_epoch=40,
+        patch_size=(20, 22, 18),
+    )
+    seen = {image.numpy().tobytes() for batch in first_epoch(module) for image in batch["image"]}
+    assert module.split is not None
+    held_out = {case.image.numpy().tobytes() for case in module.prepared_validation()}
+    assert len(seen) == len(module.split.train) == 4
+    assert not seen & held_out
+
+
+def test_the_split_is_drawn_by_seed(make: Make) -> None:
+    splits = []
+    for seed in (0, 0, 1):
+        module = make(seed=seed)
+        module.setup()
+        splits.append(module.split)
+    assert splits[0] == splits[1] != splits[2]
+    assert sorted((*splits[0].train, *splits[0].validation)) == CASES
+
+
+def test_a_split_file_is_followed_and_unnamed_cases_are_left_out(
+    make: Make, tmp_path: Path
+) -> None:
+    split = Split(train=tuple(CASES[3:5]), validation=(CASES[0],))
+    split.write(tmp_path / "split.json")
+    module = make(split_file=str(tmp_path / "split.json"), cache=tmp_path / "cache")
+    module.setup()
+    assert module.split == split
+    assert [case.case_id for case in module.validation_cases()] == [CASES[0]]
+    assert [case.case_id for case in module.prepared_validation()] == [CASES[0]]
+    assert len(module.train_dataloader().dataset) == 2  # type: ignore[arg-type]
+    prepared = sorted(folder.name[:11] for folder in (tmp_path / "cache").iterdir())
+    assert prepared == [CASES[0], *CASES[3:5]]
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (Split(train=("phantom_000",), validation=("phantom_000",)), "in the split twice"),
+        (Split(train=("phantom_000",), validation=("other",)), "other: in the split but not in"),
+    ],
+)
+def test_a_split_file_that_leaks_or_does_not_fit_is_refused(
+    split: Split, message: str, make: Make, tmp_path: Path
+) -> None:
+    split.write(tmp_path / "split.json")
+    with pytest.raises(DataError, match=message):
+        make(split_file=tmp_path / "split.json").setup()
+
+
+def test_cases_of_one_patient_stay_together(make: Make) -> None:
+    module = make(patient=r"phantom_00([0-2]|[3-5])", validation_fraction=0.5)
+    module.setup()
+    assert len(module.validation_cases()) == 3
+    module = make(patient=r"phantom_0(0)", validation_fraction=0.5)
+    with pytest.raises(DataError, match="6 cases of 1 patients cannot be split"):
+        module.setup()
+
+
+@pytest.mark.parametrize(("name", "value", "true"), [("num_classes", 4, 3), ("in_channels", 2, 1)])
+def test_a_dataset_of_other_classes_or_channels_is_refused_with_the_remedy(
+    name: str, value: int, true: int, make: Make
+) -> None:
+    message = rf"data\.{name}={value}, but .*dataset\.json says {true}; set data\.{name}={true}"
+    with pytest.raises(DataError, match=message):
+        make(**{name: value}).setup()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, r"data\.batch_size=0 must be at least 1"),
+        ({"batches_per_epoch": 0}, r"data\.batches_per_epoch=0 must be at least 1"),
+        ({"foreground_fraction": 1.5}, r"data\.foreground_fraction=1\.5 must lie in \[0, 1\]"),
+        ({"foreground_fraction": -0.1}, r"data\.foreground_fraction=-0\.1 must lie in \[0, 1\]"),
+        ({"validation_fraction": 0}, r"data\.validation_fraction=0 must lie between 0 and 1"),
+        ({"validation_fraction": 1}, r"data\.validation_fraction=1 must lie between 0 and 1"),
+        ({"patch_size": (8, 8)}, r"patch_size=\[8, 8\] must hold 3 positive numbers"),
+        ({"patch_size": (8, 0, 8)}, r"patch_size=\[8, 0, 8\] must hold 3 positive numbers"),
+        (
+            {"augmentation": Augmentation(flip_axes=(0, 3))},
+            r"flip_axes=\[0, 3\] must be axes of the patch, \[0, 1, 2\]",
+        ),
+        (
+            {
+                "augmentation": Augmentation(flip_axes=[2]),
+                "patch_size": (8, 8),
+                "preprocessing": Preprocessing(intensity=ZScore(), spatial_dims=2),
+            },
+            r"flip_axes=\[2\] must be axes of the patch, \[0, 1\]",
+        ),
+    ],
+)
+def test_impossible_choices_are_refused_before_any_data_is_read(
+    changes: dict, message: str, make: Make
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(source=None, **changes)
+
+
+def test_validation_gives_whole_volumes_one_by_one(make: Make) -> None:
+    module = make()
+    module.setup()
+    batches = list(module.val_dataloader())
+    prepared = module.prepared_validation()
+    assert [batch["case"] for batch in batches] == [[case.case_id] for case in prepared]
+    for batch, case in zip(batches, prepared, strict=True):
+        assert torch.equal(batch["image"], case.image[None])
+        assert torch.equal(batch["label"], case.label[None])
+        assert batch["image"].shape == (1, 1, 20, 22, 18)  # RAS, however the file is stored
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_patches_are_slices_in_2d(axis: int, make: Make) -> None:
+    flat = Preprocessing(intensity=ZScore(), spatial_dims=2, slice_axis=axis)
+    module = make(preprocessing=flat, patch_size=(12, 10), augmentation=None)
+    for batch in first_epoch(module):
+        assert batch["image"].shape == (2, 1, 12, 10)
+    shape = [n for index, n in enumerate((20, 22, 18)) if index != axis]
+    volume = next(iter(module.val_dataloader()))["image"]
+    assert volume.shape == (1, 1, *shape, (20, 22, 18)[axis])
+
+
+def test_nothing_can_be_asked_before_setup(make: Make) -> None:
+    module = make()
+    for ask in (module.train_dataloader, module.validation_cases):
+        with pytest.raises(RuntimeError, match=r"call setup\(\) first"):
+            ask()
+
+
+def test_setup_is_done_once(make: Make) -> None:
+    class Counted:
+        calls = 0
+
+        def __init__(self, source: DatasetSource):
+            self.source = source
+
+        def prepare(self) -> Path:
+            self.calls += 1
+            return self.source.prepare()
+
+    module = make()
+    source = module.source = Counted(module.source)
+    module.setup("fit")
+    split = module.split
+    module.setup("validate")
+    assert source.calls == 1
+    assert module.split is split
+
+
+def test_several_channels_are_passed_on(make: Make, tmp_path: Path) -> None:
+    source = Phantom(root=tmp_path, cases=2, shape=(16, 16, 16), spacing=(1, 1, 1), channels=2)
+    module = make(source=source, in_channels=2, validation_fraction=0.5, cache=tmp_path / "cache")
+    assert {tuple(b["image"].shape) for b in first_epoch(module)} == {(2, 2, 8, 8, 8)}

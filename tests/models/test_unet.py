@@ -1,0 +1,160 @@
+"""The U-Net of every combination of blocks."""
+
+import copy
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg.models.description import build_network
+from medseg.models.unet import MultiscaleNetwork, UNet
+
+from ..blocks.specs import CONVS, DOWNSAMPLES, NORMS, UNITS, UPSAMPLES
+from .networks import block, name_of, unet
+
+ODD = {2: (13, 18), 3: (9, 12, 5)}
+
+
+def assert_it_trains(network: nn.Module, image: Tensor) -> None:
+    logits = network(image)
+    assert logits.shape == (image.shape[0], 3, *image.shape[2:])
+    assert logits.isfinite().all()
+    (logits * torch.randn_like(logits)).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(
+    ("conv", "upsample", "downsample"),
+    list(product(CONVS, UPSAMPLES, DOWNSAMPLES)),
+    ids=repr,
+)
+def test_every_combination_gives_logits_of_odd_sizes_and_learns(
+    conv, upsample, downsample, dims
+) -> None:
+    description = unet(
+        dims,
+        conv=name_of(conv),
+        upsample=name_of(upsample),
+        downsample=name_of(downsample),
+        channels=(4, 8),
+        strides=(1, 2),
+        depths=2,
+    )
+    assert_it_trains(build_network(description), torch.randn(1, 1, *ODD[dims]))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("unit", [*UNITS, *(type(UNITS[0])(norm=norm) for norm in NORMS)], ids=repr)
+def test_every_unit_and_norm_learns(unit, dims) -> None:
+    network = build_network(unet(dims, unit=name_of(unit))).train()
+    assert_it_trains(network, torch.randn(2, 1, *ODD[dims]))
+
+
+@pytest.mark.parametrize("strides", [(1, (1, 2, 2), 2), (1, 3, (2, 1, 4))], ids=str)
+@pytest.mark.parametrize("upsample", UPSAMPLES[::4], ids=repr)
+def test_strides_may_differ_by_axis(strides, upsample) -> None:
+    network = build_network(unet(3, strides=strides, upsample=name_of(upsample)))
+    assert_it_trains(network, torch.randn(1, 1, 11, 7, 9))
+
+
+@pytest.mark.parametrize("shared", [*CONVS, *UPSAMPLES], ids=repr)
+def test_each_weight_stands_once_in_the_state(shared) -> None:
+    slot = "conv" if shared in CONVS else "upsample"
+    state = build_network(unet(3, depths=2, deep_supervision=True, **{slot: name_of(shared)}))
+    tensors = state.state_dict(keep_vars=True)
+    assert len({t.data_ptr() for t in tensors.values()}) == len(tensors)
+    assert set(tensors) == {name for name, _ in state.named_parameters(remove_duplicate=False)}
+
+
+def test_depths_are_counted_per_stage() -> None:
+    network = build_network(unet(depths=[1, 3, 2]))
+    assert [len(stage) for stage in network.encoder.stages] == [0, 3, 2]  # the stem is one more
+    assert [len(stage) for stage in network.decoder.stages] == [1, 3]
+
+
+def test_the_stem_is_always_standard() -> None:
+    network = build_network(unet(conv=block("conv.Grouped"), channels=(8, 8), strides=(1, 2)))
+    convs = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert convs[0].groups == 1
+    assert 4 in {m.groups for m in convs}
+
+
+class TestPadding:
+    def test_the_far_end_is_padded_with_zeros_and_cropped(self) -> None:
+        network = build_network(unet()).eval()
+        image = torch.randn(1, 1, 13, 18)
+        padded = nn.functional.pad(image, (0, 2, 0, 3))
+        assert torch.equal(network(image), network(padded)[..., :13, :18])
+
+    def test_a_size_that_fits_is_left_alone(self) -> None:
+        network = build_network(unet())
+        features = network.encoder(torch.randn(1, 1, 12, 16))
+        assert [tuple(f.shape[2:]) for f in features] == [(12, 16), (6, 8), (3, 4)]
+
+
+class TestDeepSupervision:
+    @pytest.mark.parametrize("dims", [2, 3])
+    def test_there_is_a_head_for_every_decoder_stage(self, dims) -> None:
+        network = build_network(unet(dims, deep_supervision=True))
+        assert isinstance(network, MultiscaleNetwork)
+        image = torch.randn(2, 1, *(16, 8, 12)[:dims])
+        outputs = network.multiscale_logits(image)
+        half = [n // 2 for n in image.shape[2:]]
+        assert [tuple(o.shape) for o in outputs] == [(2, 3, *image.shape[2:]), (2, 3, *half)]
+        assert torch.equal(outputs[0], network(image))
+        sum(o.square().sum() for o in outputs).backward()
+        assert all(p.grad.abs().sum() > 0 for p in network.parameters())
+
+    def test_without_it_there_is_one_head(self) -> None:
+        network = build_network(unet())
+        assert len(network.heads) == len(network.multiscale_logits(torch.randn(1, 1, 8, 8))) == 1
+
+    def test_a_size_that_the_strides_do_not_divide_is_refused(self) -> None:
+        network = build_network(unet(deep_supervision=True, strides=(1, 2, (3, 2))))
+        message = r"patch_size=\[13, 18\].*total stride \[6, 4\].*choose \[18, 20\]"
+        with pytest.raises(ValueError, match=message):
+            network.multiscale_logits(torch.randn(1, 1, 13, 18))
+        network.multiscale_logits(torch.randn(1, 1, 18, 20))
+
+
+def parts():
+    network = build_network(unet())
+    return copy.deepcopy(network.encoder), network.decoder
+
+
+class TestUNetRefuses:
+    @pytest.mark.parametrize(
+        "wrong", [{"channels": (4, 16, 8)}, {"channels": (4, 8), "strides": (1, 2)}]
+    )
+    def test_a_decoder_of_other_channels(self, wrong) -> None:
+        encoder, _ = parts()
+        decoder = build_network(unet(**({"strides": (1, 2, 2)} | wrong))).decoder
+        with pytest.raises(
+            ValueError, match=r"decoder channels=.*must mirror the encoder's \(4, 8\)"
+        ):
+            UNet(encoder=encoder, decoder=decoder, num_classes=2)
+
+    @pytest.mark.parametrize("wrong", [{"strides": (1, 2, 4)}, {"dims": 3}])
+    def test_a_decoder_of_other_strides_or_dimensions(self, wrong) -> None:
+        encoder, _ = parts()
+        decoder = build_network(unet(**wrong)).decoder
+        with pytest.raises(ValueError, match=r"decoder strides=.*must mirror the encoder's"):
+            UNet(encoder=encoder, decoder=decoder, num_classes=2)
+
+    @pytest.mark.parametrize("classes", [1, 0])
+    def test_fewer_than_two_classes(self, classes) -> None:
+        encoder, decoder = parts()
+        with pytest.raises(ValueError, match=f"num_classes={classes} must be at least 2"):
+            UNet(encoder=encoder, decoder=decoder, num_classes=classes)
+
+
+def test_it_can_be_exported() -> None:
+    network = build_network(unet()).eval()
+    image = torch.randn(1, 1, 16, 16)
+    exported = torch.export.export(network, (image,)).module()
+    torch.testing.assert_close(exported(image), network(image))
