@@ -1,7 +1,6 @@
 """Where a result comes from: versions, machine, memory, time."""
 
 import contextlib
-import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -37,7 +36,6 @@ def machine(hardware: str, precision: str) -> dict[str, str | int]:
         "precision": precision,
         "host": platform.node(),
         "system": platform.platform(),
-        "process": os.getpid(),
     }
 
 

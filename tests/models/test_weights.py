@@ -23,10 +23,10 @@ DYNUNET = {
     "spatial_dims": 2,
     "in_channels": 1,
     "out_channels": 3,
-    "kernel_size": [3, 3],
-    "strides": [1, 2],
-    "upsample_kernel_size": [2],
-    "filters": [4, 8],
+    "kernel_size": [3, 3, 3],
+    "strides": [1, 2, 2],
+    "upsample_kernel_size": [2, 2],
+    "filters": [4, 8, 8],
 }
 BATCH_NORM = unet(unit=block("unit.Plain", norm=block("norm.Batch")))
 
@@ -167,7 +167,7 @@ class TestDamage:
             load_model(folder)
 
     @pytest.mark.parametrize(
-        ("network", "message"),
+        ("description", "message"),
         [
             ({"name": "os.system"}, "name='os.system' is not a part of a network"),
             ({"name": "blocks.conv.Standard"}, "is not a network"),
@@ -175,9 +175,11 @@ class TestDamage:
             ([], "is not a network"),
         ],
     )
-    def test_a_card_that_describes_no_network_is_refused(self, network, message, folder) -> None:
+    def test_a_card_that_describes_no_network_is_refused(
+        self, description, message, folder
+    ) -> None:
         card = folder / "model.json"
-        card.write_text(json.dumps(json.loads(card.read_text()) | {"network": network}))
+        card.write_text(json.dumps(json.loads(card.read_text()) | {"network": description}))
         with pytest.raises(ConfigError, match=message):
             load_model(folder)
 
@@ -189,8 +191,8 @@ class TestDamage:
     def test_missing_and_foreign_weights_are_refused(self, network, tmp_path) -> None:
         whole = {f"network.{k}": v for k, v in network.state_dict().items()}
         first = next(iter(whole))
-        for state in (whole | {"network.extra": torch.ones(1)}, whole.copy()):
-            state.pop(first, None) if "network.extra" not in state else None
+        less = {key: value for key, value in whole.items() if key != first}
+        for state in (whole | {"network.extra": torch.ones(1)}, less):
             path = write_checkpoint(tmp_path / "a.ckpt", network, state_dict=state)
             with pytest.raises(DataError, match="do not fit the network of its card"):
                 load_model(path)

@@ -1,0 +1,235 @@
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from medseg.errors import ConfigError, ResourceError
+from medseg.inference import predictor as predictor_module
+from medseg.inference.predictor import Predictor
+from medseg.models.weights import TrainedModel, load_model
+from medseg.volumes import Volume
+
+AsVolume = Callable[..., Volume]
+Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
+MakeModel = Callable[..., Path]
+AFFINE = np.diag([1.0, 1.25, 1.5, 1.0])
+
+
+class Spy(nn.Module):
+    """Passes windows through a network and remembers what happened."""
+
+    def __init__(self, network: nn.Module, fail: Callable[[torch.Tensor], bool]):
+        super().__init__()
+        self.network = network
+        self.fail = fail
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.shapes.append(tuple(image.shape))
+        if self.fail(image):
+            raise torch.OutOfMemoryError("no memory")
+        return self.network(image)
+
+
+def spied(model: TrainedModel, fail: Callable = lambda _: False, **options) -> tuple:
+    network = Spy(model.network, fail)
+    trained = TrainedModel(
+        network=network, card=model.card, source=model.source, sha256=model.sha256
+    )
+    return network, Predictor(trained, device="cpu", **options)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_windows_have_the_size_of_the_patch_and_cover_the_grid(
+    overlap: float, model: TrainedModel, scan: np.ndarray, as_volume: AsVolume
+) -> None:
+    network, predictor = spied(model, overlap=overlap)
+    prediction = predictor.predict(as_volume(scan[None]))
+    windows = sum(shape[0] for shape in network.shapes)
+    assert {shape[1:] for shape in network.shapes} == {(1, 16, 16, 16)}
+    assert windows == 8  # 20 x 22 x 18 voxels: two along every axis
+    assert prediction.labels.shape == scan.shape
+    assert prediction.labels.dtype == np.uint8
+    assert prediction.probabilities is None
+    assert set(prediction.seconds) == {"preprocess", "network", "restore"}
+    assert len(np.unique(prediction.labels)) > 1
+
+
+def test_a_larger_overlap_takes_more_windows(
+    model: TrainedModel, scan: np.ndarray, as_volume: AsVolume
+) -> None:
+    long = as_volume(np.tile(scan, (3, 1, 1))[None])
+    counts = []
+    for overlap in (0.0, 0.5, 0.75):
+        network, predictor = spied(model, overlap=overlap)
+        predictor.predict(long)
+        counts.append(sum(shape[0] for shape in network.shapes))
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_one_window_that_holds_all_is_the_network_itself(
+    make_model: MakeModel, scan: np.ndarray, as_volume: AsVolume
+) -> None:
+    model = load_model(make_model(3, patch_size=(20, 22, 18)))
+    volume = as_volume(scan[None])
+    predictor = Predictor(model, device="cpu")
+    with torch.no_grad():
+        logits = model.network(predictor.preprocessing.image(volume)[None])[0]
+    prediction = predictor.predict(volume, probabilities=True)
+    np.testing.assert_array_equal(prediction.labels, logits.argmax(0).numpy())
+    assert prediction.probabilities is not None
+    np.testing.assert_allclose(prediction.probabilities, logits.softmax(0).numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [((5, 6, 7), 3), ((1, 1, 1), 3), ((17, 40, 3), 3), ((17, 19, 1), 3), ((5, 23, 4), 2)],
+)
+def test_any_size_is_predicted(
+    shape: tuple[int, ...], dims: int, make_model: MakeModel, as_volume: AsVolume
+) -> None:
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    prediction = Predictor(load_model(make_model(dims)), device="cpu").predict(
+        as_volume(image), probabilities=True
+    )
+    assert prediction.labels.shape == shape
+    assert prediction.probabilities is not None
+    assert prediction.probabilities.shape == (3, *shape)
+
+
+@pytest.mark.parametrize("spacing", [None, (1.5, 1.0, 1.2)])
+def test_probabilities_sum_to_1_and_their_largest_is_the_label(
+    spacing: tuple | None, make_model: MakeModel, scan: np.ndarray, as_volume: AsVolume
+) -> None:
+    model = load_model(make_model(3, spacing=spacing))
+    prediction = Predictor(model, device="cpu").predict(as_volume(scan[None]), probabilities=True)
+    assert prediction.probabilities is not None
+    assert prediction.probabilities.dtype == np.float32
+    assert prediction.probabilities.min() >= 0
+    np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(prediction.probabilities.argmax(0), prediction.labels)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("spacing", [None, (1.3, None, 1.1)])
+@pytest.mark.parametrize("codes", ["LPS", "SRA", "AIL"])
+def test_a_turned_copy_gets_the_turned_labels_and_probabilities_exactly(
+    dims: int,
+    spacing: tuple | None,
+    codes: str,
+    make_model: MakeModel,
+    scan: np.ndarray,
+    as_volume: AsVolume,
+    turn: Turn,
+) -> None:
+    model = load_model(make_model(dims, spacing=spacing, slice_axis=1))
+    predictor = Predictor(model, device="cpu")
+    straight = predictor.predict(as_volume(scan[None], AFFINE), probabilities=True)
+    turned = predictor.predict(as_volume(*turn(scan[None], AFFINE, codes)), probabilities=True)
+    assert straight.probabilities is not None
+    assert turned.probabilities is not None
+    assert len(np.unique(straight.labels)) > 1
+    np.testing.assert_array_equal(turned.labels, turn(straight.labels, AFFINE, codes)[0])
+    np.testing.assert_array_equal(
+        turned.probabilities, turn(straight.probabilities, AFFINE, codes)[0]
+    )
+
+
+def test_a_volume_that_does_not_fit_the_memory_is_refused_with_numbers(
+    model: TrainedModel, scan: np.ndarray, as_volume: AsVolume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voxels = scan.size
+    needed = 4 * (8 * voxels + 2 * voxels)
+    for free, fits in ((needed, True), (needed - 1, False)):
+        memory = SimpleNamespace(available=free)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
+        network, predictor = spied(model)
+        if fits:
+            predictor.predict(as_volume(scan[None]))
+            continue
+        message = (
+            rf"memory\.nii: 3 classes on {voxels} voxels need 0\.0 GiB, 0\.0 GiB are free; use"
+        )
+        with pytest.raises(ResourceError, match=message):
+            predictor.predict(as_volume(scan[None]))
+        assert network.shapes == []
+
+
+def test_short_memory_of_a_gpu_makes_windows_fewer_then_moves_to_the_cpu(
+    model: TrainedModel,
+    scan: np.ndarray,
+    as_volume: AsVolume,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = Predictor(model, device="cpu").predict(as_volume(scan[None])).labels
+    network, predictor = spied(model, fail=lambda image: len(image) > 2)
+    cpu = torch.device("cpu")
+    attempts = [(cpu, cpu, 8), (cpu, cpu, 4), (cpu, cpu, 1)]
+    monkeypatch.setattr(predictor, "_attempts", lambda: iter(attempts))
+    found = predictor.predict(as_volume(scan[None])).labels
+    assert [shape[0] for shape in network.shapes] == [8, 4, *[1] * 8]
+    assert caplog.text.count("GPU memory is short") == 2
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_no_window_that_fits_is_an_error_of_the_machine(
+    model: TrainedModel, scan: np.ndarray, as_volume: AsVolume
+) -> None:
+    _, predictor = spied(model, fail=lambda _: True)
+    with pytest.raises(ResourceError, match="not even one window fits the memory"):
+        predictor.predict(as_volume(scan[None]))
+
+
+@pytest.mark.parametrize("overlap", [1.0, -0.1, float("nan")])
+def test_an_overlap_outside_0_to_1_is_refused(overlap: float, model: TrainedModel) -> None:
+    with pytest.raises(ConfigError, match=rf"overlap={overlap} must lie in \[0, 1\)"):
+        Predictor(model, device="cpu", overlap=overlap)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "mps", "cuda:", "cuda:x", "", "cpu:0"])
+def test_an_unknown_device_is_refused(device: str, model: TrainedModel) -> None:
+    with pytest.raises(ConfigError, match=f"device='{device}' must be one of auto, cpu, cuda"):
+        Predictor(model, device=device)
+
+
+@pytest.mark.parametrize(("gpus", "device"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
+def test_a_gpu_that_is_not_there_is_refused(
+    gpus: int, device: str, model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(ResourceError, match=f"device={device}, but torch sees {gpus} GPUs"):
+        Predictor(model, device=device)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_auto_takes_a_gpu_if_there_is_one(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert predictor_module._device("auto").type == ("cuda" if gpus else "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_gpu_in_fp32_says_nearly_the_same_as_the_cpu(
+    dims: int, make_model: MakeModel, scan: np.ndarray, as_volume: AsVolume
+) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no GPU")
+    folder = make_model(dims)
+    on_cpu, on_gpu = (
+        Predictor(load_model(folder), device=device, bf16=False).predict(
+            as_volume(scan[None]), probabilities=True
+        )
+        for device in ("cpu", "cuda")
+    )
+    assert on_cpu.probabilities is not None
+    assert on_gpu.probabilities is not None
+    np.testing.assert_allclose(on_gpu.probabilities, on_cpu.probabilities, atol=2e-2)
+    assert (on_gpu.labels == on_cpu.labels).mean() > 0.98
