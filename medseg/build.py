@@ -39,7 +39,7 @@ def _check_targets(config: Any) -> None:
                 _check_target(str(target))
             for value in config.values():
                 _check_targets(value)
-        case list():
+        case list() | tuple():
             for value in config:
                 _check_targets(value)
         case str() if "${" in config:

@@ -1,7 +1,7 @@
 """Phantoms, tiny untrained networks, and volumes turned every way."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,15 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
         classes=PHANTOM_CLASSES,
     )
     return source.prepare()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny networks are faster when threads do not wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

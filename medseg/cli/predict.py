@@ -1,6 +1,7 @@
 """`medseg predict`: volumes and a trained network in, label maps out."""
 
 import argparse
+import io
 import json
 import logging
 import sys
@@ -18,6 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a file name may hold what the terminal's encoding cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _predict(arguments)
     except MedsegError as error:

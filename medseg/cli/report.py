@@ -3,8 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
+from medseg.cli.errors import report_error
 from medseg.errors import MedsegError
+
+if TYPE_CHECKING:
+    from medseg.report import Report
 
 _EXAMPLES = """\
 examples:
@@ -12,7 +17,7 @@ examples:
   medseg report runs/ other/ -o both.html     compares the runs of two folders
 """
 
-_COLUMNS = ("arm", "seeds", "dice", "hd95_mm", "constant", "parameters", "step")
+_COLUMNS = ("arm", "seeds", "dice", "constant", "parameters", "step")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,16 +33,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         report = write_report(arguments.sources, arguments.output)
     except MedsegError as error:
-        print(f"error: {_encodable(str(error), sys.stderr)}", file=sys.stderr)
-        return error.exit_code
+        return report_error(error)
     for file in report.unreadable:
-        line = f"warning: {file.source}: {file.reason}"
-        print(_encodable(line, sys.stderr), file=sys.stderr)
+        print(f"warning: {file.source}: {file.reason}", file=sys.stderr)
     _show(report)
     return 0
 
 
-def _show(report) -> None:
+def _show(report: "Report") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -48,7 +51,10 @@ def _show(report) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in kept:
         table.add_column(
-            Text(column.title), justify="right" if column.numeric else "left", overflow="fold"
+            Text(column.title.replace(" ", "\n")),
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            no_wrap=column.numeric,
         )
     for cells in zip(*(report.arms.column(column.key) for column in kept), strict=True):
         table.add_row(*(Text(_encodable(cell.text, console.file)) for cell in cells))
@@ -60,7 +66,7 @@ def _show(report) -> None:
         console.print(Text(_encodable(str(path), console.file)), soft_wrap=True)
 
 
-def _encodable(text: str, stream) -> str:
+def _encodable(text: str, stream: IO[str]) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 

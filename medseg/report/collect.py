@@ -4,8 +4,8 @@ import itertools
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from medseg.report.sources import Run, Unreadable, find_records, printable, read
 
 MISSING_SHOWN = 200
 
-# Where a run lives and how it was launched do not make it another experiment.
-_LAUNCH = ("hydra", "paths", "name", "sweep")
+# Where a run lives and how it was launched do not make it another experiment; what an
+# experiment or a sweep chose stands in the configuration itself.
+_LAUNCH_CHOICES = ("experiment", "sweep")
+_LAUNCH_CONFIG = ("hydra", "name", "paths", "pictures", "resume", "runs", "sweep")
+_LAUNCH_LEAVES = ("cache", "download", "num_workers", "root")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +41,17 @@ class Arm:
 
     @property
     def dataset(self) -> str:
-        return self._first("dataset") or "unnamed dataset"
+        """The dataset's name; empty if every run failed before it was read."""
+        return self._first("dataset")
 
     @property
     def choices(self) -> Mapping[str, str]:
-        return self._first("choices")
+        """Slot → option."""
+        return _choices(self.runs[0].record)
 
     @property
     def blocks(self) -> Mapping[str, str]:
+        """Slot → block with its parameters."""
         return self._first("blocks")
 
     @property
@@ -106,9 +112,9 @@ def arms_of(runs: Sequence[Run]) -> tuple[Arm, ...]:
     groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     early: list[Run] = []
     for run in runs:
-        whole = run.record.status == "completed" or (run.record.blocks and run.record.config)
-        if whole:
-            groups[_key(run.record)].append(run)
+        record = run.record
+        if record.status == "completed" or (record.blocks and record.config and record.dataset):
+            groups[_key(record)].append(run)
         else:
             early.append(run)
     for run in early:
@@ -118,15 +124,13 @@ def arms_of(runs: Sequence[Run]) -> tuple[Arm, ...]:
         groups[fits[0] if len(fits) == 1 else key].append(run)
     ordered = sorted(groups.values(), key=lambda group: min(r.record.started for r in group))
     arms = [_arm(number, group) for number, group in enumerate(ordered, start=1)]
-    labels = _labels(arms)
-    return tuple(
-        Arm(**vars(arm) | {"label": label}) for arm, label in zip(arms, labels, strict=True)
-    )
+    return tuple(replace(arm, label=label) for arm, label in zip(arms, _labels(arms), strict=True))
 
 
 def varying_slots(arms: Sequence[Arm]) -> list[str]:
     """Slots whose option or block differs between arms, in order of appearance."""
     slots = dict.fromkeys(slot for arm in arms for slot in [*arm.choices, *arm.blocks])
+    slots.pop("data", None)  # the dataset has a column of its own
     return [
         slot
         for slot in slots
@@ -136,15 +140,24 @@ def varying_slots(arms: Sequence[Arm]) -> list[str]:
 
 
 def varying_settings(arms: Sequence[Arm]) -> list[str]:
-    """Configuration leaves that differ between arms and that no slot shows."""
-    slots = {slot for arm in arms for slot in [*arm.choices, *arm.blocks]}
+    """Configuration leaves that differ between arms and that no block's text shows.
+
+    Those that somebody set by hand come first.
+    """
+    records = [run.record for arm in arms for run in arm.runs]
+    by_hand = dict.fromkeys(key for record in records for key in _overrides(record))
     keys = dict.fromkeys(key for arm in arms for key in arm.settings)
+    keys = sorted(keys, key=lambda key: key not in by_hand)
     known = [arm for arm in arms if arm.settings]
     return [
         key
         for key in keys
         if len({arm.settings.get(key) for arm in known}) > 1
-        and not any(f".{slot}." in f".{key}." for slot in slots)
+        and not all(
+            any(f".{slot}." in f".{key}." for slot in arm.blocks)
+            for arm in known
+            if key in arm.settings
+        )
     ]
 
 
@@ -179,7 +192,7 @@ def _arm(number: int, runs: list[Run]) -> Arm:
 
 
 def _key(record: RunRecord) -> tuple[str, ...]:
-    parts = (record.choices, record.blocks, dict(_settings(record)))
+    parts = (_choices(record), record.blocks, dict(_settings(record)))
     return record.name, record.dataset, *(json.dumps(part, sort_keys=True) for part in parts)
 
 
@@ -189,8 +202,13 @@ def _settings(record: RunRecord) -> Iterator[tuple[str, str]]:
         is_seed = path[-1].endswith("seed") and value == record.seed
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         # A slash marks a place on one machine; the place that matters, the data, has a name.
-        if path[0] not in _LAUNCH and not is_seed and "/" not in text:
+        is_launch = path[0] in _LAUNCH_CONFIG or path[-1] in _LAUNCH_LEAVES
+        if not is_launch and not is_seed and "/" not in text:
             yield printable(key), printable(text)
+
+
+def _choices(record: RunRecord) -> dict[str, str]:
+    return {k: option for k, option in record.choices.items() if k not in _LAUNCH_CHOICES}
 
 
 def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -202,34 +220,56 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _labels(arms: Sequence[Arm]) -> list[str]:
+    """The name, and where arms share it, only what tells those arms apart."""
     names = [arm.runs[0].record.name for arm in arms]
-    if len(set(names)) == len(arms):
-        return names
-    slots = varying_slots(arms)
-    options = {
-        slot: len({(a.choices.get(slot), a.blocks.get(slot)) for a in arms if a.blocks})
-        == len({a.choices.get(slot) for a in arms if a.blocks})
-        for slot in slots
-    }
-    heads = [
-        [name] * (len(set(names)) > 1)
-        + [arm.dataset] * (len({a.dataset for a in arms}) > 1)
-        + [(arm.choices if options[s] else arm.blocks).get(s, "") for s in slots]
-        for arm, name in zip(arms, names, strict=True)
-    ]
-    plain = [" · ".join(filter(None, head)) for head in heads]
-    keys = varying_settings(arms)
-    full = [
-        " · ".join(filter(None, [text, *(f"{key}={arm.settings.get(key)}" for key in keys[:3])]))
-        for arm, text in zip(arms, plain, strict=True)
-    ]
-    labels = [f if plain.count(p) > 1 else p for p, f in zip(plain, full, strict=True)]
+    labels = [name if len(set(names)) > 1 or len(arms) == 1 else "" for name in names]
+    labels = _told_apart(arms, labels, _slot_parts)
+    labels = _told_apart(arms, labels, _setting_parts)
     labels = [label or name for label, name in zip(labels, names, strict=True)]
-    twice = {label for label, times in Counter(labels).items() if times > 1}
+    return _told_apart(arms, labels, lambda group: [[f"arm {arm.number}"] for arm in group])
+
+
+def _told_apart(
+    arms: Sequence[Arm],
+    labels: Sequence[str],
+    parts_of: Callable[[Sequence[Arm]], list[list[str]]],
+) -> list[str]:
+    told = list(labels)
+    for label, times in Counter(labels).items():
+        places = [place for place, other in enumerate(labels) if other == label]
+        if times > 1:
+            for place, parts in zip(places, parts_of([arms[p] for p in places]), strict=True):
+                told[place] = " · ".join(filter(None, [label, *parts]))
+    return told
+
+
+def _slot_parts(arms: Sequence[Arm]) -> list[list[str]]:
+    datasets = len({arm.dataset for arm in arms if arm.dataset}) > 1
+    parts = [[arm.dataset] * datasets for arm in arms]
+    for slot in varying_slots(arms):
+        pairs = {(arm.choices.get(slot), arm.blocks[slot]) for arm in arms if slot in arm.blocks}
+        ambiguous = len(pairs) > len({option for option, _ in pairs})
+        for arm, part in zip(arms, parts, strict=True):
+            option, block = arm.choices.get(slot, ""), arm.blocks.get(slot, "")
+            part.append(block or option if ambiguous else option or block)
+    return parts
+
+
+def _setting_parts(arms: Sequence[Arm]) -> list[list[str]]:
+    """As few settings as tell the arms apart, at most three."""
+    keys: list[str] = []
+    for key in varying_settings(arms):
+        more = [*keys, key]
+        if len(keys) < 3 and _distinct(arms, more) > _distinct(arms, keys):
+            keys = more
     return [
-        f"{label} (arm {arm.number})" if label in twice else label
-        for arm, label in zip(arms, labels, strict=True)
+        [f"{k.removeprefix('model.')}={arm.settings[k]}" for k in keys if k in arm.settings]
+        for arm in arms
     ]
+
+
+def _distinct(arms: Sequence[Arm], keys: Sequence[str]) -> int:
+    return len({tuple(arm.settings.get(key) for key in keys) for arm in arms})
 
 
 def _overrides(record: RunRecord) -> dict[str, str]:

@@ -91,37 +91,34 @@ def write_report(sources: Sequence[Path], target: Path) -> Report:
 def contents(collection: Collection, *, date: datetime) -> dict[str, Any]:
     """Everything that the templates show, as plain data."""
     arms, runs = collection.arms, collection.runs
-    frame = measures.values(arms)
-    dice = measures.summary(frame[frame["metric"] == "dice"]).droplevel("metric")
-    means = {int(arm): float(value) for arm, value in dice["mean"].dropna().items()}
+    values = measures.Values(arms)
+    dice = {arm.number: summary for arm in arms if (summary := values.summary(arm.number, "dice"))}
+    means = {number: summary.mean for number, summary in dice.items() if summary.cases}
     style = figures.styles(arms, means)
     cost, costs = figures.cost_of(arms)
     points = [
         figures.Point(
-            arm=arm.number,
-            cost=costs[arm.number],
-            dice=means.get(arm.number, float("nan")),
-            deviation=float(dice["std"].get(arm.number, float("nan"))),
+            arm=number, cost=costs[number], dice=summary.mean, deviation=summary.deviation
         )
-        for arm in arms
+        for number, summary in dice.items()
     ]
     gallery, left_out = _gallery(arms)
-    datasets = list(dict.fromkeys(arm.dataset for arm in arms))
+    datasets = list(dict.fromkeys(arm.dataset for arm in arms if arm.dataset))
     finished = sum(run.record.status == "completed" for run in runs)
     seeds = len({run.record.seed for run in runs})
     return {
-        "title": "Segmentation report: " + ", ".join(datasets),
+        "title": ": ".join(filter(None, ["Segmentation report", ", ".join(datasets)])),
         "date": f"{date:%d %B %Y, %H:%M %Z}",
         "headline": f"{counted(len(runs), 'run')} ({finished} completed) in "
         f"{counted(len(arms), 'arm')} with {counted(seeds, 'seed')}",
         "datasets": datasets,
         "missing_count": collection.missing_count,
         "unreadable_count": len(collection.unreadable),
-        "summary": summarise(collection, frame),
+        "summary": summarise(collection, values),
         "key": [(arm.number, arm.label, style.get(arm.number)) for arm in arms],
         "style": style,
-        "arms": tables.arms_table(arms, frame),
-        "classes": tables.classes_table(arms, frame),
+        "arms": tables.arms_table(arms, values),
+        "classes": tables.classes_table(arms, values),
         "problems": tables.problems_table(collection),
         "upsampling": tables.upsampling_table(arms),
         "curves": [
@@ -185,8 +182,8 @@ def render_csv(collection: Collection) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 
 
-def _gallery(arms: Sequence[Arm]) -> tuple[list[tuple[str, list[Shot | None]]], int]:
-    """Per case one row with one shot per arm, and how many rows did not fit."""
+def _gallery(arms: Sequence[Arm]) -> tuple[list[tuple[str, list[tuple[Arm, Shot | None]]]], int]:
+    """Per case one row with a shot of every arm of its dataset, and how many rows do not fit."""
     rows: dict[tuple[str, int], dict[int, Shot]] = {}
     for arm in arms:
         run = next((run for run in arm.counted if run.record.pictures), None)
@@ -200,7 +197,9 @@ def _gallery(arms: Sequence[Arm]) -> tuple[list[tuple[str, list[Shot | None]]], 
         size += sum(len(shot.png) for shot in shots.values())
         if size > _PICTURE_BYTES:
             break
-        gallery.append((case, [shots.get(arm.number) for arm in arms if arm.counted]))
+        known = {arm.dataset for arm in arms if arm.number in shots}
+        kin = [arm for arm in arms if arm.counted and arm.dataset in known]
+        gallery.append((case, [(arm, shots.get(arm.number)) for arm in kin]))
     return gallery, len(rows) - len(gallery)
 
 

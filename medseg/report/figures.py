@@ -5,10 +5,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medseg.report.cells import amount, duration
 from medseg.report.collect import Arm
@@ -122,7 +124,7 @@ def cost_of(arms: Sequence[Arm]) -> tuple[str, dict[int, float]]:
     return "Median training step", steps
 
 
-_RC = {
+_RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "medseg",
     "font.size": 8.5,
@@ -146,9 +148,8 @@ def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_RULE)
     axes.tick_params(length=0)
-    axes.locator_params(nbins=6)
-    if x == "Epoch":
-        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=x == "Epoch"))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     return chart, axes
 
 

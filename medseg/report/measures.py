@@ -1,7 +1,10 @@
 """Numbers of the arms: the case is the unit, seeds are averaged before anything is spread."""
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -12,55 +15,73 @@ from medseg.report.sources import Run, number
 METRICS = {"dice": "Dice", "surface_dice": "Surface Dice", "hd95_mm": "HD95"}
 DIGITS = {"dice": 3, "surface_dice": 3, "hd95_mm": 2}
 
-_COLUMNS = ["arm", "source", "seed", "case", "class", "metric", "value"]
 
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A metric over cases.
 
-def values(arms: Iterable[Arm]) -> pd.DataFrame:
-    """Every metric of the counted runs: one row per arm × seed × case × class × metric."""
-    rows = [
-        (arm.number, run.source, run.record.seed, case.case, name, metric, number(value))
-        for arm in arms
-        for run in arm.counted
-        for case in run.record.cases
-        for name, metrics in case.metrics.items()
-        for metric, value in metrics.items()
-    ]
-    return pd.DataFrame(rows, columns=_COLUMNS).astype({"value": float})
-
-
-def by_case(frame: pd.DataFrame, *, per_class: bool = False) -> pd.DataFrame:
-    """One value per arm × metric (× class) × case: mean over seeds, then over classes."""
-    classes = frame.groupby(["arm", "metric", "class", "case"], sort=False)["value"].mean()
-    if per_class:
-        return classes.reset_index()
-    return classes.groupby(["arm", "metric", "case"], sort=False).mean().reset_index()
-
-
-def summary(frame: pd.DataFrame, *, per_class: bool = False) -> pd.DataFrame:
-    """Mean, SD (n-1) and n over cases, and how many single values were undefined.
-
-    Returns:
-        Columns `mean`, `std`, `n`, `undefined`, `total`, indexed by arm × metric (× class).
+    Args:
+        mean: Mean over cases, NaN where none is defined.
+        deviation: Standard deviation over cases (n - 1), NaN for fewer than two.
+        cases: Cases with a value.
+        undefined: Single values (seed × case × class) without one.
+        total: All single values.
     """
-    keys = ["arm", "metric", "class"] if per_class else ["arm", "metric"]
-    over_cases = by_case(frame, per_class=per_class).groupby(keys)["value"]
-    single = frame.groupby(keys)["value"]
-    return pd.DataFrame(
-        {
-            "mean": over_cases.mean(),
-            "std": over_cases.std(ddof=1),
-            "n": over_cases.count(),
-            "total": single.size(),
-            "undefined": single.size() - single.count(),
-        }
-    )
+
+    mean: float
+    deviation: float
+    cases: int
+    undefined: int
+    total: int
 
 
-def seed_means(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean of a metric over the cases of each single run: columns `arm`, `seed`, `value`."""
-    one = frame[frame["metric"] == metric]
-    cases = one.groupby(["arm", "seed", "case"])["value"].mean()
-    return cases.groupby(["arm", "seed"]).mean().dropna().reset_index()
+class Values:
+    """Every metric of the counted runs: one row per arm × seed × case × class × metric."""
+
+    def __init__(self, arms: Iterable[Arm]):
+        rows = [
+            (arm.number, run.record.seed, *line)
+            for arm in arms
+            for run in arm.counted
+            for line in _lines(run.record)
+        ]
+        columns = ["arm", "seed", "case", "class", "metric", "value"]
+        self._frame = pd.DataFrame(rows, columns=columns).astype({"value": float})
+
+    def classes(self, arm: int) -> list[str]:
+        """Classes with metrics in an arm, in order of appearance."""
+        return list(dict.fromkeys(self._frame.loc[self._frame["arm"] == arm, "class"]))
+
+    def by_case(self, arm: int, metric: str) -> dict[str, float]:
+        """Case → mean over seeds, then over classes; undefined cases are left out."""
+        one = self._of(arm, metric)
+        seeds = _mean(one, ["case", "class"])
+        return _plain(_mean(seeds, ["case"]))
+
+    def by_seed(self, arm: int, metric: str) -> dict[int, float]:
+        """Seed → mean over the cases of that run."""
+        cases = _mean(self._of(arm, metric), ["seed", "case"])
+        return _plain(_mean(cases, ["seed"]))
+
+    def summary(self, arm: int, metric: str, name: str | None = None) -> Summary | None:
+        """The metric over cases, of one class if `name` is given; None if it was not recorded."""
+        one = self._of(arm, metric)
+        if name is not None:
+            one = one.loc[one["class"] == name]
+        if one.empty:
+            return None
+        cases = list(_plain(_mean(_mean(one, ["case", "class"]), ["case"])).values())
+        return Summary(
+            mean=mean(cases),
+            deviation=deviation(cases),
+            cases=len(cases),
+            undefined=sum(map(math.isnan, one["value"].tolist())),
+            total=len(one),
+        )
+
+    def _of(self, arm: int, metric: str) -> pd.DataFrame:
+        frame = self._frame
+        return frame.loc[(frame["arm"] == arm) & (frame["metric"] == metric)]
 
 
 def of_runs(arm: Arm, read: Callable[[RunRecord], object]) -> list[float]:
@@ -71,7 +92,12 @@ def of_runs(arm: Arm, read: Callable[[RunRecord], object]) -> list[float]:
 
 def mean(numbers: Sequence[float]) -> float:
     """The mean, NaN of nothing."""
-    return sum(numbers) / len(numbers) if numbers else math.nan
+    return statistics.fmean(numbers) if numbers else math.nan
+
+
+def deviation(numbers: Sequence[float]) -> float:
+    """The standard deviation (n - 1), NaN of fewer than two."""
+    return statistics.stdev(numbers) if len(numbers) > 1 else math.nan
 
 
 def worst_gain(record: RunRecord) -> float:
@@ -94,13 +120,28 @@ def long_form(runs: Sequence[tuple[str, Run]], missing: Sequence[str]) -> pd.Dat
     for label, run in runs:
         record = run.record
         head = (label, record.name, record.status, str(record.seed), record.dataset, run.source)
-        lines = [
-            (case.case, name, metric, number(value))
-            for case in record.cases
-            for name, metrics in case.metrics.items()
-            for metric, value in metrics.items()
-        ]
-        rows += [(*head, *line) for line in lines or [("", "", "", math.nan)]]
+        rows += [(*head, *line) for line in _lines(record) or [("", "", "", math.nan)]]
     rows += [(cell, "", "missing", "", "", "", "", "", "", math.nan) for cell in missing]
     columns = ["arm", "run", "status", "seed", "dataset", "record"]
     return pd.DataFrame(rows, columns=[*columns, "case", "class", "metric", "value"])
+
+
+def _lines(record: RunRecord) -> list[tuple[str, str, str, float]]:
+    return [
+        (case.case, name, metric, number(value))
+        for case in record.cases
+        for name, metrics in case.metrics.items()
+        for metric, value in metrics.items()
+    ]
+
+
+def _mean(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Mean of `value` within `keys`, over what is defined."""
+    means = frame.groupby(keys, sort=False)["value"].mean()
+    return pd.DataFrame(means).reset_index()
+
+
+def _plain(frame: pd.DataFrame) -> dict[Any, float]:
+    """First column → value, where it is defined."""
+    pairs = zip(frame.iloc[:, 0].tolist(), frame["value"].tolist(), strict=True)
+    return {key: value for key, value in pairs if not math.isnan(value)}

@@ -108,10 +108,11 @@ def _converted(value: Any, kind: Any, where: str = "record") -> Any:
     origin, args = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
-    if kind is int and not math.isnan(number(value)) and value == int(value):
+    finite = number(value)
+    if kind is int and finite == finite // 1:
         return int(value)
     if kind is float and (value is None or type(value) in (int, float)):
-        return None if math.isnan(number(value)) else float(value)
+        return None if math.isnan(finite) else finite
     if kind is str and isinstance(value, str | int | float):
         return printable(str(value))
     if origin is Literal and value in args:
@@ -123,7 +124,9 @@ def _converted(value: Any, kind: Any, where: str = "record") -> Any:
     if origin is list and isinstance(value, list):
         return [_converted(item, args[0], where) for item in value]
     if origin is dict and isinstance(value, dict):
-        return {printable(k): _converted(v, args[1], f"{where}[{k!r}]") for k, v in value.items()}
+        # A group that was switched off has no option: its choice is null.
+        known = value if args[1] is not str else {k: v for k, v in value.items() if v is not None}
+        return {printable(k): _converted(v, args[1], f"{where}[{k!r}]") for k, v in known.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, kind):
         hints = get_type_hints(kind)
         fields = [field.name for field in dataclasses.fields(kind)]

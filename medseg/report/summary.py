@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-import pandas as pd
-
-from medseg.report import measures
 from medseg.report.cells import counted, fixed, significant, spread
 from medseg.report.collect import Arm, Collection
+from medseg.report.measures import Summary, Values, deviation, mean, of_runs
 
 _FEW_SEEDS = 3
 _FEW_CASES = 20
+_MACHINE = ("host", "device", "cpu", "threads", "precision")
 
 
-def summarise(collection: Collection, frame: pd.DataFrame) -> list[str]:
+def summarise(collection: Collection, values: Values) -> list[str]:
     """Sentences about the best arm, the differences and the constant responses."""
     finished = [arm for arm in collection.arms if arm.counted]
     if not finished:
@@ -20,35 +19,32 @@ def summarise(collection: Collection, frame: pd.DataFrame) -> list[str]:
     sentences: list[str] = []
     for dataset in dict.fromkeys(arm.dataset for arm in finished):
         arms = [arm for arm in finished if arm.dataset == dataset]
-        sentences += _quality(dataset, arms, frame)
+        sentences += _quality(dataset or "an unnamed dataset", arms, values)
     return [*sentences, *_responses(finished), *_cautions(finished)]
 
 
-def _quality(dataset: str, arms: Sequence[Arm], frame: pd.DataFrame) -> Iterator[str]:
-    dice = frame[(frame["metric"] == "dice") & frame["arm"].isin([arm.number for arm in arms])]
-    ranked = measures.summary(dice).reset_index().dropna(subset="mean")
-    ranked = ranked.sort_values("mean", ascending=False, kind="stable")
-    if ranked.empty:
+def _quality(dataset: str, arms: Sequence[Arm], values: Values) -> Iterator[str]:
+    found = [(arm, summary) for arm in arms if (summary := values.summary(arm.number, "dice"))]
+    ranked = sorted((pair for pair in found if pair[1].cases), key=lambda pair: -pair[1].mean)
+    if not ranked:
         yield f"On {dataset} no Dice value is defined."
         return
-    label = {arm.number: arm.label for arm in arms}
-    said = [
-        f"{spread(row['mean'], row['std'])} ({label[row['arm']]}, {counted(row['n'], 'case')})"
-        for row in ranked.to_dict("records")
-    ]
-    if len(said) == 1:
-        yield f"On {dataset} one arm has a mean Dice, {said[0]}: there is nothing to compare it to."
+    (best, top), (lowest, bottom) = ranked[0], ranked[-1]
+    if len(ranked) == 1:
+        yield (
+            f"On {dataset} one arm has a mean Dice, {_said(best, top)}: "
+            "there is nothing to compare it to."
+        )
         return
-    span = ranked["mean"].iloc[0] - ranked["mean"].iloc[-1]
     yield (
-        f"On {dataset} the best mean Dice is {said[0]} and the lowest {said[-1]}: "
-        f"the {len(said)} arms differ by at most {fixed(span)}."
+        f"On {dataset} the best mean Dice is {_said(best, top)} and the lowest "
+        f"{_said(lowest, bottom)}: the {len(ranked)} arms differ by at most "
+        f"{fixed(top.mean - bottom.mean)}."
     )
-    best, second = ranked["arm"].iloc[:2]
-    yield from _pair(dice, (best, label[best]), (second, label[second]))
-    yield from _between_seeds(dice, label)
-    seeds = min(len(arm.counted) for arm in arms)
-    cases = int(ranked["n"].min())
+    yield _pair(best, ranked[1][0], values)
+    yield _between_seeds([arm for arm, _ in ranked], values)
+    seeds = min(len(arm.counted) for arm, _ in ranked)
+    cases = min(summary.cases for _, summary in ranked)
     if seeds < _FEW_SEEDS or cases < _FEW_CASES:
         yield (
             f"With as few as {counted(seeds, 'seed')} and {counted(cases, 'case')} in an arm, "
@@ -56,41 +52,45 @@ def _quality(dataset: str, arms: Sequence[Arm], frame: pd.DataFrame) -> Iterator
         )
 
 
-def _pair(dice: pd.DataFrame, best: tuple[int, str], second: tuple[int, str]) -> Iterator[str]:
-    wide = measures.by_case(dice).pivot(index="case", columns="arm", values="value")
-    paired = (wide[best[0]] - wide[second[0]]).dropna()
+def _said(arm: Arm, summary: Summary) -> str:
+    text = spread(summary.mean, summary.deviation)
+    return f"{text} ({arm.label}, {counted(summary.cases, 'case')})"
+
+
+def _pair(best: Arm, second: Arm, values: Values) -> str:
+    one, other = (values.by_case(arm.number, "dice") for arm in (best, second))
+    paired = [one[case] - other[case] for case in one if case in other]
     if len(paired) < 2:
-        yield f"{best[1]} and {second[1]} share too few cases to be compared case by case."
-        return
-    middle, deviation = float(paired.mean()), float(paired.std(ddof=1))
+        return f"{best.label} and {second.label} share too few cases for a comparison by case."
     verdict = (
         "which is within its spread between cases and does not rank the two"
-        if abs(middle) <= deviation
-        else "which is more than its spread between cases, but still no test"
+        if abs(mean(paired)) <= deviation(paired)
+        else "which is more than its spread between cases, but no test"
     )
-    yield (
-        f"Case by case, {best[1]} minus {second[1]} is {spread(middle, deviation)} "
+    return (
+        f"Case by case, {best.label} minus {second.label} is "
+        f"{spread(mean(paired), deviation(paired))} "
         f"over {counted(len(paired), 'shared case')}, {verdict}."
     )
 
 
-def _between_seeds(dice: pd.DataFrame, label: dict[int, str]) -> Iterator[str]:
-    runs = measures.seed_means(dice, "dice").groupby("arm")["value"]
-    width = (runs.max() - runs.min())[runs.count() > 1]
-    if width.empty:
-        yield "Every arm has one seed, so how much chance alone moves these numbers is unknown."
-        return
-    yield (
-        f"Between the seeds of one arm the mean Dice moves by up to {fixed(width.max())} "
-        f"({label[width.idxmax()]})."
+def _between_seeds(arms: Sequence[Arm], values: Values) -> str:
+    by_seed = {arm.label: values.by_seed(arm.number, "dice").values() for arm in arms}
+    widths = {label: max(m) - min(m) for label, m in by_seed.items() if len(m) > 1}
+    if not widths:
+        return "Every arm has one seed, so how much chance alone moves these numbers is unknown."
+    widest = max(widths, key=lambda label: widths[label])
+    return (
+        "Between the seeds of one arm the mean Dice moves by up to "
+        f"{fixed(widths[widest])} ({widest})."
     )
 
 
 def _responses(arms: Sequence[Arm]) -> Iterator[str]:
     found = [
-        (measures.mean(numbers), arm.label)
+        (mean(numbers), arm.label)
         for arm in arms
-        if (numbers := measures.of_runs(arm, lambda record: record.constant_response))
+        if (numbers := of_runs(arm, lambda record: record.constant_response))
     ]
     if not found:
         yield "No constant response was recorded."
@@ -110,13 +110,18 @@ def _responses(arms: Sequence[Arm]) -> Iterator[str]:
 def _cautions(arms: Sequence[Arm]) -> Iterator[str]:
     for dataset in dict.fromkeys(arm.dataset for arm in arms):
         records = [run.record for arm in arms if arm.dataset == dataset for run in arm.counted]
+        where = dataset or "one dataset"
         if len({frozenset(case.case for case in record.cases) for record in records}) > 1:
             yield (
-                f"Caution: not all runs on {dataset} were validated on the same cases; "
+                f"Caution: not all runs on {where} were validated on the same cases; "
                 "their means are not comparable."
             )
         if len({tuple(r.patch_size) for r in records if r.patch_size}) > 1:
-            yield f"Caution: the patch size differs between runs on {dataset}, and with it MACs."
+            yield f"Caution: the patch size differs between runs on {where}, and with it MACs."
     records = [run.record for arm in arms for run in arm.counted]
-    if len({str(sorted(record.machine.items())) for record in records if record.machine}) > 1:
-        yield "Caution: the runs come from different machines or devices; times do not compare."
+    machines = {tuple(str(r.machine.get(key)) for key in _MACHINE) for r in records if r.machine}
+    if len(machines) > 1:
+        yield (
+            "Caution: the runs come from different machines, devices or precisions; "
+            "their times do not compare."
+        )

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import pandas as pd
-
 from medseg.report import measures
 from medseg.report.cells import (
     NOTHING,
@@ -29,7 +27,7 @@ _ALWAYS = ("encoder.conv", "decoder.conv")
 _SETTINGS_SHOWN = 4
 
 
-def arms_table(arms: Sequence[Arm], frame: pd.DataFrame) -> Table:
+def arms_table(arms: Sequence[Arm], values: measures.Values) -> Table:
     """One row per arm: what it is made of, what it costs, how good it is."""
     varying = varying_slots(arms)
     slots = varying + [slot for slot in _usual(arms) if slot not in varying]
@@ -50,7 +48,6 @@ def arms_table(arms: Sequence[Arm], frame: pd.DataFrame) -> Table:
         Column(key="train", title="Training", unit="whole run", numeric=True),
         Column(key="memory", title="Peak memory", numeric=True),
     ]
-    table = measures.summary(frame)
     rows = [
         Row(
             arm=arm.number,
@@ -60,7 +57,7 @@ def arms_table(arms: Sequence[Arm], frame: pd.DataFrame) -> Table:
                 *[_slot(arm, slot) for slot in slots],
                 *[_settings(arm, settings)] * bool(settings),
                 _seeds(arm),
-                *_metrics(table, (arm.number,), reason=_no_metrics(arm)),
+                *_metrics(arm, values),
                 _gain(arm),
                 _constant(arm),
                 *_costs(arm),
@@ -73,16 +70,12 @@ def arms_table(arms: Sequence[Arm], frame: pd.DataFrame) -> Table:
     )
 
 
-def classes_table(arms: Sequence[Arm], frame: pd.DataFrame) -> Table:
+def classes_table(arms: Sequence[Arm], values: measures.Values) -> Table:
     """One row per arm and class."""
-    table = measures.summary(frame, per_class=True)
     rows = []
     for arm in arms:
-        of_arm = frame.loc[frame["arm"] == arm.number, "class"]
-        named = [name for run in arm.counted for name in run.record.classes]
-        present = set(of_arm)
-        for name in dict.fromkeys([*(n for n in named if n in present), *of_arm]):
-            cells = _metrics(table, (arm.number, name))
+        for name in values.classes(arm.number):
+            cells = _metrics(arm, values, name)
             rows.append(Row(arm=arm.number, cells=(words(arm.label), words(name), *cells)))
     head = (Column(key="arm", title="Arm"), Column(key="class", title="Class"))
     return Table(
@@ -189,10 +182,6 @@ def _seeds(arm: Arm) -> Cell:
     return Cell(text=str(done) if done == asked else f"{done} of {asked}", value=done)
 
 
-def _no_metrics(arm: Arm) -> str:
-    return "" if arm.counted else f"no run finished ({arm.runs[-1].record.status})"
-
-
 def _metric_columns() -> list[Column]:
     units = {"hd95_mm": "mm, mean ± SD"}
     return [
@@ -201,22 +190,21 @@ def _metric_columns() -> list[Column]:
     ]
 
 
-def _metrics(table: pd.DataFrame, place: tuple, *, reason: str = "") -> list[Cell]:
+def _metrics(arm: Arm, values: measures.Values, name: str | None = None) -> list[Cell]:
     cells = []
     for metric in measures.METRICS:
-        key = (place[0], metric, *place[1:])
-        if key not in table.index:
-            cells.append(Cell(text=NOTHING, note=reason or "not recorded"))
+        found = values.summary(arm.number, metric, name)
+        if found is None:
+            unfinished = f"no run finished ({arm.runs[-1].record.status})"
+            cells.append(Cell(text=NOTHING, note="not recorded" if arm.counted else unfinished))
             continue
-        row = table.loc[key]
-        undefined, total = int(row["undefined"]), int(row["total"])
-        note = f"n {int(row['n'])}"
-        if undefined == total:
-            note = f"all {undefined} undefined: class absent from label and prediction"
-        elif undefined:
-            note += f", {undefined} of {total} values undefined"
-        text = spread(row["mean"], row["std"], measures.DIGITS[metric])
-        cells.append(figure(float(row["mean"]), text, note=note))
+        note = f"n {found.cases}"
+        if found.undefined == found.total:
+            note = f"{found.undefined} undefined: class absent from label and prediction"
+        elif found.undefined:
+            note += f", {found.undefined} undefined"
+        text = spread(found.mean, found.deviation, measures.DIGITS[metric])
+        cells.append(figure(found.mean, text, note=note))
     return cells
 
 

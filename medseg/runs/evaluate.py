@@ -68,11 +68,19 @@ def evaluate_cases(
 def measure_artifacts(
     model: TrainedModel, predictor: Predictor, case: Case
 ) -> tuple[list[UpsamplingGain], float | None]:
-    """DC-gain imbalance of every upsampling layer, and the constant response on one case."""
+    """DC-gain imbalance of every upsampling layer, and the constant response on one case.
+
+    A foreign network that takes no other size than its patch has no constant response.
+    """
     network = model.network.float().cpu()
     image = predictor.preprocessing.image(read_image(case.image, channels=model.card.in_channels))
     patch = _central_patch(image, model.card.patch_size)
-    return upsampling_gains(network), constant_response(network, patch[None])
+    try:
+        response = constant_response(network, patch[None])
+    except RuntimeError as error:
+        log.warning("no constant response: %s", str(error).splitlines()[0])
+        response = None
+    return upsampling_gains(network), response
 
 
 def _central_patch(image: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:

@@ -3,5 +3,5 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> None:
+def _seed(one_thread: None) -> None:
     torch.manual_seed(0)

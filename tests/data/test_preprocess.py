@@ -125,6 +125,20 @@ def test_the_grid_spacing_follows_the_axes_of_the_network(as_volume: AsVolume, t
     assert sagittal.image(volume).shape == (1, 24, 15, 10)
 
 
+def test_the_grid_has_the_whole_number_of_voxels_that_fits_best(as_volume: AsVolume) -> None:
+    volume = as_volume(np.ones((1, 20, 20, 20), np.float32))  # 20 x 25 x 30 mm
+    preprocessing = Preprocessing(intensity=ZScore(), spacing=(1.06, 1.7, 2.9))
+    assert preprocessing.image(volume).shape == (1, 19, 15, 10)
+
+
+def test_between_two_classes_no_third_one_appears(as_volume: AsVolume) -> None:
+    labels = np.zeros((8, 8, 8), np.uint8)
+    labels[2:6, 2:6, 2:6] = 2
+    fine = Preprocessing(intensity=ZScore(), spacing=(0.4, 0.4, 0.4)).labels(as_volume(labels))
+    assert fine.shape == (20, 25, 30)
+    assert fine.unique().tolist() == [0, 2]
+
+
 def test_no_axis_vanishes_under_a_coarse_spacing(as_volume: AsVolume) -> None:
     volume = as_volume(np.ones((1, 3, 4, 5), np.float32))
     coarse = Preprocessing(intensity=ZScore(), spacing=(50, 50, 50))

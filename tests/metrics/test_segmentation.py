@@ -184,7 +184,7 @@ class TestEmptyMasks:
         label[4:, 5:, :] = 2
         prediction = np.where(label == 2, 1, label)
         found = score_case(
-            prediction, label, spacing=(1, 1, 1), classes=["a", "b", "c"], tolerance_mm=1
+            prediction, label, spacing=(1.0, 1.0, 1.0), classes=["a", "b", "c"], tolerance_mm=1.0
         )
         assert list(found) == ["a", "b", "c"]
         assert found["a"]["dice"] == pytest.approx(2 * 18 / (18 + 18 + 24))

@@ -190,7 +190,6 @@ class TestBuildRefuses:
             (MONAI_UNET | {"act": "nonsense"}, "monai.UNet: "),
             (MONAI_UNET | {"in_channels": -1}, "monai.UNet: "),
         ],
-        ids=str,
     )  # fmt: skip
     def test_an_impossible_combination(self, description, message) -> None:
         with pytest.raises(ConfigError, match=rf"(?s){message}"):

@@ -76,7 +76,7 @@ def test_windows_are_computed_in_batches() -> None:
         counting = Counting(pointwise(3).requires_grad_(False))
         nn.init.ones_(counting.network.weight)
         nn.init.zeros_(counting.network.bias)
-        results.append(slide(counting, image, (4, 4, 4), overlap=0, windows_per_batch=batch))
+        results.append(slide(counting, image, (4, 4, 4), overlap=0.0, windows_per_batch=batch))
         assert len(counting.seen) == math.ceil(8 / batch)
         assert max(shape[0] for shape in counting.seen) == batch
     torch.testing.assert_close(results[0], results[1])

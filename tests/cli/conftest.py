@@ -1,0 +1,12 @@
+from pathlib import Path
+
+import pytest
+
+from .user import User
+
+
+@pytest.fixture
+def user(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], one_thread: None
+) -> User:
+    return User(model_folder, tmp_path / "out", capsys)

@@ -1,0 +1,148 @@
+"""`medseg predict`: what the shell sees, in a process of its own where that matters."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medseg.cli.predict import main
+
+SaveScan = Callable[..., Path]
+SLOW_IMPORTS = ("torch", "monai", "hydra", "numpy", "nibabel", "SimpleITK", "pytorch_lightning")
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def command(source: Path, model: Path, *options: str) -> list[str]:
+    return ["-m", str(model), "-i", str(source), "-o", str(source.parent / "out"), *options]
+
+
+def test_the_command_of_the_shell_predicts_and_refuses_whatever_the_terminal_can_show(
+    model_folder: Path, save_scan: SaveScan, scan: np.ndarray
+) -> None:
+    good, bad = save_scan(scan, "my 脳.nii.gz"), save_scan(scan, "bad.nii.gz")
+    bad.write_bytes(bad.read_bytes()[:-20])
+    argv = ["-i", str(good), str(bad), "-m", str(model_folder), "-o", str(good.parent / "out")]
+    done = python(
+        "-c", "from medseg.cli.main import main; main()", "predict", *argv, PYTHONIOENCODING="ascii"
+    )
+    assert done.returncode == 3
+    assert done.stdout.startswith(f"[1/2] {good.parent}/out/my \\u8133.nii.gz")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == len(done.stderr.splitlines()) == 2
+    assert str(bad) in errors[0]
+    assert nib.load(good.parent / "out" / good.name).shape == scan.shape
+
+
+def test_help_says_all_options_and_exit_codes_without_slow_imports() -> None:
+    script = (
+        "import sys\n"
+        "from medseg.cli.predict import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "finally:\n"
+        f"    print('IMPORTED', [m for m in {SLOW_IMPORTS} if m in sys.modules])\n"
+    )
+    done = python("-c", script)
+    assert done.returncode == 0
+    *text, imported = done.stdout.splitlines()
+    assert imported == "IMPORTED []"
+    helped = "\n".join(text)
+    options = ("--model", "--input", "--output", "--device", "--overlap", "--probabilities")
+    for word in (*options, "--prefer", "--overwrite", "--continue", "exit codes: 0 all done"):
+        assert word in helped
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--overlap", "much"],
+        ["--overwrite", "--continue"],
+        ["--prefer", "pixdim"],
+        ["--mystery"],
+    ],
+)
+def test_errors_of_usage_are_2(
+    options: list[str],
+    model_folder: Path,
+    save_scan: SaveScan,
+    scan: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(command(save_scan(scan), model_folder, *options))
+    assert end.value.code == 2
+    assert "medseg predict: error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["-m", "-i", "-o"])
+def test_every_required_option_is_asked_for(
+    missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [word for option in {"-m", "-i", "-o"} - {missing} for word in (option, "somewhere")]
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    assert f"required: {missing}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--overlap", "1.0"], 2, "overlap=1.0 must lie in [0, 1)"),
+        (["--overlap", "-0.1"], 2, "overlap=-0.1 must lie in [0, 1)"),
+        (["--device", "tpu"], 2, "device='tpu' must be one of auto, cpu, cuda, cuda:N"),
+        (["--device", "cuda:99"], 4, "device=cuda:99, but torch sees"),
+    ],
+)
+def test_impossible_values_are_refused_in_one_line_before_anything_is_read(
+    options: list[str],
+    code: int,
+    message: str,
+    model_folder: Path,
+    save_scan: SaveScan,
+    scan: np.ndarray,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = save_scan(scan)
+    source.write_bytes(b"never read")
+    assert main(command(source, model_folder, *options)) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+
+
+def test_inputs_that_are_missing_or_hold_nothing_are_refused_before_the_model_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for source, fault in ((empty, "is a folder without volumes"), (tmp_path / "no", "No such")):
+        assert main(command(source, tmp_path / "no model")) == 3
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {source}: ")
+        assert fault in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_inputs_of_one_name_are_refused(
+    save_scan: SaveScan, scan: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = save_scan(scan, "a/scan.nii.gz"), save_scan(scan, "b/scan.nii")
+    argv = ["-m", "x", "-i", str(one), str(two), "-o", str(tmp_path / "out")]
+    assert main(argv) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "are both called 'scan'" in line

@@ -1,0 +1,275 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nibabel.nifti2 import Nifti2Image
+
+from medseg import __version__
+from medseg.errors import DataError
+from medseg.files import sha256
+from medseg.inference.files import Outputs, predict_file
+from medseg.inference.predictor import Predictor
+from medseg.models.weights import TrainedModel, load_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SaveScan = Callable[..., Path]
+Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
+MakeModel = Callable[..., Path]
+AFFINE = np.diag([1.0, 1.25, 1.5, 1.0])
+
+
+def predicted(
+    source: Path, model: TrainedModel, folder: Path | None = None, **options
+) -> tuple[Outputs, dict[str, Any]]:
+    outputs = Outputs.of(source, folder or source.parent / "out")
+    predictor = Predictor(model, device="cpu")
+    return outputs, predict_file(source, outputs, model=model, predictor=predictor, **options)
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def oblique(degrees: float = 25.0) -> np.ndarray:
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turned = np.eye(4)
+    turned[:3, :3] = [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]
+    return turned @ AFFINE
+
+
+def assert_same_place(output: Path, source: Path) -> None:
+    """The same grid in the same place, for nibabel and for SimpleITK."""
+    one, other = nib.load(output), nib.load(source)
+    assert one.shape[:3] == other.shape[:3]
+    np.testing.assert_array_equal(one.affine, other.affine)
+    for form in ("get_sform", "get_qform"):
+        (matrix, code), (wanted, wanted_code) = (getattr(i, form)(coded=True) for i in (one, other))
+        assert code == wanted_code
+        if wanted is not None:
+            np.testing.assert_array_equal(matrix, wanted)
+    image, reference = sitk.ReadImage(str(output)), sitk.ReadImage(str(source))
+    for place in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(image, place)() == pytest.approx(getattr(reference, place)(), abs=1e-5)
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 3), (4, 2)])
+@pytest.mark.parametrize("name", ["LPS", "SRA"])
+def test_labels_lie_on_the_grid_of_the_input_with_its_header_codes(
+    codes: tuple[int, int],
+    name: str,
+    scan: np.ndarray,
+    model: TrainedModel,
+    turn: Turn,
+    tmp_path: Path,
+) -> None:
+    array, affine = turn(scan, AFFINE, name)
+    image = nib.Nifti1Image(array, affine)
+    image.set_sform(affine, codes[0])
+    image.set_qform(affine, codes[1])
+    source = tmp_path / "scan.nii.gz"
+    image.to_filename(source)
+    outputs, _ = predicted(source, model)
+    assert_same_place(outputs.labels, source)
+    labels = nib.load(outputs.labels)
+    assert labels.get_data_dtype() == np.uint8
+    assert len(np.unique(voxels(outputs.labels))) > 1
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(sitk.ReadImage(str(outputs.labels))).T, voxels(outputs.labels)
+    )
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("spacing", [None, (1.4, None, 1.2)])
+@pytest.mark.parametrize("affine", [AFFINE, oblique()], ids=["straight", "oblique"])
+def test_a_turned_file_gets_the_turned_labels_exactly(
+    dims: int,
+    spacing: tuple | None,
+    affine: np.ndarray,
+    scan: np.ndarray,
+    make_model: MakeModel,
+    turn: Turn,
+    save_scan: SaveScan,
+) -> None:
+    model = load_model(make_model(dims, spacing=spacing))
+    straight = voxels(predicted(save_scan(scan, affine=affine), model)[0].labels)
+    for codes in ("LPS", "PIR", "IAR"):
+        array, moved = turn(scan, affine, codes)
+        source = save_scan(array, f"{codes}.nii.gz", moved)
+        labels = voxels(predicted(source, model)[0].labels)
+        np.testing.assert_array_equal(labels, turn(straight, affine, codes)[0])
+
+
+def scaled(scan: np.ndarray, path: Path) -> None:
+    image = nib.Nifti1Image((scan * 1000).astype(np.int16), AFFINE)
+    image.header.set_slope_inter(0.001, 0.25)
+    image.to_filename(path)
+
+
+def big_endian(scan: np.ndarray, path: Path) -> None:
+    header = nib.Nifti1Header(endianness=">")
+    nib.Nifti1Image(scan.astype(">f4"), AFFINE, header).to_filename(path)
+    assert nib.load(path).header.endianness == ">"
+
+
+def nifti2(scan: np.ndarray, path: Path) -> None:
+    Nifti2Image(scan, AFFINE).to_filename(path)
+
+
+def float64(scan: np.ndarray, path: Path) -> None:
+    nib.Nifti1Image(scan.astype(np.float64), AFFINE).to_filename(path)
+
+
+def with_a_fourth_axis_of_one(scan: np.ndarray, path: Path) -> None:
+    nib.Nifti1Image(scan[..., None], AFFINE).to_filename(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("store", [scaled, big_endian, nifti2, float64, with_a_fourth_axis_of_one])
+def test_however_the_voxels_are_stored_the_labels_are_the_same(
+    store: Callable, suffix: str, scan: np.ndarray, model: TrainedModel, tmp_path: Path
+) -> None:
+    source, plain = tmp_path / f"stored{suffix}", tmp_path / "plain.nii.gz"
+    store(scan, source)
+    nib.Nifti1Image(scan, AFFINE).to_filename(plain)
+    stored = predicted(source, model)[0].labels
+    assert nib.load(stored).shape == scan.shape
+    np.testing.assert_array_equal(nib.load(stored).affine, AFFINE)
+    agreement = voxels(stored) == voxels(predicted(plain, model)[0].labels)
+    assert agreement.mean() > (0.99 if store is scaled else 1 - 1e-12)  # three digits are kept
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_other_formats_are_predicted_in_their_place(
+    suffix: str, scan: np.ndarray, model: TrainedModel, save_scan: SaveScan, turn: Turn
+) -> None:
+    array, affine = turn(scan, oblique(), "LPS")
+    nifti = save_scan(array, "a.nii.gz", affine)
+    read = sitk.ReadImage(str(nifti))
+    plain = sitk.GetImageFromArray(sitk.GetArrayFromImage(read))  # without the NIfTI header
+    plain.CopyInformation(read)
+    other = nifti.with_name(f"b{suffix}")
+    sitk.WriteImage(plain, str(other))
+    one, two = (predicted(path, model)[0].labels for path in (nifti, other))
+    np.testing.assert_array_equal(voxels(one), voxels(two))
+    np.testing.assert_allclose(nib.load(one).affine, nib.load(two).affine, atol=1e-4)
+
+
+def test_probabilities_are_written_beside_the_labels(
+    scan: np.ndarray, model: TrainedModel, save_scan: SaveScan
+) -> None:
+    source = save_scan(scan, affine=oblique())
+    outputs, report = predicted(source, model, probabilities=True)
+    stored = nib.load(outputs.probabilities)
+    assert stored.shape == (*scan.shape, 3)
+    assert stored.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(stored.affine, nib.load(source).affine)
+    np.testing.assert_allclose(voxels(outputs.probabilities).sum(-1), 1, atol=1e-5)
+    labels = voxels(outputs.labels)
+    np.testing.assert_array_equal(voxels(outputs.probabilities).argmax(-1), labels)
+    assert report["probabilities"] == "scan_probabilities.nii.gz"
+
+
+def test_the_report_says_what_was_done(
+    scan: np.ndarray, model: TrainedModel, save_scan: SaveScan
+) -> None:
+    source = save_scan(scan)
+    outputs, report = predicted(source, model)
+    assert json.loads(outputs.report.read_text()) == report
+    assert report["input"] == str(source)
+    assert report["input_sha256"] == sha256(source)
+    assert report["output"] == outputs.labels.name == "scan.nii.gz"
+    assert report["probabilities"] is None
+    assert report["geometry"] == {
+        "source": "sform",
+        "shape": [20, 22, 18],
+        "spacing_mm": [1.0, 1.25, 1.5],
+        "axes": "RAS",
+    }
+    assert report["notes"] == []
+    labels = voxels(outputs.labels)
+    for value, name in ((1, "ellipsoid 1"), (2, "ellipsoid 2")):
+        size = int((labels == value).sum())
+        millilitres = pytest.approx(size * 1.875 / 1000, abs=1e-4)
+        assert report["classes"][name] == {
+            "label": value,
+            "voxels": size,
+            "millilitres": millilitres,
+        }
+    assert report["model"]["weights"] == str(model.source)
+    assert report["model"]["weights_sha256"] == sha256(model.source)
+    assert report["model"]["network"] == model.card.network
+    assert report["model"]["preprocessing"] == model.card.preprocessing
+    assert report["window"] == {"patch_size": [16, 16, 16], "overlap": 0.5}
+    assert report["device"] == "cpu"
+    assert report["versions"]["medseg"] == __version__
+    stages = {"read", "preprocess", "network", "restore", "write", "total"}
+    assert set(report["seconds"]) == stages
+
+
+def test_equal_inputs_give_equal_bytes(
+    scan: np.ndarray, model: TrainedModel, save_scan: SaveScan, tmp_path: Path
+) -> None:
+    source = save_scan(scan)
+    one, two = (
+        predicted(source, model, tmp_path / name, probabilities=True)[0] for name in ("a", "b")
+    )
+    assert one.labels.read_bytes() == two.labels.read_bytes()
+    assert one.probabilities.read_bytes() == two.probabilities.read_bytes()
+
+
+def test_voxels_that_are_no_numbers_are_replaced_and_said_so(
+    scan: np.ndarray, model: TrainedModel, save_scan: SaveScan
+) -> None:
+    replaced, broken = scan.copy(), scan.copy()
+    replaced[2:5, 3, 4] = scan.min()
+    broken[2:5, 3, 4] = [np.nan, np.inf, -np.inf]
+    outputs, report = predicted(save_scan(broken, "broken.nii.gz"), model)
+    (note,) = report["notes"]
+    assert f"3 of {scan.size} voxels were NaN or infinite" in note
+    expected = predicted(save_scan(replaced, "replaced.nii.gz"), model)[0].labels
+    np.testing.assert_array_equal(voxels(outputs.labels), voxels(expected))
+
+
+def test_an_empty_label_map_is_written_and_said_so(
+    scan: np.ndarray, model_folder: Path, save_scan: SaveScan
+) -> None:
+    model = load_model(model_folder)
+    model.network.heads[0].bias.data[0] = 1e6  # type: ignore[index,union-attr]
+    outputs, report = predicted(save_scan(scan), model)
+    assert report["notes"] == ["nothing was segmented: the label map is empty"]
+    assert not voxels(outputs.labels).any()
+
+
+def test_another_number_of_channels_is_refused_before_anything_is_written(
+    scan: np.ndarray, make_model: MakeModel, model: TrainedModel, save_scan: SaveScan
+) -> None:
+    two = load_model(make_model(3, in_channels=2))
+    pair = save_scan(np.stack([scan, scan], -1), "pair.nii.gz")
+    single = save_scan(scan, "single.nii.gz")
+    assert voxels(predicted(pair, two)[0].labels).shape == scan.shape
+    for source, other in ((pair, model), (single, two)):
+        with pytest.raises(DataError, match=rf"{source}: shape .* must be \d channel"):
+            predicted(source, other, source.parent / "nothing")
+    assert not (pair.parent / "nothing").exists()
+
+
+@pytest.mark.parametrize("via_link", [False, True])
+def test_the_output_never_overwrites_its_own_input(
+    via_link: bool, scan: np.ndarray, model: TrainedModel, save_scan: SaveScan, tmp_path: Path
+) -> None:
+    source = save_scan(scan, "in/scan.nii.gz")
+    before = source.read_bytes()
+    folder = source.parent
+    if via_link:
+        folder = tmp_path / "link"
+        folder.symlink_to(source.parent)
+    with pytest.raises(DataError, match="its label map would overwrite it; choose another output"):
+        predicted(source, model, folder)
+    assert source.read_bytes() == before
+    assert list(source.parent.iterdir()) == [source]

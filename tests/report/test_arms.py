@@ -1,0 +1,172 @@
+"""Which runs are one arm, which cells are missing, which records are sound."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medseg.record import RunRecord
+from medseg.report.cells import amount, duration, memory, significant, spread
+from medseg.report.collect import MISSING_SHOWN, arms_of, collect, missing_cells
+from medseg.report.sources import Run, number
+
+from .records import SWEEP, UPSAMPLE, failed, finished, simple
+
+Write = Callable[..., Path]
+
+
+def as_runs(*records: RunRecord) -> list[Run]:
+    return [Run(Path(f"{place}/record.json"), record) for place, record in enumerate(records)]
+
+
+def test_seeds_are_one_arm() -> None:
+    (arm,) = arms_of(as_runs(finished(seed=0), finished(seed=1)))
+    assert [run.record.seed for run in arm.counted] == [0, 1]
+    assert arm.label == "ablation_upsample"
+
+
+def test_a_setting_that_is_no_block_makes_another_arm() -> None:
+    slow = replace(finished(), config=finished().config | {"optimizer": {"lr": 0.01}})
+    arms = arms_of(as_runs(finished(seed=1), slow))
+    assert {arm.label for arm in arms} == {"optimizer.lr=0.01", "optimizer.lr=0.001"}
+
+
+@pytest.mark.parametrize("key", ["runs", "resume", "pictures", "name"])
+def test_where_a_run_lives_makes_no_arm(key: str) -> None:
+    moved = replace(finished(seed=1), config=finished(seed=1).config | {key: "elsewhere"})
+    assert len(arms_of(as_runs(finished(), moved))) == 1
+
+
+def test_a_run_that_died_early_joins_its_arm() -> None:
+    arms = arms_of(as_runs(finished("nearest", 0), finished("trilinear", 0), failed()))
+    assert {arm.label: len(arm.runs) for arm in arms} == {"nearest": 2, "trilinear": 1}
+
+
+def test_an_option_with_two_parameters_is_told_by_its_block() -> None:
+    small = finished()
+    large = replace(small, blocks=small.blocks | {"decoder.upsample": "Transposed(kernel_size=4)"})
+    labels = [arm.label for arm in arms_of(as_runs(small, large))]
+    assert sorted(labels) == ["Transposed(kernel_size=3)", "Transposed(kernel_size=4)"]
+
+
+def test_only_the_arms_that_share_a_name_are_told_apart() -> None:
+    arms = arms_of(as_runs(finished("nearest"), finished("trilinear"), simple({}, name="other")))
+    assert {arm.label for arm in arms} == {
+        "ablation_upsample · nearest",
+        "ablation_upsample · trilinear",
+        "other",
+    }
+
+
+def test_labels_are_unique_even_where_nothing_tells_arms_apart() -> None:
+    one = finished(blocks={}, config={"a": {}})
+    other = replace(one, config={"b": {}})
+    labels = [arm.label for arm in arms_of(as_runs(one, other))]
+    assert len(set(labels)) == 2
+
+
+def test_missing_cells_of_two_sweeps_are_kept_apart() -> None:
+    def cell(seed: int, rest: str) -> RunRecord:
+        return simple({}, sweep={"seed": ["0", "1"]}, overrides=[f"seed={seed}", rest])
+
+    complete = [cell(0, "data=heart"), cell(1, "data=heart")]
+    shown, count = missing_cells([*complete, cell(1, "data=spleen")])
+    assert (shown, count) == (["seed=0"], 1)
+
+
+def test_a_cell_that_was_run_again_alone_is_not_missing() -> None:
+    swept = simple({}, sweep={"seed": ["0", "1"]}, overrides=["sweep=s", "seed=0"])
+    alone = simple({}, overrides=["+seed='1'"])
+    assert missing_cells([swept, alone]) == ([], 0)
+
+
+def test_a_huge_grid_is_counted_not_listed() -> None:
+    grid = {f"k{i}": [str(v) for v in range(10)] for i in range(9)}
+    first = simple({}, sweep=grid, overrides=[f"{key}=0" for key in grid])
+    shown, count = missing_cells([first])
+    assert (len(shown), count) == (MISSING_SHOWN, 10**9 - 1)
+
+
+@given(
+    present=st.sets(st.sampled_from([(u, s) for u in SWEEP[UPSAMPLE] for s in "01"]), min_size=1)
+)
+def test_present_and_missing_cells_make_the_grid(present: set[tuple[str, str]]) -> None:
+    records = [
+        simple({}, sweep=SWEEP, overrides=[f"{UPSAMPLE}={u}", f"seed={s}"]) for u, s in present
+    ]
+    shown, count = missing_cells(records)
+    cells = {f"{UPSAMPLE}={u}, seed={s}" for u in SWEEP[UPSAMPLE] for s in "01"}
+    assert set(shown) == cells - {f"{UPSAMPLE}={u}, seed={s}" for u, s in present}
+    assert count == len(cells) - len(present)
+
+
+def test_groups_that_are_switched_off_have_no_option(runs: Write) -> None:
+    folder = runs(simple({}, choices={"experiment": None, "loss": "dice"}))
+    (arm,) = collect([folder]).arms
+    assert arm.choices == {"loss": "dice"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("choices", ["a"]),
+        ("status", "done"),
+        ("history", [1]),
+        ("cases", [{"case": "a", "metrics": {"organ": {"dice": "high"}}}]),
+        ("seed", 0.5),
+        ("name", None),
+        ("parameters", True),
+    ],
+)
+def test_a_field_of_another_type_is_refused_by_name(field: str, value: object, runs: Write) -> None:
+    folder = runs(simple({}), simple({}, name="bad"))
+    path = folder / "001/record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    (unreadable,) = collect([folder]).unreadable
+    assert unreadable.source == str(path)
+    assert field in unreadable.reason or "dice" in unreadable.reason
+
+
+def test_text_that_utf8_cannot_hold_is_replaced(runs: Write) -> None:
+    folder = runs(simple({"a": 1.0}, name="x"))
+    path = folder / "000/record.json"
+    path.write_text(path.read_text().replace('"x"', '"\\ud800"'))
+    assert collect([folder]).arms[0].label == "?"
+
+
+def test_numbers_that_are_none() -> None:
+    assert number(3) == 3.0
+    for value in (None, "3", True, float("inf"), 10**400):
+        assert number(value) != number(value)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (amount(0), "0"),
+        (amount(999), "999"),
+        (amount(999_999), "1.00 M"),
+        (amount(1_234_567), "1.23 M"),
+        (amount(4.5e9), "4.50 G"),
+        (amount(12_345), "12.3 k"),
+        (memory(123 * 2**20), "123 MiB"),
+        (memory(1023.9), "1.00 KiB"),
+        (duration(0.0123), "12.3 ms"),
+        (duration(3.44), "3.44 s"),
+        (duration(59.8), "1 min 00 s"),
+        (duration(3599.9), "1 h 00 min"),
+        (duration(7500), "2 h 05 min"),
+        (significant(0.0834), "0.083"),
+        (significant(3.1e-7), "3.1e-7"),
+        (significant(0), "0"),
+        (significant(123.4), "123"),
+        (spread(0.9, float("nan")), "0.900"),
+        (spread(float("nan"), float("nan")), "n/a"),
+    ],
+)
+def test_numbers_as_a_reader_wants_them(shown: str, expected: str) -> None:
+    assert shown == expected

@@ -1,0 +1,108 @@
+"""The page: nothing in it runs or loads by itself, and what it shows belongs together."""
+
+import base64
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from markupsafe import escape
+
+from medseg.record import Picture
+from medseg.report import document, write_report
+
+from .pages import Page, rows, text
+from .records import png, simple
+
+Write = Callable[..., Path]
+
+
+def test_text_from_records_is_never_markup(runs: Write, tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>|`*x*`"
+    picture = Picture(case=evil, caption=evil, png=png())
+    bogus = Picture(case="bogus", caption="", png='"><script>alert(3)</script>')
+    clean = write_report([runs(simple({"a": 0.5, "b": 0.5}))], tmp_path / "clean.html")
+    evils = simple(
+        {evil: 0.5, "b": 0.5},
+        name=evil,
+        dataset=evil,
+        classes=[evil],
+        choices={"encoder.conv": evil},
+        blocks={"encoder.conv": evil},
+        overrides=[evil],
+        command=[evil],
+        machine={evil: evil},
+        versions={evil: evil},
+        split={evil: [evil]},
+        pictures=[picture, bogus],
+        history=[{"epoch": 0, "val_dice": 0.5}],
+    )
+    for record, name in ((evils, "evil"), (replace(evils, status="failed", error=evil), "fail")):
+        shutil.rmtree(tmp_path / "runs")
+        (tmp_path / "runs").mkdir()
+        report = write_report([runs(record)], tmp_path / f"{name}.html")
+        page = Page(report)
+        assert len(page.of("script")) == len(Page(clean).of("script")) == 1
+        assert not [a for _, a in page.tags if "onerror" in a]
+        assert all(str(a["src"]).startswith("data:image/png;base64,") for a in page.of("img"))
+        assert str(escape(evil)) in page.source
+        assert "<script" not in text(report)
+        table = [entry for entry in text(report).splitlines() if entry.startswith("| ")]
+        counts = {len(re.findall(r"(?<!\\)\|", entry)) for entry in table}
+        assert counts <= {len(report.arms.columns) + 1, 6}
+
+
+def test_a_spreadsheet_runs_no_case_as_a_formula(runs: Write, tmp_path: Path) -> None:
+    report = write_report([runs(simple({'=HYPERLINK("x")': 0.5}))], tmp_path / "report.html")
+    assert rows(report)[0]["case"] == '\'=HYPERLINK("x")'
+
+
+def test_the_page_needs_nothing_outside_itself(ablation: Path, tmp_path: Path) -> None:
+    page = Page(write_report([ablation], tmp_path / "report.html"))
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, name, value)
+    assert not re.search(r"https?://|@import|url\((?!#)", page.source)
+    assert not page.of("link")
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    used = re.findall(r'(?:url\(|xlink:href="|href=")#([^")]+)', page.source)
+    assert used
+    assert set(used) <= set(ids)
+    assert len(page.of("svg")) == 3
+
+
+def test_the_policy_admits_the_script_that_is_there(ablation: Path, tmp_path: Path) -> None:
+    page = Page(write_report([ablation], tmp_path / "report.html"))
+    (policy,) = [a["content"] for a in page.of("meta") if "http-equiv" in a]
+    (script,) = re.findall(r"<script>(.*?)</script>", page.source, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_the_same_case_stands_side_by_side(ablation: Path, tmp_path: Path) -> None:
+    page = Page(write_report([ablation], tmp_path / "report.html"))
+    images = page.of("img")
+    assert [str(image["alt"]).split(": ")[0] for image in images[:3]] == [
+        "hippocampus_000, transposed",
+        "hippocampus_000, trilinear",
+        "hippocampus_000, pixel_shuffle",
+    ]
+    assert (images[0]["width"], images[0]["height"]) == ("96", "96")
+    assert len(images) == 6
+
+
+def test_many_pictures_keep_the_page_small(
+    runs: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document, "_PICTURE_BYTES", 3 * len(png()))
+    pictures = [Picture(case=f"case {i}", caption="", png=png()) for i in range(5)]
+    page = Page(write_report([runs(simple({"a": 1.0}, pictures=pictures))], tmp_path / "r.html"))
+    assert len(page.of("img")) == 3
+    assert "2 more rows are left out" in page.source

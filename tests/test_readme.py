@@ -1,0 +1,89 @@
+"""What the README prints is true: commands, options, code."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from medseg.cli.predict import _parser
+from medseg.cli.resolvers import register_resolvers
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+INLINE = re.findall(r"`(medseg [^`]+)`", README)
+GROUPS = ["conv", "downsample", "upsample", "unit", "norm", "activation"]
+
+
+def options(group: str) -> set[str]:
+    return {path.stem for path in (ROOT / "configs" / group).glob("*.yaml")}
+
+
+def compose_overrides(words: list[str]) -> None:
+    register_resolvers()
+    flags = {"--multirun", "-m", "--cfg", "job"}
+    # of a grid, its first cell
+    overrides = [
+        word if "[" in word else re.sub(r"=([^,]+),.*", r"=\1", word)
+        for word in words
+        if word not in flags and not word.startswith("resume=")
+    ]
+    with initialize_config_module("medseg.configs", version_base="1.3"):
+        config = compose("train", overrides=[*overrides, "data.in_channels=1", "data.num_classes=3"])
+    OmegaConf.to_container(config.model, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("command", [c for c in [*COMMANDS, *INLINE] if "medseg train" in c])
+def test_every_training_command_composes(command: str) -> None:
+    compose_overrides(shlex.split(command)[2:])
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "medseg predict" in c])
+def test_every_prediction_command_is_understood(command: str) -> None:
+    _parser().parse_args(shlex.split(command)[2:])
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_every_make_target_exists(command: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"\n{command.split()[1]}:" in makefile
+
+
+@pytest.mark.parametrize("row", re.findall(r"^\|.*@model\..*\|$", README, flags=re.MULTILINE))
+def test_the_swap_table_is_the_configuration(row: str) -> None:
+    _, _, listed, overrides, _ = row.split("|")
+    examples = re.findall(r"`([^`]+)`", overrides)
+    assert set(re.findall(r"`([^`]+)`", listed)) == options(examples[0].split("@")[0])
+    compose_overrides(examples)
+
+
+def test_the_swap_table_has_every_slot() -> None:
+    assert set(re.findall(r"`(\w+)@model", README)) == set(GROUPS)
+
+
+def test_the_python_example_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code += "\nimport torch\nprint(tuple(net(torch.zeros(1, 1, 17, 18, 19)).shape))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.stdout.strip() == "(1, 3, 17, 18, 19)", shown.stderr
+
+
+def test_the_first_command_stands_within_twelve_lines_and_the_whole_within_two_hundred() -> None:
+    lines = README.splitlines()
+    assert lines.index("```sh") < 12
+    assert len(lines) < 200
+
+
+def test_every_linked_file_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target

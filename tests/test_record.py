@@ -1,0 +1,195 @@
+"""The record of a run: what is written is read, and nothing else is."""
+
+import json
+import math
+from dataclasses import asdict, fields, replace
+from typing import Any, get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medseg.errors import DataError
+from medseg.record import (
+    FILE_NAME,
+    SCHEMA,
+    CaseRecord,
+    Picture,
+    RunRecord,
+    Status,
+    UpsamplingGain,
+)
+
+texts = st.text(max_size=8)  # any character, unpaired surrogates excepted
+numbers = st.floats() | st.integers(-(2**60), 2**60)
+few = {"max_size": 3}
+
+
+def tables(values):
+    return st.dictionaries(texts, values, **few)
+
+
+def lists(values):
+    return st.lists(values, **few)
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: lists(inner) | tables(inner),
+    max_leaves=5,
+)
+records = st.builds(
+    RunRecord,
+    name=texts,
+    status=st.sampled_from(get_args(Status)),
+    started=texts,
+    error=st.none() | texts,
+    command=lists(texts),
+    choices=tables(texts),
+    sweep=st.none() | tables(lists(texts)),
+    config=tables(trees),
+    machine=tables(trees),
+    seed=st.integers(),
+    parameters=st.none() | st.integers(0),
+    patch_size=st.none() | lists(st.integers(1, 512)),
+    seconds=tables(st.floats(0, allow_infinity=False)),
+    history=lists(tables(st.none() | st.floats())),
+    cases=lists(st.builds(CaseRecord, case=texts, metrics=tables(tables(st.none() | st.floats())))),
+    upsampling=lists(
+        st.builds(UpsamplingGain, layer=texts, operator=texts, imbalance=st.floats(0, 1))
+    ),
+    constant_response=st.none() | st.floats(),
+    pictures=lists(st.builds(Picture, case=texts, caption=texts, png=texts)),
+    finished=st.none() | texts,
+)
+
+
+def finite(value: Any) -> Any:
+    """What a value becomes on paper: a number that is not finite is None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def refuse(constant: str):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(record=records)
+def test_a_record_is_read_as_it_was_written(record, tmp_path) -> None:
+    path = record.write(tmp_path)
+    assert path == tmp_path / FILE_NAME
+    json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)  # strict JSON
+    again = RunRecord.read(path)
+    assert asdict(again) == finite(asdict(record))
+    assert all(isinstance(case, CaseRecord) for case in again.cases)
+    assert again.write(tmp_path).read_bytes() == path.read_bytes()
+
+
+@pytest.fixture
+def record() -> RunRecord:
+    return RunRecord(
+        name="baseline",
+        status="completed",
+        started="2026-01-02T03:04:05+00:00",
+        history=[{"epoch": 0, "train_loss": math.nan, "lr": 1e-3}],
+        cases=[
+            CaseRecord(
+                case="a",
+                metrics={"organ": {"dice": 0.5, "hd95_mm": math.inf, "surface_dice": None}},
+            )
+        ],
+        upsampling=[UpsamplingGain(layer="up", operator="x", imbalance=0.25)],
+        pictures=[Picture(case="a", caption="axial", png="AA==")],
+        constant_response=-math.inf,
+    )
+
+
+def test_a_number_that_is_not_finite_is_null(record, tmp_path) -> None:
+    content = json.loads(record.write(tmp_path).read_text())
+    assert content["history"] == [{"epoch": 0, "train_loss": None, "lr": 1e-3}]
+    organ = {"dice": 0.5, "hd95_mm": None, "surface_dice": None}
+    assert content["cases"] == [{"case": "a", "metrics": {"organ": organ}}]
+    assert content["constant_response"] is None
+    assert content["schema"] == SCHEMA
+    assert set(content) == {field.name for field in fields(RunRecord)}
+
+
+def test_writing_makes_the_folder_and_replaces_the_record(record, tmp_path) -> None:
+    folder = tmp_path / "a" / "b"
+    record.write(folder)
+    replace(record, status="failed", error="no").write(folder)
+    assert RunRecord.read(folder / FILE_NAME).error == "no"
+    assert [path.name for path in folder.iterdir()] == [FILE_NAME]
+
+
+def test_a_record_needs_only_a_name_a_status_and_a_start(tmp_path) -> None:
+    record = RunRecord(name="a", status="running", started="now")
+    assert RunRecord.read(record.write(tmp_path)) == record
+
+
+def test_two_records_share_no_list() -> None:
+    first, second = (RunRecord(name=n, status="running", started="now") for n in "ab")
+    first.cases.append(CaseRecord(case="a", metrics={}))
+    assert second.cases == []
+
+
+class TestReadRefuses:
+    @pytest.mark.parametrize("content", [b"", b"{", b"{'a': 1}", b"\xff\xfe", b'{"a": 1}x'])
+    def test_what_is_not_json(self, content, tmp_path) -> None:
+        path = tmp_path / FILE_NAME
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"record\.json: cannot be read as JSON .*remove it"):
+            RunRecord.read(path)
+
+    @pytest.mark.parametrize("path", [".", "nothing.json"])
+    def test_what_is_not_a_file(self, path, tmp_path) -> None:
+        with pytest.raises(DataError, match="cannot be read as JSON"):
+            RunRecord.read(tmp_path / path)
+
+    @pytest.mark.parametrize(
+        ("content", "found"),
+        [("[]", "'list'"), ("3", "'int'"), ("null", "'NoneType'"), ("{}", "None"),
+         ('{"schema": 0}', "0"), ('{"schema": 2}', "2"), ('{"schema": "1"}', "'1'")],
+    )  # fmt: skip
+    def test_another_schema(self, content, found, tmp_path) -> None:
+        path = tmp_path / FILE_NAME
+        path.write_text(content)
+        message = rf"record\.json: schema={found}, this version reads schema 1; run it again"
+        with pytest.raises(DataError, match=message) as caught:
+            RunRecord.read(path)
+        assert caught.value.exit_code == 3
+
+    @pytest.mark.parametrize("missing", ["name", "status", "started", "cases", "upsampling"])
+    def test_a_record_without_a_field(self, missing, record, tmp_path) -> None:
+        path = record.write(tmp_path)
+        content = json.loads(path.read_text())
+        del content[missing]
+        path.write_text(json.dumps(content))
+        with pytest.raises(DataError, match=rf"not a whole record \(.*{missing}"):
+            RunRecord.read(path)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"unknown": 1},
+            {"cases": None},
+            {"cases": 3},
+            {"cases": ["a"]},
+            {"cases": [{"case": "a"}]},
+            {"cases": [{"case": "a", "metrics": {}, "more": 1}]},
+            {"upsampling": [{"layer": "a"}]},
+            {"pictures": [None]},
+        ],
+        ids=str,
+    )
+    def test_a_record_with_other_fields(self, change, record, tmp_path) -> None:
+        path = record.write(tmp_path)
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        with pytest.raises(DataError, match="not a whole record"):
+            RunRecord.read(path)
