@@ -39,7 +39,8 @@ def compose_overrides(words: list[str]) -> None:
         if word not in flags and not word.startswith("resume=")
     ]
     with initialize_config_module("medseg.configs", version_base="1.3"):
-        config = compose("train", overrides=[*overrides, "data.in_channels=1", "data.num_classes=3"])
+        known = ["data.in_channels=1", "data.num_classes=3"]  # of one's own folder, unknown here
+        config = compose("train", overrides=[*overrides, *known])
     OmegaConf.to_container(config.model, resolve=True, throw_on_missing=True)
 
 

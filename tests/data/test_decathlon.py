@@ -1,14 +1,11 @@
 import hashlib
 import io
 import json
-import os
-import shutil
 import socket
 import tarfile
 import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +14,6 @@ from medseg.data.decathlon import Decathlon
 from medseg.errors import ConfigError, DataError, ResourceError
 
 TASK = "Task04_Hippocampus"
-SHARED = Path(__file__).parents[3] / "shared/data"
 
 
 def task_files(prefix=f"{TASK}/"):
@@ -280,25 +276,7 @@ def test_an_unknown_task_has_no_address(tmp_path):
         Decathlon(task="Task99_Toe", root=tmp_path, download=True).prepare()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_place_that_cannot_be_written(server, tmp_path):
-    tmp_path.chmod(0o500)
+    (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="cannot write"):
-        source(server, tmp_path, "0" * 32).prepare()
-
-
-@pytest.mark.skipif(not (SHARED / TASK).is_dir(), reason=f"{TASK} is not on this machine")
-def test_the_real_task_is_read_in_place():
-    before = names(SHARED)
-    assert Decathlon(root=SHARED, download=True).prepare() == SHARED / TASK
-    assert Decathlon(root=str(SHARED / TASK)).prepare() == SHARED / TASK
-    assert names(SHARED) == before
-
-
-@pytest.mark.skipif(not (SHARED / TASK).is_dir(), reason=f"{TASK} is not on this machine")
-def test_the_real_task_with_a_file_missing(tmp_path):
-    (tmp_path / "labelsTr").mkdir()
-    (tmp_path / "imagesTr").symlink_to(SHARED / TASK / "imagesTr")
-    shutil.copy(SHARED / TASK / "dataset.json", tmp_path)
-    with pytest.raises(DataError, match=r"(?s)260 faults.*and 240 more.*data\.download=true"):
-        Decathlon(root=tmp_path).prepare()
+        source(server, tmp_path / "file" / "data", "0" * 32).prepare()

@@ -211,6 +211,15 @@ def test_rotation_turns_and_scale_stretches(store: Store) -> None:
         assert np.prod(sides) == mask.sum()
 
 
+def test_rotation_is_in_degrees(store: Store) -> None:
+    ramp = np.indices(SHAPE)[0]
+    turning = Augmentation(**{**OFF, "affine": 1}, rotation=10, scale=0)
+    patches = dataset(store(np.ones(SHAPE), ramp[None]), size=SHAPE[:2], augmentation=turning)
+    slopes = [float(patches[0]["image"][0, 9:11, 9].diff()) for _ in range(20)]
+    angles = np.rad2deg(np.arccos(np.clip(slopes, -1, 1)))
+    assert 5 < angles.max() <= 10.1
+
+
 def adds_noise(before: torch.Tensor, after: torch.Tensor) -> bool:
     return 0 < float((after - before).std()) <= 0.11
 
