@@ -7,6 +7,8 @@ from omegaconf import OmegaConf
 
 from medseg.errors import ConfigError
 
+CONFIG = "config.yaml"
+
 
 def register_resolvers() -> None:
     """Makes the resolvers known; may be called more than once."""
@@ -25,4 +27,6 @@ def _dataset_json(root: str, field: str) -> Any:
 
 def _run_folder(resume: str | None, fresh: str) -> str:
     """The folder of the run that is continued, or a new one."""
+    if resume and not Path(resume, CONFIG).is_file():
+        raise ConfigError(f"resume={resume}: no {CONFIG} is there; name the folder of a run")
     return resume or fresh

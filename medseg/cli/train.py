@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import hydra
@@ -18,12 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medseg.cli.errors import report_error
-from medseg.cli.resolvers import register_resolvers
-from medseg.errors import ConfigError, MedsegError, ResourceError
+from medseg.cli.resolvers import CONFIG, register_resolvers
+from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
+from medseg.files import write_text
 
 log = logging.getLogger(__name__)
-
-CONFIG = "config.yaml"
 
 
 class ArmFailedError(MedsegError):
@@ -44,16 +44,25 @@ def main() -> int:
     # argparse does not take overrides on both sides of a flag
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     register_resolvers()
+    former = signal.signal(signal.SIGTERM, _stop)
     try:
         _train()
     except (HydraException, OmegaConfBaseException) as error:
         return report_error(ConfigError(_words(error)))
     except MedsegError as error:
         return report_error(error)
+    except KeyboardInterrupt:
+        return report_error(SignalError(signal.SIGINT))
     except OSError as error:
         remedy = "choose a folder that can be written with runs=FOLDER"
         return report_error(ResourceError(f"{error.filename}: {error.strerror}; {remedy}"))
+    finally:
+        signal.signal(signal.SIGTERM, former)
     return 0
+
+
+def _stop(signum: int, _frame: FrameType | None) -> None:
+    raise SignalError(signum)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://medseg.configs", config_name="train")
@@ -75,7 +84,9 @@ def _train(config: DictConfig) -> None:
     try:
         run(request)
     except MedsegError as error:
-        if not sweeping or error.exit_code >= 128:
+        if isinstance(error, SignalError):
+            sys.exit(report_error(error))  # leaves the sweep as well
+        if not sweeping:
             raise
         report_error(error)
         # an exception that crosses to other processes and lets the other arms go on
@@ -85,28 +96,26 @@ def _train(config: DictConfig) -> None:
 
 def _plain_config(config: DictConfig, folder: Path) -> dict[str, Any]:
     """The resolved configuration; that of the run which is continued, if there is one."""
-    stored = folder / CONFIG
     if config.resume:
-        if not stored.is_file():
+        config = _continued(folder, HydraConfig.get().overrides.task)
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    write_text(folder / CONFIG, yaml.safe_dump(plain, sort_keys=False))
+    return plain
+
+
+def _continued(folder: Path, overrides: list[str]) -> DictConfig:
+    config = OmegaConf.create(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "resume":
+            continue
+        if OmegaConf.select(config, key) is None:
             raise ConfigError(
-                f"resume={config.resume}: {stored} is not there; name the folder of a run"
+                f"{override}: a run that is continued keeps its blocks; "
+                "only values such as trainer.epochs can be changed"
             )
-        plain = yaml.safe_load(stored.read_text(encoding="utf-8"))
-        base = OmegaConf.create(plain)
-        for override in HydraConfig.get().overrides.task:
-            key, _, value = override.partition("=")
-            if key != "resume":
-                if OmegaConf.select(base, key) is None:
-                    raise ConfigError(
-                        f"{override}: a run that is continued keeps its blocks; "
-                        "only values such as trainer.epochs can be changed"
-                    )
-                OmegaConf.update(base, key, yaml.safe_load(value))
-        plain = OmegaConf.to_container(base, resolve=True)
-    else:
-        plain = OmegaConf.to_container(config, resolve=True)
-    stored.write_text(yaml.safe_dump(plain, sort_keys=False), encoding="utf-8")
-    return plain  # type: ignore[return-value]
+        OmegaConf.update(config, key, yaml.safe_load(value))
+    return config
 
 
 def _grid(settings: Any) -> dict[str, list[str]] | None:
@@ -155,5 +164,4 @@ def _words(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -168,7 +168,7 @@ class _CentreClasses(Randomizable, Transform):
 
 @contextmanager
 def _plain_tensors() -> Iterator[None]:
-    """MONAI's transforms on plain tensors: a patch needs no affine, which doubles their time."""
+    """MONAI's transforms on plain tensors: the affine, not needed, takes most of their time."""
     former = get_track_meta()
     set_track_meta(False)
     try:

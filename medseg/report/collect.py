@@ -149,15 +149,13 @@ def varying_settings(arms: Sequence[Arm]) -> list[str]:
     keys = dict.fromkeys(key for arm in arms for key in arm.settings)
     keys = sorted(keys, key=lambda key: key not in by_hand)
     known = [arm for arm in arms if arm.settings]
+    # of all arms: one that failed early has settings, but no blocks yet
+    slots = {slot for arm in arms for slot in arm.blocks}
     return [
         key
         for key in keys
         if len({arm.settings.get(key) for arm in known}) > 1
-        and not all(
-            any(f".{slot}." in f".{key}." for slot in arm.blocks)
-            for arm in known
-            if key in arm.settings
-        )
+        and not any(f".{slot}." in f".{key}." for slot in slots)
     ]
 
 

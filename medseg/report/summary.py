@@ -8,6 +8,7 @@ from medseg.report.measures import Summary, Values, deviation, mean, of_runs
 
 _FEW_SEEDS = 3
 _FEW_CASES = 20
+_FEW_PAIRS = 6  # fewer cannot reach p < 0.05 in a two-sided signed-rank test
 _MACHINE = ("host", "device", "cpu", "threads", "precision")
 
 
@@ -60,7 +61,7 @@ def _said(arm: Arm, summary: Summary) -> str:
 def _pair(best: Arm, second: Arm, values: Values) -> str:
     one, other = (values.by_case(arm.number, "dice") for arm in (best, second))
     paired = [one[case] - other[case] for case in one if case in other]
-    if len(paired) < 2:
+    if len(paired) < _FEW_PAIRS:
         return f"{best.label} and {second.label} share too few cases for a comparison by case."
     verdict = (
         "which is within its spread between cases and does not rank the two"

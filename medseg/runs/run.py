@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from filelock import FileLock, Timeout
 
-from medseg.errors import MedsegError, SignalError
+from medseg.errors import MedsegError, ResourceError, SignalError
 from medseg.files import require_writable, sweep_parts
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
@@ -62,6 +63,16 @@ def run(request: Request) -> RunRecord:
         MedsegError: what the user can act on; the record holds its message.
     """
     require_writable(request.folder)
+    try:
+        with FileLock(request.folder / ".lock", timeout=0):
+            return _run_alone(request)
+    except Timeout as error:
+        raise ResourceError(
+            f"{request.folder}: another process is at work there; wait for it, or start a new run"
+        ) from error
+
+
+def _run_alone(request: Request) -> RunRecord:
     sweep_parts(request.folder)
     start = time.perf_counter()
     record = RunRecord(

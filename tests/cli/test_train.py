@@ -213,6 +213,23 @@ def test_a_continued_run_keeps_its_blocks(
     assert "keeps its blocks" in capsys.readouterr().err
 
 
+def test_a_run_that_is_not_there_cannot_be_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(monkeypatch, tmp_path, f"resume={tmp_path}/typo") == 2
+    assert "typo" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_a_signal_leaves_the_whole_sweep(tmp_path: Path) -> None:
+    process = start(tmp_path, "--multirun", "seed=0,1", "trainer.epochs=5000")
+    wait_for_checkpoint(tmp_path, process)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130, shown
+    assert RunRecord.read(the_run(tmp_path) / "record.json").status == "interrupted"
+
+
 def test_help_and_configuration_are_shown_without_torch(tmp_path: Path) -> None:
     code = "import sys; sys.argv=['t', '--cfg', 'job']; from medseg.cli.train import main; main(); "
     code += "sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'pytorch_lightning')))"

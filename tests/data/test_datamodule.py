@@ -105,15 +105,18 @@ def test_an_epoch_has_so_many_batches_of_so_many_patches(make: Make) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_follow_from_the_seed_alone(workers: int, make: Make) -> None:
-    batches = first_epoch(make(num_workers=workers))
+def test_batches_follow_from_the_seed_alone(workers: int, make: Make, tmp_path: Path) -> None:
+    Split(train=(CASES[0],), validation=(CASES[1],)).write(tmp_path / "split.json")
+    fixed = {"num_workers": workers, "split_file": tmp_path / "split.json"}
+    fixed["augmentation"] = Augmentation(noise=1)
+    batches = first_epoch(make(**fixed))
     torch.manual_seed(99)  # of no consequence
-    module = make(num_workers=workers)
+    module = make(**fixed)
     assert equal(first_epoch(module), batches)
     assert equal(first_epoch(module), batches)
-    assert not equal(first_epoch(make(num_workers=workers, seed=1)), batches)
+    assert not equal(first_epoch(make(**fixed, seed=1)), batches)
     images = [image.numpy().tobytes() for batch in batches for image in batch["image"]]
-    assert len(set(images)) == len(images)
+    assert len(set(images)) == len(images)  # no worker repeats another
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")  # few on purpose
@@ -125,6 +128,15 @@ def test_every_epoch_has_its_own_batches_and_has_them_again(workers: int, make: 
     assert not equal(once[0], once[1])
     assert all(equal(once[epoch], again[epoch]) for epoch in (0, 1))
     assert equal(once[0], first_epoch(make(num_workers=workers)))
+
+
+def test_the_fraction_of_foreground_reaches_the_patches(make: Make) -> None:
+    shares = []
+    for fraction in (0, 1):
+        module = make(foreground_fraction=fraction, augmentation=None, patch_size=(2, 2, 2))
+        batches = first_epoch(module)
+        shares.append(sum(float((b["label"][..., 1, 1, 1] > 0).sum()) for b in batches) / 6)
+    assert shares == [0, 1]
 
 
 def test_all_training_cases_are_drawn_and_no_other(make: Make) -> None:

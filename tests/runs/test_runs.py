@@ -115,6 +115,32 @@ def test_corrupt_cases_are_all_named_and_nothing_is_trained(
     assert RunRecord.read(the_run(tmp_path) / "record.json").status == "failed"
 
 
+def test_training_stops_early_when_the_dice_no_longer_rises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen = ["optimizer.lr=0", "trainer.patience=2", "trainer.epochs=9"]
+    assert train(monkeypatch, tmp_path, *frozen) == 0
+    assert len(RunRecord.read(the_run(tmp_path) / "record.json").history) == 3
+
+
+def test_two_processes_do_not_share_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sys
+
+    from filelock import FileLock
+
+    from medseg.cli.train import main
+
+    assert train(monkeypatch, tmp_path, "trainer.epochs=1") == 0
+    run = the_run(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["medseg train", f"resume={run}", "trainer.epochs=2"])
+    with FileLock(run / ".lock"):
+        assert main() == 4
+    assert "another process" in capsys.readouterr().err
+    assert RunRecord.read(run / "record.json").status == "completed"
+
+
 def test_two_dimensional_training_on_slices_of_the_same_volumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
