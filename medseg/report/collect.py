@@ -243,14 +243,15 @@ def _told_apart(
 
 def _slot_parts(arms: Sequence[Arm]) -> list[list[str]]:
     datasets = len({arm.dataset for arm in arms if arm.dataset}) > 1
-    parts = [[arm.dataset] * datasets for arm in arms]
+    columns = [[arm.dataset if datasets else "" for arm in arms]]
     for slot in varying_slots(arms):
         pairs = {(arm.choices.get(slot), arm.blocks[slot]) for arm in arms if slot in arm.blocks}
         ambiguous = len(pairs) > len({option for option, _ in pairs})
-        for arm, part in zip(arms, parts, strict=True):
-            option, block = arm.choices.get(slot, ""), arm.blocks.get(slot, "")
-            part.append(block or option if ambiguous else option or block)
-    return parts
+        options = [(arm.choices.get(slot, ""), arm.blocks.get(slot, "")) for arm in arms]
+        texts = [block or option if ambiguous else option or block for option, block in options]
+        if texts not in columns:  # a decoder that follows its encoder is not said twice
+            columns.append(texts)
+    return [list(parts) for parts in zip(*columns, strict=True)]
 
 
 def _setting_parts(arms: Sequence[Arm]) -> list[list[str]]:

@@ -152,6 +152,7 @@ def test_continue_skips_what_is_done_and_does_the_rest(
 ) -> None:
     sources = [save_scan(scan + n, f"{n}.nii.gz") for n in range(3)]
     assert user.types(*sources) == 0
+    assert user.types(*sources) == 3  # nothing is skipped unless that is asked for
     whole = (user.output / "0.nii.gz").stat().st_mtime_ns
     truncate(user.output / "1.nii.gz")  # as a crash leaves it
     save_scan(scan * 2, "2.nii.gz")  # the input has changed
