@@ -104,7 +104,7 @@ def _plain_config(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _continued(folder: Path, overrides: list[str]) -> DictConfig:
-    config = OmegaConf.create(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
+    config: Any = OmegaConf.create(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "resume":

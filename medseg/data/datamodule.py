@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -154,8 +154,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         """
         if self._training is None:
             raise RuntimeError("call setup() first")
-        # `current_epoch` is one behind here when a run is resumed
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        epoch = _epochs_done(self.trainer) if self.trainer else 0
         generator = torch.Generator()
         draws = self.batches_per_epoch * self.batch_size
         return _RepeatableLoader(
@@ -224,6 +223,12 @@ class _Volumes(Dataset):
     def __getitem__(self, index: int) -> dict:
         case = self.cases[index]
         return {"image": case.image, "label": case.label, "case": case.case_id}
+
+
+def _epochs_done(trainer: pl.Trainer) -> int:
+    # `current_epoch` is still one behind when a resumed run asks for its first batches
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    return progress.processed
 
 
 def _check_positive(**values: int) -> None:
