@@ -68,9 +68,10 @@ def require_writable(folder: Path) -> None:
 
 
 def sweep_parts(folder: Path) -> None:
-    """Removes temporary files that a killed process left under `folder`."""
+    """Removes temporary files that a killed process left under `folder`, which nobody else uses."""
     for part in Path(folder).rglob(f".*{_PART}"):
-        part.unlink(missing_ok=True)
+        if part.is_file():
+            part.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

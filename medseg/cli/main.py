@@ -32,3 +32,7 @@ def main() -> None:
 def _usage() -> str:
     rows = "\n".join(f"  {name:<9} {what}" for name, what in _COMMANDS.items())
     return f"usage: medseg COMMAND …\n\n{rows}\n\n`medseg COMMAND --help` explains a command."
+
+
+if __name__ == "__main__":
+    main()

@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _predict(arguments: argparse.Namespace) -> int:
     # after parsing: torch and MONAI take seconds to import
-    from medseg.files import require_writable, sweep_parts
+    from medseg.files import require_writable
     from medseg.inference.files import Outputs, is_done, predict_file
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
@@ -89,7 +89,6 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     sources = find_volumes(arguments.input)
     require_writable(arguments.output)
-    sweep_parts(arguments.output)
     model = load_model(arguments.model)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
     failures: dict[str, str] = {}
@@ -139,3 +138,7 @@ def _list_failures(listing: Path, failures: dict[str, str]) -> None:
         write_text(listing, json.dumps(failures, indent=1) + "\n")
     else:
         listing.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """Which volumes the user means, and what each case is called."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,8 +70,12 @@ def _identity(path: Path) -> Path:
         for other in (".hdr", ".hdr.gz"):
             header = path.with_name(case_id(path) + other)
             if header.exists():
-                return header.resolve()
-    return path.resolve()
+                return _real(header)
+    return _real(path)
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # `resolve` raises on a symlink loop before Python 3.13
 
 
 def _require_distinct_cases(paths: Iterable[Path]) -> None:

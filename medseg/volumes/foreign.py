@@ -84,7 +84,7 @@ def read_metaimage(path: Path) -> Stored:
     header = TextHeader(
         path,
         end=rb"(?m)^ElementDataFile[ \t]*=[^\n]*\n?",
-        line=r"(\w{1,99})\s*[=:]\s*(.*)",
+        line=r"([\w\[\]]{1,99})\s*[=:]\s*(.*)",  # ITK passes NIfTI's own fields on: dim[0] = 3
         ignored="",
     )
     _check_metaimage_axes(path, header)

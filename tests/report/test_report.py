@@ -80,11 +80,12 @@ def test_the_ablation_in_the_reader_s_words(ablation: Path, tmp_path: Path) -> N
 
 def test_a_difference_within_the_spread_ranks_nothing(runs: Write, tmp_path: Path) -> None:
     folder = runs(
-        simple({"a": 0.9, "b": 0.5}, name="one"), simple({"a": 0.6, "b": 0.7}, name="two")
+        simple(dict.fromkeys("abc", 0.9) | dict.fromkeys("def", 0.5), name="one"),
+        simple(dict.fromkeys("abc", 0.6) | dict.fromkeys("def", 0.7), name="two"),
     )
     summary = text(write_report([folder], tmp_path / "report.html"))
-    # paired differences 0.3 and -0.2: mean 0.05, SD 0.354
-    assert "one minus two is 0.050 ± 0.354 over 2 shared cases" in summary
+    # paired differences 0.3 and -0.2, three times each: mean 0.05, SD 0.274
+    assert "one minus two is 0.050 ± 0.274 over 6 shared cases" in summary
     assert "does not rank the two" in summary
 
 
