@@ -47,6 +47,8 @@ def main() -> int:
     former = signal.signal(signal.SIGTERM, _stop)
     try:
         _train()
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
     except (HydraException, OmegaConfBaseException) as error:
         return report_error(ConfigError(_words(error)))
     except MedsegError as error:
@@ -71,26 +73,23 @@ def _train(config: DictConfig) -> None:
 
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
-    request = Request(
-        config=_plain_config(config, folder),
-        folder=folder,
-        command=sys.argv,
-        choices=_choices(config, settings.runtime.choices),
-        overrides=list(settings.overrides.task),
-        sweep=_grid(settings),
-    )
-    log.info("the run goes to %s", folder)
-    sweeping = settings.mode == RunMode.MULTIRUN
     try:
+        request = Request(
+            config=_plain_config(config, folder),
+            folder=folder,
+            command=sys.argv,
+            choices=_choices(config, settings.runtime.choices),
+            overrides=list(settings.overrides.task),
+            sweep=_grid(settings),
+        )
+        log.info("the run goes to %s", folder)
         run(request)
     except MedsegError as error:
-        if isinstance(error, SignalError):
-            sys.exit(report_error(error))  # leaves the sweep as well
-        if not sweeping:
-            raise
-        report_error(error)
+        code = report_error(error)
+        if settings.mode != RunMode.MULTIRUN or isinstance(error, SignalError):
+            sys.exit(code)  # a signal leaves the sweep as well
         # an exception that crosses to other processes and lets the other arms go on
-        raise ArmFailedError(f"an arm failed: {folder}: {error}", error.exit_code) from None
+        raise ArmFailedError(f"an arm failed: {folder}: {error}", code) from None
     log.info("done; next: medseg report %s -o report.html", folder.parent)
 
 

@@ -233,5 +233,5 @@ def _epochs_done(trainer: pl.Trainer) -> int:
 
 def _check_positive(**values: int) -> None:
     for name, value in values.items():
-        if value < 1:
-            raise ConfigError(f"data.{name}={value} must be at least 1")
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"data.{name}={value!r} must be a whole number of at least 1")

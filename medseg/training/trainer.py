@@ -53,11 +53,12 @@ class TrainingPlan:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"trainer.{name}={getattr(self, name)} must be at least 1")
-        if self.patience is not None and self.patience < 1:
-            raise ConfigError(f"trainer.patience={self.patience} must be at least 1, or null")
+        counts = {"epochs": self.epochs, "validate_every": self.validate_every}
+        if self.patience is not None:
+            counts["patience"] = self.patience
+        for name, count in counts.items():
+            if not isinstance(count, int) or count < 1:
+                raise ConfigError(f"trainer.{name}={count!r} must be a whole number of at least 1")
         if self.device not in ("auto", "cpu", "gpu"):
             raise ConfigError(f"trainer.device={self.device!r} must be one of auto, cpu, gpu")
 

@@ -213,8 +213,8 @@ def test_a_dataset_of_other_classes_or_channels_is_refused_with_the_remedy(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 0}, r"data\.batch_size=0 must be at least 1"),
-        ({"batches_per_epoch": 0}, r"data\.batches_per_epoch=0 must be at least 1"),
+        ({"batch_size": 0}, r"data\.batch_size=0 must be a whole number"),
+        ({"batches_per_epoch": 0}, r"data\.batches_per_epoch=0 must be a whole number"),
         ({"foreground_fraction": 1.5}, r"data\.foreground_fraction=1\.5 must lie in \[0, 1\]"),
         ({"foreground_fraction": -0.1}, r"data\.foreground_fraction=-0\.1 must lie in \[0, 1\]"),
         ({"validation_fraction": 0}, r"data\.validation_fraction=0 must lie between 0 and 1"),

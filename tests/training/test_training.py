@@ -172,7 +172,7 @@ class TestPrecision:
     [{"epochs": 0}, {"epochs": 1, "validate_every": 0}, {"epochs": 1, "patience": 0}],
 )
 def test_an_impossible_plan_is_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="must be at least 1"):
+    with pytest.raises(ConfigError, match="must be a whole number of at least 1"):
         TrainingPlan(**options)
 
 
