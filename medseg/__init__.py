@@ -4,6 +4,7 @@ Rooms, each importing only from those above it:
 
 =============  ==================================================================================
 errors, files  what went wrong and which exit code it has; files that are whole or absent
+build          Hydra's objects from an allow-list
 record         one run as plain data: the contract between training and the report
 blocks         the parts a network is made of: convolutions, units, resamplings (torch only)
 volumes        NIfTI in and out, geometry decided once, pictures of slices
@@ -12,6 +13,7 @@ models         networks made of blocks, their description as data, their cost
 data           datasets, splits, preprocessing, batches
 training       Lightning module, callbacks, checkpoints
 inference      a trained network applied to volumes
+runs           one run from configuration to record: plan, train, evaluate
 report         records in, HTML, Markdown and CSV out (no torch)
 cli            the door: `medseg train`, `medseg predict`, `medseg report`
 =============  ==================================================================================
