@@ -102,7 +102,8 @@ def make_trainer(
         devices=1,
         precision=lightning_name(precision),  # type: ignore[arg-type]
         max_epochs=plan.epochs,
-        check_val_every_n_epoch=plan.validate_every,
+        # a run shorter than that is validated at its end: there is always a best checkpoint
+        check_val_every_n_epoch=min(plan.validate_every, plan.epochs),
         gradient_clip_val=plan.gradient_clip,
         deterministic=plan.deterministic,
         reload_dataloaders_every_n_epochs=1,

@@ -123,6 +123,15 @@ def test_training_stops_early_when_the_dice_no_longer_rises(
     assert len(RunRecord.read(the_run(tmp_path) / "record.json").history) == 3
 
 
+def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(monkeypatch, tmp_path, "trainer.epochs=1", "trainer.validate_every=5") == 0
+    record = RunRecord.read(the_run(tmp_path) / "record.json")
+    assert record.history[-1]["val_dice"] is not None
+    assert record.cases
+
+
 def test_two_processes_do_not_share_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
