@@ -12,7 +12,7 @@ PACKAGE = ROOT / "medseg"
 RANKS = [
     {"errors"},
     {"files", "build"},
-    {"record"},
+    {"record", "layers"},
     {"blocks", "volumes", "metrics"},
     {"models", "data"},
     {"training", "inference"},

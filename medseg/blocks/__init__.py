@@ -6,6 +6,7 @@ slot         call                                                            law
 convolution  `conv(spatial_dims, in_channels, out_channels)`                 keeps the grid
 downsample   `downsample(spatial_dims, channels, scale)`                     divides it by `scale`
 upsample     `upsample(spatial_dims, in_channels, out_channels, scale)`      multiplies it
+skip         `skip(spatial_dims, channels)`                                  keeps the grid
 unit         `unit(spatial_dims, in_channels, out_channels, conv)`           keeps the grid
 norm         `norm(spatial_dims, channels)`                                  keeps the shape
 activation   `activation()`                                                  keeps the shape
@@ -13,9 +14,9 @@ activation   `activation()`                                                  kee
 
 A block is a frozen dataclass: it compares, prints as its own legend, and builds a fresh module
 each time it is called, so that no two places of a network share weights by accident.
-This room imports torch and nothing else.
+This room imports torch and `layers`, nothing else.
 """
 
-from medseg.blocks import activation, conv, downsample, norm, unit, upsample
+from medseg.blocks import activation, conv, downsample, norm, skip, unit, upsample
 
-__all__ = ["activation", "conv", "downsample", "norm", "unit", "upsample"]
+__all__ = ["activation", "conv", "downsample", "norm", "skip", "unit", "upsample"]

@@ -45,3 +45,17 @@ class SiLU:
 
     def __call__(self) -> nn.Module:
         return nn.SiLU(inplace=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PReLU:
+    """`max(x, slope·x)` with a learned slope (He et al. 2015), as in V-Net.
+
+    Args:
+        negative_slope: The slope at the start.
+    """
+
+    negative_slope: float = 0.25
+
+    def __call__(self) -> nn.Module:
+        return nn.PReLU(init=self.negative_slope)

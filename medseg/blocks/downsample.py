@@ -3,12 +3,15 @@
 `S` is a multiple of `scale`: the network pads once, at its input.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-from medseg.blocks.ndim import Size, conv_nd, freeze_size, max_pool_nd, per_axis
+from medseg.blocks.sizes import Size, freeze_size, per_axis
+from medseg.layers import resampling
+from medseg.layers.ndim import average_pool_nd, conv_nd, max_pool_nd
 
 
 @runtime_checkable
@@ -23,15 +26,15 @@ class Strided:
     """Learned: a convolution with stride `scale`, one output per cell of `scale` voxels.
 
     Args:
-        kernel_size: Taps per axis, odd, at least the stride (a smaller one skips voxels); an
-            axis that keeps its size gets one tap. None: the smallest odd number ≥ the stride.
+        kernel_size: Taps per axis, at least the stride (a smaller one skips voxels); an axis
+            that keeps its size gets one tap. None: the smallest odd number ≥ the stride.
     """
 
     kernel_size: Size | None = None
 
     def __post_init__(self) -> None:
         if self.kernel_size is not None:
-            freeze_size(self, "kernel_size", odd=True)
+            freeze_size(self, "kernel_size")
 
     def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
         stride = per_axis("scale", scale, spatial_dims)
@@ -41,7 +44,7 @@ class Strided:
             if taps < step:
                 raise ValueError(
                     f"kernel_size={taps} is smaller than the stride {step}, so voxels would be "
-                    f"skipped; choose kernel_size={step + 1 - step % 2} or more"
+                    f"skipped; choose kernel_size={step} or more"
                 )
         taps = tuple(k if s > 1 else 1 for k, s in zip(kernel, stride, strict=True))
         # what a kernel has beyond its cell reaches out on both sides, so that no voxel is skipped
@@ -57,3 +60,43 @@ class MaxPool:
 
     def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
         return max_pool_nd(spatial_dims)(per_axis("scale", scale, spatial_dims))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AveragePool:
+    """The mean of each cell of `scale` voxels; nothing is learned."""
+
+    def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
+        return average_pool_nd(spatial_dims)(per_axis("scale", scale, spatial_dims))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlurPool:
+    """Every `scale`-th voxel of a blurred grid: no frequency folds onto another unweakened.
+
+    The blur is the mean over `scale` voxels of the mean over 2: (1, 2, 1)/4 at scale 2, so that
+    every voxel counts the same. Nothing is learned.
+
+    Reference: Zhang 2019, "Making Convolutional Networks Shift-Invariant Again", section 3.
+    """
+
+    def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
+        steps = per_axis("scale", scale, spatial_dims)
+        pair = tuple(2 if step > 1 else 1 for step in steps)
+        return nn.Sequential(resampling.BoxBlur(pair), average_pool_nd(spatial_dims)(steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceToDepth:
+    """The voxels of a cell become channels, which a 1×1 brings back to `channels`; nothing lost.
+
+    It is the strided convolution whose kernel is its stride.
+
+    Reference: Shi et al. 2016 (the inverse of its shuffle); Sunkara & Luo 2022, "No More Strided
+    Convolutions or Pooling".
+    """
+
+    def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
+        steps = per_axis("scale", scale, spatial_dims)
+        project = conv_nd(spatial_dims)(channels * math.prod(steps), channels, 1, bias=False)
+        return nn.Sequential(resampling.SpaceToDepth(steps), project)

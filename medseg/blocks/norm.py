@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-from medseg.blocks.ndim import batch_norm_nd, instance_norm_nd
+from medseg.layers.ndim import batch_norm_nd, instance_norm_nd
 
 
 @runtime_checkable

@@ -1,22 +1,39 @@
 """The ascending half of a U-Net."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from medseg.blocks.conv import ConvFactory
-from medseg.blocks.ndim import Size
+from medseg.blocks.sizes import Size
+from medseg.blocks.skip import Concatenate, SkipFactory
 from medseg.blocks.unit import UnitFactory
 from medseg.blocks.upsample import UpsampleFactory
-from medseg.models.encoder import make_stage, stage_plan
+from medseg.layers.resampling import MaxUnpool
+from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_plan
+
+
+@runtime_checkable
+class FeatureDecoder(Protocol):
+    """Encoder features, finest first → decoder features of all stages but the bottleneck.
+
+    `encoder_channels` and `strides` are those that it was made for, `channels` its own.
+    """
+
+    encoder_channels: tuple[int, ...]
+    channels: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+
+    def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Decoder features, finest first."""
+        ...
 
 
 class Decoder(nn.Module):
-    """Encoder features, finest first → decoder features, finest first.
+    """Each stage upsamples the coarser one, joins the skip and runs its units.
 
-    Each stage upsamples the coarser one, concatenates the skip and runs its units. The decoder
-    knows the channels and strides of its encoder and nothing else of it.
+    The decoder knows the channels and strides of its encoder and nothing else of it.
 
     Args:
         spatial_dims: 2 or 3.
@@ -26,6 +43,8 @@ class Decoder(nn.Module):
         conv: Convolution slot.
         upsample: Upsampling slot.
         unit: Unit slot.
+        skip: Skip slot.
+        stage: Slots that single stages fill differently.
 
     Raises:
         ValueError: sizes that do not fit together, or a block that cannot be built.
@@ -41,26 +60,42 @@ class Decoder(nn.Module):
         conv: ConvFactory,
         upsample: UpsampleFactory,
         unit: UnitFactory,
+        skip: SkipFactory = Concatenate(),
+        stage: StageSlots | None = None,
     ):
         super().__init__()
         steps, units = stage_plan(spatial_dims, channels, strides, depths)
-        if any(count < 1 for count in units):
-            raise ValueError(f"depths={list(units)} must all be at least 1 in the decoder")
+        self.encoder_channels = tuple(channels)
         self.channels = tuple(channels[:-1])
         self.strides = tuple(steps)
+        slots = slots_per_stage(
+            stage, range(len(channels) - 1), conv=conv, upsample=upsample, unit=unit, skip=skip
+        )
         self.upsamples = nn.ModuleList()
+        self.skips = nn.ModuleList()
         self.stages = nn.ModuleList()
         for index, width in enumerate(self.channels):
-            coarser = channels[index + 1]
-            self.upsamples.append(upsample(spatial_dims, coarser, width, steps[index + 1]))
-            self.stages.append(make_stage(unit, conv, spatial_dims, 2 * width, width, units[index]))
+            own = slots[index]
+            join = own.skip(spatial_dims, width)
+            self.upsamples.append(
+                own.upsample(spatial_dims, channels[index + 1], width, steps[index + 1])
+            )
+            self.skips.append(join)
+            self.stages.append(
+                make_stage(own.unit, own.conv, spatial_dims, join.out_channels, width, units[index])
+            )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Features `(N, channels[i], *(S / stride up to i))` of all stages but the bottleneck."""
+        """Decoder features `(N, channels[i], *(S / stride up to i))`, finest first."""
         x = features[-1]
         outputs: list[Tensor] = []
         for index in reversed(range(len(self.channels))):
-            x = self.upsamples[index](x)
-            x = self.stages[index](torch.cat([features[index], x], dim=1))
+            up = upsampled(self.upsamples[index], x, features[index])
+            x = self.stages[index](self.skips[index](features[index], up))
             outputs.insert(0, x)
         return outputs
+
+
+def upsampled(upsample: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
+    """The coarse tensor on the skip's grid; max-unpooling looks at the skip's maxima."""
+    return upsample(x, skip) if isinstance(upsample, MaxUnpool) else upsample(x)

@@ -125,7 +125,7 @@ def _class_of(name: Any) -> type:
         if inspect.isclass(value)
         and not key.startswith("_")
         and Protocol not in value.__bases__
-        and (value.__module__ == path or (room == "monai" and issubclass(value, nn.Module)))
+        and (_is_own(value, path) or (room == "monai" and issubclass(value, nn.Module)))
     }
     if cls not in options:
         close = (
@@ -133,6 +133,11 @@ def _class_of(name: Any) -> type:
         )
         raise ConfigError(f"name={name!r}: {room} has no {cls!r}; choose from {', '.join(close)}")
     return options[cls]
+
+
+def _is_own(cls: type, module: str) -> bool:
+    """Whether a class was written in a module, or in one of a package's."""
+    return cls.__module__ == module or cls.__module__.startswith(f"{module}.")
 
 
 def _construct(name: str, options: dict[str, Any]) -> Any:

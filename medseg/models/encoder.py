@@ -1,14 +1,14 @@
 """The descending half of a U-Net."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from torch import Tensor, nn
 
 from medseg.blocks.conv import ConvFactory, Standard
 from medseg.blocks.downsample import DownsampleFactory
-from medseg.blocks.ndim import Size, per_axis
+from medseg.blocks.sizes import Size
 from medseg.blocks.unit import UnitFactory
+from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_plan
 
 
 class Encoder(nn.Module):
@@ -26,6 +26,7 @@ class Encoder(nn.Module):
         conv: Convolution slot.
         downsample: Downsampling slot.
         unit: Unit slot.
+        stage: Slots that single stages fill differently.
 
     Raises:
         ValueError: sizes that do not fit together, or a block that cannot be built.
@@ -42,26 +43,28 @@ class Encoder(nn.Module):
         conv: ConvFactory,
         downsample: DownsampleFactory,
         unit: UnitFactory,
+        stage: StageSlots | None = None,
     ):
         super().__init__()
         steps, units = stage_plan(spatial_dims, channels, strides, depths)
         if any(step != 1 for step in steps[0]):
             raise ValueError(f"strides[0]={strides[0]} must be 1, the stem keeps the resolution")
-        if any(count < 1 for count in units):
-            raise ValueError(f"depths={list(units)} must all be at least 1 in the encoder")
         self.channels = tuple(channels)
         self.strides = tuple(steps)
-        self.stem = unit(spatial_dims, in_channels, channels[0], Standard())
+        slots = slots_per_stage(
+            stage, range(len(channels)), conv=conv, downsample=downsample, unit=unit
+        )
+        finest = slots[0]
+        self.stem = finest.unit(spatial_dims, in_channels, channels[0], Standard())
         self.downsamples = nn.ModuleList()
         self.stages = nn.ModuleList()
         previous = channels[0]
         for index, (width, step, count) in enumerate(zip(channels, steps, units, strict=True)):
-            if index == 0:
-                self.downsamples.append(nn.Identity())
-                self.stages.append(make_stage(unit, conv, spatial_dims, width, width, count - 1))
-            else:
-                self.downsamples.append(downsample(spatial_dims, previous, step))
-                self.stages.append(make_stage(unit, conv, spatial_dims, previous, width, count))
+            own = slots[index]
+            resample = own.downsample(spatial_dims, previous, step) if index else nn.Identity()
+            depth = count if index else count - 1  # the stem is the first unit of stage 0
+            self.downsamples.append(resample)
+            self.stages.append(make_stage(own.unit, own.conv, spatial_dims, previous, width, depth))
             previous = width
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -72,48 +75,3 @@ class Encoder(nn.Module):
             x = stage(downsample(x))
             features.append(x)
         return features
-
-
-def make_stage(
-    unit: UnitFactory,
-    conv: ConvFactory,
-    spatial_dims: int,
-    in_channels: int,
-    out_channels: int,
-    depth: int,
-) -> nn.Sequential:
-    """`depth` units in a row, the first of which changes the channels."""
-    widths = [in_channels] + [out_channels] * depth
-    return nn.Sequential(*(unit(spatial_dims, a, b, conv) for a, b in pairwise(widths)))
-
-
-def stage_plan(
-    spatial_dims: int,
-    channels: Sequence[int],
-    strides: Sequence[Size],
-    depths: int | Sequence[int],
-) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Stride per axis and number of units of every stage.
-
-    Raises:
-        ValueError: lists of different lengths, fewer than two stages, or a stage without channels.
-    """
-    stages = len(channels)
-    units = [depths] * stages if isinstance(depths, int) else list(depths)
-    if stages < 2:
-        raise ValueError(f"channels={list(channels)} must name at least 2 stages")
-    if not all(isinstance(width, int) and width >= 1 for width in channels):
-        raise ValueError(
-            f"channels={list(channels)} must be whole numbers of at least 1; "
-            f"for instance {[16 * 2**stage for stage in range(stages)]}"
-        )
-    if len(strides) != stages:
-        raise ValueError(
-            f"strides={list(strides)} must have one entry per stage, channels={list(channels)} "
-            f"has {stages}; for instance {[1] + [2] * (stages - 1)}"
-        )
-    if len(units) != stages:
-        raise ValueError(
-            f"depths={units} must have one entry per stage ({stages}), or be one number"
-        )
-    return [per_axis("strides", step, spatial_dims) for step in strides], units

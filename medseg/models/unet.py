@@ -1,15 +1,18 @@
 """The U-Net: an encoder, a decoder and a head."""
 
 import math
-from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from medseg.blocks.ndim import conv_nd
-from medseg.models.decoder import Decoder
+from medseg.layers.ndim import conv_nd
+from medseg.layers.resampling import MaxUnpool
+from medseg.models.decoder import FeatureDecoder
 from medseg.models.encoder import Encoder
+from medseg.models.padding import crop_far_end, missing_to, pad_far_end
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @runtime_checkable
@@ -25,7 +28,8 @@ class UNet(nn.Module):
     """Image `(N, in_channels, *S)` → logits `(N, num_classes, *S)`, for any size S.
 
     Sizes that the strides do not divide are padded with zeros at the far end, and the logits
-    cropped again: the grid's origin, and with it the lattice of the strides, stays in place.
+    cropped again: the grid's origin, and with it the lattice of the strides, stays in place. On a
+    CPU all tensors have their channels last in memory, the faster layout there for every block.
 
     Args:
         encoder: The descending half.
@@ -40,15 +44,15 @@ class UNet(nn.Module):
         self,
         *,
         encoder: Encoder,
-        decoder: Decoder,
+        decoder: FeatureDecoder,
         num_classes: int,
         deep_supervision: bool = False,
     ):
         super().__init__()
-        if tuple(encoder.channels[:-1]) != decoder.channels:
+        if encoder.channels != decoder.encoder_channels:
             raise ValueError(
-                f"decoder channels={decoder.channels} must mirror the encoder's "
-                f"{encoder.channels[:-1]}"
+                f"decoder channels={decoder.encoder_channels} must mirror the encoder's "
+                f"{encoder.channels}"
             )
         if encoder.strides != decoder.strides:
             raise ValueError(
@@ -56,6 +60,7 @@ class UNet(nn.Module):
             )
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes} must be at least 2, background included")
+        _check_unpooling(encoder, decoder)
         self.encoder = encoder
         self.decoder = decoder
         self.total_stride = tuple(math.prod(steps) for steps in zip(*decoder.strides, strict=True))
@@ -65,8 +70,8 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `(N, num_classes, *S)`."""
-        features = self.decoder(self.encoder(self._pad(image)))
-        return _crop(self.heads[0](features[0]), image.shape[2:])
+        features = self.decoder(self.encoder(_laid_out(pad_far_end(image, self._missing(image)))))
+        return crop_far_end(self.heads[0](features[0]), image.shape[2:])
 
     def multiscale_logits(self, image: Tensor) -> list[Tensor]:
         """Logits of every head, finest first, on the grids of their decoder stages.
@@ -74,27 +79,33 @@ class UNet(nn.Module):
         Raises:
             ValueError: the strides do not divide the image, so that the grids do not nest.
         """
-        if any(n % step for n, step in zip(image.shape[2:], self.total_stride, strict=True)):
-            nearest = [
-                -(-n // s) * s for n, s in zip(image.shape[2:], self.total_stride, strict=True)
-            ]
+        fitting = [n + m for n, m in zip(image.shape[2:], self._missing(image), strict=True)]
+        if fitting != list(image.shape[2:]):
             raise ValueError(
                 f"patch_size={list(image.shape[2:])} must be a multiple of the total stride "
-                f"{list(self.total_stride)} for deep supervision; choose {nearest}"
+                f"{list(self.total_stride)} for deep supervision; choose {fitting}"
             )
-        features = self.decoder(self.encoder(image))
+        features = self.decoder(self.encoder(_laid_out(image)))
         return [head(f) for head, f in zip(self.heads, features, strict=False)]
 
-    def _pad(self, image: Tensor) -> Tensor:
-        missing = [
-            -size % step for size, step in zip(image.shape[2:], self.total_stride, strict=True)
-        ]
-        if not any(missing):
-            return image
-        return functional.pad(image, [side for m in reversed(missing) for side in (0, m)])
+    def _missing(self, image: Tensor) -> list[int]:
+        return missing_to(self.total_stride, image)
 
 
-def _crop(logits: Tensor, size: Sequence[int]) -> Tensor:
-    for axis, length in enumerate(size, start=2):
-        logits = logits.narrow(axis, 0, length)
-    return logits
+def _laid_out(image: Tensor) -> Tensor:
+    if image.device.type != "cpu":
+        return image
+    return image.contiguous(memory_format=_CHANNELS_LAST[image.ndim])
+
+
+def _check_unpooling(encoder: Encoder, decoder: nn.Module) -> None:
+    if not any(isinstance(module, MaxUnpool) for module in decoder.modules()):
+        return
+    pools = (nn.MaxPool2d, nn.MaxPool3d)
+    for index, downsample in enumerate(encoder.downsamples[1:], start=1):
+        if not isinstance(downsample, pools):
+            raise ValueError(
+                f"upsample=MaxUnpool puts values back where the encoder's max pooling found "
+                f"them, but the downsampling into stage {index} is {type(downsample).__name__}; "
+                "choose downsample=max_pool"
+            )

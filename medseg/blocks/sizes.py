@@ -1,54 +1,9 @@
-"""What 2-D and 3-D have in common: look-ups by dimension and sizes per axis."""
+"""Sizes that a user gives for all axes or for each."""
 
 from collections.abc import Sequence
 
-from torch import nn
-
 Size = int | Sequence[int]
 """A size for all axes, or one per axis."""
-
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
-_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
-
-def _lookup(table: dict, spatial_dims: int):
-    if spatial_dims not in table:
-        raise ValueError(f"spatial_dims={spatial_dims!r} must be 1, 2 or 3; choose 2 or 3")
-    return table[spatial_dims]
-
-
-def conv_nd(spatial_dims: int) -> type[nn.Module]:
-    """Convolution class of that dimension."""
-    return _lookup(_CONV, spatial_dims)
-
-
-def transposed_nd(spatial_dims: int) -> type[nn.Module]:
-    """Transposed convolution class of that dimension."""
-    return _lookup(_TRANSPOSED, spatial_dims)
-
-
-def max_pool_nd(spatial_dims: int) -> type[nn.Module]:
-    """Max-pooling class of that dimension."""
-    return _lookup(_MAX_POOL, spatial_dims)
-
-
-def instance_norm_nd(spatial_dims: int) -> type[nn.Module]:
-    """Instance normalisation class of that dimension."""
-    return _lookup(_INSTANCE_NORM, spatial_dims)
-
-
-def batch_norm_nd(spatial_dims: int) -> type[nn.Module]:
-    """Batch normalisation class of that dimension."""
-    return _lookup(_BATCH_NORM, spatial_dims)
-
-
-def linear_mode(spatial_dims: int) -> str:
-    """Name of linear interpolation in that dimension: linear, bilinear, trilinear."""
-    return _lookup(_LINEAR, spatial_dims)
 
 
 def per_axis(name: str, size: Size, spatial_dims: int) -> tuple[int, ...]:
@@ -93,3 +48,32 @@ def freeze_size(block: object, name: str, *, at_least: int = 1, odd: bool = Fals
                 f"choose {size - 1 or 1} or {size + 1}"
             )
     object.__setattr__(block, name, value if isinstance(value, int) else tuple(sizes))
+
+
+def freeze_count(block: object, name: str) -> None:
+    """Checks a number of things given by a user.
+
+    Raises:
+        ValueError: not a whole number from 1.
+    """
+    value = getattr(block, name)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number ≥ 1; for instance 4")
+
+
+def freeze_choice(block: object, name: str, choices: Sequence[object]) -> None:
+    """Checks a word or number given by a user.
+
+    Raises:
+        ValueError: not one of the choices.
+    """
+    value = getattr(block, name)
+    if value not in choices:
+        listed = ", ".join(str(choice) for choice in choices)
+        raise ValueError(f"{name}={value!r} must be one of {listed}; choose {choices[0]}")
+
+
+def nearest_divisor(number: int, wanted: int) -> int:
+    """The divisor of `number` closest to `wanted`."""
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    return min(divisors, key=lambda d: abs(d - wanted))

@@ -1,0 +1,95 @@
+"""Skips: how the encoder's tensor joins the decoder's. Law: the grid is kept.
+
+`(skip, up) → joined`, both `(N, channels, *S)`, joined `(N, join.out_channels, *S)`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from medseg.blocks.sizes import freeze_count
+from medseg.layers.gate import AttentionGate
+
+
+class Join(nn.Module):
+    """A skip connection's module: it knows the channels that it makes."""
+
+    def __init__(self, out_channels: int):
+        super().__init__()
+        self.out_channels = out_channels
+
+
+@runtime_checkable
+class SkipFactory(Protocol):
+    """Builds a module that joins a skip of `channels` channels with as many from below."""
+
+    def __call__(self, spatial_dims: int, channels: int) -> Join: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concatenate:
+    """Side by side along the channels, as in U-Net (Ronneberger et al. 2015)."""
+
+    def __call__(self, spatial_dims: int, channels: int) -> Join:
+        return _Concatenate(2 * channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add:
+    """Added up, as in LinkNet (Chaurasia & Culurciello 2017): half the channels follow."""
+
+    def __call__(self, spatial_dims: int, channels: int) -> Join:
+        return _Add(channels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """Weighted by a gate that sees both, then side by side.
+
+    Args:
+        reduction: Divisor of the channels inside the gate.
+
+    Reference: Oktay et al. 2018, "Attention U-Net".
+    """
+
+    reduction: int = 2
+
+    def __post_init__(self) -> None:
+        freeze_count(self, "reduction")
+
+    def __call__(self, spatial_dims: int, channels: int) -> Join:
+        return _Attention(spatial_dims, channels, max(1, channels // self.reduction))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nothing:
+    """No skip: what comes from below goes on alone, as in an autoencoder."""
+
+    def __call__(self, spatial_dims: int, channels: int) -> Join:
+        return _Nothing(channels)
+
+
+class _Concatenate(Join):
+    def forward(self, skip: Tensor, up: Tensor) -> Tensor:
+        return torch.cat([skip, up], dim=1)
+
+
+class _Add(Join):
+    def forward(self, skip: Tensor, up: Tensor) -> Tensor:
+        return skip + up
+
+
+class _Nothing(Join):
+    def forward(self, skip: Tensor, up: Tensor) -> Tensor:
+        return up
+
+
+class _Attention(Join):
+    def __init__(self, spatial_dims: int, channels: int, inner: int):
+        super().__init__(2 * channels)
+        self.gate = AttentionGate(spatial_dims, channels, inner)
+
+    def forward(self, skip: Tensor, up: Tensor) -> Tensor:
+        return torch.cat([self.gate(skip, up), up], dim=1)

@@ -1,0 +1,106 @@
+"""The decoder of UNet 3+."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from medseg.blocks.conv import ConvFactory
+from medseg.blocks.sizes import Size
+from medseg.blocks.unit import UnitFactory
+from medseg.blocks.upsample import UpsampleFactory
+from medseg.layers.ndim import max_pool_nd
+from medseg.layers.resampling import MaxUnpool
+from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_plan
+
+
+class FullScaleDecoder(nn.Module):
+    """Every stage sees all scales: finer encoder stages, its own, and all coarser ones.
+
+    Finer ones come max-pooled, coarser ones upsampled in one step, each through a unit to
+    `width` channels; they are joined and run through the units of the stage.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: Channels of each encoder stage.
+        strides: Strides of each encoder stage.
+        depths: Units of each stage, or one number for all (the bottleneck's is not used).
+        conv: Convolution slot.
+        upsample: Upsampling slot; it takes steps of several stages at once.
+        unit: Unit slot.
+        width: Channels of each scale; None: those of stage 0.
+        stage: Slots that single stages fill differently.
+
+    Raises:
+        ValueError: sizes that do not fit together, or a block that cannot be built.
+
+    Reference: Huang et al. 2020, "UNet 3+", equation 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        spatial_dims: int,
+        channels: Sequence[int],
+        strides: Sequence[Size],
+        depths: int | Sequence[int],
+        conv: ConvFactory,
+        upsample: UpsampleFactory,
+        unit: UnitFactory,
+        width: int | None = None,
+        stage: StageSlots | None = None,
+    ):
+        super().__init__()
+        steps, units = stage_plan(spatial_dims, channels, strides, depths)
+        scales, width = len(channels), width or channels[0]
+        joined = scales * width
+        self.encoder_channels = tuple(channels)
+        self.channels = (joined,) * (scales - 1)
+        self.strides = tuple(steps)
+        slots = slots_per_stage(stage, range(scales - 1), conv=conv, upsample=upsample, unit=unit)
+        self.paths = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        for index in range(scales - 1):
+            own = slots[index]
+            paths = nn.ModuleList()
+            for source in range(scales):
+                is_encoder = source <= index or source == scales - 1
+                arriving = channels[source] if is_encoder else joined
+                between = slice(min(index, source) + 1, max(index, source) + 1)
+                scale = [math.prod(axis) for axis in zip(*steps[between], strict=True)]
+                if source > index:
+                    resample = own.upsample(spatial_dims, arriving, width, scale)
+                    _refuse_unpooling(resample)
+                    arriving = width
+                else:
+                    pool = max_pool_nd(spatial_dims)
+                    resample = pool(tuple(scale)) if source < index else nn.Identity()
+                paths.append(
+                    nn.Sequential(resample, own.unit(spatial_dims, arriving, width, own.conv))
+                )
+            self.paths.append(paths)
+            self.stages.append(
+                make_stage(own.unit, own.conv, spatial_dims, joined, joined, units[index])
+            )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Decoder features `(N, channels[i], *(S / stride up to i))`, finest first."""
+        sources = list(features)  # from the coarsest on, replaced by what the decoder makes of them
+        outputs: list[Tensor] = []
+        for index in reversed(range(len(self.channels))):
+            arrived = [
+                path(source) for path, source in zip(self.paths[index], sources, strict=True)
+            ]
+            x = self.stages[index](torch.cat(arrived, dim=1))
+            sources[index] = x
+            outputs.insert(0, x)
+        return outputs
+
+
+def _refuse_unpooling(upsample: nn.Module) -> None:
+    if isinstance(upsample, MaxUnpool):
+        raise ValueError(
+            "upsample=MaxUnpool undoes one pooling of the encoder, and this decoder upsamples "
+            "across several stages; choose upsample=bilinear"
+        )

@@ -1,0 +1,93 @@
+"""Stages: what stands at one resolution, and how the stages of a network may differ."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+from torch import nn
+
+from medseg.blocks.conv import ConvFactory, DilatedSchedule
+from medseg.blocks.sizes import Size, per_axis
+from medseg.blocks.unit import UnitFactory
+
+StageSlots = Mapping[Any, Mapping[str, Any]]
+"""Slots that some stages fill differently: `{2: {"conv": Dilated()}}`, 0 the finest."""
+
+
+def make_stage(
+    unit: UnitFactory,
+    conv: ConvFactory,
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    depth: int,
+) -> nn.Sequential:
+    """`depth` units in a row, the first of which changes the channels."""
+    widths = [in_channels] + [out_channels] * depth
+    return nn.Sequential(
+        *(
+            unit(spatial_dims, before, after, _conv_of_unit(conv, index))
+            for index, (before, after) in enumerate(pairwise(widths))
+        )
+    )
+
+
+def _conv_of_unit(conv: ConvFactory, index: int) -> ConvFactory:
+    return conv.at(index) if isinstance(conv, DilatedSchedule) else conv
+
+
+def slots_per_stage(
+    different: StageSlots | None, stages: Sequence[int], **slots: Any
+) -> dict[int, SimpleNamespace]:
+    """The slots of each stage: those given for it, else those for all.
+
+    Raises:
+        ValueError: a stage or a slot that there is none of.
+    """
+    given = {str(key): value for key, value in (different or {}).items()}
+    if unknown := sorted(set(given) - {str(stage) for stage in stages}):
+        raise ValueError(
+            f"stage={', '.join(unknown)} is none of {', '.join(map(str, stages))} (0 is the finest)"
+        )
+    for stage, own in given.items():
+        if wrong := sorted(set(own) - set(slots)):
+            raise ValueError(
+                f"stage {stage} has no slot {wrong[0]!r}; its slots: {', '.join(slots)}"
+            )
+    return {stage: SimpleNamespace(**(slots | given.get(str(stage), {}))) for stage in stages}
+
+
+def stage_plan(
+    spatial_dims: int,
+    channels: Sequence[int],
+    strides: Sequence[Size],
+    depths: int | Sequence[int],
+) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Stride per axis and number of units of every stage.
+
+    Raises:
+        ValueError: lists of different lengths, fewer than two stages, or a stage without channels
+            or units.
+    """
+    stages = len(channels)
+    units = [depths] * stages if isinstance(depths, int) else list(depths)
+    if stages < 2:
+        raise ValueError(f"channels={list(channels)} must name at least 2 stages")
+    if not all(isinstance(width, int) and width >= 1 for width in channels):
+        raise ValueError(
+            f"channels={list(channels)} must be whole numbers of at least 1; "
+            f"for instance {[16 * 2**stage for stage in range(stages)]}"
+        )
+    if len(strides) != stages:
+        raise ValueError(
+            f"strides={list(strides)} must have one entry per stage, channels={list(channels)} "
+            f"has {stages}; for instance {[1] + [2] * (stages - 1)}"
+        )
+    if len(units) != stages:
+        raise ValueError(
+            f"depths={units} must have one entry per stage ({stages}), or be one number"
+        )
+    if any(not isinstance(count, int) or count < 1 for count in units):
+        raise ValueError(f"depths={units} must all be at least 1")
+    return [per_axis("strides", step, spatial_dims) for step in strides], units
