@@ -58,6 +58,10 @@ sweep: $(STAMP)  ## convolution x upsampling on the default, then the report
 	$(BIN)/python scripts/train.py sweep=conv_upsample
 	$(BIN)/python scripts/report.py runs/conv_upsample --output runs/conv_upsample/report.html
 
+.PHONY: bench
+bench: $(STAMP)  ## every operator and network measured beside its reference, into bench/
+	$(BIN)/medseg bench --output bench
+
 .PHONY: clean
 clean:  ## remove what make has made, but not runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage*

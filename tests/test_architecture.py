@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,12 +12,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "medseg"
 RANKS = [
     {"errors"},
-    {"files", "build"},
+    {"files", "build", "allocator"},
     {"record", "layers"},
     {"blocks", "volumes", "metrics"},
     {"models", "data"},
     {"training", "inference"},
-    {"runs", "report"},
+    {"runs", "report", "bench"},
     {"cli"},
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -104,10 +105,12 @@ def test_the_report_knows_records_and_nothing_else_of_medseg() -> None:
         assert imported_rooms(path) <= {"report", "record", "errors", "files"}
 
 
-def test_blocks_import_torch_and_nothing_else() -> None:
-    for path in (PACKAGE / "blocks").glob("*.py"):
-        roots = {name.split(".")[0] for name in imported_modules(path)}
-        assert roots <= {"torch", "medseg", "dataclasses", "typing", "collections"}
+def test_blocks_and_layers_import_torch_and_nothing_else() -> None:
+    for room in ("blocks", "layers"):
+        for path in (PACKAGE / room).rglob("*.py"):
+            roots = {name.split(".")[0] for name in imported_modules(path)}
+            assert roots - sys.stdlib_module_names <= {"torch", "medseg"}
+            assert imported_rooms(path) <= {"layers", room}
 
 
 def test_every_package_is_listed_for_the_wheel() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from medseg.cli.operators import main as operators
 from medseg.cli.predict import _parser
 from medseg.cli.resolvers import register_resolvers
 
@@ -22,7 +23,7 @@ COMMANDS = [
     if line.strip()
 ]
 INLINE = re.findall(r"`(medseg [^`]+)`", README)
-GROUPS = ["conv", "downsample", "upsample", "unit", "norm", "activation"]
+GROUPS = ["conv", "downsample", "upsample", "unit", "skip", "norm", "activation", "size"]
 
 
 def options(group: str) -> set[str]:
@@ -64,12 +65,27 @@ def test_every_make_target_exists(command: str) -> None:
 def test_the_swap_table_is_the_configuration(row: str) -> None:
     _, _, listed, overrides, _ = row.split("|")
     examples = re.findall(r"`([^`]+)`", overrides)
-    assert set(re.findall(r"`([^`]+)`", listed)) == options(examples[0].split("@")[0])
+    group = examples[0].split("@")[0]
+    assert "below" in listed or set(re.findall(r"`([^`]+)`", listed)) == options(group)
     compose_overrides(examples)
 
 
 def test_the_swap_table_has_every_slot() -> None:
     assert set(re.findall(r"`(\w+)@model", README)) == set(GROUPS)
+
+
+def test_the_table_of_operators_is_what_the_code_says(capsys: pytest.CaptureFixture) -> None:
+    assert operators([]) == 0
+    table = capsys.readouterr().out
+    assert f"<!-- operators -->\n{table}<!-- /operators -->" in README
+    listed = set(re.findall(r"^\| (\w+) \| `(\w+)` \|", table, flags=re.MULTILINE))
+    slots = ("conv", "downsample", "unit", "upsample")
+    assert listed == {(slot, option) for slot in slots for option in options(slot)}
+
+
+def test_every_network_is_named() -> None:
+    named = README[README.index("Networks, `model=") : README.index("One stage alone")]
+    assert set(re.findall(r"`(\w+)`", named)) == options("model")
 
 
 def test_the_python_example_runs() -> None:

@@ -9,6 +9,8 @@ _COMMANDS = {
     "train": "train a network, or a sweep of networks (Hydra overrides)",
     "predict": "segment volumes with a trained network",
     "report": "compare runs in one HTML, Markdown and CSV report",
+    "operators": "list the blocks that can be swapped in, with their cost",
+    "bench": "measure every operator and network beside its reference",
 }
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from medseg.layers.autocast import autocast_dtype, no_autocast
 from medseg.layers.ndim import conv_nd
 
 
@@ -37,27 +38,34 @@ class DeformableConv(nn.Module):
         padding = tuple((k - 1) // 2 for k in kernel_size)
         conv = conv_nd(dims)
         self.modulated = modulated
+        self.padding_mode = "zeros"
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *kernel_size))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as torch starts its convolutions
         self.motion = conv(
             in_channels, taps * (dims + modulated), tuple(kernel_size), padding=padding
         )
-        nn.init.zeros_(self.motion.weight)
-        nn.init.zeros_(self.motion.bias)
+        for tensor in self.motion.parameters():
+            nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor) -> Tensor:
         taps, dims = self.weight[0, 0].numel(), x.ndim - 2
         motion = self.motion(x)
         offsets = motion[:, : taps * dims].unflatten(1, (taps, dims))
         modulation = 2 * torch.sigmoid(motion[:, taps * dims :]) if self.modulated else None
-        return deformable_conv(x, self.weight, offsets, modulation)
+        circular = self.padding_mode == "circular"
+        return deformable_conv(x, self.weight, offsets, modulation, circular=circular)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, {tuple(self.weight.shape[2:])}"
 
 
 def deformable_conv(
-    x: Tensor, weight: Tensor, offsets: Tensor, modulation: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    offsets: Tensor,
+    modulation: Tensor | None = None,
+    *,
+    circular: bool = False,
 ) -> Tensor:
     """`y(p) = Σₜ wₜ · mₜ(p) · x(p + t + Δₜ(p))` by multilinear interpolation; the grid is kept.
 
@@ -69,19 +77,23 @@ def deformable_conv(
         weight: `(out, in, *kernel)`, kernel odd.
         offsets: `(N, taps, d, *S)` in voxels, taps and axes in array order.
         modulation: `(N, taps, *S)`, or None for 1.
+        circular: Whether the grid is closed to a torus instead of ending in zeros.
 
     Returns:
         `(N, out, *S)`.
     """
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    with torch.autocast(device, enabled=False):
+    dtype = autocast_dtype(x)
+    with no_autocast(x):
         wide = torch.promote_types(x.dtype, torch.float32)  # half cannot say where a voxel is
         x, weight, offsets, grid = x.to(wide), weight.to(wide), offsets.to(wide), _grid(x, wide)
+        torus = grid.new_tensor(x.shape[2:]) if circular else None
+        if circular:  # the first voxel again after the last
+            x = functional.pad(x, [0, 1] * (x.ndim - 2), mode="circular")
         out = x.new_zeros(())
         for index, tap in enumerate(product(*(range(k) for k in weight.shape[2:]))):
             centred = [t - (k - 1) // 2 for t, k in zip(tap, weight.shape[2:], strict=True)]
             places = grid + grid.new_tensor(centred) + offsets[:, index].movedim(1, -1)
+            places = places if torus is None else places.remainder(torus)
             share = None if modulation is None else modulation[:, index : index + 1].to(wide)
             out = out + checkpoint(
                 _tap, x, weight[(..., *tap)], places, share,

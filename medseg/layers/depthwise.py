@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from medseg.layers.autocast import autocast_dtype
+
 _CONV: dict[int, Callable[..., Tensor]] = {4: functional.conv2d, 5: functional.conv3d}
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _FAST_ROW = 3  # taps along the last axis up to which the library's weight gradient is fast
@@ -58,11 +60,8 @@ def depthwise_conv(
     """
     if not _pays(x, weight, dilation):
         return _CONV[x.ndim](x, weight, None, stride, padding, dilation, x.shape[1])
-    device = x.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        x, weight = x.to(dtype), weight.to(dtype)
-    return fast_depthwise_conv(x, weight, stride, padding, dilation)
+    dtype = autocast_dtype(x)
+    return fast_depthwise_conv(x.to(dtype), weight.to(dtype), stride, padding, dilation)
 
 
 def fast_depthwise_conv(

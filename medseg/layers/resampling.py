@@ -108,11 +108,12 @@ class BoxBlur(nn.Module):
     def __init__(self, size: Sequence[int]):
         super().__init__()
         self.size = tuple(size)
+        self.padding_mode = "replicate"
         self.mean = average_pool_nd(len(self.size))(self.size, stride=1)
 
     def forward(self, x: Tensor) -> Tensor:
         before = [pad for size in reversed(self.size) for pad in (size - 1, 0)]
-        return self.mean(functional.pad(x, before, mode="replicate"))
+        return self.mean(functional.pad(x, before, mode=self.padding_mode))
 
 
 class MaxUnpool(nn.Module):

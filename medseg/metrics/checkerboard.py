@@ -4,21 +4,21 @@ An upsampling with stride s treats the `P = Π sᵢ` phases of its output grid b
 If their DC gains differ, a constant comes out as a pattern: the checkerboard.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from medseg.layers.upsampling import Upsampling
+from medseg.metrics.torus import Transposed, fixed_statistics, reach, torus
 from medseg.record import UpsamplingGain
 
-_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-_Upsampling = _Transposed | nn.Upsample
-_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
-_CaseNorm = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d | nn.GroupNorm
+_Upsampling = Transposed | nn.Upsample | Upsampling
+_INPUTS_AT_ONCE = 32
 
 
 def dc_gain_imbalance(gains: Float[Tensor, " phases *channels"]) -> float:
@@ -46,16 +46,21 @@ def dc_gain_imbalance(gains: Float[Tensor, " phases *channels"]) -> float:
 
 
 def phase_gains(layer: nn.Module) -> Float[Tensor, " phases inputs outputs"]:
-    """DC gain of each output phase of a transposed convolution or an interpolation.
+    """DC gain of each output phase of an upsampling layer.
+
+    Of a transposed convolution from its weights; of an interpolation, or of several layers that
+    `medseg.layers.upsampling.Upsampling` holds together, from what they make of constants.
 
     Raises:
         TypeError: any other layer.
     """
-    if isinstance(layer, _Transposed):
+    if isinstance(layer, Transposed):
         return _transposed_gains(layer)
     if isinstance(layer, nn.Upsample):
         return _interpolation_gains(layer)
-    raise TypeError(f"{type(layer).__name__} is neither a transposed convolution nor nn.Upsample")
+    if isinstance(layer, Upsampling):
+        return _gains_of_constants(layer)
+    raise TypeError(f"{type(layer).__name__} is no upsampling that is linear and stride-periodic")
 
 
 def upsampling_gains(network: nn.Module) -> list[UpsamplingGain]:
@@ -64,20 +69,24 @@ def upsampling_gains(network: nn.Module) -> list[UpsamplingGain]:
         UpsamplingGain(
             layer=name, operator=str(layer), imbalance=dc_gain_imbalance(phase_gains(layer))
         )
-        for name, layer in network.named_modules()
-        if isinstance(layer, _Upsampling)
+        for name, layer in _upsamplings(network)
     ]
 
 
 def lattice_period(network: nn.Module) -> tuple[int, ...]:
-    """Product of the strides of all upsampling layers, per axis; empty if there is none."""
-    strides = [_strides(m) for m in network.modules() if isinstance(m, _Upsampling)]
+    """Product of the strides of all upsampling layers, per axis; empty if there is none.
+
+    That is the period of a network whose upsamplings follow one another.
+    """
+    strides = [_strides(layer) for _, layer in _upsamplings(network)]
     return tuple(math.prod(steps) for steps in zip(*strides, strict=True))
 
 
 @torch.no_grad()
 def constant_response(
-    network: nn.Module, reference: Float[Tensor, "1 channels *space"]
+    network: nn.Module,
+    reference: Float[Tensor, "1 channels *space"],
+    period: Sequence[int] | None = None,
 ) -> float | None:
     """What a network prints on a constant: `std_φ(mean of phase φ) / std(logits on data)`.
 
@@ -89,32 +98,33 @@ def constant_response(
     Args:
         network: Image → logits; left as it was.
         reference: A patch of a real case, in the network's intensities.
+        period: Voxels per axis after which a pattern repeats; None: `lattice_period`.
 
     Returns:
         The largest value over the logits' channels, as a fraction of the logits' spread; None
         for a network without upsampling or with logits that do not vary.
     """
-    period = lattice_period(network)
-    if not period:
+    period = lattice_period(network) if period is None else tuple(period)
+    if math.prod(period) == 1:
         return None
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
-        with _fixed_statistics(network, reference) as logits, _torus(network):
+        with fixed_statistics(network, reference) as logits, torus(network):
             # the coarsest grid is as long as the longest way around that a layer takes
-            cells = max([4, *(_reach(m) for m in network.modules())])
+            cells = max([4, *(reach(m) for m in network.modules())])
             size = [p * math.ceil(cells * max(period) / p) for p in period]
             constant = reference.mean(dim=tuple(range(2, reference.ndim)), keepdim=True)
             response = network(constant.expand(-1, -1, *size).contiguous())
     finally:
         for module, mode in modes.items():
             module.training = mode
-    phases = _fold(response.double(), period)
+    phases = _fold(response.double(), period)[:, 0]
     spread = logits.double().std()
     return float(phases.std(dim=0, correction=0).max() / spread) if spread > 0 else None
 
 
-def _transposed_gains(layer: _Transposed) -> Tensor:
+def _transposed_gains(layer: Transposed) -> Tensor:
     weight = layer.weight.detach().double()  # (in, out / groups, *kernel)
     stride, dilation = layer.stride, layer.dilation
     phase = torch.zeros(weight.shape[2:], dtype=torch.long)
@@ -129,10 +139,36 @@ def _transposed_gains(layer: _Transposed) -> Tensor:
 def _interpolation_gains(layer: nn.Upsample) -> Tensor:
     steps = _strides(layer)
     response = layer(torch.ones((1, 1, *[4] * len(steps)), dtype=torch.float64))
-    return _fold(response, steps)[:, None]
+    return _fold(response, steps)
+
+
+@torch.no_grad()
+def _gains_of_constants(layer: Upsampling) -> Tensor:
+    cells = max(1, *(reach(m) for m in layer.modules()))
+    probe = copy.deepcopy(layer).double().cpu().eval()
+    grid = [cells] * len(layer.scale)
+    constants = torch.eye(layer.in_channels, dtype=torch.float64)
+    with torus(probe):
+        bias = probe(torch.zeros(1, layer.in_channels, *grid, dtype=torch.float64))
+        responses = [
+            probe(some.reshape(*some.shape, *[1] * len(grid)).expand(-1, -1, *grid)) - bias
+            for some in constants.split(_INPUTS_AT_ONCE)
+        ]
+    return torch.cat([_fold(response, layer.scale) for response in responses], dim=1)
+
+
+def _upsamplings(network: nn.Module) -> Iterator[tuple[str, _Upsampling]]:
+    """The upsampling layers in their own order; what a composite one is made of is not another."""
+    inside: set[nn.Module] = set()
+    for name, module in network.named_modules():
+        if isinstance(module, _Upsampling) and module not in inside:
+            inside.update(module.modules())
+            yield name, module
 
 
 def _strides(layer: _Upsampling) -> tuple[int, ...]:
+    if isinstance(layer, Upsampling):
+        return layer.scale
     if not isinstance(layer, nn.Upsample):
         return layer.stride
     scale = layer.scale_factor
@@ -142,80 +178,8 @@ def _strides(layer: _Upsampling) -> tuple[int, ...]:
 
 
 def _fold(signal: Tensor, period: Sequence[int]) -> Tensor:
-    """Mean of each phase: `(1, channels, *S)` → `(phases, channels)`."""
+    """Mean of each phase: `(N, channels, *S)` → `(phases, N, channels)`."""
     for axis, step in enumerate(period, start=2):
         # axis of length n·s → (n, s), the n are averaged away
-        split = signal.unflatten(axis, (-1, step))
-        signal = split.mean(dim=axis)
-    return signal[0].flatten(1).T
-
-
-@contextmanager
-def _fixed_statistics(network: nn.Module, reference: Tensor) -> Iterator[Tensor]:
-    """Freezes norms of a case to their statistics on `reference`; yields the logits there."""
-    norms = [m for m in network.modules() if isinstance(m, _CaseNorm)]
-    statistics: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        channels = inputs[0].shape[1]
-        groups = module.num_groups if isinstance(module, nn.GroupNorm) else channels
-        variance, mean = torch.var_mean(inputs[0].reshape(groups, -1), dim=1, correction=0)
-        each = channels // groups
-        statistics[module] = mean.repeat_interleave(each), variance.repeat_interleave(each)
-
-    hooks = [norm.register_forward_pre_hook(keep) for norm in norms]
-    try:
-        logits = network(reference)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-    def frozen(norm: _CaseNorm, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
-        mean, variance = statistics[norm]
-        return functional.batch_norm(
-            inputs[0], mean, variance, norm.weight, norm.bias, training=False, eps=norm.eps
-        )
-
-    hooks = [norm.register_forward_hook(frozen) for norm in norms]
-    try:
-        yield logits
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _torus(network: nn.Module) -> Iterator[None]:
-    """Closes the grid: convolutions pad circularly, transposed ones wrap around."""
-    with ExitStack() as undo:
-        for module in network.modules():
-            if isinstance(module, _Conv):
-                undo.callback(setattr, module, "padding_mode", module.padding_mode)
-                module.padding_mode = "circular"
-            elif isinstance(module, _Transposed):
-                undo.callback(module.register_forward_hook(_wrapped).remove)
-        yield
-
-
-def _wrapped(layer: _Transposed, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
-    margin = _margin(layer)
-    x = functional.pad(inputs[0], [m for m in reversed(margin) for _ in range(2)], mode="circular")
-    out = layer.forward(x)
-    for axis, (m, s) in enumerate(zip(margin, layer.stride, strict=True), start=2):
-        out = out.narrow(axis, m * s, inputs[0].shape[axis] * s)
-    return out
-
-
-def _margin(layer: _Transposed) -> list[int]:
-    """Input voxels that a transposed convolution needs from beyond each border."""
-    sizes = zip(layer.kernel_size, layer.dilation, layer.stride, strict=True)
-    return [-(-k * d // s) for k, d, s in sizes]
-
-
-def _reach(module: nn.Module) -> int:
-    """Voxels that a layer fetches from the other side of the torus."""
-    if isinstance(module, _Transposed):
-        return max(_margin(module))
-    if isinstance(module, _Conv):
-        return max(d * (k - 1) for k, d in zip(module.kernel_size, module.dilation, strict=True))
-    return 0
+        signal = signal.unflatten(axis, (-1, step)).mean(dim=axis)
+    return signal.flatten(2).movedim(-1, 0)

@@ -18,12 +18,14 @@ from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_p
 class FeatureDecoder(Protocol):
     """Encoder features, finest first → decoder features of all stages but the bottleneck.
 
-    `encoder_channels` and `strides` are those that it was made for, `channels` its own.
+    `encoder_channels` and `strides` are those that it was made for, `channels` its own; `unpools`
+    tells whether it needs the maxima of the encoder.
     """
 
     encoder_channels: tuple[int, ...]
     channels: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
+    unpools: bool
 
     def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Decoder features, finest first."""
@@ -84,6 +86,8 @@ class Decoder(nn.Module):
             self.stages.append(
                 make_stage(own.unit, own.conv, spatial_dims, join.out_channels, width, units[index])
             )
+
+        self.unpools = any(isinstance(module, MaxUnpool) for module in self.upsamples)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Decoder features `(N, channels[i], *(S / stride up to i))`, finest first."""

@@ -59,11 +59,12 @@ class FullScaleDecoder(nn.Module):
         self.channels = (joined,) * (scales - 1)
         self.strides = tuple(steps)
         slots = slots_per_stage(stage, range(scales - 1), conv=conv, upsample=upsample, unit=unit)
-        self.paths = nn.ModuleList()
+        self.unpools = False
+        self.joins = nn.ModuleList()
         self.stages = nn.ModuleList()
         for index in range(scales - 1):
             own = slots[index]
-            paths = nn.ModuleList()
+            paths = []
             for source in range(scales):
                 is_encoder = source <= index or source == scales - 1
                 arriving = channels[source] if is_encoder else joined
@@ -79,7 +80,7 @@ class FullScaleDecoder(nn.Module):
                 paths.append(
                     nn.Sequential(resample, own.unit(spatial_dims, arriving, width, own.conv))
                 )
-            self.paths.append(paths)
+            self.joins.append(_Join(*paths))
             self.stages.append(
                 make_stage(own.unit, own.conv, spatial_dims, joined, joined, units[index])
             )
@@ -89,13 +90,22 @@ class FullScaleDecoder(nn.Module):
         sources = list(features)  # from the coarsest on, replaced by what the decoder makes of them
         outputs: list[Tensor] = []
         for index in reversed(range(len(self.channels))):
-            arrived = [
-                path(source) for path, source in zip(self.paths[index], sources, strict=True)
-            ]
-            x = self.stages[index](torch.cat(arrived, dim=1))
+            x = self.stages[index](self.joins[index](sources))
             sources[index] = x
             outputs.insert(0, x)
         return outputs
+
+
+class _Join(nn.Module):
+    """All scales on one grid, side by side."""
+
+    def __init__(self, *paths: nn.Module):
+        super().__init__()
+        self.paths = nn.ModuleList(paths)
+
+    def forward(self, sources: Sequence[Tensor]) -> Tensor:
+        arrived = [path(source) for path, source in zip(self.paths, sources, strict=True)]
+        return torch.cat(arrived, dim=1)
 
 
 def _refuse_unpooling(upsample: nn.Module) -> None:

@@ -9,6 +9,7 @@ from medseg.blocks.conv import ConvFactory
 from medseg.blocks.sizes import Size
 from medseg.blocks.unit import UnitFactory
 from medseg.blocks.upsample import UpsampleFactory
+from medseg.layers.resampling import MaxUnpool
 from medseg.models.decoder import upsampled
 from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_plan
 
@@ -55,33 +56,36 @@ class NestedDecoder(nn.Module):
         slots = slots_per_stage(
             stage, range(len(channels) - 1), conv=conv, upsample=upsample, unit=unit
         )
-        self.upsamples = nn.ModuleList()
-        self.stages = nn.ModuleList()
-        for index, width in enumerate(self.channels):
-            own, columns = slots[index], len(self.channels) - index
-            self.upsamples.append(
-                nn.ModuleList(
-                    own.upsample(spatial_dims, channels[index + 1], width, steps[index + 1])
-                    for _ in range(columns)
-                )
-            )
-            self.stages.append(
-                nn.ModuleList(
-                    make_stage(
-                        own.unit, own.conv, spatial_dims, (column + 2) * width, width, units[index]
-                    )
-                    for column in range(columns)
-                )
-            )
+        self.order = [
+            (index, column)
+            for column in range(len(self.channels))
+            for index in range(len(self.channels) - column)
+        ]
+        self.nodes = nn.ModuleList()
+        for index, column in self.order:
+            own, width = slots[index], channels[index]
+            up = own.upsample(spatial_dims, channels[index + 1], width, steps[index + 1])
+            joined = (column + 2) * width  # all before it in the row, and what comes from below
+            inner = make_stage(own.unit, own.conv, spatial_dims, joined, width, units[index])
+            self.nodes.append(_Node(up, inner))
+        self.unpools = any(isinstance(module, MaxUnpool) for module in self.modules())
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Decoder features `(N, channels[i], *(S / stride up to i))`, finest first."""
-        nodes = [[feature] for feature in features]
-        for column in range(len(self.channels)):
-            for index in range(len(self.channels) - column):
-                up = upsampled(
-                    self.upsamples[index][column], nodes[index + 1][column], features[index]
-                )
-                joined = torch.cat([*nodes[index], up], dim=1)
-                nodes[index].append(self.stages[index][column](joined))
-        return [row[-1] for row in nodes[:-1]]
+        rows = [[feature] for feature in features]
+        for (index, column), node in zip(self.order, self.nodes, strict=True):
+            rows[index].append(node(rows[index], rows[index + 1][column]))
+        return [row[-1] for row in rows[:-1]]
+
+
+class _Node(nn.Module):
+    """Joins a row with what comes from below; the row begins with the encoder's tensor."""
+
+    def __init__(self, upsample: nn.Module, stage: nn.Module):
+        super().__init__()
+        self.upsample = upsample
+        self.stage = stage
+
+    def forward(self, row: Sequence[Tensor], below: Tensor) -> Tensor:
+        up = upsampled(self.upsample, below, row[0])
+        return self.stage(torch.cat([*row, up], dim=1))

@@ -15,6 +15,10 @@ StageSlots = Mapping[Any, Mapping[str, Any]]
 """Slots that some stages fill differently: `{2: {"conv": Dilated()}}`, 0 the finest."""
 
 
+class Stage(nn.Sequential):
+    """The units at one resolution, one after the other."""
+
+
 def make_stage(
     unit: UnitFactory,
     conv: ConvFactory,
@@ -22,10 +26,10 @@ def make_stage(
     in_channels: int,
     out_channels: int,
     depth: int,
-) -> nn.Sequential:
+) -> Stage:
     """`depth` units in a row, the first of which changes the channels."""
     widths = [in_channels] + [out_channels] * depth
-    return nn.Sequential(
+    return Stage(
         *(
             unit(spatial_dims, before, after, _conv_of_unit(conv, index))
             for index, (before, after) in enumerate(pairwise(widths))
@@ -55,7 +59,7 @@ def slots_per_stage(
             raise ValueError(
                 f"stage {stage} has no slot {wrong[0]!r}; its slots: {', '.join(slots)}"
             )
-    return {stage: SimpleNamespace(**(slots | given.get(str(stage), {}))) for stage in stages}
+    return {stage: SimpleNamespace(**(slots | dict(given.get(str(stage), {})))) for stage in stages}
 
 
 def stage_plan(

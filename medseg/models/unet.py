@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from medseg.layers.ndim import conv_nd
-from medseg.layers.resampling import MaxUnpool
 from medseg.models.decoder import FeatureDecoder
 from medseg.models.encoder import Encoder
 from medseg.models.padding import crop_far_end, missing_to, pad_far_end
@@ -18,6 +17,8 @@ _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 @runtime_checkable
 class MultiscaleNetwork(Protocol):
     """A network that can be trained with deep supervision."""
+
+    total_stride: tuple[int, ...]  # of its coarsest stage, and the period of its upsamplings
 
     def multiscale_logits(self, image: Tensor) -> list[Tensor]:
         """Logits of every head, finest first."""
@@ -98,8 +99,8 @@ def _laid_out(image: Tensor) -> Tensor:
     return image.contiguous(memory_format=_CHANNELS_LAST[image.ndim])
 
 
-def _check_unpooling(encoder: Encoder, decoder: nn.Module) -> None:
-    if not any(isinstance(module, MaxUnpool) for module in decoder.modules()):
+def _check_unpooling(encoder: Encoder, decoder: FeatureDecoder) -> None:
+    if not decoder.unpools:
         return
     pools = (nn.MaxPool2d, nn.MaxPool3d)
     for index, downsample in enumerate(encoder.downsamples[1:], start=1):

@@ -11,6 +11,7 @@ from medseg.data.dataset import Case
 from medseg.inference.predictor import Predictor
 from medseg.metrics.checkerboard import constant_response, upsampling_gains
 from medseg.metrics.segmentation import score_case
+from medseg.models.unet import MultiscaleNetwork
 from medseg.models.weights import TrainedModel
 from medseg.record import CaseRecord, Picture, UpsamplingGain
 from medseg.volumes import (
@@ -76,7 +77,8 @@ def measure_artifacts(
     image = predictor.preprocessing.image(read_image(case.image, channels=model.card.in_channels))
     patch = _central_patch(image, model.card.patch_size)
     try:
-        response = constant_response(network, patch[None])
+        period = network.total_stride if isinstance(network, MultiscaleNetwork) else None
+        response = constant_response(network, patch[None], period)
     except RuntimeError as error:
         log.warning("no constant response: %s", str(error).splitlines()[0])
         response = None

@@ -13,6 +13,7 @@ from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
 from medseg.models.cost import check_patch, count_macs, count_parameters
 from medseg.models.description import block_texts, build_network, describe
+from medseg.models.gridding import gridding_warnings
 from medseg.models.unet import MultiscaleNetwork
 from medseg.training.precision import choose_precision
 from medseg.training.trainer import TrainingPlan
@@ -79,6 +80,8 @@ def _make_plan(config: dict[str, Any]) -> Plan:
             f"deep_supervision=true, but {type(network).__name__} has no logits on coarser "
             "grids; use model=unet or set deep_supervision=false"
         )
+    for warning in gridding_warnings(network):
+        log.warning("%s", warning)
     check_patch(network, in_channels, patch_size, deep_supervision=deep_supervision)
     optimizer = instantiate_allowed(config["optimizer"])
     scheduler = instantiate_allowed(config["scheduler"])

@@ -10,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from filelock import FileLock, Timeout
 
+from medseg.allocator import keep_freed_memory
 from medseg.errors import MedsegError, ResourceError, SignalError
 from medseg.files import require_writable, sweep_parts
 from medseg.inference.predictor import Predictor
@@ -73,6 +74,7 @@ def run(request: Request) -> RunRecord:
 
 
 def _run_alone(request: Request) -> RunRecord:
+    keep_freed_memory()
     sweep_parts(request.folder)
     start = time.perf_counter()
     record = RunRecord(

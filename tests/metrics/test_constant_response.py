@@ -18,8 +18,19 @@ NORMS = {
     "group of many": block("norm.Group", groups=2),
     "one group": block("norm.Group", groups=1),
 }
-FLAT = [block("upsample.Interpolate"), block("upsample.Interpolate", mode="nearest")]
-LEARNED = [block("upsample.Transposed", kernel_size=k) for k in (None, 3, 4)]
+FLAT = [
+    block("upsample.Interpolate"),
+    block("upsample.Interpolate", mode="nearest"),
+    block("upsample.SmoothedTransposed", kernel_size=3),
+    block("upsample.PixelShuffle", blur=True),
+    block("upsample.PixelShuffle", init="icnr"),
+]
+LEARNED = [
+    *(block("upsample.Transposed", kernel_size=k) for k in (None, 3, 4)),
+    block("upsample.PixelShuffle"),
+    block("upsample.BedOfNails"),
+    block("upsample.LargeKernelTransposed"),
+]
 
 
 def reference(dims: int = 2, channels: int = 1) -> Tensor:
@@ -106,6 +117,8 @@ def test_is_the_largest_over_the_classes() -> None:
 @pytest.mark.parametrize("conv", [
     block("conv.Standard"), block("conv.Standard", kernel_size=11),
     block("conv.Dilated", dilation=8), block("conv.DepthwiseSeparable"), block("conv.Grouped"),
+    block("conv.SmoothedDilated", dilation=4), block("conv.Deformable", version=2),
+    block("conv.SpatiallySeparable", kernel_size=7),
 ], ids=str)  # fmt: skip
 def test_every_convolution_goes_around_the_torus(conv) -> None:
     for upsample, flat in ((FLAT[0], True), (block("upsample.Transposed", kernel_size=12), False)):

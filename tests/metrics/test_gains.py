@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from medseg.blocks import upsample
+from medseg.layers.upsampling import Upsampling
 from medseg.metrics.checkerboard import (
     dc_gain_imbalance,
     lattice_period,
@@ -188,8 +189,48 @@ class TestPhaseGains:
 
     @pytest.mark.parametrize("layer", [nn.Conv2d(1, 1, 3), nn.ReLU(), nn.PixelShuffle(2)])
     def test_any_other_layer_is_refused(self, layer) -> None:
-        with pytest.raises(TypeError, match=f"{type(layer).__name__} is neither a transposed"):
+        with pytest.raises(TypeError, match=f"{type(layer).__name__} is no upsampling"):
             phase_gains(layer)
+
+    @pytest.mark.parametrize("dims", [2, 3])
+    @pytest.mark.parametrize("kernel", [2, 3, 4, 7])
+    def test_layers_held_together_are_measured_by_their_answer_to_constants(
+        self, dims, kernel
+    ) -> None:
+        layer = upsample.Transposed(kernel_size=kernel)(dims, 40, 3, 2)
+        together = Upsampling(layer, 40, (2,) * dims)
+        expected = phase_gains(layer)
+        found = phase_gains(together)
+        assert found.shape == expected.shape == (2**dims, 40, 3)
+        # the padding of the layer says which output phase its first taps fall on
+        shift = layer.padding[0] % 2
+        grid = expected.unflatten(0, (2,) * dims).roll([-shift] * dims, list(range(dims)))
+        torch.testing.assert_close(found, grid.flatten(0, dims - 1))
+
+    @pytest.mark.parametrize(
+        ("block", "expected"),
+        [
+            (upsample.SmoothedTransposed(kernel_size=3), 0),
+            (upsample.PixelShuffle(blur=True), 0),
+            (upsample.PixelShuffle(init="icnr"), 0),
+            (upsample.BilinearTransposed(), 0),
+            (upsample.AdditiveInterpolate(), 0),
+            (upsample.BedOfNails(), 0.75),
+        ],
+        ids=repr,
+    )
+    def test_the_blocks_of_known_imbalance(self, block, expected) -> None:
+        (gain,) = upsampling_gains(block(2, 6, 3, 2))
+        assert gain.imbalance == pytest.approx(expected, abs=1e-6)
+
+    def test_random_pixel_shuffle_starts_like_a_random_transposed_kernel(self) -> None:
+        (gain,) = upsampling_gains(upsample.PixelShuffle()(2, 64, 32, 2))
+        assert gain.imbalance == pytest.approx(0.75, abs=0.05)
+
+    def test_two_kernels_beside_each_other_are_one_upsampling(self) -> None:
+        module = upsample.LargeKernelTransposed()(2, 4, 3, 2)
+        assert len(upsampling_gains(module)) == 1
+        assert lattice_period(module) == (2, 2)
 
     def test_gradients_and_the_weight_are_left_alone(self) -> None:
         layer = nn.ConvTranspose2d(2, 3, 3, 2)

@@ -3,10 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+DECODERS = {
+    "standard": "models.decoder.Decoder",
+    "nested": "models.nested_decoder.NestedDecoder",
+    "full_scale": "models.full_scale_decoder.FullScaleDecoder",
+}
+
 
 def name_of(block: object) -> dict[str, Any]:
-    """A block as a description."""
-    room = type(block).__module__.removeprefix("medseg.")
+    """A block as a description; its room is a folder or a file of `medseg.blocks`."""
+    room = ".".join(type(block).__module__.removeprefix("medseg.").split(".")[:2])
     options = {
         key: name_of(value) if hasattr(value, "__dataclass_fields__") else value
         for key, value in vars(block).items()
@@ -27,21 +36,24 @@ def unet(
     depths: Any = 1,
     num_classes: int = 3,
     deep_supervision: bool = False,
-    encoder: dict[str, Any] | None = None,
-    decoder: dict[str, Any] | None = None,
+    decoder: str = "standard",
+    of_encoder: dict[str, Any] | None = None,
+    of_decoder: dict[str, Any] | None = None,
     **slots: Any,
 ) -> dict[str, Any]:
-    """A description of a U-Net; `slots` are conv, downsample, upsample and unit."""
-    conv = slots.get("conv", block("conv.Standard"))
-    unit = slots.get("unit", block("unit.Plain"))
+    """A description of a U-Net.
+
+    `decoder` is one of `DECODERS`; `slots` are conv, downsample, upsample, unit, skip, and stage,
+    which goes to both halves; `of_encoder` and `of_decoder` are options of one half.
+    """
     shared = {
         "spatial_dims": dims,
         "channels": list(channels),
         "strides": list(strides),
         "depths": depths,
-        "conv": conv,
-        "unit": unit,
-    }
+        "conv": slots.get("conv", block("conv.Standard")),
+        "unit": slots.get("unit", block("unit.Plain")),
+    } | {key: slots[key] for key in ("stage",) if key in slots}
     return {
         "name": "models.unet.UNet",
         "encoder": {
@@ -49,13 +61,14 @@ def unet(
             "in_channels": in_channels,
             "downsample": slots.get("downsample", block("downsample.Strided")),
             **shared,
-            **(encoder or {}),
+            **(of_encoder or {}),
         },
         "decoder": {
-            "name": "models.decoder.Decoder",
+            "name": DECODERS[decoder],
             "upsample": slots.get("upsample", block("upsample.Transposed")),
+            **{key: slots[key] for key in ("skip",) if key in slots},
             **shared,
-            **(decoder or {}),
+            **(of_decoder or {}),
         },
         "num_classes": num_classes,
         "deep_supervision": deep_supervision,
@@ -70,3 +83,15 @@ MONAI_UNET = {
     "channels": [4, 8, 8],
     "strides": [2, 2],
 }
+
+
+def assert_it_trains(network: nn.Module, image: Tensor) -> None:
+    """Finite logits of the image's size, and a gradient at every parameter."""
+    logits = network(image)
+    assert logits.shape == (image.shape[0], 3, *image.shape[2:])
+    assert logits.isfinite().all()
+    (logits * torch.randn_like(logits)).sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name

@@ -151,7 +151,7 @@ class TestBuildRefuses:
             build({"name": name})
 
     def test_a_misspelt_class_and_tells_which_there_are(self) -> None:
-        with pytest.raises(ConfigError, match="choose from Standard, Dilated, DepthwiseSeparable"):
+        with pytest.raises(ConfigError, match="choose from Deformable, Dilated, DilatedSchedule"):
             build({"name": "blocks.conv.Standart"})
         with pytest.raises(ConfigError, match=r"monai has no 'Unett'; choose from .*Unet"):
             build({"name": "monai.Unett"})
@@ -175,15 +175,15 @@ class TestBuildRefuses:
             (unet(channels=(4, 0, 8)), r"channels=\[4, 0, 8\] must be .* instance \[16, 32, 64\]"),
             (unet(channels=(4, -8, 8)), r"channels=\[4, -8, 8\] must be whole numbers"),
             (unet(depths=[1, 2]), r"depths=\[1, 2\] must have one entry per stage \(3\)"),
-            (unet(depths=0), r"depths=\[0, 0, 0\] must all be at least 1 in the encoder"),
-            (unet(decoder={"depths": [1, 0, 1]}), "at least 1 in the decoder"),
+            (unet(depths=0), r"depths=\[0, 0, 0\] must all be at least 1"),
+            (unet(of_decoder={"depths": [1, 0, 1]}), r"depths=\[1, 0, 1\] must all be at least 1"),
             (unet(dims=4), "spatial_dims=4 must be 1, 2 or 3"),
             (unet(num_classes=1), "num_classes=1 must be at least 2"),
             (unet(conv=block("conv.Grouped", groups=3)), "groups=3 must divide in_channels=4"),
             (unet(conv=7), "'int' object is not callable"),
             (unet(unit=block("unit.Plain", norm=block("norm.Group"))), "must divide channels=4"),
             (unet(upsample=block("upsample.Transposed", kernel_size=1)), "=1 is smaller than"),
-            (unet(decoder={"strides": [1, 2, 4]}), "decoder strides=.* must mirror"),
+            (unet(of_decoder={"strides": [1, 2, 4]}), "decoder strides=.* must mirror"),
             (unet() | {"encoder": None}, "models.unet.UNet: "),
             ({"name": "models.unet.UNet"}, "models.unet.UNet: .*missing 3 required"),
             (MONAI_UNET | {"strides": [2, 2, 2, 2], "channels": [4]}, "monai.UNet: "),

@@ -1,51 +1,19 @@
 """The U-Net of every combination of blocks."""
 
 import copy
-from itertools import product
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from medseg.blocks.upsample import Interpolate
 from medseg.models.description import build_network
 from medseg.models.unet import MultiscaleNetwork, UNet
 
-from ..blocks.specs import CONVS, DOWNSAMPLES, NORMS, UNITS, UPSAMPLES
-from .networks import block, name_of, unet
+from ..blocks.specs import NORMS, UNITS, UPSAMPLES
+from .networks import DECODERS, assert_it_trains, block, name_of, unet
 
 ODD = {2: (13, 18), 3: (9, 12, 5)}
-
-
-def assert_it_trains(network: nn.Module, image: Tensor) -> None:
-    logits = network(image)
-    assert logits.shape == (image.shape[0], 3, *image.shape[2:])
-    assert logits.isfinite().all()
-    (logits * torch.randn_like(logits)).sum().backward()
-    for name, parameter in network.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0, name
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize(
-    ("conv", "upsample", "downsample"),
-    list(product(CONVS, UPSAMPLES, DOWNSAMPLES)),
-    ids=repr,
-)
-def test_every_combination_gives_logits_of_odd_sizes_and_learns(
-    conv, upsample, downsample, dims
-) -> None:
-    description = unet(
-        dims,
-        conv=name_of(conv),
-        upsample=name_of(upsample),
-        downsample=name_of(downsample),
-        channels=(4, 8),
-        strides=(1, 2),
-        depths=2,
-    )
-    assert_it_trains(build_network(description), torch.randn(1, 1, *ODD[dims]))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -57,18 +25,18 @@ def test_every_unit_and_norm_learns(unit, dims) -> None:
 
 @pytest.mark.parametrize("strides", [(1, (1, 2, 2), 2), (1, 3, (2, 1, 4))], ids=str)
 @pytest.mark.parametrize("upsample", UPSAMPLES[::4], ids=repr)
-def test_strides_may_differ_by_axis(strides, upsample) -> None:
-    network = build_network(unet(3, strides=strides, upsample=name_of(upsample)))
-    assert_it_trains(network, torch.randn(1, 1, 11, 7, 9))
-
-
-@pytest.mark.parametrize("shared", [*CONVS, *UPSAMPLES], ids=repr)
-def test_each_weight_stands_once_in_the_state(shared) -> None:
-    slot = "conv" if shared in CONVS else "upsample"
-    state = build_network(unet(3, depths=2, deep_supervision=True, **{slot: name_of(shared)}))
-    tensors = state.state_dict(keep_vars=True)
-    assert len({t.data_ptr() for t in tensors.values()}) == len(tensors)
-    assert set(tensors) == {name for name, _ in state.named_parameters(remove_duplicate=False)}
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_strides_may_differ_by_axis(strides, upsample, decoder) -> None:
+    if decoder == "full_scale":  # a kernel must reach over the steps of two stages
+        upsample = Interpolate() if hasattr(upsample, "kernel_size") else upsample
+    network = build_network(unet(3, strides=strides, upsample=name_of(upsample), decoder=decoder))
+    image = torch.randn(1, 1, 11, 7, 9)
+    assert_it_trains(network, image)
+    features = network.encoder(torch.randn(1, 1, 8, 12, 16))
+    grids = [f.shape[2:] for f in network.decoder(features)]
+    assert grids == [f.shape[2:] for f in features[:-1]]
+    for finer, coarser, step in zip(features, features[1:], network.encoder.strides[1:]):
+        assert [n // s for n, s in zip(finer.shape[2:], step)] == list(coarser.shape[2:])
 
 
 def test_depths_are_counted_per_stage() -> None:
@@ -97,10 +65,33 @@ class TestPadding:
         assert [tuple(f.shape[2:]) for f in features] == [(12, 16), (6, 8), (3, 4)]
 
 
-class TestDeepSupervision:
+class TestLayout:
+    @pytest.mark.parametrize("decoder", DECODERS)
     @pytest.mark.parametrize("dims", [2, 3])
-    def test_there_is_a_head_for_every_decoder_stage(self, dims) -> None:
-        network = build_network(unet(dims, deep_supervision=True))
+    def test_features_have_their_channels_last_whatever_comes_in(self, dims, decoder) -> None:
+        layout = {2: torch.channels_last, 3: torch.channels_last_3d}[dims]
+        upsample = block("upsample.Interpolate")
+        network = build_network(unet(dims, in_channels=2, decoder=decoder, upsample=upsample))
+        seen: list[Tensor] = []
+        for half in (network.encoder, network.decoder):
+            half.register_forward_hook(lambda module, args, out: seen.extend(out))
+        image = torch.randn(2, 2, *(13, 9, 6)[:dims])
+        logits = network.eval()(image)
+        assert len(seen) == 5
+        for features in seen:
+            assert features.is_contiguous(memory_format=layout)
+            assert not features.is_contiguous()
+        assert torch.equal(network(image.contiguous(memory_format=layout)), logits)
+
+
+class TestDeepSupervision:
+    @pytest.mark.parametrize("decoder", DECODERS)
+    @pytest.mark.parametrize("dims", [2, 3])
+    def test_there_is_a_head_for_every_decoder_stage(self, dims, decoder) -> None:
+        upsample = block("upsample.Interpolate")
+        network = build_network(
+            unet(dims, deep_supervision=True, decoder=decoder, upsample=upsample)
+        )
         assert isinstance(network, MultiscaleNetwork)
         image = torch.randn(2, 1, *(16, 8, 12)[:dims])
         outputs = network.multiscale_logits(image)
@@ -151,10 +142,3 @@ class TestUNetRefuses:
         encoder, decoder = parts()
         with pytest.raises(ValueError, match=f"num_classes={classes} must be at least 2"):
             UNet(encoder=encoder, decoder=decoder, num_classes=classes)
-
-
-def test_it_can_be_exported() -> None:
-    network = build_network(unet()).eval()
-    image = torch.randn(1, 1, 16, 16)
-    exported = torch.export.export(network, (image,)).module()
-    torch.testing.assert_close(exported(image), network(image))

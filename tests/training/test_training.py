@@ -21,7 +21,7 @@ from medseg.training import precision
 from medseg.training.callbacks import DivergedError, StopOnDivergence
 from medseg.training.checkpoint import AtomicCheckpointIO
 from medseg.training.module import SegmentationModule
-from medseg.training.precision import choose_precision, has_depthwise
+from medseg.training.precision import choose_precision, has_native_depthwise
 from medseg.training.trainer import TrainingPlan
 
 
@@ -157,14 +157,24 @@ class TestPrecision:
         monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has_units)
         assert choose_precision("auto", make_network(), "cpu") == expected
 
-    def test_auto_keeps_depthwise_networks_in_fp32_on_a_cpu(
-        self, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("network", "native"),
+        [
+            (nn.Conv3d(4, 4, 3, groups=4), True),
+            (nn.ConvTranspose2d(4, 4, 3, groups=4), True),
+            (nn.Conv3d(4, 4, 3, groups=2), False),
+            (nn.Conv2d(4, 4, 3, groups=4), False),
+            (DepthwiseSeparable()(3, 4, 4), False),
+            (make_network(DepthwiseSeparable()), False),
+        ],
+        ids=str,
+    )
+    def test_auto_keeps_torchs_own_depthwise_convolutions_in_fp32_on_a_cpu(
+        self, monkeypatch: pytest.MonkeyPatch, network: nn.Module, native: bool
     ) -> None:
         monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
-        network = make_network(DepthwiseSeparable())
-        assert has_depthwise(network)
-        assert not has_depthwise(make_network())
-        assert choose_precision("auto", network, "cpu") == "fp32"
+        assert has_native_depthwise(network) == native
+        assert choose_precision("auto", network, "cpu") == ("fp32" if native else "bf16")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class PixelShuffle:
         )
         if self.init == "icnr":
             with torch.no_grad():
-                for tensor in (conv.weight, conv.bias):
+                for tensor in conv.parameters():
                     tensor.copy_(tensor[::phases].repeat_interleave(phases, dim=0))
         blur = [BoxBlur(steps)] if self.blur else []
         return Upsampling(nn.Sequential(conv, DepthToSpace(steps), *blur), in_channels, steps)

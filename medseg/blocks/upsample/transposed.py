@@ -56,9 +56,10 @@ class BilinearTransposed:
         stride = per_axis("scale", scale, spatial_dims)
         kernel = tuple(2 * s - s % 2 for s in stride)
         layer = _transposed(in_channels, out_channels, kernel, stride)
-        mixing = nn.Linear(in_channels, out_channels).weight.detach().T
+        mixing = nn.Linear(in_channels, out_channels).weight.T
         with torch.no_grad():
-            layer.weight.copy_(torch.tensordot(mixing, linear_kernel(stride), dims=0))
+            start = torch.tensordot(mixing, linear_kernel(stride), dims=0)
+            layer.get_parameter("weight").copy_(start)
         return layer
 
 

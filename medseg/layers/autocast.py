@@ -1,0 +1,21 @@
+"""Layers that torch's autocast does not know."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that a convolution would compute in here."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
+def no_autocast(x: Tensor) -> AbstractContextManager:
+    """Dtypes stay as they are, on the device of the tensor."""
+    device = x.device.type
+    known = torch.amp.is_autocast_available(device)
+    return torch.autocast(device, enabled=False) if known else nullcontext()

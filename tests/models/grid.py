@@ -1,0 +1,50 @@
+"""The grid of all networks: every slot and decoder."""
+
+from typing import Any
+
+from medseg.blocks import downsample, skip, upsample
+
+from ..blocks.specs import CONVS, DOWNSAMPLES, GUIDED_UPSAMPLES, SKIPS, UNITS, UPSAMPLES
+from .networks import name_of, unet
+
+NETWORKS = [*(("standard", join) for join in SKIPS), ("nested", None), ("full_scale", None)]
+FACTORS: dict[str, list[Any]] = {
+    "conv": CONVS,
+    "upsample": [*UPSAMPLES, *GUIDED_UPSAMPLES],
+    "unit": UNITS,
+    "downsample": DOWNSAMPLES,
+    "network": NETWORKS,
+}
+
+
+def is_impossible(cell: dict[str, Any]) -> bool:
+    """Max-unpooling undoes the encoder's max pooling, stage by stage."""
+    if not isinstance(cell.get("upsample"), upsample.MaxUnpool):
+        return False
+    pooled = isinstance(cell.get("downsample", downsample.MaxPool()), downsample.MaxPool)
+    return not pooled or cell.get("network", ("", None))[0] == "full_scale"
+
+
+def network_of(cell: dict[str, Any], dims: int, **options: Any) -> dict[str, Any]:
+    """The description of a cell; widths that every block can divide."""
+    kind, join = cell["network"]
+    joined = {} if join is None else {"skip": name_of(join)}
+    blocks = {slot: name_of(cell[slot]) for slot in ("conv", "upsample", "unit", "downsample")}
+    return unet(
+        dims, channels=(16, 32), strides=(1, 2), decoder=kind, **blocks, **joined, **options
+    )
+
+
+def text_of(cell: dict[str, Any]) -> str:
+    """A cell in words."""
+    kind, join = cell["network"]
+    name = f"{kind} {type(join).__name__}" if join else kind
+    return ", ".join([name, *(repr(cell[slot]) for slot in FACTORS if slot != "network")])
+
+
+DEFAULTS = {
+    "network": ("standard", skip.Concatenate()),
+    "downsample": downsample.MaxPool(),
+    "conv": CONVS[0],
+    "unit": UNITS[0],
+}
