@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from medseg.bench.results import STEP, Case, Figures, Group, Row, Series, figures
 
+PER_GMAC = ("networks", "pairs")
+"""Groups whose candidates differ in more than one layer: time per arithmetic says more."""
+
 _NONE = "–"
 
 Cell = Callable[[Case, Row, Figures], str]
@@ -32,7 +35,9 @@ def columns_of(group: Group, precisions: Sequence[str]) -> list[Column]:
         *(_speed_up_column(group, precision) for precision in precisions),
     ]
     if any(row.macs is not None for row in rows):
-        shown += _mac_columns(precisions, per_gmac=group.slug in ("networks", "pairs"))
+        shown.append(_macs_column())
+    if any(len({row.macs for row in case.rows}) > 1 for case in group.cases):
+        shown += _ratio_columns(precisions, per_gmac=group.slug in PER_GMAC)
     if any(row.parameters is not None for row in rows):
         shown.append(Column("parameters", "trainable numbers", _parameters))
     memory = f"most bytes held at once by one {STEP} in {precisions[0]}, beyond its inputs"
@@ -71,7 +76,10 @@ def _layout_column(precisions: Sequence[str]) -> Column:
             return next(iter(layouts.values()), _NONE)
         return ", ".join(f"{layout} ({p})" for p, layout in layouts.items())
 
-    meaning = "memory layout of the input; the faster one where both were measured"
+    meaning = (
+        "memory layout of the input, the faster one where both were measured; "
+        "our networks lay theirs out channels last on a CPU"
+    )
     return Column("layout", meaning, cell, numeric=False)
 
 
@@ -100,19 +108,19 @@ def _speed_up_column(group: Group, precision: str) -> Column:
     )
 
 
-def _mac_columns(precisions: Sequence[str], *, per_gmac: bool) -> list[Column]:
+def _macs_column() -> Column:
     counted = "multiply-accumulates of one item's forward pass (convolutions and matrix products)"
-    shown = [
-        Column("MACs", counted, lambda case, row, figure: _count(row.macs)),
-        Column(
-            "MAC ratio",
-            "the reference's MACs ÷ this row's",
-            lambda case, row, figure: _number(figure.mac_ratio),
-        ),
-    ]
-    for precision in precisions:
-        shown.append(_gmac_column(precision) if per_gmac else _saving_column(precision))
-    return shown
+    return Column("MACs", counted, lambda case, row, figure: _count(row.macs))
+
+
+def _ratio_columns(precisions: Sequence[str], *, per_gmac: bool) -> list[Column]:
+    ratio = Column(
+        "MAC ratio",
+        "the reference's MACs ÷ this row's",
+        lambda case, row, figure: _number(figure.mac_ratio),
+    )
+    column = _gmac_column if per_gmac else _saving_column
+    return [ratio, *(column(precision) for precision in precisions)]
 
 
 def _saving_column(precision: str) -> Column:

@@ -10,6 +10,16 @@ from medseg.bench.machine import Machine
 from medseg.bench.results import Case, Group, Row, Series, figures
 from medseg.bench.timing import SLOW_MILLISECONDS, SLOW_ROUNDS
 
+_REMARKS = {
+    "depthwise": "torch's own operator and `medseg.layers.depthwise.fast_depthwise_conv`, which "
+    "the layers use on a CPU (on a GPU they use torch's); in bf16 the tensors themselves are.",
+    "upsamplings": "From half the grid to the grid of the other tables, and to half the channels.",
+    "networks": "One training step is forward and backward of the mean of the squared logits.",
+    "pairs": "BasicUNet's partner has its widths, depths, pooling and upsampling, layer by layer. "
+    "DynUNet's partner has as many convolutions; but where the resolution falls DynUNet strides "
+    "and widens in one convolution with norm and activation, ours strides first, then widens.",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
@@ -91,7 +101,8 @@ def _method_text(rounds: int) -> str:
 
 def _section(group: Group, precisions: Sequence[str]) -> str:
     columns = columns_of(group, precisions)
-    lines = [f"## {group.title}", ""]
+    remark = _REMARKS.get(group.slug)
+    lines = [f"## {group.title}", "", *([remark, ""] if remark else [])]
     lines.append(_line([column.title for column in columns]))
     lines.append(_line(["---:" if column.numeric else "---" for column in columns]))
     for case in group.cases:

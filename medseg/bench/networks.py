@@ -21,7 +21,7 @@ IN_CHANNELS = 1
 NUM_CLASSES = 3
 
 _INPUTS = {2: (8, (160, 192)), 3: (4, (40, 56, 40))}
-_TINY_INPUTS = {2: (1, (32, 32)), 3: (1, (32, 32, 16))}
+_TINY_INPUTS = {2: (1, (32, 32)), 3: (1, (32, 16, 16))}
 _BASIC_CHANNELS = (16, 16, 32, 64, 128)
 _DYNUNET_CHANNELS = (16, 32, 64, 128)
 _LEAKY = ("LeakyReLU", {"negative_slope": 0.01, "inplace": True})

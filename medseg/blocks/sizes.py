@@ -18,7 +18,7 @@ def per_axis(name: str, size: Size, spatial_dims: int) -> tuple[int, ...]:
             f"{name}={sizes} has {len(sizes)} axes, the network has {spatial_dims}; "
             f"give one number, or {spatial_dims}"
         )
-    if not all(isinstance(n, int) and n >= 1 for n in sizes):
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in sizes):
         raise ValueError(f"{name}={size!r} must be whole numbers of at least 1; for instance 2")
     return sizes
 
@@ -68,7 +68,7 @@ def freeze_choice(block: object, name: str, choices: Sequence[object]) -> None:
         ValueError: not one of the choices.
     """
     value = getattr(block, name)
-    if value not in choices:
+    if value not in choices or type(value) is not type(choices[0]):
         listed = ", ".join(str(choice) for choice in choices)
         raise ValueError(f"{name}={value!r} must be one of {listed}; choose {choices[0]}")
 

@@ -4,7 +4,8 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ _SLOTS = {
     "downsamplings": "downsample",
     "upsamplings": "upsample",
 }
-_MODEL = "model"
 _EXAMPLES = """\
 examples:
   medseg bench                                    everything, into bench/
@@ -66,21 +66,17 @@ def _request(arguments: argparse.Namespace, argv: list[str] | None) -> Request:
 
 def _blocks(group: str) -> dict[str, Any]:
     """Option → description, for every option of a slot."""
-    return {option: _composed(f"{group}/{option}", group) for option in _options(group)}
+    return {option: _described(f"{group}/{option}", group, {}) for option in _options(group)}
 
 
 def _networks(dims: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Dimensions → option → description, for every option of `model`."""
-    shape = ["data=phantom", "data.in_channels=1", "data.num_classes=3"]
-    return {
-        number: {
-            option: _composed(
-                "train", _MODEL, f"{_MODEL}={option}", *shape, f"data.spatial_dims={number}"
-            )
-            for option in _options(_MODEL)
-        }
-        for number in dims
-    }
+    return {number: {o: _network(o, number) for o in _options("model")} for number in dims}
+
+
+def _network(option: str, dims: int) -> Any:
+    shape = {"data.in_channels": 1, "data.num_classes": 3, "data.spatial_dims": dims}
+    return _described("train", "model", shape, f"model={option}", "data=phantom")
 
 
 def _options(group: str) -> list[str]:
@@ -91,24 +87,34 @@ def _options(group: str) -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
-def _composed(config: str, key: str, *overrides: str) -> Any:
-    """The description below a key of a configuration."""
-    from hydra import compose, initialize_config_module
+def _described(config: str, key: str, values: Mapping[str, Any], *overrides: str) -> Any:
+    """The description below a key of a configuration in which some values are set."""
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from medseg.cli.resolvers import register_resolvers
     from medseg.models.description import describe
 
-    register_resolvers()
     try:
-        with initialize_config_module("medseg.configs", version_base="1.3"):
-            chosen = compose(config, overrides=list(overrides))[key]
-        return describe(OmegaConf.to_container(chosen, resolve=True))
+        composed = _composed(config, *overrides).copy()
+        for path, value in values.items():
+            OmegaConf.update(composed, path, value)
+        return describe(OmegaConf.to_container(composed[key], resolve=True))
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{config} {' '.join(overrides)}: {reason}") from error
+
+
+@cache
+def _composed(config: str, *overrides: str) -> Any:
+    """A configuration; composing takes longer than all that is done with it."""
+    from hydra import compose, initialize_config_module
+
+    from medseg.cli.resolvers import register_resolvers
+
+    register_resolvers()
+    with initialize_config_module("medseg.configs", version_base="1.3"):
+        return compose(config, overrides=list(overrides))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,8 @@ from torch import Tensor
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """The dtype that a convolution would compute in here."""
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if casts and x.dtype != torch.float64:  # which autocast leaves alone
         return torch.get_autocast_dtype(device)
     return x.dtype
 

@@ -29,18 +29,18 @@ class DepthwiseConv2d(nn.Conv2d):
     """`nn.Conv2d` with one group per input channel."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.padding_mode != "zeros" or bias is not None:
-            return super()._conv_forward(x, weight, bias)
-        return depthwise_conv(x, weight, self.stride, _padding(self), self.dilation)
+        if _is_usual(self, x):
+            return depthwise_conv(x, weight, self.stride, _padding(self), self.dilation)
+        return super()._conv_forward(x, weight, bias)
 
 
 class DepthwiseConv3d(nn.Conv3d):
     """`nn.Conv3d` with one group per input channel."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.padding_mode != "zeros" or bias is not None:
-            return super()._conv_forward(x, weight, bias)
-        return depthwise_conv(x, weight, self.stride, _padding(self), self.dilation)
+        if _is_usual(self, x):
+            return depthwise_conv(x, weight, self.stride, _padding(self), self.dilation)
+        return super()._conv_forward(x, weight, bias)
 
 
 def depthwise_conv(
@@ -101,7 +101,7 @@ def _input_gradient(
     flipped_padding = [d * (k - 1) - p for k, p, d in zip(kernel, padding, dilation, strict=True)]
     if any(s > 1 for s in stride) or any(p < 0 for p in flipped_padding):
         return _native(gradient, x, weight, stride, padding, dilation, by=0)
-    flipped = weight.flip(*range(2, weight.ndim))
+    flipped = weight.flip(list(range(2, weight.ndim)))
     parts = [
         _CONV[x.ndim](g, w, None, 1, flipped_padding, dilation, x.shape[1])
         for g, w in zip(_copies(gradient, x), _copies(flipped, x, axis=0), strict=True)
@@ -198,6 +198,12 @@ def _copies(tensor: Tensor, x: Tensor, axis: int = 1) -> Iterator[Tensor]:
 
 def _last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=_LAST[x.ndim])
+
+
+def _is_usual(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> bool:
+    """Whether the layer is what a network uses: batched, zeros beyond the border, no bias."""
+    plain = conv.padding_mode == "zeros" and conv.bias is None
+    return plain and x.ndim == conv.weight.ndim and not isinstance(conv.padding, str)
 
 
 def _padding(conv: nn.Conv2d | nn.Conv3d) -> Axes:

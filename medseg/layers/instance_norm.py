@@ -21,24 +21,28 @@ class InstanceNorm2d(nn.InstanceNorm2d):
     """`nn.InstanceNorm2d` with a learned scale and bias, fast on a CPU in either layout."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _instance_norm(self, x)
+        return _fast(self, x) if _is_usual(self, x) else super().forward(x)
 
 
 class InstanceNorm3d(nn.InstanceNorm3d):
     """`nn.InstanceNorm3d` with a learned scale and bias, fast on a CPU in either layout."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _instance_norm(self, x)
+        return _fast(self, x) if _is_usual(self, x) else super().forward(x)
 
 
-def _instance_norm(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> Tensor:
-    scale, bias, channels = norm.weight, norm.bias, norm.num_features
-    native = x.device.type != "cpu" or torch.compiler.is_exporting()
-    if native or x.shape[2:].numel() == 1 or x.shape[1] != channels:
-        return functional.instance_norm(x, None, None, scale, bias, eps=norm.eps)
-    scale, bias = scale.to(x.dtype), bias.to(x.dtype)
+def _is_usual(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> bool:
+    """Whether the layer is what a network uses: on a CPU, batched, affine, without memory."""
+    fits = x.ndim == (4 if isinstance(norm, nn.InstanceNorm2d) else 5)
+    plain = norm.affine and not norm.track_running_stats
+    on_cpu = x.device.type == "cpu" and not torch.compiler.is_exporting()
+    return fits and plain and on_cpu and x.shape[1] == norm.num_features and x[0, 0].numel() > 1
+
+
+def _fast(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> Tensor:
+    scale, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
     if x.is_contiguous():
-        return functional.group_norm(x, channels, scale, bias, norm.eps)
+        return functional.group_norm(x, norm.num_features, scale, bias, norm.eps)
     return _LastInstanceNorm.apply(x, scale, bias, norm.eps)  # type: ignore[return-value]
 
 

@@ -101,19 +101,21 @@ class ChannelSum(nn.Module):
 class BoxBlur(nn.Module):
     """Mean over `size` voxels per axis, the voxel itself and those before it; the grid is kept.
 
-    The border is repeated, so that a constant stays the constant. Its frequency response is 0 at
-    every multiple of `1/size` but 0: a pattern of period `size` disappears.
+    Its frequency response is 0 at every multiple of `1/size` but 0: a pattern of period `size`
+    disappears, at the border too, since the first `size` voxels are repeated before it.
     """
 
     def __init__(self, size: Sequence[int]):
         super().__init__()
         self.size = tuple(size)
-        self.padding_mode = "replicate"
+        self.padding_mode = "repeat"  # or "circular", which closes the grid to a torus
         self.mean = average_pool_nd(len(self.size))(self.size, stride=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        before = [pad for size in reversed(self.size) for pad in (size - 1, 0)]
-        return self.mean(functional.pad(x, before, mode=self.padding_mode))
+        for axis, size in enumerate(self.size, start=2):
+            start = 1 if self.padding_mode == "repeat" else x.shape[axis] - size + 1
+            x = torch.cat([x.narrow(axis, start, size - 1), x], dim=axis)
+        return self.mean(x)
 
 
 class MaxUnpool(nn.Module):
@@ -135,7 +137,8 @@ class MaxUnpool(nn.Module):
             return self.project(x)
         with torch.no_grad():
             _, places = _MAX_POOL[x.ndim](pooled, self.scale, return_indices=True)
-        return _UNPOOL[x.ndim](self.project(x), places, self.scale)
+        values = self.project(x)
+        return _UNPOOL[x.ndim](values, places, self.scale).to(values.dtype)
 
     def extra_repr(self) -> str:
         return f"scale={self.scale}"

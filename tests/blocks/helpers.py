@@ -32,6 +32,13 @@ def of_axes(dims: int, scale: int | tuple[int, ...]) -> tuple[int, ...]:
     return scale if isinstance(scale, tuple) else (scale,) * dims
 
 
+def repeated_before(x: np.ndarray, counts: Sequence[int], first_axis: int) -> np.ndarray:
+    """Before each axis its voxels 1 to `count` once more: the first cell without its corner."""
+    for axis, count in enumerate(counts, start=first_axis):
+        x = np.concatenate([x.take(range(1, count + 1), axis), x], axis)
+    return x
+
+
 def conv_by_loops(x: np.ndarray, weight: np.ndarray, rate: Sequence[int] | int = 1) -> np.ndarray:
     """`y[o, n] = Σ_i Σ_t w[o, i, t] x[i, n + rate·(t - centre)]`, zero beyond the border."""
     rates = (rate,) * (x.ndim - 1) if isinstance(rate, int) else rate

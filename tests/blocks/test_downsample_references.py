@@ -49,9 +49,9 @@ def test_max_pooling_is_the_maximum_of_every_cell(dims, scale) -> None:
 
 
 def along(x: np.ndarray, axis: int, taps: np.ndarray, step: int) -> np.ndarray:
-    """`y[n] = Σ_t taps[t] x[step·n + t - 1]` along an axis, the border repeated."""
+    """`y[n] = Σ_t taps[t] x[step·n + t - 1]` along an axis, `x[-1] = x[1]`."""
     at = np.arange(x.shape[axis] // step) * step
-    places = [np.clip(at + t - 1, 0, None) for t in range(len(taps))]
+    places = [np.abs(at + t - 1) for t in range(len(taps))]
     return sum(w * x.take(p, axis) for w, p in zip(taps, places, strict=True))
 
 

@@ -1,5 +1,6 @@
 """What a block refuses of its own options, with a remedy that works."""
 
+import ast
 import re
 
 import pytest
@@ -22,7 +23,7 @@ COUNTS = [
     (skip.Attention, "reduction"),
 ]
 CHOICES = [
-    (conv.Deformable, "version", (1, 2), [0, 3, "2", None, 1.5]),
+    (conv.Deformable, "version", (1, 2), [0, 3, "2", None, 1.5, 2.0, True]),
     (unit.InvertedBottleneck, "conv_on", ("wide", "narrow"), ["middle", "", None, 1]),
     (upsample.PixelShuffle, "init", ("random", "icnr"), ["zeros", "ICNR", None, 0]),
     (upsample.Interpolate, "mode", ("linear", "nearest"), ["bilinear", None]),
@@ -57,7 +58,7 @@ def test_what_is_none_of_the_choices_is_refused(block, name, choices, wrong) -> 
 @pytest.mark.parametrize(("block", "name", "value", "channels"), TOO_NARROW)
 def test_a_divisor_that_leaves_no_channel_is_refused(block, name, value, channels) -> None:
     remedy = f"choose {name}={channels} or less"
-    with refused(f"{name}={value}", f"leaves no channel of {channels}", remedy):
+    with refused(f"{name}={value}", f"leaves no channel of out_channels={channels}", remedy):
         block(**{name: value})(2, 4, channels, conv.Standard())
     block(**{name: channels})(2, 4, channels, conv.Standard())
 
@@ -75,7 +76,7 @@ def test_a_unit_of_branches_names_the_channels_that_it_needs(block, least) -> No
 
 @pytest.mark.parametrize("rates", [1, 2, 5])
 def test_rates_that_are_one_number_are_refused(rates) -> None:
-    with refused(f"rates={rates}", "must be a list", "or use Dilated"):
+    with refused(f"rates={rates}", "must be a list", "for instance [1, 2, 5]"):
         conv.DilatedSchedule(rates=rates)
     conv.DilatedSchedule(rates=[rates])
     conv.Dilated(dilation=rates)
@@ -87,12 +88,12 @@ def test_rates_that_are_no_list_of_numbers_are_refused(rates) -> None:
         conv.DilatedSchedule(rates=rates)
     advised = re.search(r"for instance (.+)$", str(error.value))
     assert advised is not None
-    conv.DilatedSchedule(rates=eval(advised[1], {}))
+    conv.DilatedSchedule(rates=ast.literal_eval(advised[1]))
 
 
 @pytest.mark.parametrize("rates", [[1, 0], [-1]])
 def test_a_rate_below_one_is_refused(rates) -> None:
-    with refused(f"rates={rates!r}", "at least 1", "choose 1 or more"):
+    with refused(f"rates={rates!r}", "whole numbers ≥ 1", "for instance [1, 2, 5]"):
         conv.DilatedSchedule(rates=rates)
     conv.DilatedSchedule(rates=[1, 1])
 

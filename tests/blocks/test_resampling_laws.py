@@ -143,6 +143,10 @@ class TestConstant:
         if can(upsample, of_axes(dims, scale)):
             assert spread_of_a_constant(upsample, dims, scale, learned=True, cut=5) < 1e-9
 
+    def test_stays_one_up_to_the_border_after_a_mean_over_the_cell(self, dims, scale) -> None:
+        block = up.SmoothedTransposed()  # without overlaps a border has no fewer of them
+        assert spread_of_a_constant(block, dims, scale, learned=True) < 1e-9
+
     @pytest.mark.parametrize("upsample", AT_THE_START, ids=repr)
     def test_stays_one_at_the_start(self, upsample, dims, scale) -> None:
         if can(upsample, of_axes(dims, scale)):

@@ -248,3 +248,25 @@ def test_it_is_the_fast_path_that_is_taken() -> None:
     deep = torch.randn(1, 4, 6, 6, 6, requires_grad=True)
     layer = DepthwiseConv3d(4, 4, 3, groups=4, bias=False)
     assert "Depthwise" in type(layer(deep).grad_fn).__name__
+
+
+class TestUnusualUse:
+    """What torch's own layer takes, this one takes too."""
+
+    def test_an_image_without_a_batch(self) -> None:
+        layer = DepthwiseConv2d(3, 3, 5, padding=2, groups=3, bias=False)
+        x = torch.randn(3, 9, 9)
+        torch.testing.assert_close(layer(x), layer(x[None])[0])
+
+    @pytest.mark.parametrize("options", [{"padding": "same"}, {"bias": True}], ids=str)
+    def test_padding_by_name_and_a_bias(self, options) -> None:
+        layer = DepthwiseConv3d(3, 3, 3, groups=3, **{"bias": False, **options})
+        reference = nn.Conv3d(3, 3, 3, groups=3, **{"bias": False, **options})
+        reference.load_state_dict(layer.state_dict())
+        x = torch.randn(1, 3, 6, 5, 4)
+        torch.testing.assert_close(layer(x), reference(x))
+
+    def test_autocast_leaves_double_alone(self) -> None:
+        layer = DepthwiseConv3d(3, 3, 3, padding=1, groups=3, bias=False).double()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(torch.randn(1, 3, 4, 4, 4, dtype=torch.float64)).dtype == torch.float64

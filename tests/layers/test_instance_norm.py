@@ -212,3 +212,23 @@ def test_it_works_without_gradients_and_in_evaluation(mode, dims, last) -> None:
     norm, native = norms(dims, 4, torch.float32)
     with mode():
         torch.testing.assert_close(norm.eval()(x), native.eval()(x), atol=1e-5, rtol=1e-5)
+
+
+class TestUnusualUse:
+    """What torch's own layer takes or refuses, this one takes or refuses too."""
+
+    def test_an_image_without_a_batch(self) -> None:
+        x = torch.randn(3, 3, 5)
+        expected = nn.InstanceNorm2d(3, affine=True)(x)
+        torch.testing.assert_close(InstanceNorm2d(3, affine=True)(x), expected)
+
+    def test_without_scale_and_bias_and_with_running_statistics(self) -> None:
+        x = torch.randn(2, 3, 6, 5) + 4
+        for options in ({}, {"affine": True, "track_running_stats": True}):
+            layer, reference = InstanceNorm2d(3, **options), nn.InstanceNorm2d(3, **options)
+            torch.testing.assert_close(layer(x), reference(x))
+            torch.testing.assert_close(layer.eval()(x), reference.eval()(x))
+
+    def test_another_number_of_dimensions_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="expected 3D or 4D input"):
+            InstanceNorm2d(3, affine=True)(torch.randn(1, 3, 4, 4, 4))

@@ -44,6 +44,8 @@ def test_every_decoder_can_be_exported(decoder: str) -> None:
     torch.testing.assert_close(exported(image), network(image))
 
 
+# torch's tracer makes an instance of every autograd.Function that it meets
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function:DeprecationWarning")
 @pytest.mark.parametrize(("dims", "size"), CASES)
 def test_a_compiled_network_gives_the_same_logits_and_gradients(
     dims: int, size: tuple[int, ...]

@@ -132,18 +132,15 @@ class TestRefused:
         if slot in SLOTS[half]:
             half_of(half, given)
             return
-        message = f"stage 1 has no slot '{slot}'; its slots: {', '.join(sorted(SLOTS[half]))}"
         with pytest.raises(ConfigError) as caught:
             half_of(half, given)
         head, _, listed = str(caught.value).partition("slots: ")
         assert f"stage 1 has no slot '{slot}'" in head
-        assert sorted(listed.split(", ")) == sorted(SLOTS[half]), message
+        assert sorted(listed.split(", ")) == sorted(SLOTS[half])
 
     def test_a_block_that_does_not_fit_its_stage(self) -> None:
         grouped = block("conv.Grouped", groups=8)
-        with pytest.raises(
-            ConfigError, match="groups=8 must divide in_channels=12; choose groups="
-        ):
+        with pytest.raises(ConfigError, match=r"groups=8 must divide out_channels=12; choose .*=6"):
             half_of("encoder", {2: {"conv": grouped}})
 
 

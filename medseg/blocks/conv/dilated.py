@@ -53,9 +53,13 @@ class DilatedSchedule:
 
     def __post_init__(self) -> None:
         freeze_size(self, "kernel_size", odd=True)
-        if isinstance(self.rates, int):
-            raise ValueError(f"rates={self.rates} must be a list, one per unit; or use Dilated")
-        freeze_size(self, "rates")
+        rates = list(self.rates) if isinstance(self.rates, list | tuple) else []
+        if not rates or not all(type(rate) is int and rate >= 1 for rate in rates):
+            raise ValueError(
+                f"rates={self.rates!r} must be a list of whole numbers ≥ 1, one per unit; "
+                "for instance [1, 2, 5]"
+            )
+        object.__setattr__(self, "rates", tuple(rates))
 
     def at(self, unit: int) -> Dilated:
         """The convolution of a unit of the stage, counted from 0."""

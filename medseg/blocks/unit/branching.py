@@ -39,7 +39,7 @@ class Inception:
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
     ) -> nn.Module:
         parts = Parts.of(self, spatial_dims)
-        quarter = share(out_channels, 4, "branches")
+        quarter = share(out_channels, 4)
         pool = max_pool_nd(spatial_dims)(3, stride=1, padding=1)
         narrow = parts.conv_norm_act(Pointwise(), in_channels, quarter)
         return Concat(
@@ -82,8 +82,8 @@ class Fire:
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
     ) -> nn.Module:
         parts = Parts.of(self, spatial_dims)
-        inner = share(out_channels, self.squeeze, "squeeze")
-        half = share(out_channels, 2, "halves")
+        half = share(out_channels, 2)
+        inner = share(out_channels, self.squeeze, option="squeeze")
         return nn.Sequential(
             *parts.conv_norm_act(Pointwise(), in_channels, inner),
             Concat(
@@ -126,7 +126,7 @@ class Dense:
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
     ) -> nn.Module:
         parts = Parts.of(self, spatial_dims)
-        growth = self.growth or share(out_channels, self.layers, "layers")
+        growth = self.growth or share(out_channels, self.layers, option="layers")
         steps = []
         width = in_channels
         for _ in range(self.layers):

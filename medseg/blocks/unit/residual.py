@@ -73,7 +73,7 @@ class Bottleneck:
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
     ) -> nn.Module:
         parts = Parts.of(self, spatial_dims)
-        inner = share(out_channels, self.reduction, "reduction")
+        inner = share(out_channels, self.reduction, option="reduction")
         layers = [
             *parts.conv_norm_act(Pointwise(), in_channels, inner),
             *parts.conv_norm_act(conv, inner, inner),

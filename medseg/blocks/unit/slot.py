@@ -86,14 +86,21 @@ def check_dropout(dropout: float) -> None:
         raise ValueError(f"dropout={dropout!r} must lie in [0, 1); for instance 0.1")
 
 
-def share(channels: int, divisor: int, name: str) -> int:
+def share(channels: int, divisor: int, *, option: str | None = None) -> int:
     """`channels / divisor`, rounded down.
+
+    Args:
+        channels: Channels to divide.
+        divisor: Parts.
+        option: The user's option that says how many; None where the unit itself does.
 
     Raises:
         ValueError: nothing would be left.
     """
-    if channels < divisor:
-        raise ValueError(
-            f"{name}={divisor} leaves no channel of {channels}; choose {name}={channels} or less"
-        )
-    return channels // divisor
+    if channels >= divisor:
+        return channels // divisor
+    what = f"{option}={divisor}" if option else f"a unit of {divisor} parts"
+    remedy = f"choose {option}={channels} or less, or" if option else "choose"
+    raise ValueError(
+        f"{what} leaves no channel of out_channels={channels}; {remedy} {divisor} channels or more"
+    )

@@ -118,11 +118,18 @@ class LargeKernelTransposed:
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, scale: Size
     ) -> nn.Module:
+        stride = per_axis("scale", scale, spatial_dims)
         both = [
-            Transposed(kernel_size=size)(spatial_dims, in_channels, out_channels, scale)
-            for size in (self.kernel_size, self.small_kernel_size)
+            _transposed(
+                in_channels,
+                out_channels,
+                per_axis(option, getattr(self, option), spatial_dims),
+                stride,
+                option=option,
+            )
+            for option in ("kernel_size", "small_kernel_size")
         ]
-        return Upsampling(Sum(*both), in_channels, per_axis("scale", scale, spatial_dims))
+        return Upsampling(Sum(*both), in_channels, stride)
 
 
 def linear_kernel(scale: Sequence[int]) -> torch.Tensor:
@@ -136,13 +143,18 @@ def linear_kernel(scale: Sequence[int]) -> torch.Tensor:
 
 
 def _transposed(
-    in_channels: int, out_channels: int, wanted: Sequence[int], stride: Sequence[int]
+    in_channels: int,
+    out_channels: int,
+    wanted: Sequence[int],
+    stride: Sequence[int],
+    *,
+    option: str = "kernel_size",
 ) -> nn.Module:
     for taps, step in zip(wanted, stride, strict=True):
         if taps < step:
             raise ValueError(
-                f"kernel_size={taps} is smaller than the scale {step}, so the finer grid "
-                f"would have holes; choose kernel_size={step} or more"
+                f"{option}={taps} is smaller than the scale {step}, so the finer grid "
+                f"would have holes; choose {option}={step} or more"
             )
     kernel = tuple(k if s > 1 else 1 for k, s in zip(wanted, stride, strict=True))
     # with these two the output is exactly scale times the input for every kernel ≥ scale
