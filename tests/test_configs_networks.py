@@ -247,18 +247,12 @@ IMPOSSIBLE = [
     ),
     (
         ["conv@model.encoder.conv=dilated_schedule", "model.encoder.conv.rates=2"],
-        "rates=2 must be a list.*or use Dilated",
+        r"rates=2 must be a list.*for instance \[1, 2, 5\]",
     ),
-    *(
-        pytest.param(
-            overrides, words, marks=pytest.mark.xfail(reason="the option is not looked at yet")
-        )
-        for overrides, words in [
-            (["model=unet_3_plus", "model.decoder.width=-1"], "width=-1 must be"),
-            (["model=unet_3_plus", "model.decoder.width=0"], "width=0 must be"),
-            (["model=monai_unet", "model.multiple=0"], "multiple=0 must be"),
-        ]
-    ),
+    (["model=unet_3_plus", "model.decoder.width=-1"], "width=-1 must be at least 1; choose 16"),
+    (["model=unet_3_plus", "model.decoder.width=0"], "width=0 must be at least 1; choose 16"),
+    (["model=monai_unet", "model.multiple=0"], "multiple=0 must be at least 1; choose 1"),
+    (["+model.encoder.stage.1=null"], "stage 1 must name slots, not None; its slots: conv"),
 ]
 
 

@@ -3,10 +3,12 @@
 from torch import nn
 
 from medseg.layers.depthwise import DepthwiseConv2d, DepthwiseConv3d
+from medseg.layers.dilated import DilatedConv3d
 from medseg.layers.instance_norm import InstanceNorm2d, InstanceNorm3d
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _DEPTHWISE = {1: nn.Conv1d, 2: DepthwiseConv2d, 3: DepthwiseConv3d}
+_DILATED = {1: nn.Conv1d, 2: nn.Conv2d, 3: DilatedConv3d}
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _AVERAGE_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
@@ -30,6 +32,11 @@ def conv_nd(spatial_dims: int) -> type[nn.Module]:
 def depthwise_nd(spatial_dims: int) -> type[nn.Module]:
     """Convolution class of that dimension for one group per input channel."""
     return _lookup(_DEPTHWISE, spatial_dims)
+
+
+def dilated_nd(spatial_dims: int) -> type[nn.Module]:
+    """Convolution class of that dimension for taps that stand apart."""
+    return _lookup(_DILATED, spatial_dims)
 
 
 def transposed_nd(spatial_dims: int) -> type[nn.Module]:

@@ -53,7 +53,10 @@ class FullScaleDecoder(nn.Module):
     ):
         super().__init__()
         steps, units = stage_plan(spatial_dims, channels, strides, depths)
-        scales, width = len(channels), width or channels[0]
+        scales = len(channels)
+        if width is not None and (not isinstance(width, int) or width < 1):
+            raise ValueError(f"width={width!r} must be at least 1; choose {channels[0]} or null")
+        width = channels[0] if width is None else width
         joined = scales * width
         self.encoder_channels = tuple(channels)
         self.channels = (joined,) * (scales - 1)

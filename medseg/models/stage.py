@@ -55,6 +55,10 @@ def slots_per_stage(
             f"stage={', '.join(unknown)} is none of {', '.join(map(str, stages))} (0 is the finest)"
         )
     for stage, own in given.items():
+        if not isinstance(own, Mapping):
+            raise ValueError(
+                f"stage {stage} must name slots, not {own!r}; its slots: {', '.join(slots)}"
+            )
         if wrong := sorted(set(own) - set(slots)):
             raise ValueError(
                 f"stage {stage} has no slot {wrong[0]!r}; its slots: {', '.join(slots)}"

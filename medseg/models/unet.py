@@ -96,7 +96,8 @@ class UNet(nn.Module):
 def _laid_out(image: Tensor) -> Tensor:
     if image.device.type != "cpu":
         return image
-    return image.contiguous(memory_format=_CHANNELS_LAST[image.ndim])
+    # an image of one channel is in both layouts at once; a clone says by its strides which is meant
+    return image.clone(memory_format=_CHANNELS_LAST[image.ndim])
 
 
 def _check_unpooling(encoder: Encoder, decoder: FeatureDecoder) -> None:

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 from torch import nn
 
 from medseg.blocks.sizes import Size, per_axis
-from medseg.layers.ndim import conv_nd, depthwise_nd
+from medseg.layers.ndim import conv_nd, depthwise_nd, dilated_nd
 
 
 @runtime_checkable
@@ -28,8 +28,10 @@ def same_conv(
     kernel = per_axis("kernel_size", kernel_size, spatial_dims)
     rate = per_axis("dilation", dilation, spatial_dims)
     padding = tuple(r * (k - 1) // 2 for k, r in zip(kernel, rate, strict=True))
-    depthwise = groups == in_channels > 1
-    kind = depthwise_nd(spatial_dims) if depthwise else conv_nd(spatial_dims)
-    return kind(
+    if groups == in_channels > 1:
+        kind = depthwise_nd
+    else:
+        kind = dilated_nd if any(r > 1 for r in rate) else conv_nd
+    return kind(spatial_dims)(
         in_channels, out_channels, kernel, padding=padding, dilation=rate, groups=groups, bias=False
     )
