@@ -5,6 +5,7 @@ Rooms, each importing only from those above it:
 =============  ==================================================================================
 errors, files  what went wrong and which exit code it has; files that are whole or absent
 allocator      memory that the process keeps
+machine        what a figure depends on besides the code: processor, versions, time
 build          Hydra's objects from an allow-list
 record         one run as plain data: the contract between training and the report
 layers         modules that torch lacks or has slow: depthwise, deformable, pixel shuffle

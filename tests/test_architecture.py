@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "medseg"
 RANKS = [
     {"errors"},
-    {"files", "build", "allocator"},
+    {"files", "build", "allocator", "machine"},
     {"record", "layers"},
     {"blocks", "volumes", "metrics"},
     {"models", "data"},

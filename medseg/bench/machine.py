@@ -3,14 +3,12 @@
 import os
 import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 
 import psutil
 import torch
 
 from medseg.errors import ConfigError, ResourceError
+from medseg.machine import cpu_name, now, package_versions
 from medseg.training.precision import cpu_has_bf16
 
 _PACKAGES = ("torch", "monai", "medseg")
@@ -57,21 +55,12 @@ def describe_machine(device: torch.device) -> Machine:
     """What the figures depend on."""
     return Machine(
         device=device.type,
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         gpu=torch.cuda.get_device_name() if device.type == "cuda" else None,
         system=platform.platform(),
-        versions={"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
-        date=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        versions=package_versions(_PACKAGES),
+        date=now(),
     )
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

@@ -11,7 +11,8 @@ from torch import nn
 
 from medseg.blocks.sizes import Size, freeze_size, per_axis
 from medseg.layers import resampling
-from medseg.layers.ndim import average_pool_nd, conv_nd, max_pool_nd
+from medseg.layers.ndim import conv_nd, max_pool_nd
+from medseg.layers.pooling import BoxBlur, CellMean
 
 
 @runtime_checkable
@@ -67,7 +68,7 @@ class AveragePool:
     """The mean of each cell of `scale` voxels; nothing is learned."""
 
     def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
-        return average_pool_nd(spatial_dims)(per_axis("scale", scale, spatial_dims))
+        return CellMean(per_axis("scale", scale, spatial_dims))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class BlurPool:
     def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
         steps = per_axis("scale", scale, spatial_dims)
         pair = tuple(2 if step > 1 else 1 for step in steps)
-        return nn.Sequential(resampling.BoxBlur(pair), average_pool_nd(spatial_dims)(steps))
+        return nn.Sequential(BoxBlur(pair), CellMean(steps))
 
 
 @dataclass(frozen=True, kw_only=True)

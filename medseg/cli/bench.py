@@ -4,14 +4,14 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from medseg.bench.request import DIMS, GROUPS, Request
 from medseg.cli.errors import report_error
-from medseg.errors import ConfigError, MedsegError
+from medseg.cli.options import described, option_names
+from medseg.errors import MedsegError
 
 _SLOTS = {
     "convolutions": "conv",
@@ -66,55 +66,17 @@ def _request(arguments: argparse.Namespace, argv: list[str] | None) -> Request:
 
 def _blocks(group: str) -> dict[str, Any]:
     """Option → description, for every option of a slot."""
-    return {option: _described(f"{group}/{option}", group, {}) for option in _options(group)}
+    return {option: described(f"{group}/{option}", group) for option in option_names(group)}
 
 
 def _networks(dims: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Dimensions → option → description, for every option of `model`."""
-    return {number: {o: _network(o, number) for o in _options("model")} for number in dims}
+    return {number: {o: _network(o, number) for o in option_names("model")} for number in dims}
 
 
 def _network(option: str, dims: int) -> Any:
-    shape = {"data.in_channels": 1, "data.num_classes": 3, "data.spatial_dims": dims}
-    return _described("train", "model", shape, f"model={option}", "data=phantom")
-
-
-def _options(group: str) -> list[str]:
-    from importlib.resources import files
-
-    folder = files("medseg.configs").joinpath(group)
-    names = (entry.name for entry in folder.iterdir() if entry.is_file())
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
-
-
-def _described(config: str, key: str, values: Mapping[str, Any], *overrides: str) -> Any:
-    """The description below a key of a configuration in which some values are set."""
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from medseg.models.description import describe
-
-    try:
-        composed = _composed(config, *overrides).copy()
-        for path, value in values.items():
-            OmegaConf.update(composed, path, value)
-        return describe(OmegaConf.to_container(composed[key], resolve=True))
-    except (HydraException, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{config} {' '.join(overrides)}: {reason}") from error
-
-
-@cache
-def _composed(config: str, *overrides: str) -> Any:
-    """A configuration; composing takes longer than all that is done with it."""
-    from hydra import compose, initialize_config_module
-
-    from medseg.cli.resolvers import register_resolvers
-
-    register_resolvers()
-    with initialize_config_module("medseg.configs", version_base="1.3"):
-        return compose(config, overrides=list(overrides))
+    shape = ("data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
+    return described("train", "model", f"model={option}", "data=phantom", *shape)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from medseg.layers.autocast import autocast_dtype, no_autocast
+from medseg.layers.context import autocast_dtype, no_autocast
 from medseg.layers.ndim import conv_nd
 
 

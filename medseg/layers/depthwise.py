@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from medseg.layers.autocast import autocast_dtype
+from medseg.layers.context import autocast_dtype, trains_on_cpu
 from medseg.layers.planes import (
     FAST_ROW,
     Axes,
@@ -143,7 +143,5 @@ def _padding(conv: nn.Conv2d | nn.Conv3d) -> Axes:
 
 def _pays(x: Tensor, weight: Tensor, dilation: Axes) -> bool:
     """Whether the gradients of this module are measured to be faster than torch's own."""
-    if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_exporting():
-        return False
     slow_in_2d = weight.shape[-1] > FAST_ROW or any(d > 1 for d in dilation)
-    return x.ndim == 5 or slow_in_2d
+    return trains_on_cpu(x) and (x.ndim == 5 or slow_in_2d)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from medseg.layers.autocast import autocast_dtype
+from medseg.layers.context import autocast_dtype, trains_on_cpu
 from medseg.layers.planes import Axes, channels_last, native_gradient, weight_gradient
 
 
@@ -16,8 +16,7 @@ class DilatedConv3d(nn.Conv3d):
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         usual = self.padding_mode == "zeros" and bias is None and not isinstance(self.padding, str)
-        trained = torch.is_grad_enabled() and not torch.compiler.is_exporting()
-        if not (usual and trained and x.ndim == 5 and x.device.type == "cpu"):
+        if not (usual and trains_on_cpu(x) and x.ndim == 5):
             return super()._conv_forward(x, weight, bias)
         dtype = autocast_dtype(x)
         padding = tuple(int(p) for p in self.padding)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from medseg.layers.context import runs_on_cpu
+
 _ROW = 64  # numbers in a row from which a processor's vector units are busy
 
 
@@ -35,8 +37,13 @@ def _is_usual(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> bool:
     """Whether the layer is what a network uses: on a CPU, batched, affine, without memory."""
     fits = x.ndim == (4 if isinstance(norm, nn.InstanceNorm2d) else 5)
     plain = norm.affine and not norm.track_running_stats
-    on_cpu = x.device.type == "cpu" and not torch.compiler.is_exporting()
-    return fits and plain and on_cpu and x.shape[1] == norm.num_features and x[0, 0].numel() > 1
+    return (
+        fits
+        and plain
+        and runs_on_cpu(x)
+        and x.shape[1] == norm.num_features
+        and x[0, 0].numel() > 1
+    )
 
 
 def _fast(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> Tensor:

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.layers.ndim import average_pool_nd
-
 _MAX_POOL = {3: functional.max_pool1d, 4: functional.max_pool2d, 5: functional.max_pool3d}
 _UNPOOL = {3: functional.max_unpool1d, 4: functional.max_unpool2d, 5: functional.max_unpool3d}
 
@@ -96,26 +94,6 @@ class ChannelSum(nn.Module):
 
     def extra_repr(self) -> str:
         return f"out_channels={self.out_channels}"
-
-
-class BoxBlur(nn.Module):
-    """Mean over `size` voxels per axis, the voxel itself and those before it; the grid is kept.
-
-    Its frequency response is 0 at every multiple of `1/size` but 0: a pattern of period `size`
-    disappears, at the border too, since the first `size` voxels are repeated before it.
-    """
-
-    def __init__(self, size: Sequence[int]):
-        super().__init__()
-        self.size = tuple(size)
-        self.padding_mode = "repeat"  # or "circular", which closes the grid to a torus
-        self.mean = average_pool_nd(len(self.size))(self.size, stride=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for axis, size in enumerate(self.size, start=2):
-            start = 1 if self.padding_mode == "repeat" else x.shape[axis] - size + 1
-            x = torch.cat([x.narrow(axis, start, size - 1), x], dim=axis)
-        return self.mean(x)
 
 
 class MaxUnpool(nn.Module):

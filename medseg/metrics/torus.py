@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.layers.deformable import DeformableConv
-from medseg.layers.resampling import BoxBlur
+from medseg.layers.pooling import BoxBlur
 from medseg.layers.smoothing import SharedSmoothing
 
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d

@@ -1,15 +1,15 @@
-"""Where a result comes from: versions, machine, memory, time."""
+"""Where a result comes from: packages, machine, memory."""
 
 import contextlib
 import platform
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import torch
 
-_PACKAGES = (
+from medseg.machine import cpu_name
+
+PACKAGES = (
     "medseg",
     "torch",
     "monai",
@@ -21,27 +21,17 @@ _PACKAGES = (
 )
 
 
-def package_versions() -> dict[str, str]:
-    """Package → installed version, Python included."""
-    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
-
-
 def machine(hardware: str, precision: str) -> dict[str, str | int]:
     """What the run computes on."""
     device = torch.cuda.get_device_name() if hardware == "cuda" else "cpu"
     return {
         "device": device,
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "precision": precision,
         "host": platform.node(),
         "system": platform.platform(),
     }
-
-
-def now() -> str:
-    """The time in ISO form, with its zone."""
-    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
 
 
 def restart_peak_memory(hardware: str) -> None:
@@ -62,12 +52,3 @@ def peak_memory_bytes(hardware: str) -> int:
         return psutil.Process().memory_info().rss
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

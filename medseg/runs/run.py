@@ -14,17 +14,12 @@ from medseg.allocator import keep_freed_memory
 from medseg.errors import MedsegError, ResourceError, SignalError
 from medseg.files import require_writable, sweep_parts
 from medseg.inference.predictor import Predictor
+from medseg.machine import now, package_versions
 from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
 from medseg.record import RunRecord
 from medseg.runs.evaluate import evaluate_cases, measure_artifacts
 from medseg.runs.plan import Plan, make_plan
-from medseg.runs.provenance import (
-    machine,
-    now,
-    package_versions,
-    peak_memory_bytes,
-    restart_peak_memory,
-)
+from medseg.runs.provenance import PACKAGES, machine, peak_memory_bytes, restart_peak_memory
 from medseg.training.callbacks import History, StopOnSignal, ValidationPictures
 from medseg.training.module import SegmentationModule
 from medseg.training.trainer import BEST, LAST, make_trainer
@@ -86,7 +81,7 @@ def _run_alone(request: Request) -> RunRecord:
         overrides=request.overrides,
         sweep=request.sweep,
         config=request.config,
-        versions=package_versions(),
+        versions=package_versions(PACKAGES),
         seed=request.config["seed"],
     )
     record.write(request.folder)

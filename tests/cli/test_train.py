@@ -69,7 +69,7 @@ def test_one_override_swaps_one_block(tmp_path: Path, monkeypatch: pytest.Monkey
     assert train(monkeypatch, tmp_path, *swaps) == 0
     record = RunRecord.read(the_run(tmp_path) / "record.json")
     assert record.blocks["encoder.conv"] == "Dilated(kernel_size=3, dilation=3)"
-    assert record.blocks["decoder.conv"] == "Grouped(kernel_size=3, groups=2)"
+    assert record.blocks["decoder.conv"] == "Grouped(kernel_size=3, groups=2, shuffle=False)"
     assert record.choices["decoder.upsample"] == "bilinear"
     assert record.upsampling[0].imbalance == 0
     assert record.constant_response == pytest.approx(0, abs=1e-5)

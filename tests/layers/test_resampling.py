@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 from torch import nn
 from torch.nn import functional
 
+from medseg.layers.pooling import BoxBlur, CellMean
 from medseg.layers.resampling import (
-    BoxBlur,
     ChannelSum,
     MaxUnpool,
     Nails,
@@ -129,3 +129,37 @@ def test_a_max_unpooling_hands_gradients_to_the_coarse_tensor_alone() -> None:
     MaxUnpool(nn.Identity(), (2, 3))(x, pooled).sum().backward()
     assert torch.equal(x.grad, torch.ones_like(x))
     assert pooled.grad is None
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+@pytest.mark.parametrize("last", [False, True])
+def test_the_mean_of_cells_is_torchs_average_pooling_in_both_directions(scale, last) -> None:
+    grid = [3 * s for s in scale]
+    x = torch.randn(2, 5, *grid, dtype=torch.float64)
+    if last:
+        x = x.movedim(1, -1).contiguous().movedim(-1, 1)
+    x.requires_grad_()
+    pool = {2: functional.avg_pool2d, 3: functional.avg_pool3d}[len(scale)]
+    found, expected = CellMean(scale)(x), pool(x, scale)
+    torch.testing.assert_close(found, expected)
+    seed = torch.randn_like(expected)
+    (ours,), (torchs,) = (torch.autograd.grad(out, x, seed) for out in (found, expected))
+    torch.testing.assert_close(ours, torchs)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        half = CellMean(scale)(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), expected.detach(), atol=0.03, rtol=0.02)
+
+
+@pytest.mark.parametrize("size", SCALES, ids=str)
+def test_the_gradient_of_the_box_blur(size) -> None:
+    x = torch.randn(1, 2, *(4, 5, 4)[: len(size)], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(BoxBlur(size), (x,))
+
+
+def test_lines_and_other_devices_are_left_to_torch() -> None:
+    line = torch.randn(1, 2, 8)
+    torch.testing.assert_close(CellMean((2,))(line), functional.avg_pool1d(line, 2))
+    assert BoxBlur((2,))(line).shape == line.shape
+    assert CellMean((2, 2))(torch.empty(1, 3, 4, 4, device="meta")).shape == (1, 3, 2, 2)
+    assert BoxBlur((2, 2))(torch.empty(1, 3, 4, 4, device="meta")).shape == (1, 3, 4, 4)

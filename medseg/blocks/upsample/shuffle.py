@@ -8,7 +8,8 @@ from torch import nn
 
 from medseg.blocks.sizes import Size, freeze_choice, freeze_size, per_axis
 from medseg.layers.ndim import conv_nd
-from medseg.layers.resampling import BoxBlur, DepthToSpace
+from medseg.layers.pooling import BoxBlur
+from medseg.layers.resampling import DepthToSpace
 from medseg.layers.upsampling import Upsampling
 
 

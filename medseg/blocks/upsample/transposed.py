@@ -9,7 +9,7 @@ from torch import nn
 from medseg.blocks.sizes import Size, freeze_size, per_axis
 from medseg.layers.ndim import transposed_nd
 from medseg.layers.parallel import Sum
-from medseg.layers.resampling import BoxBlur
+from medseg.layers.pooling import BoxBlur
 from medseg.layers.upsampling import Upsampling
 
 

@@ -1,4 +1,4 @@
-"""Layers that torch's autocast does not know."""
+"""Where a layer computes: on which device, in which dtype, for which purpose."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -20,3 +20,13 @@ def no_autocast(x: Tensor) -> AbstractContextManager:
     device = x.device.type
     known = torch.amp.is_autocast_available(device)
     return torch.autocast(device, enabled=False) if known else nullcontext()
+
+
+def runs_on_cpu(x: Tensor) -> bool:
+    """Whether this is a real computation on a CPU: no other device, no export."""
+    return x.device.type == "cpu" and not torch.compiler.is_exporting()
+
+
+def trains_on_cpu(x: Tensor) -> bool:
+    """Whether gradients may be asked for, on a CPU."""
+    return torch.is_grad_enabled() and runs_on_cpu(x)
