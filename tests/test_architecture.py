@@ -73,7 +73,7 @@ def test_modules_import_each_other_in_no_circle() -> None:
         for p in SOURCES
     }
     needs = {
-        name: {m for m in modules if m != name and m in _with_parents(imported_modules(path))}
+        name: set(modules) & _with_parents(imported_modules(path)) - {name}
         for name, path in modules.items()
     }
     # a package's own file is imported along with each of its modules; only what it names counts

@@ -206,11 +206,11 @@ IMPOSSIBLE = [
     ),
     (
         ["unit@model.encoder.unit=bottleneck", "model.encoder.unit.reduction=32"],
-        "reduction=32 leaves no channel of 16; choose reduction=16 or less",
+        "reduction=32 leaves no channel of out_channels=16; choose reduction=16 or less",
     ),
     (
         ["unit@model.decoder.unit=dense", "model.decoder.unit.layers=20"],
-        "layers=20 leaves no channel of 16; choose layers=16 or less",
+        "layers=20 leaves no channel of out_channels=16; choose layers=16 or less",
     ),
     (["model.encoder.unit.dropout=1"], r"dropout=1 must lie in \[0, 1\); for instance 0.1"),
     (
@@ -239,7 +239,7 @@ IMPOSSIBLE = [
     ),
     (
         ["model=unet_3_plus", f"{UP}=transposed_large"],
-        r"kernel_size=[37] is smaller than the scale (4|8).*choose kernel_size=[48] or more",
+        r"small_kernel_size=3 is smaller than the scale 4.*choose small_kernel_size=4 or more",
     ),
     (
         ["conv@model.encoder.conv=deformable", "model.encoder.conv.version=3"],

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from medseg.allocator import return_freed_memory
 from medseg.machine import cpu_name
 
 PACKAGES = (
@@ -36,6 +37,7 @@ def machine(hardware: str, precision: str) -> dict[str, str | int]:
 
 def restart_peak_memory(hardware: str) -> None:
     """Starts a new measurement of peak memory: several arms may share a process."""
+    return_freed_memory()
     if hardware == "cuda":
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):  # not Linux: the peak is then the process's whole life's
