@@ -19,13 +19,13 @@ class FeatureDecoder(Protocol):
     """Encoder features, finest first → decoder features of all stages but the bottleneck.
 
     `encoder_channels` and `strides` are those that it was made for, `channels` its own; `unpools`
-    tells whether it needs the maxima of the encoder.
+    names the encoder stages whose max pooling it undoes.
     """
 
     encoder_channels: tuple[int, ...]
     channels: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
-    unpools: bool
+    unpools: tuple[int, ...]
 
     def __call__(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Decoder features, finest first."""
@@ -87,7 +87,11 @@ class Decoder(nn.Module):
                 make_stage(own.unit, own.conv, spatial_dims, join.out_channels, width, units[index])
             )
 
-        self.unpools = any(isinstance(module, MaxUnpool) for module in self.upsamples)
+        self.unpools = tuple(
+            index
+            for index, module in enumerate(self.upsamples, start=1)
+            if isinstance(module, MaxUnpool)
+        )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Decoder features `(N, channels[i], *(S / stride up to i))`, finest first."""

@@ -62,7 +62,7 @@ class FullScaleDecoder(nn.Module):
         self.channels = (joined,) * (scales - 1)
         self.strides = tuple(steps)
         slots = slots_per_stage(stage, range(scales - 1), conv=conv, upsample=upsample, unit=unit)
-        self.unpools = False
+        self.unpools = ()
         self.joins = nn.ModuleList()
         self.stages = nn.ModuleList()
         for index in range(scales - 1):

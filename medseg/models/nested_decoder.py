@@ -68,7 +68,12 @@ class NestedDecoder(nn.Module):
             joined = (column + 2) * width  # all before it in the row, and what comes from below
             inner = make_stage(own.unit, own.conv, spatial_dims, joined, width, units[index])
             self.nodes.append(_Node(up, inner))
-        self.unpools = any(isinstance(module, MaxUnpool) for module in self.modules())
+        unpooled = {
+            index + 1
+            for (index, _), node in zip(self.order, self.nodes, strict=True)
+            if isinstance(node.upsample, MaxUnpool)
+        }
+        self.unpools = tuple(sorted(unpooled))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Decoder features `(N, channels[i], *(S / stride up to i))`, finest first."""

@@ -101,11 +101,9 @@ def _laid_out(image: Tensor) -> Tensor:
 
 
 def _check_unpooling(encoder: Encoder, decoder: FeatureDecoder) -> None:
-    if not decoder.unpools:
-        return
-    pools = (nn.MaxPool2d, nn.MaxPool3d)
-    for index, downsample in enumerate(encoder.downsamples[1:], start=1):
-        if not isinstance(downsample, pools):
+    for index in decoder.unpools:
+        downsample = encoder.downsamples[index]
+        if not isinstance(downsample, nn.MaxPool2d | nn.MaxPool3d):
             raise ValueError(
                 f"upsample=MaxUnpool puts values back where the encoder's max pooling found "
                 f"them, but the downsampling into stage {index} is {type(downsample).__name__}; "

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.blocks import skip
+from medseg.errors import ConfigError
 from medseg.models.description import build, build_network
 
 from ..blocks.specs import SKIPS
@@ -200,3 +201,13 @@ class TestContract:
         got = decoder([torch.randn(1, 4, 6, 4), torch.randn(1, 8, 3, 2)])
         assert len(got) == 1
         assert got[0].shape == (1, decoder.channels[0], 6, 4)
+
+
+def test_one_stage_alone_may_be_unpooled_where_one_alone_is_pooled() -> None:
+    pooled = {"stage": {"1": {"downsample": block("downsample.MaxPool")}}}
+    unpooled = {"stage": {"0": {"upsample": block("upsample.MaxUnpool")}}}
+    network = build_network(unet(of_encoder=pooled, of_decoder=unpooled))
+    assert network(torch.randn(1, 1, 13, 18)).shape == (1, 3, 13, 18)
+    elsewhere = {"stage": {"1": {"upsample": block("upsample.MaxUnpool")}}}
+    with pytest.raises(ConfigError, match="downsampling into stage 2 is Conv2d"):
+        build_network(unet(of_encoder=pooled, of_decoder=elsewhere))
