@@ -11,7 +11,7 @@ from medseg.bench.results import Case, Group, Row, Series, figures
 from medseg.bench.timing import SLOW_MILLISECONDS, SLOW_ROUNDS
 
 _REMARKS = {
-    "depthwise": "torch's own operator and `medseg.layers.depthwise.fast_depthwise_conv`, which "
+    "depthwise": "torch's own operator and `medseg.layers.fast_conv.fast_conv`, which "
     "the layers use on a CPU (on a GPU they use torch's); in bf16 the tensors themselves are.",
     "upsamplings": "From half the grid to the grid of the other tables, and to half the channels.",
     "networks": "One training step is forward and backward of the mean of the squared logits.",

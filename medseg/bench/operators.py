@@ -24,7 +24,7 @@ from medseg.bench.workloads import (
     module_candidate,
 )
 from medseg.blocks import activation, conv, norm, unit
-from medseg.layers.depthwise import fast_depthwise_conv
+from medseg.layers.fast_conv import Geometry, fast_conv
 from medseg.models.cost import count_macs
 
 INPUT_GRADIENT = "input gradient"
@@ -53,12 +53,13 @@ def depthwise_cases(bench: Bench, dims: Iterable[int]) -> list[Case]:
 def _depthwise_case(bench: Bench, problem: Problem, kernel: int) -> Case:
     padding = (kernel // 2,) * problem.dims
     ones = (1,) * problem.dims
+    geometry = Geometry(ones, padding, ones, problem.channels)
 
     def native(x: Tensor, weight: Tensor) -> Tensor:
         return _CONV[problem.dims](x, weight, None, 1, padding, 1, problem.channels)
 
     def ours(x: Tensor, weight: Tensor) -> Tensor:
-        return fast_depthwise_conv(x, weight, ones, padding, ones)
+        return fast_conv(x, weight, geometry)
 
     weight_shape = (problem.channels, 1, *(kernel,) * problem.dims)
     candidates = [

@@ -5,6 +5,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Memory format by number of axes."""
+
 
 def autocast_dtype(x: Tensor) -> torch.dtype:
     """The dtype that a convolution would compute in here."""
@@ -30,3 +33,8 @@ def runs_on_cpu(x: Tensor) -> bool:
 def trains_on_cpu(x: Tensor) -> bool:
     """Whether gradients may be asked for, on a CPU."""
     return torch.is_grad_enabled() and runs_on_cpu(x)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same 2-D or 3-D tensor with its channels last in memory."""
+    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from medseg.layers.context import runs_on_cpu
+from medseg.layers.context import channels_last, runs_on_cpu
 
 _ROW = 64  # numbers in a row from which a processor's vector units are busy
 
@@ -62,7 +62,7 @@ class _LastInstanceNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, eps: float) -> Tensor:
-        x = x.contiguous(memory_format=_last(x))
+        x = channels_last(x)
         norm = _native_norm if x.dtype in (torch.bfloat16, torch.float16) else _two_pass_norm
         y, mean, inverse_std = norm(x, scale, bias, eps)
         ctx.save_for_backward(x, scale, mean, inverse_std)
@@ -72,7 +72,7 @@ class _LastInstanceNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, scale, mean, inverse_std = ctx.saved_tensors
-        values, gradients = _rows(x), _rows(gradient.contiguous(memory_format=_last(x)))
+        values, gradients = _rows(x), _rows(channels_last(gradient))
         voxels = x.shape[2:].numel()
 
         total = _channel_sums(gradients, mean.shape)
@@ -135,7 +135,3 @@ def _channel_sums(rows: Tensor, shape: torch.Size) -> Tensor:
     """Sum over the voxels of every case and channel; a matrix product adds them fastest."""
     ones = rows.new_ones((1, 1, rows.shape[1])).expand(len(rows), -1, -1)
     return (ones @ rows).double().view(shape[0], -1, shape[1]).sum(1)
-
-
-def _last(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.ndim == 4 else torch.channels_last_3d

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 FAST_ROW = 3  # taps along the last axis up to which the library's depthwise gradient is fast
-LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 Axes = tuple[int, ...]
 
@@ -74,11 +73,6 @@ def native_gradient(
     return torch.ops.aten.convolution_backward(
         gradient, x, weight, None, stride, padding, dilation, False, none, groups, wanted
     )[int(by_weight)]
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """The same tensor with its channels last in memory."""
-    return x.contiguous(memory_format=LAST[x.ndim])
 
 
 def _of_plane(

@@ -3,15 +3,13 @@
 import math
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
+from medseg.layers.context import CHANNELS_LAST
 from medseg.layers.ndim import conv_nd
 from medseg.models.decoder import FeatureDecoder
 from medseg.models.encoder import Encoder
 from medseg.models.padding import crop_far_end, missing_to, pad_far_end
-
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @runtime_checkable
@@ -97,7 +95,7 @@ def _laid_out(image: Tensor) -> Tensor:
     if image.device.type != "cpu":
         return image
     # an image of one channel is in both layouts at once; a clone says by its strides which is meant
-    return image.clone(memory_format=_CHANNELS_LAST[image.ndim])
+    return image.clone(memory_format=CHANNELS_LAST[image.ndim])
 
 
 def _check_unpooling(encoder: Encoder, decoder: FeatureDecoder) -> None:

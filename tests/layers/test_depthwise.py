@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.layers.depthwise import DepthwiseConv2d, DepthwiseConv3d, fast_depthwise_conv
+from medseg.layers.depthwise import DepthwiseConv2d, DepthwiseConv3d
+from medseg.layers.fast_conv import Geometry, fast_conv
 
 CONV = {2: functional.conv2d, 3: functional.conv3d}
 NATIVE = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -30,6 +31,10 @@ ANISOTROPIC = [
 ]
 # torch's compiler instantiates every autograd function that it traces
 torchs_own_warning = pytest.mark.filterwarnings("ignore:.*should not be instantiated")
+
+
+def fast_depthwise_conv(x, weight, stride, padding, dilation):
+    return fast_conv(x, weight, Geometry(stride, padding, dilation, x.shape[1]))
 
 
 def draw(grid, kernel, *, batch=2, channels=2, multiplier=1) -> tuple[Tensor, Tensor]:
@@ -244,10 +249,10 @@ class TestModule:
 
 def test_it_is_the_fast_path_that_is_taken() -> None:
     x = torch.randn(1, 4, 6, 6, requires_grad=True)
-    assert "Depthwise" in type(DepthwiseConv2d(4, 4, 5, groups=4, bias=False)(x).grad_fn).__name__
+    assert "FastConv" in type(DepthwiseConv2d(4, 4, 5, groups=4, bias=False)(x).grad_fn).__name__
     deep = torch.randn(1, 4, 6, 6, 6, requires_grad=True)
     layer = DepthwiseConv3d(4, 4, 3, groups=4, bias=False)
-    assert "Depthwise" in type(layer(deep).grad_fn).__name__
+    assert "FastConv" in type(layer(deep).grad_fn).__name__
 
 
 class TestUnusualUse:
