@@ -14,10 +14,11 @@ RANKS = [
     {"errors"},
     {"files", "build", "allocator", "machine"},
     {"record", "layers"},
-    {"blocks", "volumes", "metrics"},
+    {"blocks", "volumes", "metrics", "arithmetic", "algebra"},
     {"models", "data"},
-    {"training", "inference"},
-    {"runs", "report", "bench"},
+    {"training", "inference", "audit"},
+    {"runs", "report", "bench", "explain"},
+    {"budget"},
     {"cli"},
 ]
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -9,6 +9,11 @@ _COMMANDS = {
     "train": "train a network, or a sweep of networks (Hydra overrides)",
     "predict": "segment volumes with a trained network",
     "report": "compare runs in one HTML, Markdown and CSV report",
+    "audit": "say what a network costs and sees, before it is trained",
+    "explain": "work one operator, or a lecture, through",
+    "match": "find the width at which two networks cost the same",
+    "reach": "say which network sees a given extent in mm",
+    "convert": "rewrite a trained network into an equivalent one",
     "operators": "list the blocks that can be swapped in, with their cost",
     "bench": "measure every operator and network beside its reference",
 }

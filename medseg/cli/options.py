@@ -19,19 +19,29 @@ def described(config: str, key: str, *overrides: str) -> Any:
     Raises:
         ConfigError: an override that does not fit.
     """
+    from medseg.models.description import describe
+
+    return describe(composed(config, key, *overrides))
+
+
+def composed(config: str, key: str, *overrides: str) -> Any:
+    """The plain values below a key of a composed configuration.
+
+    Raises:
+        ConfigError: an override that does not fit.
+    """
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from medseg.cli.resolvers import register_resolvers
-    from medseg.models.description import describe
 
     register_resolvers()
     try:
         with initialize_config_module("medseg.configs", version_base="1.3"):
             chosen = compose(config, overrides=list(overrides))[key]
-        return describe(OmegaConf.to_container(chosen, resolve=True))
+        return OmegaConf.to_container(chosen, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{config} {' '.join(overrides)}: {reason}") from error

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from medseg.layers.context import channels_last, runs_on_cpu
+from medseg.layers.context import CHANNELS_LAST, channels_last, runs_on_cpu
 
 _ROW = 64  # numbers in a row from which a processor's vector units are busy
 
@@ -48,7 +48,7 @@ def _is_usual(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> bool:
 
 def _fast(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> Tensor:
     scale, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
-    if x.is_contiguous():
+    if x.is_contiguous() and x.stride(1) != 1:  # one channel is in both layouts; the stride says
         return functional.group_norm(x, norm.num_features, scale, bias, norm.eps)
     return _LastInstanceNorm.apply(x, scale, bias, norm.eps)  # type: ignore[return-value]
 
@@ -108,7 +108,8 @@ def _two_pass_norm(
     inverse_std = (_channel_sums(squares, shape) / voxels + eps).rsqrt()
     gain = scale.double() * inverse_std
     offset = bias.double() - mean * gain
-    y = torch.empty_like(x)  # not a view: the activation that follows works in place
+    # not a view: the activation that follows works in place
+    y = torch.empty_like(x, memory_format=CHANNELS_LAST[x.ndim])
     torch.addcmul(_along(values, offset), values, _along(values, gain), out=_rows(y))
     return y, mean, inverse_std
 

@@ -1,12 +1,12 @@
-"""What a network costs: parameters and multiply-accumulates."""
+"""What a network costs: parameters and multiply-accumulates; and whether a patch passes."""
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from medseg.arithmetic.counts import cost_of
+from medseg.arithmetic.trace import abstracted, trace
 from medseg.errors import ConfigError
 from medseg.models.unet import MultiscaleNetwork
 
@@ -22,18 +22,17 @@ def count_macs(network: nn.Module, in_channels: int, patch_size: Sequence[int]) 
     """Multiply-accumulates of one forward pass of one patch, without computing it.
 
     Convolutions, transposed convolutions and matrix products count; interpolation,
-    normalisation and activations do not (the convention of torch's own counter).
+    normalisation and activations do not (`medseg audit` lists them apart).
 
     Args:
         network: Image → logits.
         in_channels: Channels of its input.
         patch_size: Size of its input in voxels.
+
+    Raises:
+        ConfigError: the network does not accept the patch.
     """
-    abstract = copy.deepcopy(network).to("meta").eval()
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        abstract(_abstract_patch(in_channels, patch_size))
-    return counter.get_total_flops() // 2
+    return sum(cost_of(step).macs for step in trace(network, in_channels, patch_size).steps)
 
 
 def check_patch(
@@ -44,8 +43,8 @@ def check_patch(
     Raises:
         ConfigError: it does not; or it shrinks to a single voxel, whose variance is 0.
     """
-    abstract = copy.deepcopy(network).to("meta").train()
-    patch = _abstract_patch(in_channels, patch_size)
+    abstract = abstracted(network).train()
+    patch = torch.empty((1, in_channels, *patch_size), device="meta")
     single: list[nn.Module] = []
     for norm in [m for m in abstract.modules() if isinstance(m, _INSTANCE_NORM)]:
         norm.register_forward_pre_hook(
@@ -68,7 +67,3 @@ def check_patch(
             f"patch_size={list(patch_size)} shrinks to a single voxel in the bottleneck, which "
             "cannot be normalised; choose a larger patch_size or fewer stages"
         )
-
-
-def _abstract_patch(in_channels: int, patch_size: Sequence[int]) -> torch.Tensor:
-    return torch.empty((1, in_channels, *patch_size), device="meta")

@@ -1,0 +1,1 @@
+"""Operators as matrices, and operators that are others in disguise."""

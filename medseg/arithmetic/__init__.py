@@ -1,0 +1,1 @@
+"""What an operator or a network costs and sees, without running it."""

@@ -1,0 +1,254 @@
+"""What a network does to an image of a given size, operation by operation, computing nothing.
+
+The network runs on abstract tensors, which have a shape and no values. Whatever it does in the
+end is one of torch's primitive operations (aten), so that every module is traced alike, ours,
+MONAI's or anybody's, skips and functional calls included.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from medseg.errors import ConfigError
+
+WRITE_THROUGH_VIEW = "write through a view"
+"""The step of a tensor that is read after a view of it was overwritten."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One tensor of a trace.
+
+    Args:
+        index: Its number; equal numbers are the same values.
+        shape: Of the tensor.
+        bytes: That it occupies.
+        is_weight: Whether it is a parameter or buffer of the network.
+    """
+
+    index: int
+    shape: tuple[int, ...]
+    bytes: int
+    is_weight: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One primitive operation.
+
+    Args:
+        operator: Its name in aten without namespace: `convolution`.
+        layer: Path of the module that asked for it; empty for the network itself.
+        arguments: Name → argument, tensors replaced by values.
+        outputs: What it made.
+    """
+
+    operator: str
+    layer: str
+    arguments: dict[str, Any]
+    outputs: tuple[Value, ...]
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """All tensors that it reads."""
+        return tuple(_values(self.arguments.values()))
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module.
+
+    Args:
+        layer: The module's path.
+        module: The module.
+        inputs: Tensors that it was given.
+        outputs: Tensors that it gave back.
+        last: Number of steps that were done when it returned.
+    """
+
+    layer: str
+    module: nn.Module
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    last: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """All that a network did.
+
+    Args:
+        image: Its input.
+        logits: Its first output.
+        steps: Operations in their order.
+        calls: Calls of its modules, in the order in which they returned.
+    """
+
+    image: Value
+    logits: Value
+    steps: tuple[Step, ...]
+    calls: tuple[Call, ...]
+
+
+def trace(network: nn.Module, in_channels: int, size: Sequence[int]) -> Trace:
+    """Follows an image `(1, in_channels, *size)` through a network in evaluation mode.
+
+    The network is left as it was.
+
+    Raises:
+        ConfigError: the network does not accept the image; the message names the layer.
+    """
+    abstract = abstracted(network).eval()
+    recorder = _Recorder(abstract)
+    image = torch.empty((1, in_channels, *size), device="meta")
+    shown = recorder.value(image)
+    try:
+        with torch.no_grad(), recorder.watching_layers(), recorder:
+            result = abstract(image)
+    except Exception as error:  # whatever a foreign module raises at a size that it cannot use
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"size={list(size)} with {in_channels} channels does not pass "
+            f"{_place(recorder, network)}: {reason}"
+        ) from error
+    logits = next(iter(_tensors([result])), None)
+    if logits is None:
+        raise ConfigError(f"{type(network).__name__} returned no tensor; its output is {result!r}")
+    return Trace(shown, recorder.value(logits), tuple(recorder.steps), tuple(recorder.calls))
+
+
+def abstracted(network: nn.Module) -> nn.Module:
+    """A copy of a network whose tensors have no values and take no memory."""
+    memo: dict[int, Any] = {}
+    for tensor in (*network.parameters(), *network.buffers()):
+        empty = torch.empty_like(tensor, device="meta", requires_grad=False)
+        is_parameter = isinstance(tensor, nn.Parameter)
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+    return copy.deepcopy(network, memo)
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.steps: list[Step] = []
+        self.calls: list[Call] = []
+        self.path: list[str] = []
+        self._indices: dict[int, int] = {}
+        self._kept: list[Tensor] = []  # an id means nothing once its tensor is gone
+        self._written: dict[int, Tensor] = {}  # tensors that a view of theirs has overwritten
+        self._weights = {id(t) for t in (*network.parameters(), *network.buffers())}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = self._named(func, args, kwargs or {})
+        result = func(*args, **(kwargs or {}))
+        if func._schema.is_mutable and isinstance(base := getattr(result, "_base", None), Tensor):
+            self._written[id(base)] = result
+        outputs = tuple(self._fresh(tensor) for tensor in _tensors([result]))
+        self.steps.append(Step(func.overloadpacket.__name__, self._layer, given, outputs))
+        return result
+
+    @property
+    def _layer(self) -> str:
+        return self.path[-1] if self.path else ""
+
+    def value(self, tensor: Tensor) -> Value:
+        """The value that a tensor now holds."""
+        if id(tensor) not in self._indices:
+            return self._fresh(tensor)
+        if (view := self._written.pop(id(tensor), None)) is not None:
+            given = {"self": self._described(tensor), "view": self._described(view)}
+            self.steps.append(Step(WRITE_THROUGH_VIEW, self._layer, given, (self._fresh(tensor),)))
+        return self._described(tensor)
+
+    @contextmanager
+    def watching_layers(self) -> Iterator[None]:
+        """Notes which module is at work."""
+        hooks = []
+        for name, module in self.network.named_modules():
+            hooks.append(module.register_forward_pre_hook(self._entering(name)))
+            hooks.append(module.register_forward_hook(self._leaving(name)))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _entering(self, name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any) -> None:
+            self.path.append(name)
+
+        return hook
+
+    def _leaving(self, name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            self.path.pop()
+            given = tuple(self.value(tensor) for tensor in _tensors(inputs))
+            made = tuple(self.value(tensor) for tensor in _tensors([output]))
+            self.calls.append(Call(name, module, given, made, len(self.steps)))
+
+        return hook
+
+    def _named(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+        named = {}
+        for position, argument in enumerate(func._schema.arguments):
+            default = argument.default_value if argument.has_default_value() else None
+            given = args[position] if position < len(args) else kwargs.get(argument.name, default)
+            named[argument.name] = self._replaced(given)
+        return named
+
+    def _replaced(self, argument: Any) -> Any:
+        match argument:
+            case Tensor():
+                return self.value(argument)
+            case list() | tuple():
+                return tuple(self._replaced(item) for item in argument)
+            case _:
+                return argument
+
+    def _fresh(self, tensor: Tensor) -> Value:
+        """A new number, also for a tensor that an operation has overwritten."""
+        self._kept.append(tensor)
+        self._indices[id(tensor)] = len(self._kept)
+        return self._described(tensor)
+
+    def _described(self, tensor: Tensor) -> Value:
+        size = tensor.numel() * tensor.element_size()
+        is_weight = id(tensor) in self._weights
+        return Value(self._indices[id(tensor)], tuple(tensor.shape), size, is_weight)
+
+
+def _place(recorder: _Recorder, network: nn.Module) -> str:
+    """The innermost module at work, as `layer (Class)`."""
+    path = recorder.path[-1] if recorder.path else ""
+    if not path:
+        return type(network).__name__
+    return f"{path} ({type(network.get_submodule(path)).__name__}) of {type(network).__name__}"
+
+
+def _tensors(items: Any) -> Iterator[Tensor]:
+    match items:
+        case Tensor():
+            yield items
+        case list() | tuple():
+            for item in items:
+                yield from _tensors(item)
+        case dict():
+            yield from _tensors(list(items.values()))
+
+
+def _values(items: Any) -> Iterator[Value]:
+    for item in items:
+        match item:
+            case Value():
+                yield item
+            case tuple():
+                yield from _values(item)

@@ -1,0 +1,120 @@
+"""Which primitive operations are known, and of what kind each is.
+
+An operation that stands nowhere here is unknown: it is named, its cost is not taken for 0 and its
+reach is not taken for nothing.
+"""
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+VIEWS = _names(
+    """
+    view _unsafe_view reshape _reshape_alias permute transpose t unsqueeze squeeze expand select
+    slice narrow detach alias split split_with_sizes unbind unflatten movedim
+    """
+)
+"""Other shapes of the same memory."""
+
+MAKERS = _names(
+    """
+    empty zeros ones full arange eye scalar_tensor empty_like zeros_like ones_like full_like
+    new_zeros new_ones new_empty new_full new_empty_strided promote_types lift_fresh
+    empty_strided empty_permuted linspace rand randn rand_like randn_like bernoulli
+    """
+)
+"""Tensors that depend on no other."""
+
+MOVES = _names(
+    """
+    clone contiguous _to_copy copy copy_ cat stack constant_pad_nd repeat flip roll fill zero
+    replication_pad1d replication_pad2d replication_pad3d reflection_pad1d reflection_pad2d
+    reflection_pad3d pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle
+    max_unpool2d max_unpool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d
+    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+    """
+)
+"""Values put elsewhere; nothing is calculated."""
+
+POINTWISE = _names(
+    """
+    relu relu6 leaky_relu prelu _prelu_kernel elu celu selu gelu silu mish hardtanh hardswish
+    hardsigmoid sigmoid tanh softplus logsigmoid log_sigmoid_forward exp exp2 expm1 log log2
+    log1p sqrt rsqrt square abs neg reciprocal sign sin cos erf floor ceil round trunc clamp
+    clamp_min clamp_max add sub rsub mul div true_divide floor_divide remainder fmod pow maximum
+    minimum addcmul addcdiv lerp where masked_fill eq ne lt le gt ge logical_and logical_or
+    logical_not threshold dropout native_dropout bitwise_and bitwise_or bitwise_not nan_to_num
+    alpha_dropout feature_dropout
+    """
+)
+"""One result per voxel, from that voxel of each input."""
+
+NORMS = _names(
+    """
+    native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
+    _batch_norm_with_update cudnn_batch_norm native_group_norm native_layer_norm instance_norm
+    batch_norm
+    """
+)
+"""Normalisations."""
+
+POOLS = _names(
+    """
+    max_pool2d_with_indices max_pool3d_with_indices max_pool1d max_pool2d max_pool3d avg_pool1d
+    avg_pool2d avg_pool3d
+    """
+)
+"""One result per window of voxels."""
+
+LINEAR_INTERPOLATIONS = _names(
+    """
+    upsample_linear1d upsample_bilinear2d upsample_trilinear3d
+    """
+)
+CUBIC_INTERPOLATIONS = _names(
+    """
+    upsample_bicubic2d
+    """
+)
+SAMPLERS = _names(
+    """
+    grid_sampler_2d grid_sampler_3d
+    """
+)
+"""Interpolation at places that are calculated."""
+
+REDUCTIONS = _names(
+    """
+    sum mean amax amin max min var std var_mean std_mean norm linalg_vector_norm argmax argmin
+    logsumexp prod all any _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d
+    adaptive_max_pool3d
+    """
+)
+SOFTMAXES = _names(
+    """
+    _softmax _log_softmax softmax log_softmax
+    """
+)
+PRODUCTS = _names(
+    """
+    mm bmm addmm baddbmm addbmm mv dot addmv
+    """
+)
+"""Products of matrices."""
+
+CONVOLUTIONS = _names(
+    """
+    convolution _convolution convolution_overrideable
+    """
+)
+
+KNOWN = (
+    VIEWS | MAKERS | MOVES | POINTWISE | NORMS | POOLS | LINEAR_INTERPOLATIONS
+    | CUBIC_INTERPOLATIONS | SAMPLERS | REDUCTIONS | SOFTMAXES | PRODUCTS | CONVOLUTIONS
+)  # fmt: skip
+
+
+def base_name(operator: str) -> str:
+    """An operation's name without the mark of one that overwrites its input: `relu_` → `relu`."""
+    return operator[:-1] if operator.endswith("_") and operator[:-1] in KNOWN else operator

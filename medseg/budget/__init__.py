@@ -1,0 +1,1 @@
+"""Networks of equal cost, and networks of a wanted reach."""

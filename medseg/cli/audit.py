@@ -1,0 +1,215 @@
+"""`medseg audit`: what a network costs, needs and sees, before it is trained."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.cli.errors import report_error
+from medseg.errors import ConfigError, MedsegError
+
+if TYPE_CHECKING:
+    from medseg.audit.network import Subject
+
+_EXAMPLES = """\
+examples:
+  medseg audit                                     the default configuration
+  medseg audit model=monai_dynunet data=spleen     any that `medseg train` takes
+  medseg audit --model runs/mni152/2026-01-31_12-00-00
+  medseg audit --network net.yaml --patch-size 64 64 64
+    with net.yaml:  {name: monai.VNet, spatial_dims: 3, in_channels: 1, out_channels: 3}
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Audits; returns the exit code (see `medseg.errors`)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return _audit(arguments)
+    except MedsegError as error:
+        return report_error(error)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    # Only now, so that `--help` and a usage error answer at once.
+    from medseg.audit.document import markdown, write_audit
+    from medseg.audit.network import audit
+
+    subject = _subject(arguments)
+    result = audit(subject)
+    print(markdown(result, layers=arguments.layers), end="")
+    if arguments.effective:
+        print(_effective(subject), end="")
+    if arguments.output is not None:
+        for path in write_audit(result, arguments.output):
+            print(path)
+    return 0
+
+
+def _subject(arguments: argparse.Namespace) -> "Subject":
+    chosen = [arguments.model, arguments.network, arguments.overrides or None]
+    if sum(source is not None for source in chosen) > 1:
+        raise ConfigError("--model, --network and overrides name a network each; choose one")
+    if arguments.model is not None:
+        return _of_run(arguments)
+    if arguments.network is not None:
+        return _of_file(arguments)
+    return _of_configuration(arguments)
+
+
+def _of_configuration(arguments: argparse.Namespace) -> "Subject":
+    from medseg.audit.network import Subject
+    from medseg.cli.options import composed, described
+    from medseg.models.description import build_network
+
+    description = described("train", "model", *arguments.overrides)
+    data = composed("train", "data", *arguments.overrides)
+    network = build_network(description)
+    return Subject(
+        name=" ".join(arguments.overrides) or "the default configuration",
+        network=network,
+        in_channels=_in_channels(arguments, data["in_channels"]),
+        patch_size=_patch_size(arguments, data["patch_size"]),
+        spacing=_spacing(arguments, data["spacing"], data["patch_size"]),
+        batch=arguments.batch or data["batch_size"],
+        deep_supervision=bool(description.get("deep_supervision", False)),
+    )
+
+
+def _of_run(arguments: argparse.Namespace) -> "Subject":
+    from medseg.audit.network import Subject
+    from medseg.models.weights import load_model
+
+    trained = load_model(arguments.model)
+    card = trained.card
+    return Subject(
+        name=str(arguments.model),
+        network=trained.network,
+        in_channels=_in_channels(arguments, card.in_channels),
+        patch_size=_patch_size(arguments, card.patch_size),
+        spacing=_spacing(arguments, card.preprocessing.get("spacing"), card.patch_size),
+        batch=arguments.batch or 1,
+        deep_supervision=bool(card.network.get("deep_supervision", False)),
+    )
+
+
+def _of_file(arguments: argparse.Namespace) -> "Subject":
+    from medseg.audit.network import Subject
+    from medseg.models.description import build_network
+
+    description = _read(arguments.network)
+    if arguments.patch_size is None:
+        raise ConfigError("--network needs --patch-size; for instance --patch-size 64 64 64")
+    known = description.get("in_channels", 1)
+    return Subject(
+        name=str(description.get("name", arguments.network)),
+        network=build_network(description),
+        in_channels=_in_channels(arguments, known),
+        patch_size=_patch_size(arguments, ()),
+        spacing=_spacing(arguments, None, arguments.patch_size),
+        batch=arguments.batch or 1,
+        deep_supervision=bool(description.get("deep_supervision", False)),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from medseg.models.description import describe
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: cannot be read as YAML or JSON ({reason})") from error
+    if not isinstance(content, dict):
+        shown = json.dumps(content, default=str)[:60]
+        raise ConfigError(f"{path}: holds {shown}, not a network; write name: monai.VNet and so on")
+    return describe(content)
+
+
+def _in_channels(arguments: argparse.Namespace, known: int) -> int:
+    return arguments.in_channels or known
+
+
+def _patch_size(arguments: argparse.Namespace, known: Sequence[int]) -> tuple[int, ...]:
+    return tuple(arguments.patch_size or known)
+
+
+def _spacing(
+    arguments: argparse.Namespace, known: Sequence[float] | None, patch_size: Sequence[int]
+) -> tuple[float, ...] | None:
+    """Of the network's axes; a slice's two are not told by the spacing of a volume."""
+    dims = len(arguments.patch_size or patch_size)
+    if arguments.spacing is not None and len(arguments.spacing) != dims:
+        raise ConfigError(
+            f"--spacing={arguments.spacing} must have one number for each of the {dims} axes"
+        )
+    spacing = arguments.spacing or known
+    return tuple(spacing) if spacing and len(spacing) == dims else None
+
+
+def _effective(subject: "Subject") -> str:
+    from medseg.arithmetic.effective_field import effective_field
+
+    field = effective_field(subject.network, subject.in_channels, subject.patch_size)
+    deviations = ", ".join(f"{deviation:.1f}" for deviation in field.deviation)
+    return (
+        f"\n## Effective receptive field\n\nAt these weights, on noise: a cube of "
+        f"{field.extent:.1f} voxels holds what counts at least 4.55 % of the most important "
+        f"voxel; standard deviation {deviations} voxels along the axes.\n"
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number
+
+
+def _millimetres(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be a positive number of mm")
+    return number
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg audit",
+        description="Say what a network costs, needs and sees, layer by layer and in total, "
+        "without running it: parameters, multiply-accumulates, bytes moved, memory, legal input "
+        "sizes, receptive field, gridding, checkerboard.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OVERRIDE", help="as `medseg train` takes them"
+    )
+    parser.add_argument("--model", type=Path, metavar="RUN", help="a trained network instead")
+    parser.add_argument(
+        "--network", type=Path, metavar="FILE", help="a network described in YAML or JSON instead"
+    )
+    parser.add_argument(
+        "--patch-size", type=_positive, nargs="+", metavar="N", help="voxels along each axis"
+    )
+    parser.add_argument("--in-channels", type=_positive, metavar="N")
+    parser.add_argument(
+        "--spacing", type=_millimetres, nargs="+", metavar="MM", help="per voxel, for extents in mm"
+    )
+    parser.add_argument("--batch", type=_positive, metavar="N", help="images at once, for memory")
+    parser.add_argument("--layers", action="store_true", help="print every layer")
+    parser.add_argument(
+        "--effective", action="store_true", help="also run it for the effective receptive field"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write audit.md, audit.json, audit.csv"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""`medseg explain`: one operator, or a lecture of the course, worked through."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from medseg.cli.errors import report_error
+from medseg.errors import ConfigError, MedsegError
+from medseg.explain.kinds import COUNTED, KINDS, SIZED
+from medseg.explain.lectures import LECTURES
+
+_FIGURES = ("taps", "overlap", "matrix", "field", "all")
+_EXAMPLES = """\
+examples:
+  medseg explain transposed                            a 2×2 input painted with 3×3, as text
+  medseg explain conv --size 64 --stride 2 --times 4   the sizes of four in a row
+  medseg explain transposed --kernel 4 --figure overlap -o overlap.svg
+  medseg explain dilated --dims 3 --html -o dilated.html
+  medseg explain --lecture 4                           its facts as text
+  medseg explain --lecture all -o lectures/            a page for each
+"""
+_MEANINGS = {
+    "size": "voxels of the input",
+    "kernel": "taps",
+    "stride": "step between windows; of an upsampling its factor",
+    "padding": "zeros on each side; of a transposed convolution what is trimmed",
+    "output_padding": "voxels added at the end, transposed only",
+    "dilation": "distance between taps",
+    "groups": "groups of channels",
+    "in_channels": "channels of the input",
+    "out_channels": "channels of the output",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Explains; returns the exit code (see `medseg.errors`)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _require_one_subject(arguments)
+        return _lectures(arguments) if arguments.lecture else _operator(arguments)
+    except MedsegError as error:
+        return report_error(error)
+
+
+def _operator(arguments: argparse.Namespace) -> int:
+    # Only now, so that `--help` and a usage error answer at once.
+    from medseg.explain.operator import make_operator
+
+    operator = make_operator(
+        arguments.kind,
+        dims=arguments.dims,
+        times=arguments.times,
+        **{name: getattr(arguments, name) for name in (*SIZED, *COUNTED)},
+    )
+    if not (arguments.figure or arguments.html):
+        from medseg.explain.text import operator_text
+
+        _say(operator_text(operator), arguments.output)
+        return 0
+    from medseg.explain.write import write_figure, write_operator_page
+
+    if arguments.html:
+        write_operator_page(operator, arguments.output)
+    else:
+        write_figure(operator, arguments.figure, arguments.output)
+    print(arguments.output)
+    return 0
+
+
+def _lectures(arguments: argparse.Namespace) -> int:
+    numbers = LECTURES if arguments.lecture == "all" else (int(arguments.lecture),)
+    if arguments.output is None:
+        from medseg.explain.lectures import load_lecture
+        from medseg.explain.text import lecture_text
+
+        for number in numbers:
+            print(lecture_text(load_lecture(number)))
+        return 0
+    from medseg.explain.write import write_lectures
+
+    for path in write_lectures(numbers, arguments.output):
+        print(path)
+    return 0
+
+
+def _say(text: str, output: Path | None) -> None:
+    if output is None:
+        print(text, end="")
+        return
+    from medseg.files import write_text
+
+    _require_text(output)
+    write_text(output, text)
+    print(output)
+
+
+def _require_one_subject(arguments: argparse.Namespace) -> None:
+    if bool(arguments.kind) == bool(arguments.lecture):
+        both = f"kind={arguments.kind} and lecture={arguments.lecture}: one at a time"
+        rule = both if arguments.kind else "nothing to explain"
+        raise ConfigError(f"{rule}; give a KIND or --lecture N")
+    if arguments.figure and arguments.html:
+        raise ConfigError(
+            f"figure={arguments.figure} with --html: the page has all figures; leave one out"
+        )
+    shape = "--figure" if arguments.figure else "--html" if arguments.html else ""
+    if shape and arguments.lecture:
+        raise ConfigError(
+            f"{shape} with lecture={arguments.lecture}: a lecture is always one page; "
+            f"leave {shape} out and give -o FILE.html"
+        )
+    if shape and arguments.output is None:
+        raise ConfigError(f"{shape} needs a file to write; give one with -o FILE")
+
+
+def _require_text(output: Path) -> None:
+    if output.suffix.lower() in (".png", ".svg", ".html", ".htm"):
+        raise ConfigError(
+            f"output={output}: without --figure or --html it would hold text; "
+            "add one of them, or give a name ending in .txt"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg explain",
+        description="Work one operator through: its formulas with the numbers put in, its sizes, "
+        "an example that is really computed, and its figures. Or a whole lecture.",
+        epilog=f"kinds: {', '.join(KINDS)}\n\n{_EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", nargs="?", choices=list(KINDS), metavar="KIND", help="see below")
+    parser.add_argument(
+        "--lecture",
+        choices=[*(str(number) for number in LECTURES), "all"],
+        metavar="N",
+        help="a lecture of the course instead, 0 to 4, or all",
+    )
+    parser.add_argument("--dims", type=int, choices=(1, 2, 3), help="axes (default: 2)")
+    for name in SIZED:
+        _add_number(parser, name, nargs="+", more=", one number or one per axis")
+    for name in COUNTED:
+        _add_number(parser, name)
+    parser.add_argument(
+        "--times", type=int, default=1, metavar="N", help="how often in a row (default: 1)"
+    )
+    shape = parser.add_argument_group("output (default: text)")
+    shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG or SVG")
+    shape.add_argument("--html", action="store_true", help="one self-contained page")
+    shape.add_argument(
+        "-o", "--output", type=Path, metavar="PATH", help="file; with --lecture all a folder"
+    )
+    return parser
+
+
+def _add_number(parser: argparse.ArgumentParser, name: str, more: str = "", **how: Any) -> None:
+    parser.add_argument(
+        f"--{name.replace('_', '-')}", type=int, metavar="N", help=_MEANINGS[name] + more, **how
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Operators and lectures worked through: formulas, figures, pages."""

@@ -1,0 +1,119 @@
+"""The sparse matrix of lecture 4: a convolution as a matrix, and what its transpose is."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medseg.explain.board import board
+from medseg.explain.drawing import Drawing
+from medseg.explain.example import matrix
+from medseg.explain.figures import matrix_panel
+from medseg.explain.lectures.fact import Fact, Picture, Topic, rows_of, work
+from medseg.explain.operator import make_operator
+
+_fact = partial(Fact, lecture=4)
+_PRINTED_MATRIX = """
+00  .  .  .
+01 00  .  .
+02 01 00  .
+ . 02 01 00
+10  . 02 01
+11 10  . 02
+12 11 10  .
+ . 12 11 10
+20  . 12 11
+21 20  . 12
+22 21 20  .
+ . 22 21 20
+ .  . 22 21
+ .  .  . 22
+ .  .  .  .
+ .  .  .  .
+"""
+
+
+def why_transposed() -> Topic:
+    """The printed matrix beside the right one."""
+    right, column = _transposed_matrix(), torch.ones(4, 1, dtype=torch.float64)
+    return Topic(
+        title="Why it is called transposed",
+        text=(
+            "A convolution is a product with a sparse matrix C, and the transposed one a product "
+            "with Cᵀ. For a 3×3 filter on a 4×4 image without padding, C is 4×16. The image is "
+            "read row by row, so the second row of outputs starts four pixels further, not two: "
+            "the printed matrix shifts each column by one, which is a 1-D convolution.",
+        ),
+        works=(work("conv", "matrix", size=4, padding=0),),
+        pictures=(
+            Picture(
+                caption="Cᵀ as printed, each column shifted by one, and as it is, from torch.",
+                draw=lambda: _matrices(right),
+            ),
+        ),
+        facts=(
+            _fact(
+                place="Why transposed?",
+                printed="16x4 times 4x1 = 16x1",
+                stated=((16, 4), (4, 1), (16, 1)),
+                computed=tuple(tuple(a.shape) for a in (right, column, right @ column)),
+                how="torch's derivative of the convolution, transposed, times a column",
+            ),
+            _fact(
+                place="Why transposed?",
+                printed="Sparse Matrix Cᵀ: its columns start in rows 1, 2, 3, 4",
+                stated=(column_starts(_numbers(_printed_words())),),
+                computed=(column_starts(rows_of(right)),),
+                how="first non-zero row of each column of torch's matrix",
+                slip="the image is 4 pixels wide, so columns 3 and 4 start in rows 5 and 6.",
+            ),
+            _fact(
+                place="Why transposed?",
+                printed="Sparse Matrix Cᵀ, all 64 entries",
+                stated=_numbers(_printed_words()),
+                computed=rows_of(right),
+                how="w₀₀ … w₂₂ written as 1 … 9",
+                slip="columns 3 and 4 are two rows too high; the last two rows would be 0, and "
+                "two pixels of the image would never be reached.",
+            ),
+        ),
+    )
+
+
+def column_starts(rows: tuple) -> tuple[int, ...]:
+    """Row, counted from 1, in which each column begins."""
+    return tuple(
+        next(number for number, entry in enumerate(column, start=1) if entry)
+        for column in zip(*rows, strict=True)
+    )
+
+
+def _transposed_matrix() -> Tensor:
+    return matrix(make_operator("conv", size=4, padding=0)).T
+
+
+def _printed_words() -> list[list[str]]:
+    return [[*line.split()] for line in _PRINTED_MATRIX.strip().splitlines()]
+
+
+def _numbers(words: list[list[str]]) -> tuple:
+    """w₀₀ … w₂₂ as 1 … 9, like the kernel of an example."""
+    return tuple(
+        tuple(0 if w == "." else int(w[0]) * 3 + int(w[1]) + 1 for w in row) for row in words
+    )
+
+
+def _named(rows: Any) -> list[list[str]]:
+    return [[f"w{(v - 1) // 3}{(v - 1) % 3}" if v else "" for v in row] for row in rows]
+
+
+def _matrices(right: Tensor) -> Drawing:
+    printed = _numbers(_printed_words())
+    return board(
+        [
+            matrix_panel("Cᵀ as printed", np.array(printed), _named(printed)),
+            matrix_panel("Cᵀ as it is", right.numpy(), _named(rows_of(right))),
+        ]
+    )

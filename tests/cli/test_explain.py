@@ -1,0 +1,119 @@
+"""`medseg explain`: options in; text, a figure or a page out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medseg.cli.explain import main
+
+
+def test_text_shows_the_formula_with_numbers_and_the_computed_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["transposed"]) == 0
+    text = capsys.readouterr().out
+    assert "(2 − 1)·2 − 2·1 + 1·(3 − 1) + 1 + 1 = 4" in text
+    assert "2×2 → 4×4" in text
+    assert " 5 14 10 12\n" in text
+
+
+def test_options_reach_the_operator(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = "conv --size 64 48 --kernel 3 5 --stride 2 --padding 1 2 --in-channels 3 --times 2"
+    assert main([*argv.split(), "--out-channels", "8"]) == 0
+    text = capsys.readouterr().out
+    assert "64×48 → 32×24 → 16×12" in text
+    assert "3·5 · 3 · 8 = 360" in text
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_a_figure_is_written(
+    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / f"figure.{ending}"
+    assert main(["dilated", "--dims", "1", "--figure", "all", "-o", str(target)]) == 0
+    assert capsys.readouterr().out == f"{target}\n"
+    assert target.stat().st_size > 1000
+
+
+def test_a_page_is_written(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    assert main(["grouped", "--html", "-o", str(target)]) == 0
+    assert "<h1>Grouped convolution, 2-D" in target.read_text(encoding="utf-8")
+
+
+def test_text_goes_to_a_file_too(tmp_path: Path) -> None:
+    assert main(["linear", "-o", str(tmp_path / "linear.txt")]) == 0
+    assert "Linear upsampling" in (tmp_path / "linear.txt").read_text(encoding="utf-8")
+
+
+def test_the_facts_of_a_lecture_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--lecture", "3"]) == 0
+    text = capsys.readouterr().out
+    assert "printed   3 x 3 x 128 x 64 = 73,728\n  computed  73,728" in text
+    assert "slip: 28 should be 48" in text
+
+
+def test_a_lecture_is_a_page(tmp_path: Path) -> None:
+    target = tmp_path / "three.html"
+    assert main(["--lecture", "3", "-o", str(target)]) == 0
+    assert "73,728" in target.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "nothing to explain; give a KIND or --lecture N"),
+        (["conv", "--lecture", "0"], "one at a time; give a KIND or --lecture N"),
+        (["conv", "--figure", "taps"], "--figure needs a file to write; give one with -o FILE"),
+        (["conv", "--figure", "taps", "--html", "-o", "x"], "leave one out"),
+        (["conv", "--figure", "taps", "-o", "x.gif"], "give a name ending in .png or .svg"),
+        (["conv", "-o", "x.svg"], "add one of them, or give a name ending in .txt"),
+        (["--lecture", "0", "--html"], "leave --html out and give -o FILE.html"),
+        (["--lecture", "all", "-o", "x.html"], "give a folder"),
+        (["conv", "--kernel", "9", "--size", "3", "--padding", "0"], "choose size=9 or more"),
+        (["pointwise", "--kernel", "3"], "pointwise has no such option; leave it out"),
+    ],
+)
+def test_an_impossible_wish_is_one_line_and_writes_nothing(
+    argv: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "argv", [["blur"], ["conv", "--dims", "4"], ["--lecture", "9"], ["conv", "--size", "many"]]
+)
+def test_a_wrong_word_is_a_usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(argv)
+    assert leaving.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_help_lists_the_kinds_without_slow_imports() -> None:
+    script = (
+        "import sys\n"
+        "from medseg.cli.explain import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "finally:\n"
+        "    print([m for m in ('torch', 'matplotlib', 'jinja2', 'numpy') if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    *text, imported = done.stdout.splitlines()
+    assert (done.returncode, imported) == (0, "[]")
+    for word in ("depthwise_separable", "max_unpool", "--lecture", "--figure", "--times"):
+        assert word in "\n".join(text)

@@ -1,0 +1,29 @@
+"""Every formula and number that lecture 0 prints, computed again."""
+
+import pytest
+
+from medseg.explain.lectures import load_lecture
+from medseg.explain.lectures.fact import Fact
+
+LECTURE = load_lecture(0)
+SLIPS = [
+    "K = 3, M ≥ 32: the cost falls to 1/9",
+]
+FACTS = [pytest.param(fact, id=f"{fact.place}: {fact.printed}") for fact in LECTURE.facts]
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_what_is_printed_is_what_is_computed_or_is_named_a_slip(fact: Fact) -> None:
+    assert fact.lecture == LECTURE.number == 0
+    assert fact.agrees == (fact.printed not in SLIPS)
+    assert bool(fact.slip) == (fact.printed in SLIPS)
+
+
+def test_no_slip_and_no_fact_is_lost() -> None:
+    assert [fact.printed for fact in LECTURE.slips] == SLIPS
+    assert len(LECTURE.facts) == 10
+
+
+def test_the_ratio_at_32_channels_is_not_its_limit() -> None:
+    (slip,) = LECTURE.slips
+    assert (str(slip.stated), str(slip.computed)) == ("1/9", "41/288")
