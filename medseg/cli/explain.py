@@ -1,6 +1,7 @@
 """`medseg explain`: one operator, or a lecture of the course, worked through."""
 
 import argparse
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from medseg.explain.kinds import COUNTED, KINDS, SIZED
 from medseg.explain.lectures import LECTURES
 
 _FIGURES = ("taps", "overlap", "matrix", "field", "all")
+_OPTIONS = ("dims", *SIZED, *COUNTED, "times")
 _EXAMPLES = """\
 examples:
   medseg explain transposed                            a 2×2 input painted with 3×3, as text
@@ -36,6 +38,9 @@ _MEANINGS = {
 def main(argv: list[str] | None = None) -> int:
     """Explains; returns the exit code (see `medseg.errors`)."""
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # formulas hold letters that the terminal's encoding may lack
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _require_one_subject(arguments)
         return _lectures(arguments) if arguments.lecture else _operator(arguments)
@@ -50,7 +55,7 @@ def _operator(arguments: argparse.Namespace) -> int:
     operator = make_operator(
         arguments.kind,
         dims=arguments.dims,
-        times=arguments.times,
+        times=1 if arguments.times is None else arguments.times,
         **{name: getattr(arguments, name) for name in (*SIZED, *COUNTED)},
     )
     if not (arguments.figure or arguments.html):
@@ -104,6 +109,13 @@ def _require_one_subject(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"figure={arguments.figure} with --html: the page has all figures; leave one out"
         )
+    options = [name for name in _OPTIONS if getattr(arguments, name) is not None]
+    if arguments.lecture and options:
+        option = f"--{options[0].replace('_', '-')}"
+        raise ConfigError(
+            f"{option} with lecture={arguments.lecture}: a lecture has its own numbers; "
+            f"leave {option} out"
+        )
     shape = "--figure" if arguments.figure else "--html" if arguments.html else ""
     if shape and arguments.lecture:
         raise ConfigError(
@@ -142,9 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_number(parser, name, nargs="+", more=", one number or one per axis")
     for name in COUNTED:
         _add_number(parser, name)
-    parser.add_argument(
-        "--times", type=int, default=1, metavar="N", help="how often in a row (default: 1)"
-    )
+    parser.add_argument("--times", type=int, metavar="N", help="how often in a row (default: 1)")
     shape = parser.add_argument_group("output (default: text)")
     shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG or SVG")
     shape.add_argument("--html", action="store_true", help="one self-contained page")

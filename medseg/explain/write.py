@@ -47,13 +47,17 @@ def write_lectures(numbers: Sequence[int], target: Path) -> list[Path]:
     """Writes the page of a lecture to a file, or of some into a folder as `lecture_N.html`.
 
     Raises:
-        ConfigError: several lectures for one file.
+        ConfigError: several lectures for one file, or a file of another kind.
         ResourceError: a file cannot be written.
     """
     single = target.suffix.lower() in _PAGES
     if single and len(numbers) > 1:
         raise ConfigError(
             f"output={target}: {len(numbers)} lectures are as many pages; give a folder"
+        )
+    if target.suffix and not single and not target.is_dir():
+        raise ConfigError(
+            f"output={target}: a lecture is a page; give a name ending in .html, or a folder"
         )
     pages = {
         target if single else target / f"lecture_{number}.html": lecture_page(load_lecture(number))

@@ -151,4 +151,5 @@ def _construct(name: str, options: dict[str, Any]) -> Any:
     try:
         return cls(**options)
     except Exception as error:  # whatever a class of MONAI answers to options it cannot use
-        raise ConfigError(f"{name}: {error}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{name}: {reason}") from error

@@ -60,11 +60,6 @@ class Fact:
         tried = f" (and at {others} other settings)" if others else ""
         return f"{worded(self.computed[0])} at {self.settings[0]}{tried}"
 
-    @property
-    def read(self) -> str:
-        """The printed value in the form of the computed one."""
-        return worded(self.stated[0] if self.settings else self.stated)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:

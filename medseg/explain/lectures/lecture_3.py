@@ -44,8 +44,8 @@ def _definition() -> Topic:
                 capitals=False,
                 lecture=3,
                 place="Continuous convolution",
-                printed="(f*g)(t) = ∫ f(τ) g(t − τ) dτ = ∫ f(t − τ) g(t) dτ",
-                how="the right integral, with g(τ), for f = e^(−τ), g = e^(−2τ), τ ≥ 0, by scipy",
+                printed="(f*g)(t) = ∫ f(τ) g(t − τ) dτ",
+                how="∫ f(t − τ) g(τ) dτ for f = e^(−τ), g = e^(−2τ), τ ≥ 0, by scipy",
             ),
             _fact(
                 place="Continuous convolution",
@@ -53,7 +53,7 @@ def _definition() -> Topic:
                 stated=_integral(lambda tau: math.exp(-(1 - tau)) * math.exp(-2), 1.0),
                 computed=_integral(lambda tau: math.exp(-(1 - tau)) * math.exp(-2 * tau), 1.0),
                 how="∫ f(t − τ) g(τ) dτ at t = 1 for the same functions",
-                slip="g must be taken at τ, which is integrated over, and not at t.",
+                slip="the argument of g must be τ, which is integrated over, and not t.",
             ),
             _fact(
                 place="Discrete convolution",
