@@ -1,6 +1,7 @@
 """Which values of its inputs a step looks at, given the values of its output that are asked for."""
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from medseg.arithmetic import windows
 from medseg.arithmetic.need import Need, Needs, Question, anywhere, everything
 from medseg.arithmetic.trace import Step
 from medseg.arithmetic.windows import Mask
+
+_FINEST = 1000  # denominator of a factor of interpolation
 
 
 def needs_of(step: Step, question: Question) -> Needs:
@@ -60,13 +63,7 @@ def _pointwise(step: Step, question: Question) -> Needs:
     for value in step.inputs:
         own = need[len(need) - len(value.shape) :]
         if all(n in (1, mask.shape[1]) for n, mask in zip(value.shape, own, strict=False)):
-            yield (
-                value,
-                tuple(
-                    anywhere(mask) if n == 1 else mask
-                    for mask, n in zip(own, value.shape, strict=True)
-                ),
-            )
+            yield value, moved.broadcast(need, value.shape)
 
 
 def _convolution(step: Step, question: Question) -> Needs:
@@ -96,8 +93,31 @@ def _resized(look: Callable[..., Mask]) -> Callable[[Step, Question], Needs]:
         image, need = step.inputs[0], question.need
         corners = step.arguments.get("align_corners")
         option = {} if corners is None else {"align_corners": corners}
-        space = [look(m, n, **option) for m, n in zip(need[2:], image.shape[2:], strict=True)]
-        yield image, (*need[:2], *space)
+        ratios = _ratios(step, [mask.shape[1] for mask in need[2:]])
+        axes = zip(need[2:], image.shape[2:], ratios, strict=True)
+        yield image, (*need[:2], *(look(*axis, **option) for axis in axes))
+
+    return rule
+
+
+def _ratios(step: Step, outputs: Sequence[int]) -> list[Fraction]:
+    """Input voxels per output voxel; a given factor counts, not what became of it by rounding."""
+    sizes = step.inputs[0].shape[2:]
+    names = ["scales"] if len(sizes) == 1 else [f"scales_{axis}" for axis in "dhw"[-len(sizes) :]]
+    factors = [step.arguments.get(name) for name in names]
+    return [
+        1 / Fraction(factor).limit_denominator(_FINEST) if factor else Fraction(size, output)
+        for factor, size, output in zip(factors, sizes, outputs, strict=True)
+    ]
+
+
+def _sampled(look: Callable[[Mask, int], Mask]) -> Callable[[Step, Question], Needs]:
+    def rule(step: Step, question: Question) -> Needs:
+        if question.output:  # where the maxima are is no value
+            return
+        image, need = step.inputs[0], question.need
+        lead = len(need) - len(step.arguments["output_size"])
+        yield image, (*need[:lead], *map(look, need[lead:], image.shape[lead:]))
 
     return rule
 
@@ -105,9 +125,7 @@ def _resized(look: Callable[..., Mask]) -> Callable[[Step, Question], Needs]:
 def _pixel_shuffled(step: Step, question: Question) -> Needs:
     image, need = step.inputs[0], question.need
     channels = np.ones((question.queries, image.shape[-3]), dtype=bool)
-    look = windows.nearest if step.operator == "pixel_shuffle" else windows.adaptive
-    looked = [look(m, n) for m, n in zip(need[-2:], image.shape[-2:], strict=True)]
-    yield image, (*need[:-3], channels, *looked)
+    yield image, (*need[:-3], channels, *map(windows.adaptive, need[-2:], image.shape[-2:]))
 
 
 def _mixed_channels(step: Step, question: Question) -> Needs:
@@ -156,12 +174,13 @@ _RULES: dict[str, Callable[[Step, Question], Needs]] = {
     **dict.fromkeys(ops.LINEAR_INTERPOLATIONS, _resized(windows.linear)),
     **dict.fromkeys(ops.CUBIC_INTERPOLATIONS, _resized(windows.cubic)),
     **dict.fromkeys(ops.SOFTMAXES, _along_axis),
-    **dict.fromkeys(("sum", "mean", "amax", "amin", "logsumexp", "var", "std"), _reduced),
+    **dict.fromkeys(ops.REDUCTIONS, _reduced),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm"), _product),
     **{f"upsample_nearest{d}d": _resized(windows.nearest) for d in (1, 2, 3)},
     **{f"_upsample_nearest_exact{d}d": _resized(windows.nearest_exact) for d in (1, 2, 3)},
     **{f"max_unpool{d}d": _resized(windows.nearest) for d in (2, 3)},
-    **{f"_adaptive_avg_pool{d}d": _resized(windows.adaptive) for d in (2, 3)},
+    **{f"_adaptive_avg_pool{d}d": _sampled(windows.adaptive) for d in (2, 3)},
+    **{f"adaptive_max_pool{d}d": _sampled(windows.adaptive) for d in (2, 3)},
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), _mixed_channels),
     **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), _pixel_shuffled),
 }

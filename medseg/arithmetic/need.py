@@ -35,7 +35,8 @@ def everything(value: Value, queries: int) -> Need:
 
 
 def united(first: Need | None, second: Need) -> Need:
-    """What either asks for, axis by axis."""
+    """What either asks for, axis by axis; an axis that asks for nothing voids the others."""
+    second = only_where(np.logical_and.reduce([anywhere(mask) for mask in second]), second)
     if first is None:
         return second
     return tuple(a | b for a, b in zip(first, second, strict=True))

@@ -5,13 +5,19 @@ from collections.abc import Callable
 import numpy as np
 
 from medseg.arithmetic import windows
-from medseg.arithmetic.need import Need, Needs, Question, anywhere, only_where
+from medseg.arithmetic.need import Need, Needs, Question, anywhere, everything, only_where
 from medseg.arithmetic.reshape import reshaped
 from medseg.arithmetic.trace import Step
 
 
 def _axis(step: Step, rank: int) -> int:
     return (step.arguments.get("dim") or 0) % rank
+
+
+def broadcast(need: Need, shape: tuple[int, ...]) -> Need:
+    """The need of a tensor of the given shape of which others are made by repetition."""
+    own = need[len(need) - len(shape) :]
+    return tuple(anywhere(m) if n == 1 else m for m, n in zip(own, shape, strict=True))
 
 
 def _view(step: Step, question: Question) -> Needs:
@@ -130,12 +136,27 @@ def _flipped(step: Step, question: Question) -> Needs:
     yield image, tuple(m[:, ::-1] if a in axes else m for a, m in enumerate(question.need))
 
 
+def _rolled(step: Step, question: Question) -> Needs:
+    image, need = step.inputs[0], list(question.need)
+    if not step.arguments["dims"]:  # along all axes as if they were one
+        yield image, everything(image, question.queries)
+        return
+    for shift, axis in zip(step.arguments["shifts"], step.arguments["dims"], strict=True):
+        need[axis] = np.roll(need[axis], -shift, axis=1)
+    yield image, tuple(need)
+
+
+def _nothing(_step: Step, _question: Question) -> Needs:
+    return iter(())
+
+
 def _same(step: Step, question: Question) -> Needs:
     yield step.inputs[0], question.need
 
 
 def _copied(step: Step, question: Question) -> Needs:
-    yield step.arguments["src"], question.need
+    source = step.arguments["src"]
+    yield source, broadcast(question.need, source.shape)
 
 
 _PADS = [f"{kind}_pad{dims}d" for kind in ("replication", "reflection") for dims in (1, 2, 3)]
@@ -156,4 +177,6 @@ RULES: dict[str, Callable[[Step, Question], Needs]] = {
     "cat": _joined,
     "stack": _stacked,
     "flip": _flipped,
+    "roll": _rolled,
+    **dict.fromkeys(("fill", "zero"), _nothing),
 }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from medseg.arithmetic import vocabulary as ops
 from medseg.arithmetic.dependence import convolved_grid, needs_of
 from medseg.arithmetic.need import Need, Question, united
 from medseg.arithmetic.trace import Call, Trace, Value, trace
@@ -20,6 +21,8 @@ from medseg.arithmetic.windows import Mask
 from medseg.layers.deformable import DeformableConv
 from medseg.layers.resampling import Nails
 
+_RESIZING = ops.CONVOLUTIONS | ops.POOLS | {"_adaptive_avg_pool2d", "_adaptive_avg_pool3d"}
+"""Operations that make coarser grids, whose axes are batch, channels and space."""
 _LARGEST_SIZE = 2**14
 _FIRST_SIZE = 256
 
@@ -197,9 +200,9 @@ def _stride(traced: Trace, axis: int) -> int:
     """Image voxels per voxel of the coarsest grid."""
     rank = len(traced.image.shape)
     sizes = [
-        value.shape[2 + axis]
-        for call in traced.calls
-        for value in call.outputs
-        if len(value.shape) == rank and value.shape[2 + axis] > 1
+        step.outputs[0].shape[2 + axis]
+        for step in traced.steps
+        if step.operator in _RESIZING and len(step.outputs[0].shape) == rank
     ]
+    sizes = [size for size in sizes if size > 1]
     return max((round(traced.image.shape[2 + axis] / n) for n in sizes), default=1)

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from medseg.errors import ConfigError
 
 WRITE_THROUGH_VIEW = "write through a view"
-"""The step of a tensor that is read after a view of it was overwritten."""
+"""The step of a tensor that is read after others on the same memory were overwritten."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Recorder(TorchDispatchMode):
         self.path: list[str] = []
         self._indices: dict[int, int] = {}
         self._kept: list[Tensor] = []  # an id means nothing once its tensor is gone
-        self._written: dict[int, Tensor] = {}  # tensors that a view of theirs has overwritten
+        self._written: dict[int, list[Tensor]] = {}  # memory → tensors that overwrote it
         self._weights = {id(t) for t in (*network.parameters(), *network.buffers())}
 
     def __torch_dispatch__(
@@ -150,10 +150,11 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         given = self._named(func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
-        if func._schema.is_mutable and isinstance(base := getattr(result, "_base", None), Tensor):
-            self._written[id(base)] = result
         outputs = tuple(self._fresh(tensor) for tensor in _tensors([result]))
         self.steps.append(Step(func.overloadpacket.__name__, self._layer, given, outputs))
+        if func._schema.is_mutable:
+            for tensor in _tensors([result]):
+                self._written.setdefault(_memory(tensor), []).append(tensor)
         return result
 
     @property
@@ -164,10 +165,16 @@ class _Recorder(TorchDispatchMode):
         """The value that a tensor now holds."""
         if id(tensor) not in self._indices:
             return self._fresh(tensor)
-        if (view := self._written.pop(id(tensor), None)) is not None:
-            given = {"self": self._described(tensor), "view": self._described(view)}
+        if views := self._written_after(tensor):
+            given = {"self": self._described(tensor), "views": tuple(map(self._described, views))}
             self.steps.append(Step(WRITE_THROUGH_VIEW, self._layer, given, (self._fresh(tensor),)))
         return self._described(tensor)
+
+    def _written_after(self, tensor: Tensor) -> list[Tensor]:
+        """Others that have overwritten a tensor's memory since it got its number."""
+        others = self._written.get(_memory(tensor), [])
+        own = self._indices[id(tensor)]
+        return [other for other in others if self._indices[id(other)] > own]
 
     @contextmanager
     def watching_layers(self) -> Iterator[None]:
@@ -224,6 +231,10 @@ class _Recorder(TorchDispatchMode):
         size = tensor.numel() * tensor.element_size()
         is_weight = id(tensor) in self._weights
         return Value(self._indices[id(tensor)], tuple(tensor.shape), size, is_weight)
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def _place(recorder: _Recorder, network: nn.Module) -> str:

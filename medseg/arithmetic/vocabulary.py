@@ -93,7 +93,7 @@ REDUCTIONS = _names(
 )
 SOFTMAXES = _names(
     """
-    _softmax _log_softmax softmax log_softmax
+    _softmax _log_softmax _safe_softmax softmax log_softmax
     """
 )
 PRODUCTS = _names(

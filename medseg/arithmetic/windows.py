@@ -4,6 +4,7 @@ A mask is boolean `(queries, positions)`; several questions are answered at once
 """
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -30,29 +31,31 @@ def painted(need: Mask, size: int, kernel: int, stride: int, padding: int, rate:
     return found
 
 
-def nearest(need: Mask, size: int) -> Mask:
-    """Output o looks at input `⌊o · n_in / n_out⌋`."""
+def nearest(need: Mask, size: int, step: Fraction) -> Mask:
+    """Output o looks at input `⌊o · step⌋`."""
     outputs = np.arange(need.shape[1])
-    return _marked(need, size, outputs * size // need.shape[1])
+    sources = outputs * step.numerator // step.denominator
+    return _marked(need, size, np.minimum(sources, size - 1))
 
 
-def nearest_exact(need: Mask, size: int) -> Mask:
-    """Output o looks at input `⌊(o + ½) · n_in / n_out⌋`."""
+def nearest_exact(need: Mask, size: int, step: Fraction) -> Mask:
+    """Output o looks at input `⌊(o + ½) · step⌋`."""
     outputs = np.arange(need.shape[1])
-    return _marked(need, size, (2 * outputs + 1) * size // (2 * need.shape[1]))
+    sources = (2 * outputs + 1) * step.numerator // (2 * step.denominator)
+    return _marked(need, size, np.minimum(sources, size - 1))
 
 
-def linear(need: Mask, size: int, *, align_corners: bool) -> Mask:
+def linear(need: Mask, size: int, step: Fraction, *, align_corners: bool) -> Mask:
     """Output o looks at the two inputs around its place, at one if it lies on it."""
-    below, share = _places(need.shape[1], size, align_corners=align_corners)
+    below, share = _places(need.shape[1], size, step, align_corners=align_corners)
     below, share = np.maximum(below, 0), np.where(below < 0, 0, share)
     above = np.where(share > 0, np.minimum(below + 1, size - 1), below)
     return _marked(need, size, below) | _marked(need, size, above)
 
 
-def cubic(need: Mask, size: int, *, align_corners: bool) -> Mask:
+def cubic(need: Mask, size: int, step: Fraction, *, align_corners: bool) -> Mask:
     """Output o looks at the four inputs around its place, at one if it lies on it."""
-    below, share = _places(need.shape[1], size, align_corners=align_corners)
+    below, share = _places(need.shape[1], size, step, align_corners=align_corners)
     found = np.zeros((len(need), size), dtype=bool)
     for tap in (-1, 0, 1, 2):
         looked = np.where(share > 0, below + tap, below)
@@ -80,13 +83,16 @@ def fetched(need: Mask, size: int, sources: np.ndarray) -> Mask:
     return _marked(need, size, sources)
 
 
-def _places(outputs: int, size: int, *, align_corners: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The input at or below each output's place, and the rest in fractions of `scale`."""
+def _places(
+    outputs: int, size: int, step: Fraction, *, align_corners: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The input at or below each output's place, and the rest in fractions of a common unit."""
     index = np.arange(outputs)
     if align_corners:
         numerator, denominator = index * (size - 1), max(outputs - 1, 1)
     else:
-        numerator, denominator = (2 * index + 1) * size - outputs, 2 * outputs
+        numerator = (2 * index + 1) * step.numerator - step.denominator
+        denominator = 2 * step.denominator
     return numerator // denominator, numerator % denominator
 
 

@@ -64,7 +64,7 @@ def _forward(image: Tensor, weight: Tensor, output: Tensor, groups: int) -> int:
         return needed
     if image.dtype == torch.float32:
         return max(needed, first + second - _size(output))
-    return first + 3 * second - _size(output)
+    return first + second + _accumulators(image, second) - _size(output)
 
 
 def _backward(image: Tensor, weight: Tensor, gradient: Tensor, groups: int) -> int:
@@ -74,9 +74,16 @@ def _backward(image: Tensor, weight: Tensor, gradient: Tensor, groups: int) -> i
         return plain if half else 3 * _size(weight)
     if groups > 1:
         return _size(image)
+    if half and _is_pointwise(weight):
+        return _accumulators(image, _blocked(image)) + _blocked(gradient)
     if half:
         return 2 * plain if blocked == plain else blocked
     return max(plain, blocked - _size(image))
+
+
+def _accumulators(image: Tensor, result: int) -> int:
+    """Every thread sums up the result of one image in single precision."""
+    return 2 * torch.get_num_threads() * result // len(image)
 
 
 def _has_channels_last(x: Tensor) -> bool:

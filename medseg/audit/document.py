@@ -57,7 +57,7 @@ def _totals(audit: Audit) -> str:
         ("bytes moved, fp32", f"{audit.bytes_moved:,}"),
         ("operations per byte, fp32", f"{intensity:.1f}"),
     ]
-    return f"# {audit.name}\n\n{_table(('one image', ''), rows)}"
+    return f"# {audit.name}\n\n{table(('one image', ''), rows)}"
 
 
 def _unknown(audit: Audit) -> str:
@@ -66,7 +66,7 @@ def _unknown(audit: Audit) -> str:
     rows = [(layer or "the network itself", operation) for layer, operation in audit.unknown]
     return (
         "## Unknown\n\nThe cost of these operations is in none of the numbers, and what is seen "
-        f"through them is taken for everything.\n\n{_table(('layer', 'operation'), rows)}"
+        f"through them is taken for everything.\n\n{table(('layer', 'operation'), rows)}"
     )
 
 
@@ -75,7 +75,7 @@ def _sizes(audit: Audit) -> str:
         (str(axis), str(size), str(rule) if rule else "only this one was found")
         for axis, (size, rule) in enumerate(zip(audit.patch_size, audit.legal, strict=True))
     ]
-    return f"## Input sizes\n\n{_table(('axis', 'this', 'legal'), rows)}"
+    return f"## Input sizes\n\n{table(('axis', 'this', 'legal'), rows)}"
 
 
 def _field(audit: Audit) -> str:
@@ -100,7 +100,7 @@ def _field(audit: Audit) -> str:
             )
         )
     text = (
-        f"## Receptive field\n\n{_table(head, rows)}\n"
+        f"## Receptive field\n\n{table(head, rows)}\n"
         "Of the logits, far from every border, from the phase that sees least to the one that "
         "sees most. Statistics of a normalisation are taken as given.\n"
     )
@@ -117,7 +117,7 @@ def _memory(audit: Audit) -> str:
             rows.append((use, precision, *map(_mib, numbers), _mib(fixed + memory.peak)))
     head = ("MiB", "", "weights", "gradients", "AdamW", "kept for backward", "peak", "all")
     return (
-        f"## Memory, batch {audit.batch}\n\n{_table(head, rows)}\n"
+        f"## Memory, batch {audit.batch}\n\n{table(head, rows)}\n"
         "Peak: tensors at their most, besides weights, gradients and AdamW's state.\n"
     )
 
@@ -134,7 +134,7 @@ def _upsamplings(audit: Audit) -> str:
         for row in audit.upsamplings
     ]
     return (
-        f"## Checkerboard\n\n{_table(('layer', 'upsampling', 'DC-gain imbalance'), rows)}\n"
+        f"## Checkerboard\n\n{table(('layer', 'upsampling', 'DC-gain imbalance'), rows)}\n"
         "0: a constant stays a constant; with the weights that are there.\n"
     )
 
@@ -155,10 +155,11 @@ def _layers(audit: Audit) -> str:
         )
         for row in audit.layers
     ]
-    return f"## Layers\n\n{_table(head, rows)}"
+    return f"## Layers\n\n{table(head, rows)}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

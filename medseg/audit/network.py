@@ -1,7 +1,7 @@
 """Know what you train before you train it: everything that follows from a network alone."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +149,6 @@ def _memory(subject: Subject) -> dict[str, dict[str, Memory]]:
 
 
 def _memory_of(subject: Subject, *, training: bool, bf16: bool) -> Memory:
-    several = training and subject.deep_supervision
     return predicted_memory(
         subject.network,
         subject.in_channels,
@@ -157,8 +156,13 @@ def _memory_of(subject: Subject, *, training: bool, bf16: bool) -> Memory:
         batch=subject.batch,
         training=training,
         bf16=bf16,
-        run=_all_logits if several else nn.Module.__call__,
+        run=what_runs(subject, training=training),
     )
+
+
+def what_runs(subject: Subject, *, training: bool) -> Callable[[nn.Module, Any], Any]:
+    """What is called on network and image: with deep supervision, training asks for more."""
+    return _all_logits if training and subject.deep_supervision else nn.Module.__call__
 
 
 def _all_logits(network: nn.Module, image: Any) -> Sequence[Any]:

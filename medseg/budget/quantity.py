@@ -11,6 +11,7 @@ from medseg.arithmetic.memory import predicted_memory
 from medseg.errors import ConfigError
 from medseg.models.cost import count_macs, count_parameters
 from medseg.models.description import Description, build_network
+from medseg.models.unet import MultiscaleNetwork
 
 LATENCY = "latency"
 
@@ -106,11 +107,13 @@ def _peak(description: Description, load: Load, **options: Any) -> int:
 
 
 def _training_run(description: Description) -> Callable[[nn.Module, Tensor], Any]:
-    return _multiscale if description.get("deep_supervision") else nn.Module.__call__
+    return _all_logits if description.get("deep_supervision") else nn.Module.__call__
 
 
-def _multiscale(network: Any, image: Tensor) -> Any:
-    return network.multiscale_logits(image)
+def _all_logits(network: nn.Module, image: Tensor) -> Any:
+    if isinstance(network, MultiscaleNetwork):
+        return network.multiscale_logits(image)
+    return network(image)
 
 
 QUANTITIES: dict[str, Callable[[Description, Load], int]] = {

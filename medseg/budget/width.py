@@ -18,6 +18,7 @@ _TOLERANCE = 1e-3
 _LARGEST_WIDTH = 2**14
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _SLACK = 2  # multiples that a refined width may lie from the scaled one
+_MOST_MEASURED = 150  # networks, of a tenth of a second each
 _SMALL_FACTOR = 1e-9
 
 
@@ -62,7 +63,9 @@ def solve_width(
     """Scales all widths of a network until it costs a wanted amount.
 
     One factor is bisected; then single widths move by up to two multiples. The same question has
-    the same answer, and the error that the rounding leaves is said.
+    the same answer, and the error that the rounding leaves is said. Memory does not everywhere grow
+    with the width (a CPU unfolds small images, large ones not); then it is a near width, and there
+    may be a nearer one.
 
     Args:
         description: Of the network.
@@ -89,13 +92,12 @@ def solve_width(
         tolerance=tolerance,
     )
     factor, levels = search.run(quantity)
-    value = search.value(levels)
-    assert value is not None  # the search gives back no impossible network
+    solved = with_levels(description, levels)
     return Match(
-        description=with_levels(description, levels),
+        description=solved,
         factor=factor,
         multiple=scale.multiple,
-        value=value,
+        value=measure(quantity, solved, load),
         wanted=wanted,
     )
 
@@ -172,8 +174,10 @@ class _Search:
         lower, upper = self.scale.at(below), self.scale.at(above)
         if self.value(lower) is None and self.error(upper) > self.tolerance:
             raise too_little(quantity, self.wanted, self.value(upper) or math.inf, upper)
-        factor, nearest = min((below, lower), (above, upper), key=lambda end: self.error(end[1]))
-        return factor, nearest if self.scale.proportional else self._refined(nearest, factor)
+        ends = sorted([(below, lower), (above, upper)], key=lambda end: self.error(end[1]))
+        if not self.scale.proportional:
+            ends = [(factor, self._refined(levels, factor)) for factor, levels in ends]
+        return min(ends, key=lambda end: self.error(end[1]))
 
     def value(self, levels: Levels) -> float | None:
         if levels not in self._known:
@@ -204,7 +208,7 @@ class _Search:
         return value is not None and value >= self.wanted
 
     def _refined(self, levels: Levels, factor: float) -> Levels:
-        while self.error(levels) > self.tolerance:
+        while self.error(levels) > self.tolerance and len(self._known) < _MOST_MEASURED:
             better = self._better(levels, factor)
             if better is None:
                 break
@@ -213,7 +217,7 @@ class _Search:
 
     def _better(self, levels: Levels, factor: float) -> Levels | None:
         """One width moved; where that does not help, two widths against each other."""
-        for moves in (self._single_moves(), self._opposite_moves()):
+        for moves in (self._single_moves(), self._paired_moves()):
             moved = [tuple(a + b for a, b in zip(levels, move, strict=True)) for move in moves]
             allowed = [other for other in moved if self._is_allowed(other, factor)]
             nearest = min(allowed, key=self.error, default=levels)
@@ -234,7 +238,13 @@ class _Search:
             for move in (-step, step):
                 yield tuple(move if index == place else 0 for index in range(count))
 
-    def _opposite_moves(self) -> Iterator[Levels]:
+    def _paired_moves(self) -> Iterator[Levels]:
         count, step = len(self.scale.levels), self.scale.multiple
-        for narrower, wider in permutations(range(count), 2):
-            yield tuple(step * ((index == wider) - (index == narrower)) for index in range(count))
+        for one, other in permutations(range(count), 2):
+            for move in (step, 2 * step):
+                yield tuple(
+                    move * (index == one) - step * (index == other) for index in range(count)
+                )
+                yield tuple(
+                    step * (index == other) - move * (index == one) for index in range(count)
+                )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from medseg.cli.errors import report_error
 from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
-    from medseg.audit.network import Subject
+    from medseg.audit.network import Audit, Subject
 
+_MIB = 2**20
+_SILENT = "6"  # above every level at which the profiler speaks of its own start and stop
 _EXAMPLES = """\
 examples:
   medseg audit                                     the default configuration
@@ -26,6 +29,7 @@ examples:
 def main(argv: list[str] | None = None) -> int:
     """Audits; returns the exit code (see `medseg.errors`)."""
     arguments = _parser().parse_args(argv)
+    os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
     try:
         return _audit(arguments)
     except MedsegError as error:
@@ -40,6 +44,8 @@ def _audit(arguments: argparse.Namespace) -> int:
     subject = _subject(arguments)
     result = audit(subject)
     print(markdown(result, layers=arguments.layers), end="")
+    if arguments.measure:
+        print(_measured(subject, result), end="")
     if arguments.effective:
         print(_effective(subject), end="")
     if arguments.output is not None:
@@ -151,6 +157,29 @@ def _spacing(
     return tuple(spacing) if spacing and len(spacing) == dims else None
 
 
+def _measured(subject: "Subject", result: "Audit") -> str:
+    from medseg.audit.document import table
+    from medseg.audit.network import what_runs
+    from medseg.bench.memory import network_peak_bytes
+
+    shape = (subject.batch, subject.in_channels, *subject.patch_size)
+    rows = []
+    for use, precisions in result.memory.items():
+        for precision, predicted in precisions.items():
+            training = use == "training"
+            peak = network_peak_bytes(
+                subject.network,
+                shape,
+                training=training,
+                bf16=precision == "bf16",
+                run=what_runs(subject, training=training),
+            )
+            sizes = (f"{peak / _MIB:.1f}", f"{predicted.peak / _MIB:.1f}")
+            rows.append((use, precision, *sizes, f"{predicted.peak / peak - 1:+.1%}"))
+    head = ("MiB", "", "measured peak", "predicted", "difference")
+    return f"\n## Memory, measured\n\n{table(head, rows)}"
+
+
 def _effective(subject: "Subject") -> str:
     from medseg.arithmetic.effective_field import effective_field
 
@@ -202,6 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch", type=_positive, metavar="N", help="images at once, for memory")
     parser.add_argument("--layers", action="store_true", help="print every layer")
+    parser.add_argument(
+        "--measure", action="store_true", help="also run it, for the memory it really takes"
+    )
     parser.add_argument(
         "--effective", action="store_true", help="also run it for the effective receptive field"
     )

@@ -133,6 +133,7 @@ def _show_volumes(model: "TrainedModel", converted: "TrainedModel", sources: lis
     from medseg.inference.agreement import agreement
     from medseg.volumes import read_image
 
+    changed = 0
     for source in sources:
         volume = read_image(source, channels=model.card.in_channels, nonfinite="replace")
         found = agreement(model, converted, volume)
@@ -141,6 +142,9 @@ def _show_volumes(model: "TrainedModel", converted: "TrainedModel", sources: lis
             f"largest difference of a probability {found.difference:.2g}",
             flush=True,
         )
+        changed += found.changed
+    if len(sources) > 1:
+        print(f"{len(sources)} volumes: {changed} voxels change their label")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`medseg`: one command; a subcommand imports only what it needs."""
 
 import importlib
+import os
 import sys
 
 from medseg import __version__
@@ -18,6 +19,8 @@ _COMMANDS = {
     "bench": "measure every operator and network beside its reference",
 }
 
+_PIPE_CLOSED = 141  # as a shell counts a process that SIGPIPE ended
+
 
 def main() -> None:
     """Hands over to the subcommand."""
@@ -33,7 +36,13 @@ def main() -> None:
         print(f"error: no command {command!r}; choose from {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
-    sys.exit(importlib.import_module(f"medseg.cli.{command}").main())
+    try:
+        code = importlib.import_module(f"medseg.cli.{command}").main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _PIPE_CLOSED
+    sys.exit(code)
 
 
 def _usage() -> str:

@@ -1,6 +1,7 @@
 """Whether two networks say the same of a volume."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -48,5 +49,4 @@ def agreement(first: TrainedModel, second: TrainedModel, volume: Volume) -> Agre
 
 def _predicted(model: TrainedModel, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
     found = Predictor(model, device="cpu").predict(volume, probabilities=True)
-    assert found.probabilities is not None  # they were asked for
-    return found.labels, found.probabilities
+    return found.labels, cast(np.ndarray, found.probabilities)

@@ -51,9 +51,16 @@ def positive(network: nn.Module) -> nn.Module:
 
 
 def seen_by_gradient(
-    network: Callable[[Tensor], Tensor], image: Tensor, axis: int, outputs: Sequence[int]
+    network: Callable[[Tensor], Tensor],
+    image: Tensor,
+    axis: int,
+    outputs: Sequence[int],
+    least: float = 0.0,
 ) -> np.ndarray:
-    """Which positions along an axis the output at some depends on, `(outputs, positions)`."""
+    """Which positions along an axis the output at some depends on, `(outputs, positions)`.
+
+    Gradients of up to `least` are taken for errors of rounding.
+    """
     image = image.detach().requires_grad_()
     result = network(image)
     others = tuple(a for a in range(image.ndim) if a != 2 + axis)
@@ -61,7 +68,7 @@ def seen_by_gradient(
     for output in outputs:
         asked = result.select(2 + axis, output).sum()
         (gradient,) = torch.autograd.grad(asked, image, retain_graph=True, materialize_grads=True)
-        rows.append((gradient != 0).sum(dim=others) > 0)
+        rows.append((gradient.abs() > least).sum(dim=others) > 0)
     return torch.stack(rows).numpy()
 
 

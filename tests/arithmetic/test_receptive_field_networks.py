@@ -13,7 +13,7 @@ from torch import nn
 
 from medseg.arithmetic.receptive_field import seen_voxels
 from medseg.arithmetic.trace import trace
-from medseg.blocks import conv
+from medseg.blocks import conv, unit
 from medseg.models.description import build_network
 
 from ..blocks.specs import smallest_kernel
@@ -80,7 +80,8 @@ def test_every_network_of_the_grid_sees_what_its_gradient_shows(seed: int) -> No
     dice = random.Random(seed)
     cell, dims, strides = drawn_cell(dice)
     deformable = isinstance(cell["conv"], conv.Deformable)
-    coarse = 4 if deformable else 3
+    wide = dims == 2 or isinstance(cell["unit"], unit.Inception)  # which pools over 3 voxels
+    coarse = 4 if deformable else 3 if wide else 2
     size = [coarse * math.prod(along(s, axis) for s in strides) for axis in range(dims)]
     axis, length = dice.randrange(dims), 32 if deformable else dice.choice((24, 31, 36))
     size[axis] = length
@@ -122,7 +123,7 @@ def monai_basic_unet(dice: random.Random, dims: int) -> nn.Module:
 
 def monai_dynunet(dice: random.Random, dims: int) -> nn.Module:
     uneven = (1,) * (dims - 1) + (2,)
-    strides: list[Any] = dice.choice([[1, 2, 2], [1, uneven, 2], [1, 3], [2, 2, 2]])
+    strides: list[Any] = dice.choice([[1, 2, 2], [1, uneven, 2], [1, 3, 1], [1, 2, 1, 2]])
     kernels = [dice.choice((3, 5)) for _ in strides]
     widths = [dice.choice((2, 4)) for _ in strides]
     return nets.DynUNet(

@@ -1,6 +1,5 @@
 """Windows against what torch's own functions look at, for any geometry."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from .functions import assert_looks_where_poking_shows, assert_looks_where_the_g
 
 DIMS = st.integers(1, 3)
 SIZES = st.integers(1, 11)
-THOROUGH = settings(max_examples=200, deadline=None)
+THOROUGH = settings(max_examples=60, deadline=None)
 CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSED = {
     1: functional.conv_transpose1d,
@@ -90,7 +89,7 @@ def test_a_transposed_convolution(g: dict[str, Any], data: st.DataObject) -> Non
 @THOROUGH
 @given(geometries(), st.booleans(), st.booleans())
 def test_pooling(g: dict[str, Any], ceil: bool, default_stride: bool) -> None:
-    assume(all(2 * p <= k <= n + 2 * p for n, k, _, p, _ in axes(g)))
+    assume(all(2 * p <= k <= n for n, k, _, p, _ in axes(g)))
     dims = len(g["size"])
     stride = None if default_stride else g["stride"]
     assert_looks_where_the_gradient_is(
@@ -105,7 +104,7 @@ def test_pooling(g: dict[str, Any], ceil: bool, default_stride: bool) -> None:
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_adaptive_pooling(dims: int, data: st.DataObject) -> None:
     size, wanted = data.draw(each(dims, 1, 9)), data.draw(each(dims, 1, 9))
@@ -115,7 +114,7 @@ def test_adaptive_pooling(dims: int, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
 @pytest.mark.parametrize("align_corners", [False, True])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_interpolation_between_voxels(mode: str, align_corners: bool, data: st.DataObject) -> None:
     dims = data.draw(DIMS) if mode == "linear" else 2
@@ -132,13 +131,11 @@ def test_interpolation_between_voxels(mode: str, align_corners: bool, data: st.D
 def test_interpolation_by_the_nearest_voxel(mode: str, data: st.DataObject) -> None:
     dims = data.draw(DIMS)
     size, wanted = data.draw(each(dims, 1, 9)), data.draw(each(dims, 1, 12))
-    assert_looks_where_the_gradient_is(
-        lambda x: functional.interpolate(x, wanted, mode=mode), size
-    )
+    assert_looks_where_the_gradient_is(lambda x: functional.interpolate(x, wanted, mode=mode), size)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(size=each(2, 2, 9), factors=st.tuples(*[st.sampled_from([0.5, 1.5, 2.0, 3.0, 2.7])] * 2))
 def test_interpolation_by_a_factor(
     mode: str, size: tuple[int, ...], factors: tuple[float, ...]
@@ -146,6 +143,3 @@ def test_interpolation_by_a_factor(
     assert_looks_where_the_gradient_is(
         lambda x: functional.interpolate(x, scale_factor=factors, mode=mode), size
     )
-
-
-CALLS: dict[str, Callable[..., Any]] = {"even": functional.pixel_shuffle}

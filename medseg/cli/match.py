@@ -1,0 +1,168 @@
+"""`medseg match`: the widths at which two networks cost the same, as an override to paste."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from medseg.cli.errors import report_error
+from medseg.errors import ConfigError, MedsegError
+
+if TYPE_CHECKING:
+    from medseg.budget.quantity import Load
+    from medseg.budget.width import Match
+    from medseg.cli.arm import Arm
+    from medseg.models.description import Description
+
+_EQUAL = ("parameters", "macs", "memory", "inference_memory", "latency")
+_MIB = 2**20
+_UNITS = {"latency": (" ms", 1), "memory": (" MiB", _MIB), "inference_memory": (" MiB", _MIB)}
+_EXAMPLES = """\
+examples:
+  medseg match conv@model.encoder.conv=depthwise_separable --equal parameters
+  medseg match model=unet_3_plus data=hippocampus --equal memory --batch 2
+  medseg match --like model=unet size@model.encoder=base -- model=monai_dynunet
+  medseg match upsample@model.decoder.upsample=bilinear --equal latency --device cpu
+
+Without --like the reference is the default network. Overrides of the data hold for both.
+The last line is the override that makes them equal.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Matches; returns the exit code (see `medseg.errors`)."""
+    arguments = _parser().parse_intermixed_args(argv)
+    try:
+        _match(arguments)
+    except MedsegError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg match",
+        description="Scale the widths of a network until it costs what another does.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OVERRIDE", help="of the network whose widths change"
+    )
+    parser.add_argument(
+        "--like", nargs="+", default=[], metavar="OVERRIDE", help="of the network that stays"
+    )
+    parser.add_argument(
+        "--equal",
+        choices=_EQUAL,
+        default="macs",
+        help="in what (default: macs); memory is that of a training step, without weights",
+    )
+    parser.add_argument(
+        "--multiple-of", type=int, default=1, metavar="N", help="of the widths (default: 1)"
+    )
+    parser.add_argument(
+        "--patch-size", type=int, nargs="+", metavar="N", help="voxels (default: the data's)"
+    )
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="patches at once (default: the data's)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="SHARE",
+        help="difference at which the search stops (default: 0.001; of latency 0.05)",
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="of latency"
+    )
+    return parser
+
+
+def _match(arguments: argparse.Namespace) -> None:
+    # after parsing: torch and MONAI take seconds to import
+    from medseg.budget.match import match
+    from medseg.cli.arm import arm, data_overrides
+
+    other = arm(arguments.overrides)
+    same_data = [] if data_overrides(arguments.like) else data_overrides(arguments.overrides)
+    reference = arm([*same_data, *arguments.like])
+    load = _load(arguments, reference, other)
+    found = match(
+        reference.network, other.network, arguments.equal, load, **_search_options(arguments)
+    )
+    rows = {"reference": reference.network, "before": other.network, "after": found.description}
+    _show(rows, load)
+    _show_match(arguments.equal, found)
+    print(" ".join(_overrides(other, found)))
+
+
+def _load(arguments: argparse.Namespace, reference: "Arm", other: "Arm") -> "Load":
+    from medseg.budget.quantity import Load
+
+    if (reference.in_channels, reference.patch_size) != (other.in_channels, other.patch_size):
+        texts = [f"{a.in_channels}×{list(a.patch_size)}" for a in (reference, other)]
+        raise ConfigError(
+            f"the networks see different patches, {' and '.join(texts)} (channels×voxels); "
+            "name the same data in both"
+        )
+    sizes = [
+        *(arguments.patch_size or other.patch_size),
+        other.batch_size if arguments.batch is None else arguments.batch,
+    ]
+    if any(size < 1 for size in sizes):
+        raise ConfigError(f"patch and batch {sizes} must be at least 1; choose larger ones")
+    *patch_size, batch = sizes
+    return Load(in_channels=other.in_channels, patch_size=tuple(patch_size), batch=batch)
+
+
+def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {"multiple_of": arguments.multiple_of}
+    if arguments.tolerance is not None:
+        options["tolerance"] = arguments.tolerance
+    if arguments.equal == "latency":
+        from medseg.bench.machine import choose_device
+
+        options["device"] = choose_device(arguments.device)
+    return options
+
+
+def _show(rows: "dict[str, Description]", load: "Load") -> None:
+    from medseg.budget.quantity import cost
+    from medseg.budget.widths import widths_of
+
+    print("| network | widths | parameters | MACs | training memory, MiB |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, network in rows.items():
+        own = cost(network, load)
+        widths = "; ".join({str(_short(w)): None for w in widths_of(network).values()})
+        memory = f"{own.memory / _MIB:,.1f}"
+        print(f"| {name} | {widths} | {own.parameters:,} | {own.macs:,} | {memory} |")
+
+
+def _show_match(quantity: str, found: "Match") -> None:
+    unit, size = _UNITS.get(quantity, ("", 1))
+    form = ",.2f" if unit else ",.0f"
+    value, wanted = (format(amount / size, form) for amount in (found.value, found.wanted))
+    multiples = f", in multiples of {found.multiple}" if found.multiple > 1 else ""
+    print(f"\n{quantity}: {value}{unit}, wanted {wanted}{unit}: {found.error:+.2%}{multiples}")
+
+
+def _overrides(other: "Arm", found: "Match") -> list[str]:
+    """Those of the encoder suffice, unless the decoder's widths were overridden by themselves."""
+    from medseg.cli.options import described
+
+    every = {path: f"model.{'.'.join(path)}={_short(w)}" for path, w in found.widths.items()}
+    few = [text for path, text in every.items() if path != ("decoder", "channels")]
+    alone = described("train", "model", *other.overrides, *few)
+    return few if alone == found.description else list(every.values())
+
+
+def _short(widths: list[int]) -> str:
+    return str(widths[0]) if len(widths) == 1 else f"[{','.join(map(str, widths))}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

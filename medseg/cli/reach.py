@@ -1,0 +1,165 @@
+"""`medseg reach`: which network sees an extent of the body, as overrides to paste."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from medseg.cli.errors import report_error
+from medseg.errors import ConfigError, MedsegError
+
+if TYPE_CHECKING:
+    from medseg.budget.reach import Advice, Candidate
+
+_NOT_REACHED = 1
+_MIB = 2**20
+_MIRRORED = (".channels", ".strides")  # the decoder's follow the encoder's
+_EXAMPLES = """\
+examples:
+  medseg reach 150 --spacing 1
+  medseg reach 120 data=hepatic_vessel
+  medseg reach 60 60 40 --spacing 0.8 0.8 2.5 data=pancreas model=resenc_unet
+
+exit codes: 0 reached, 1 by no change that was tried, 2 a wrong number or override
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Advises; returns the exit code (see `medseg.errors`)."""
+    arguments = _parser().parse_intermixed_args(argv)
+    try:
+        return _reach(arguments)
+    except MedsegError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg reach",
+        description="Say how far a network sees, and which change of stages, depth, kernel or "
+        "dilation lets it see as far as is wanted, without holes.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="MM | OVERRIDE",
+        help="the extent in mm, of all axes or each; overrides of the network",
+    )
+    parser.add_argument(
+        "--spacing",
+        nargs="+",
+        default=[],
+        metavar="MM",
+        help="of the voxels, of all axes or each (default: the data's)",
+    )
+    parser.add_argument(
+        "--patch-size", type=int, nargs="+", metavar="N", help="voxels (default: the data's)"
+    )
+    return parser
+
+
+def _reach(arguments: argparse.Namespace) -> int:
+    extent, overrides = _split(arguments.words)
+    spacing, further = _split(arguments.spacing)
+    # after parsing: torch and MONAI take seconds to import
+    from medseg.budget.quantity import Load
+    from medseg.budget.reach import advise
+    from medseg.cli.arm import arm
+
+    own = arm([*overrides, *further])
+    load = Load(
+        in_channels=own.in_channels,
+        patch_size=tuple(arguments.patch_size or own.patch_size),
+        batch=own.batch_size,
+    )
+    advice = advise(own.network, extent, spacing or _spacing_of(own.spacing), load)
+    _show(advice)
+    _show_answer(advice, own.overrides)
+    return 0 if advice.is_reached or advice.candidates else _NOT_REACHED
+
+
+def _split(words: Sequence[str]) -> tuple[list[float], list[str]]:
+    """Numbers, and what is none."""
+    numbers, others = [], []
+    for word in words:
+        try:
+            numbers.append(float(word))
+        except ValueError:
+            others.append(word)
+    return numbers, others
+
+
+def _spacing_of(spacing: tuple[float, ...] | None) -> tuple[float, ...]:
+    if spacing is None:
+        raise ConfigError(
+            "data.spacing=null keeps each case's own spacing, and an extent in mm needs one; "
+            "give --spacing, for instance --spacing 1"
+        )
+    return spacing
+
+
+def _show(advice: "Advice") -> None:
+    print("| change | extent, mm | parameters | MACs | training memory, MiB | overrides |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    furthest = [advice.furthest] if advice.furthest else []
+    for own in (advice.base, *advice.candidates, *furthest):
+        memory = f"{own.cost.memory / _MIB:,.1f}"
+        added = f"`{shlex.join(own.change.overrides)}`" if own.change.overrides else ""
+        cells = (
+            own.change.text,
+            _extent(own),
+            f"{own.cost.parameters:,}",
+            f"{own.cost.macs:,}",
+            memory,
+            added,
+        )
+        print(f"| {' | '.join(cells)} |")
+    print()
+
+
+def _show_answer(advice: "Advice", overrides: Sequence[str]) -> None:
+    wanted = _millimetres(advice.wanted_mm)
+    if advice.is_reached:
+        print(f"reached: {wanted} mm wanted, {_millimetres(advice.surplus_mm)} mm to spare")
+    elif advice.candidates:
+        cheapest = advice.candidates[0].change.overrides
+        print(f"{wanted} mm: {advice.candidates[0].change.text} needs the fewest MACs")
+        print(shlex.join(["medseg", "train", *_replaced(overrides, cheapest)]))
+    elif advice.furthest is None:
+        print(f"not reached: {wanted} mm; only a U-Net can be changed, choose model=unet")
+    else:
+        print(f"not reached: no change that was tried sees {wanted} mm without holes")
+
+
+def _replaced(overrides: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Overrides with further ones; what those set anew, or stands below it, is left out."""
+    keys = {_key(text) for text in new}
+    mirrored = {key.replace("encoder", "decoder") for key in keys if key.endswith(_MIRRORED)}
+    kept = [text for text in overrides if not _is_below(_key(text), keys | mirrored)]
+    return [*kept, *new]
+
+
+def _key(text: str) -> str:
+    return text.partition("=")[0].lstrip("+").rpartition("@")[2]
+
+
+def _is_below(key: str, others: set[str]) -> bool:
+    return any(key == other or key.startswith(f"{other}.") for other in others)
+
+
+def _extent(own: "Candidate") -> str:
+    return _millimetres(own.extents_mm) + (", with holes" if own.holes else "")
+
+
+def _millimetres(values: Sequence[float]) -> str:
+    return " × ".join("all" if value == float("inf") else f"{value:g}" for value in values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
