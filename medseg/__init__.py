@@ -12,14 +12,19 @@ layers         modules that torch lacks or has slow: depthwise, deformable, pixe
 blocks         the parts a network is made of: convolutions, units, resamplings, skips
 volumes        NIfTI in and out, geometry decided once, pictures of slices
 metrics        overlap and surface distances in mm, checkerboard artifacts
-models         networks made of blocks, their description as data, their cost
+arithmetic     what an operator or a network costs, needs and sees, without running it
+algebra        operators as matrices, and operators that are others in disguise
+models         networks made of blocks, their description as data, their equivalents
 data           datasets, splits, preprocessing, batches
 training       Lightning module, callbacks, checkpoints
 inference      a trained network applied to volumes
+audit          a network's audit, layer by layer: know what you train
 runs           one run from configuration to record: plan, train, evaluate
 report         records in, HTML, Markdown and CSV out (no torch)
 bench          every operator and network timed beside its reference
-cli            the door: `medseg train`, `predict`, `report`, `operators`, `bench`
+explain        operators and lectures worked through: formulas, figures, pages
+budget         networks of equal cost, networks of a wanted reach
+cli            the door: `medseg --help` lists its commands
 =============  ==================================================================================
 """
 

@@ -44,7 +44,7 @@ def united(first: Need | None, second: Need) -> Need:
 
 def anywhere(mask: Mask) -> Mask:
     """Whether any position is asked for, `(queries, 1)`."""
-    return mask.any(axis=1, keepdims=True)
+    return np.asarray(mask.any(axis=1, keepdims=True))
 
 
 def only_where(queries: Mask, need: Need) -> Need:

@@ -8,6 +8,7 @@ from medseg.arithmetic import windows
 from medseg.arithmetic.need import Need, Needs, Question, anywhere, everything, only_where
 from medseg.arithmetic.reshape import reshaped
 from medseg.arithmetic.trace import Step
+from medseg.arithmetic.windows import Mask
 
 
 def _axis(step: Step, rank: int) -> int:
@@ -48,13 +49,11 @@ def _in_order(need: Need, order: list[int]) -> Need:
 def _repeated(step: Step, question: Question) -> Needs:
     (image,) = step.inputs
     own = question.need[len(question.need) - len(image.shape) :]
-    yield (
-        image,
-        tuple(
-            mask.reshape(len(mask), -1, size).any(axis=1)
-            for mask, size in zip(own, image.shape, strict=True)
-        ),
-    )
+    yield image, tuple(map(_repetitions, own, image.shape))
+
+
+def _repetitions(mask: Mask, size: int) -> Mask:
+    return np.asarray(mask.reshape(len(mask), -1, size).any(axis=1))
 
 
 def _selected(step: Step, question: Question) -> Needs:

@@ -67,20 +67,18 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
 
 def _of_configuration(arguments: argparse.Namespace) -> "Subject":
     from medseg.audit.network import Subject
-    from medseg.cli.options import composed, described
+    from medseg.cli.arm import arm
     from medseg.models.description import build_network
 
-    description = described("train", "model", *arguments.overrides)
-    data = composed("train", "data", *arguments.overrides)
-    network = build_network(description)
+    chosen = arm(arguments.overrides)
     return Subject(
         name=" ".join(arguments.overrides) or "the default configuration",
-        network=network,
-        in_channels=_in_channels(arguments, data["in_channels"]),
-        patch_size=_patch_size(arguments, data["patch_size"]),
-        spacing=_spacing(arguments, data["spacing"], data["patch_size"]),
-        batch=arguments.batch or data["batch_size"],
-        deep_supervision=bool(description.get("deep_supervision", False)),
+        network=build_network(chosen.network),
+        in_channels=_in_channels(arguments, chosen.in_channels),
+        patch_size=_patch_size(arguments, chosen.patch_size),
+        spacing=_spacing(arguments, chosen.spacing, chosen.patch_size),
+        batch=arguments.batch or chosen.batch_size,
+        deep_supervision=bool(chosen.network.get("deep_supervision", False)),
     )
 
 
