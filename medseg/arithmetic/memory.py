@@ -1,6 +1,5 @@
 """Peak memory of a network, without running it: every tensor is made and freed, without values."""
 
-import copy
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from medseg.arithmetic.trace import copied
 from medseg.arithmetic.workspace import workspace_bytes
 from medseg.errors import ConfigError
 from medseg.layers.context import CHANNELS_LAST
@@ -60,7 +60,7 @@ def predicted_memory(
     """
     mode = FakeTensorMode()
     tensors = [*network.parameters(), *network.buffers()]
-    abstract = copy.deepcopy(network, {id(t): mode.from_tensor(t) for t in tensors})
+    abstract = copied(network, {id(t): mode.from_tensor(t) for t in tensors})
     abstract.train(training)
     device = tensors[0].device if tensors else torch.device("cpu")
     ledger = _Ledger()

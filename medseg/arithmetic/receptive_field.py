@@ -1,9 +1,10 @@
 """The theoretical receptive field: which voxels of the image an output voxel can look at.
 
-Exact, through skips and decoder, for each phase of the network's stride: what is asked of the
-output is followed back through every step. Recurrences over layers (Araujo, Norris & Sim 2019,
-"Computing Receptive Fields of Convolutional Neural Networks", Distill) give an upper bound where
-a network upsamples.
+Through skips and decoder, for each phase of the network's stride: what is asked of the output is
+followed back through every step, as one mask per axis. That is exact unless a reshape tears an
+axis or single channels go separate ways; then it may be too much, never too little. Recurrences
+over layers (Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional Neural
+Networks", Distill) give an upper bound wherever a network upsamples.
 """
 
 from collections.abc import Sequence

@@ -130,7 +130,22 @@ def abstracted(network: nn.Module) -> nn.Module:
         empty = torch.empty_like(tensor, device="meta", requires_grad=False)
         is_parameter = isinstance(tensor, nn.Parameter)
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
-    return copy.deepcopy(network, memo)
+    return copied(network, memo)
+
+
+def copied(network: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """A copy of a network with other tensors in place of its own.
+
+    Raises:
+        ConfigError: it holds something that cannot be copied.
+    """
+    try:
+        return copy.deepcopy(network, memo)
+    except (TypeError, RuntimeError) as error:
+        raise ConfigError(
+            f"{type(network).__name__} cannot be copied ({error}); "
+            "keep files, locks and results of calculations out of its attributes"
+        ) from error
 
 
 class _Recorder(TorchDispatchMode):

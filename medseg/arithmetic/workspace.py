@@ -1,7 +1,7 @@
 """Memory that a convolution takes on a CPU only while it computes.
 
 torch's CPU library, oneDNN, computes on tensors whose channels are last in memory as they are.
-Others it puts into a layout of its own first, in blocks of 16 channels. Single small images torch
+Others it puts into a layout of its own first, in blocks of channels. Single small images torch
 unfolds into the columns of a matrix instead. What that takes is in no tensor; these rules were read
 off measured peaks of torch 2.13 (docs/arithmetic.md).
 """
@@ -16,7 +16,7 @@ _FORWARD = {torch.ops.aten.convolution.default}
 _BACKWARD = {torch.ops.aten.convolution_backward.default}
 
 
-_BLOCK = 16
+_BLOCK = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # channels in a register
 _SMALL = 20480  # torch's own bound (use_mkldnn in ATen/native/Convolution.cpp)
 
 

@@ -1,5 +1,6 @@
 """What a trace tells of a network, and that it leaves it alone."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -203,3 +204,10 @@ def test_a_write_through_shared_memory_is_a_step_of_its_own(
 def test_reading_a_view_that_was_overwritten_itself_is_no_such_step() -> None:
     traced = trace(Function(lambda x: (x + 1).flatten(1).relu_().view_as(x)), 1, (4, 4))
     assert WRITE_THROUGH_VIEW not in [step.operator for step in traced.steps]
+
+
+def test_what_cannot_be_copied_is_refused_in_words() -> None:
+    network = nn.Conv2d(1, 1, 3)
+    network.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"Conv2d cannot be copied .*lock.*keep files, locks"):
+        trace(network, 1, (8, 8))
