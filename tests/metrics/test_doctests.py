@@ -1,4 +1,4 @@
-"""The examples in the docstrings of blocks, models and metrics are true."""
+"""The examples in the docstrings are true."""
 
 import doctest
 import importlib
@@ -6,14 +6,22 @@ import pkgutil
 
 import pytest
 
+import medseg.algebra
+import medseg.arithmetic
 import medseg.blocks
 import medseg.metrics
 import medseg.models
 
 MODULES = [
     module.name
-    for package in (medseg.blocks, medseg.models, medseg.metrics)
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    for package in (
+        medseg.blocks,
+        medseg.models,
+        medseg.metrics,
+        medseg.arithmetic,
+        medseg.algebra,
+    )
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ]
 
 

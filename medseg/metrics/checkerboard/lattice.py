@@ -1,0 +1,98 @@
+"""Geometry of a grid with known period: its phases, and a filter blind to all of them."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Num, Shaped
+from torch import Tensor
+from torch.nn import functional
+
+_POOLS = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
+
+
+def checked_period(period: Sequence[int], axes: int) -> tuple[int, ...]:
+    """The period as a tuple, once it fits a map of so many axes.
+
+    Raises:
+        ValueError: not 1 to 3 axes, not one stride ≥ 1 per axis, or stride 1 everywhere.
+    """
+    steps = tuple(int(s) for s in period)
+    if not 1 <= axes <= 3:
+        raise ValueError(f"map with {axes} axes: 1 to 3 are understood; measure slice by slice")
+    if len(steps) != axes or min(steps) < 1:
+        raise ValueError(f"period {steps}: a map of {axes} axes needs {axes} strides of at least 1")
+    if math.prod(steps) == 1:
+        raise ValueError(
+            f"period {steps}: it has one phase, so nothing to compare; skip the measure"
+        )
+    return steps
+
+
+def check_finite(signal: Shaped[Tensor, "*space"]) -> None:
+    """Refuses NaN and infinity.
+
+    Raises:
+        ValueError: some value is not finite.
+    """
+    if bad := int((~torch.isfinite(signal)).sum()):
+        raise ValueError(f"{bad} values are not finite: means need numbers; leave this case out")
+
+
+def trapezoid(signal: Float[Tensor, "*space"], period: Sequence[int]) -> Float[Tensor, "*interior"]:
+    """`T_s z`: moving mean over one period, ends of an even one halved, along each axis.
+
+    Response per axis `sin(sω/2) / (s tan(ω/2))` for even s, with sin in place of tan for odd s: 0
+    at every lattice frequency `2πk/s`, k ≠ 0. A linear trend passes as it is. So `z − T_s z` keeps
+    each pattern of period s unchanged, up to its mean, and nothing of a ramp.
+
+    Args:
+        signal: 1 to 3 axes.
+        period: Voxels per axis; 1 leaves an axis alone.
+
+    Returns:
+        The mean wherever its window fits: `s // 2` voxels fewer at both ends of each axis.
+
+    >>> trapezoid(torch.tensor([0.0, 3.0, 0.0, 3.0]), [2]).tolist()
+    [1.5, 1.5]
+    """
+    smooth = signal.double()[None, None]
+    for axis, step in enumerate(period):
+        # an even trapezoid is the box of one period, averaged over two neighbouring positions
+        for size in (step, 2 - step % 2):
+            window = [size if a == axis else 1 for a in range(signal.ndim)]
+            smooth = _POOLS[signal.ndim - 1](smooth, window, stride=1)
+    return smooth[0, 0]
+
+
+def trimmed(signal: Num[Tensor, "*space"], margin: Sequence[int]) -> Num[Tensor, "*interior"]:
+    """The map without so many voxels at both ends of each axis."""
+    return signal[tuple(slice(m, n - m) for m, n in zip(margin, signal.shape, strict=True))]
+
+
+def fold(
+    fields: Num[Tensor, " fields *space"], period: Sequence[int], origin: Sequence[int]
+) -> Num[Tensor, "fields phases cells"]:
+    """The voxels of each phase side by side, phases in row-major order.
+
+    Args:
+        fields: Any number of maps of the same grid.
+        period: Voxels per axis.
+        origin: Where the first voxel lies on the grid that carries the phases.
+
+    Returns:
+        Values by phase; cells that reach over the border are filled with 0.
+
+    >>> fold(torch.arange(4)[None], [2], [1]).tolist()
+    [[[0, 1, 3], [0, 2, 0]]]
+    """
+    sizes = zip(fields.shape[1:], period, origin, strict=True)
+    pads = [(o % s, -(o % s + n) % s) for n, s, o in sizes]
+    folded = functional.pad(fields, list(itertools.chain(*reversed(pads))))
+    for axis, step in enumerate(period):
+        # axes before this one have become two
+        folded = folded.unflatten(1 + 2 * axis, (-1, step))
+    axes = range(len(period))
+    order = [0, *(2 + 2 * a for a in axes), *(1 + 2 * a for a in axes)]
+    return folded.permute(order).reshape(len(fields), math.prod(period), -1)

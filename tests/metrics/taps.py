@@ -1,0 +1,38 @@
+"""Kernels of known measures, and layers that hold them."""
+
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+TRANSPOSED = [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d]
+CONV = [nn.Conv1d, nn.Conv2d, nn.Conv3d]
+DIMS = (1, 2, 3)
+NAILS = [1.0]
+NEAREST = [1.0, 1.0]
+ONES = [1.0, 1.0, 1.0]
+ODD_LINEAR = [0.5, 1.0, 0.5]
+LINEAR = [0.25, 0.75, 0.75, 0.25]
+
+
+def outer(taps: list[float] | Tensor, dims: int) -> Tensor:
+    """The product of the same taps along every axis."""
+    line = torch.as_tensor(taps, dtype=torch.float64)
+    return reduce(lambda grid, one: grid.unsqueeze(-1) * one, [line] * (dims - 1), line)
+
+
+def kernel_of(taps: list[float] | Tensor, dims: int) -> Tensor:
+    """One input, one output."""
+    return outer(taps, dims)[None, None]
+
+
+def ones(kinds: list, dims: int, kernel, stride, dilation=1) -> nn.Module:
+    """A layer of one channel whose taps are all 1."""
+    layer = kinds[dims - 1](1, 1, kernel, stride, dilation=dilation)
+    nn.init.ones_(layer.weight)
+    return layer
+
+
+def over_axes(one: float, dims: int) -> float:
+    """The share off the mean of a product over axes."""
+    return 1 - (1 - one) ** dims
