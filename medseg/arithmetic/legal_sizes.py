@@ -1,6 +1,6 @@
 """Which image sizes a network accepts and gives back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -9,6 +9,8 @@ from medseg.arithmetic.trace import trace
 from medseg.errors import ConfigError
 
 _LARGEST_STEP = 256
+
+_IsLegal = Callable[[int, int], bool]  # axis, length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def _grid(network: nn.Module, in_channels: int, size: Sequence[int]) -> tuple[in
     return trace(network, in_channels, size).logits.shape[2:]
 
 
-def _rule(axis: int, length: int, is_legal) -> SizeRule | None:
+def _rule(axis: int, length: int, is_legal: _IsLegal) -> SizeRule | None:
     step = next((s for s in _steps() if is_legal(axis, length + s)), None)
     if step is None:
         return None
@@ -100,7 +102,7 @@ def _steps() -> Iterator[int]:
             step *= 2
 
 
-def _least(axis: int, length: int, step: int, is_legal) -> int:
+def _least(axis: int, length: int, step: int, is_legal: _IsLegal) -> int:
     """By bisection: what is legal stays so as it grows by steps."""
     low, high = 0, (length - 1) // step  # steps below `length`; `low` of them is legal
     while low < high:
