@@ -9,11 +9,11 @@ machine        what a figure depends on besides the code: processor, versions, t
 build          Hydra's objects from an allow-list
 record         one run as plain data: the contract between training and the report
 layers         modules that torch lacks or has slow: depthwise, deformable, pixel shuffle
+arithmetic     what an operator or a network costs, needs and sees, without running it
+algebra        operators as matrices, and operators that are others in disguise
 blocks         the parts a network is made of: convolutions, units, resamplings, skips
 volumes        NIfTI in and out, geometry decided once, pictures of slices
 metrics        overlap and surface distances in mm, checkerboard artifacts
-arithmetic     what an operator or a network costs, needs and sees, without running it
-algebra        operators as matrices, and operators that are others in disguise
 models         networks made of blocks, their description as data, their equivalents
 data           datasets, splits, preprocessing, batches
 training       Lightning module, callbacks, checkpoints

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from medseg.errors import ConfigError
 
@@ -57,7 +58,7 @@ class Step:
     @property
     def inputs(self) -> tuple[Value, ...]:
         """All tensors that it reads."""
-        return tuple(_values(self.arguments.values()))
+        return tuple(leaf for leaf in tree_leaves(self.arguments) if isinstance(leaf, Value))
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,10 @@ def trace(network: nn.Module, in_channels: int, size: Sequence[int]) -> Trace:
             f"size={list(size)} with {in_channels} channels does not pass "
             f"{_place(recorder, network)}: {reason}"
         ) from error
-    logits = next(iter(_tensors([result])), None)
-    if logits is None:
+    outputs = _tensors(result)
+    if not outputs:
         raise ConfigError(f"{type(network).__name__} returned no tensor; its output is {result!r}")
-    return Trace(shown, recorder.value(logits), tuple(recorder.steps), tuple(recorder.calls))
+    return Trace(shown, recorder.value(outputs[0]), tuple(recorder.steps), tuple(recorder.calls))
 
 
 def abstracted(network: nn.Module) -> nn.Module:
@@ -165,10 +166,10 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         given = self._named(func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
-        outputs = tuple(self._fresh(tensor) for tensor in _tensors([result]))
+        outputs = tuple(self._fresh(tensor) for tensor in _tensors(result))
         self.steps.append(Step(func.overloadpacket.__name__, self._layer, given, outputs))
         if func._schema.is_mutable:
-            for tensor in _tensors([result]):
+            for tensor in _tensors(result):
                 self._written.setdefault(_memory(tensor), []).append(tensor)
         return result
 
@@ -214,7 +215,7 @@ class _Recorder(TorchDispatchMode):
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             self.path.pop()
             given = tuple(self.value(tensor) for tensor in _tensors(inputs))
-            made = tuple(self.value(tensor) for tensor in _tensors([output]))
+            made = tuple(self.value(tensor) for tensor in _tensors(output))
             self.calls.append(Call(name, module, given, made, len(self.steps)))
 
         return hook
@@ -260,21 +261,5 @@ def _place(recorder: _Recorder, network: nn.Module) -> str:
     return f"{path} ({type(network.get_submodule(path)).__name__}) of {type(network).__name__}"
 
 
-def _tensors(items: Any) -> Iterator[Tensor]:
-    match items:
-        case Tensor():
-            yield items
-        case list() | tuple():
-            for item in items:
-                yield from _tensors(item)
-        case dict():
-            yield from _tensors(list(items.values()))
-
-
-def _values(items: Any) -> Iterator[Value]:
-    for item in items:
-        match item:
-            case Value():
-                yield item
-            case tuple():
-                yield from _values(item)
+def _tensors(items: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(items) if isinstance(leaf, Tensor)]

@@ -1,7 +1,7 @@
 """Know what you train before you train it: everything that follows from a network alone."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from medseg.arithmetic.trace import Trace, trace
 from medseg.audit.layers import LayerRow, layer_rows
 from medseg.audit.upsamplings import UpsamplingRow, upsampling_rows
 from medseg.errors import ConfigError
+from medseg.models.cost import training_call
 from medseg.models.gridding import gridding_warnings
-from medseg.models.unet import MultiscaleNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +162,5 @@ def _memory_of(subject: Subject, *, training: bool, bf16: bool) -> Memory:
 
 def what_runs(subject: Subject, *, training: bool) -> Callable[[nn.Module, Any], Any]:
     """What is called on network and image: with deep supervision, training asks for more."""
-    return _all_logits if training and subject.deep_supervision else nn.Module.__call__
-
-
-def _all_logits(network: nn.Module, image: Any) -> Sequence[Any]:
-    if not isinstance(network, MultiscaleNetwork):
-        raise ConfigError(
-            f"deep_supervision=true, but {type(network).__name__} has no logits on coarser grids; "
-            "set deep_supervision=false"
-        )
-    return network.multiscale_logits(image)
+    several = training and subject.deep_supervision
+    return training_call(subject.network, deep_supervision=several)

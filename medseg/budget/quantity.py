@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medseg.arithmetic.memory import predicted_memory
 from medseg.errors import ConfigError
-from medseg.models.cost import count_macs, count_parameters
+from medseg.models.cost import count_macs, count_parameters, training_call
 from medseg.models.description import Description, build_network
-from medseg.models.unet import MultiscaleNetwork
 
 LATENCY = "latency"
 
@@ -91,29 +89,25 @@ def _macs(description: Description, load: Load) -> int:
 
 
 def _training_memory(description: Description, load: Load) -> int:
-    return _peak(description, load, training=True, run=_training_run(description))
+    return _peak(description, load, training=True)
 
 
 def _inference_memory(description: Description, load: Load) -> int:
-    return _peak(description, load)
+    return _peak(description, load, training=False)
 
 
-def _peak(description: Description, load: Load, **options: Any) -> int:
+def _peak(description: Description, load: Load, *, training: bool) -> int:
     # the prediction asks on which device the tensors are; memory that nobody writes to is free
     network = abstract_network(description).to_empty(device="cpu")
+    several = training and bool(description.get("deep_supervision"))
     return predicted_memory(
-        network, load.in_channels, load.patch_size, batch=load.batch, **options
+        network,
+        load.in_channels,
+        load.patch_size,
+        batch=load.batch,
+        training=training,
+        run=training_call(network, deep_supervision=several),
     ).peak
-
-
-def _training_run(description: Description) -> Callable[[nn.Module, Tensor], Any]:
-    return _all_logits if description.get("deep_supervision") else nn.Module.__call__
-
-
-def _all_logits(network: nn.Module, image: Tensor) -> Any:
-    if isinstance(network, MultiscaleNetwork):
-        return network.multiscale_logits(image)
-    return network(image)
 
 
 QUANTITIES: dict[str, Callable[[Description, Load], int]] = {

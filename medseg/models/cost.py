@@ -1,6 +1,7 @@
 """What a network costs: parameters and multiply-accumulates; and whether a patch passes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -33,6 +34,21 @@ def count_macs(network: nn.Module, in_channels: int, patch_size: Sequence[int]) 
         ConfigError: the network does not accept the patch.
     """
     return sum(cost_of(step).macs for step in trace(network, in_channels, patch_size).steps)
+
+
+def training_call(
+    network: nn.Module, *, deep_supervision: bool
+) -> Callable[[nn.Module, torch.Tensor], Any]:
+    """What a training step calls on a network and an image.
+
+    A network of another library is called as it is: its own option says what it then returns.
+    """
+    several = deep_supervision and isinstance(network, MultiscaleNetwork)
+    return _all_logits if several else nn.Module.__call__
+
+
+def _all_logits(network: Any, image: torch.Tensor) -> list[torch.Tensor]:
+    return network.multiscale_logits(image)
 
 
 def check_patch(

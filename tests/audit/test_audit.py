@@ -108,8 +108,12 @@ def test_deep_supervision_costs_training_memory_alone() -> None:
     one, several = audited(network), audited(network, deep_supervision=True)
     assert several.memory["inference"] == one.memory["inference"]
     assert several.memory["training"]["fp32"].kept != one.memory["training"]["fp32"].kept
-    with pytest.raises(ConfigError, match="deep_supervision=true, but DynUNet"):
-        audited(NETWORKS["MONAI DynUNet"], deep_supervision=True)
+
+
+def test_deep_supervision_of_another_library_is_audited_as_it_is_called() -> None:
+    own = DynUNet(2, 1, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8], deep_supervision=True)
+    deep = audited(own, deep_supervision=True).memory["training"]["fp32"]
+    assert deep.kept > audited(NETWORKS["MONAI DynUNet"]).memory["training"]["fp32"].kept
 
 
 def test_every_upsampling_has_a_row() -> None:

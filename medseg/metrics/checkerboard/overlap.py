@@ -1,14 +1,15 @@
 """What kernel, stride and dilation print alone, whatever is learned."""
 
+import math
 from collections.abc import Sequence
-from functools import reduce
+from itertools import product
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medseg.arithmetic.closed_form import overlap_counts
 from medseg.metrics.checkerboard.imbalance import phase_imbalance
-from medseg.metrics.checkerboard.phases import phase_sums
 
 
 def tap_counts(
@@ -40,8 +41,8 @@ def tap_counts(
             f"kernel={tuple(kernel)}, stride={tuple(stride)} and dilation={tuple(dilation)} must "
             "be 1 or more on every axis; use 1 where an axis is left alone"
         )
-    along = [_counts_along(*axis) for axis in zip(kernel, stride, dilation, strict=True)]
-    return reduce(lambda all_axes, one: torch.outer(all_axes, one).flatten(), along)
+    along = [overlap_counts(*axis) for axis in zip(kernel, stride, dilation, strict=True)]
+    return torch.tensor([math.prod(counts) for counts in product(*along)], dtype=torch.float64)
 
 
 def overlap_imbalance(
@@ -62,9 +63,3 @@ def overlap_imbalance(
     (0.19, 0.0)
     """
     return phase_imbalance(tap_counts(kernel, stride, dilation))
-
-
-def _counts_along(taps: int, step: int, rate: int) -> Tensor:
-    painted = torch.zeros((taps - 1) * rate + 1, dtype=torch.float64)
-    painted[::rate] = 1
-    return phase_sums(painted, (step,))
