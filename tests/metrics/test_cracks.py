@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from medseg.metrics.checkerboard.cracks import (
+from medseg.metrics.checkerboard.cases.cracks import (
     boundary_snapping,
     crack_distance,
     crack_histograms,

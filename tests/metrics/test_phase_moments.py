@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.metrics.checkerboard.lattice import fold, trapezoid, trimmed
-from medseg.metrics.checkerboard.phase_moments import (
+from medseg.metrics.checkerboard.cases.lattice import fold, trapezoid, trimmed
+from medseg.metrics.checkerboard.cases.phase_moments import (
     ONE,
     RESIDUAL,
     SMOOTH,

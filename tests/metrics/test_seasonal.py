@@ -8,10 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from medseg.metrics.checkerboard.coherence import coherence
-from medseg.metrics.checkerboard.lattice import trapezoid
-from medseg.metrics.checkerboard.phase_moments import phase_moments
-from medseg.metrics.checkerboard.seasonal import additive, eta_squared_by_level, gain, staircase
+from medseg.metrics.checkerboard.cases.coherence import coherence
+from medseg.metrics.checkerboard.cases.lattice import trapezoid
+from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
+from medseg.metrics.checkerboard.cases.seasonal import (
+    additive,
+    eta_squared_by_level,
+    gain,
+    staircase,
+)
 
 TRANSPOSED = [functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d]
 LINEAR = ["linear", "bilinear", "trilinear"]

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.metrics.checkerboard.coherence import coherence
-from medseg.metrics.checkerboard.lattice import trapezoid
-from medseg.metrics.checkerboard.lattice_line import lattice_line
-from medseg.metrics.checkerboard.phase_moments import phase_moments
-from medseg.metrics.checkerboard.seasonal import additive
-from medseg.metrics.checkerboard.statistics import band, confidence_interval, holm, phase_lock_test
+from medseg.metrics.checkerboard.cases.coherence import coherence
+from medseg.metrics.checkerboard.cases.lattice import trapezoid
+from medseg.metrics.checkerboard.cases.lattice_line import lattice_line
+from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
+from medseg.metrics.checkerboard.cases.seasonal import additive
+from medseg.metrics.checkerboard.cases.statistics import (
+    band,
+    confidence_interval,
+    holm,
+    phase_lock_test,
+)
 
 SIZE = 40
 
@@ -103,7 +108,7 @@ class TestPhaseLock:
     def test_many_phases_are_worked_on_in_parts(self, monkeypatch) -> None:
         cases = [phase_moments(white(70), (8, 8)) for _ in range(8)]
         whole = phase_lock_test(cases, 50)
-        monkeypatch.setattr("medseg.metrics.checkerboard.statistics._TABLES_AT_ONCE", 1500)
+        monkeypatch.setattr("medseg.metrics.checkerboard.cases.statistics._TABLES_AT_ONCE", 1500)
         assert phase_lock_test(cases, 50) == whole
 
     def test_flat_cases_are_left_out(self) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.metrics.checkerboard.imbalance import phase_imbalance
 from medseg.metrics.checkerboard.phases import phase_sums, require_kernel
+from medseg.metrics.checkerboard.weights.imbalance import phase_imbalance
 
 
 def kernel_gains(

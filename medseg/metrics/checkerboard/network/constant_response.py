@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.metrics.checkerboard.gains import lattice_period
 from medseg.metrics.checkerboard.phases import phase_means
+from medseg.metrics.checkerboard.weights.gains import lattice_period
 from medseg.metrics.torus import fixed_statistics, reach, torus
 
 

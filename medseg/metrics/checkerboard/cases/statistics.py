@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
-from medseg.metrics.checkerboard.phase_moments import ONE, RESIDUAL, SMOOTH, PhaseMoments
-from medseg.metrics.checkerboard.seasonal import is_regular, partial_r_squared
+from medseg.metrics.checkerboard.cases.phase_moments import ONE, RESIDUAL, SMOOTH, PhaseMoments
+from medseg.metrics.checkerboard.cases.seasonal import is_regular, partial_r_squared
 
 LEAST_CASES = 8
 _TABLES_AT_ONCE = 2**20

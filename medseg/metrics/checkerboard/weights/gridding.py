@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.metrics.checkerboard.imbalance import phase_imbalance
 from medseg.metrics.checkerboard.phases import phase_sums, require_energy, require_finite
+from medseg.metrics.checkerboard.weights.imbalance import phase_imbalance
 
 
 def composed_kernel(

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.metrics.checkerboard.phase_moments import ONE, RESIDUAL, SMOOTH, PhaseMoments
+from medseg.metrics.checkerboard.cases.phase_moments import ONE, RESIDUAL, SMOOTH, PhaseMoments
 
 _VOXELS_PER_PHASE = 8
 # of the mean square: a smaller variance may be the rounding of single precision
@@ -55,7 +55,7 @@ def additive(moments: PhaseMoments) -> Additive | None:
 
     Reference: Kelley 1935, PNAS 21:554 (ε²).
 
-    >>> from medseg.metrics.checkerboard.phase_moments import phase_moments
+    >>> from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
     >>> n = torch.arange(100)
     >>> found = additive(phase_moments(n + 0.5 * (n % 2), [2]))
     >>> [round(v, 9) for v in found.pattern.tolist()], round(found.eta_squared, 9)

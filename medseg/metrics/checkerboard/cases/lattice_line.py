@@ -9,7 +9,12 @@ from jaxtyping import Num
 from scipy import stats
 from torch import Tensor
 
-from medseg.metrics.checkerboard.lattice import check_finite, checked_period, trapezoid, trimmed
+from medseg.metrics.checkerboard.cases.lattice import (
+    check_finite,
+    checked_period,
+    trapezoid,
+    trimmed,
+)
 
 _GUARD = 2
 _RADIUS = 5

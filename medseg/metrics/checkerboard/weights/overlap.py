@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medseg.arithmetic.closed_form import overlap_counts
-from medseg.metrics.checkerboard.imbalance import phase_imbalance
+from medseg.metrics.checkerboard.weights.imbalance import phase_imbalance
 
 
 def tap_counts(

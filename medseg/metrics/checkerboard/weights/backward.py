@@ -3,9 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.metrics.checkerboard.imbalance import dc_gain_imbalance
-from medseg.metrics.checkerboard.kernels import kernel_of_weight
-from medseg.metrics.checkerboard.polyphase import kernel_gains
+from medseg.metrics.checkerboard.weights.imbalance import dc_gain_imbalance
+from medseg.metrics.checkerboard.weights.kernels import kernel_of_weight
+from medseg.metrics.checkerboard.weights.polyphase import kernel_gains
 
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medseg.layers.upsampling import Upsampling
 from medseg.metrics.checkerboard.phases import require_finite
-from medseg.metrics.checkerboard.probes import kernel_of_composite, kernel_of_interpolation
+from medseg.metrics.checkerboard.weights.answers import kernel_of_composite, kernel_of_interpolation
 from medseg.metrics.torus import Transposed
 
 AnyUpsampling = Transposed | nn.Upsample | Upsampling

@@ -7,16 +7,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.layers.upsampling import Upsampling
-from medseg.metrics.checkerboard.imbalance import dc_gain_imbalance
-from medseg.metrics.checkerboard.kernels import (
+from medseg.metrics.checkerboard.phases import phase_sums, require_finite
+from medseg.metrics.checkerboard.weights.answers import gains_of_composite, gains_of_interpolation
+from medseg.metrics.checkerboard.weights.imbalance import dc_gain_imbalance
+from medseg.metrics.checkerboard.weights.kernels import (
     AnyUpsampling,
     has_stride,
     no_upsampling,
     spread_taps,
     upsampling_stride,
 )
-from medseg.metrics.checkerboard.phases import phase_sums, require_finite
-from medseg.metrics.checkerboard.probes import gains_of_composite, gains_of_interpolation
 from medseg.metrics.torus import Transposed
 from medseg.record import UpsamplingGain
 

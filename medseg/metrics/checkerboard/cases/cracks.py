@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from medseg.metrics.checkerboard.lattice import checked_period, fold
+from medseg.metrics.checkerboard.cases.lattice import checked_period, fold
 
 
 def crack_histograms(

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from medseg.metrics.checkerboard.lattice import (
+from medseg.metrics.checkerboard.cases.lattice import (
     check_finite,
     checked_period,
     fold,

@@ -1,0 +1,1 @@
+"""Read off the output on real cases, block by block, and tested over cases."""

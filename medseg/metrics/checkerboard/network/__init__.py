@@ -1,0 +1,1 @@
+"""Asked of a whole network by a few forward passes."""

@@ -1,0 +1,1 @@
+"""Read off the weights of single layers: exact, no image needed."""
