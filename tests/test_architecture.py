@@ -18,6 +18,7 @@ RANKS = [
     {"blocks", "volumes", "metrics"},
     {"models", "data"},
     {"training", "inference", "audit"},
+    {"artifacts"},
     {"runs", "report", "bench", "explain"},
     {"budget"},
     {"cli"},

@@ -13,7 +13,12 @@ from medseg.errors import DataError
 from medseg.record import (
     FILE_NAME,
     SCHEMA,
+    ArtifactRecord,
+    CaseArtifacts,
     CaseRecord,
+    Estimate,
+    LayerArtifacts,
+    PhaseLocked,
     Picture,
     RunRecord,
     Status,
@@ -38,6 +43,23 @@ trees = st.recursive(
     lambda inner: lists(inner) | tables(inner),
     max_leaves=5,
 )
+measures = tables(st.none() | st.floats())
+locked = st.none() | st.builds(
+    PhaseLocked, cases=st.integers(0, 99), p_value=st.none() | st.floats(0, 1)
+)
+artifacts = st.none() | st.builds(
+    ArtifactRecord,
+    period=lists(st.integers(1, 16)),
+    layers=lists(
+        st.builds(LayerArtifacts, layer=texts, operator=texts, stride=lists(st.integers(1, 4)))
+    ),
+    constant_response=st.none() | st.floats(),
+    cases=lists(st.builds(CaseArtifacts, case=texts, prediction=measures, image=measures)),
+    headline=tables(st.builds(Estimate, mean=st.floats(), cases=st.integers(0, 99))),
+    prediction=locked,
+    image=locked,
+    notes=lists(texts),
+)
 records = st.builds(
     RunRecord,
     name=texts,
@@ -59,6 +81,8 @@ records = st.builds(
         st.builds(UpsamplingGain, layer=texts, operator=texts, imbalance=st.floats(0, 1))
     ),
     constant_response=st.none() | st.floats(),
+    artifacts=artifacts,
+    artifact_history=lists(measures),
     pictures=lists(st.builds(Picture, case=texts, caption=texts, png=texts)),
     finished=st.none() | texts,
 )

@@ -9,6 +9,7 @@ from medseg import __version__
 _COMMANDS = {
     "train": "train a network, or a sweep of networks (Hydra overrides)",
     "predict": "segment volumes with a trained network",
+    "artifacts": "measure patterns that are locked to a network's strides",
     "report": "compare runs in one HTML, Markdown and CSV report",
     "audit": "say what a network costs and sees, before it is trained",
     "explain": "work one operator, or a lecture, through",

@@ -19,6 +19,7 @@ from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
 from monai.transforms.transform import Randomizable, Transform
 from monai.transforms.utility.dictionary import SqueezeDimd
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from medseg.data.cache import PreparedCase
@@ -175,3 +176,16 @@ def _plain_tensors() -> Iterator[None]:
         yield
     finally:
         set_track_meta(former)
+
+
+def central_patch(image: Tensor, patch_size: Sequence[int]) -> Tensor:
+    """The middle `(channels, *patch_size)` of `(channels, *grid)`, zeros where the grid ends.
+
+    Of a patch with two axes, the middle slice along the grid's third.
+    """
+    size = [*patch_size, *[1] * (image.ndim - 1 - len(patch_size))]
+    for axis, length in enumerate(size, start=1):
+        missing = max(0, length - image.shape[axis])
+        image = functional.pad(image, [*[0] * (2 * (image.ndim - axis) - 1), missing])
+        image = image.narrow(axis, (image.shape[axis] - length) // 2, length)
+    return image.reshape(len(image), *patch_size)

@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, ResourceError
-from medseg.models.sliding_window import slide
+from medseg.models.sliding_window import Observer, slide
 from medseg.models.weights import TrainedModel
 from medseg.volumes import Volume
 
@@ -67,8 +67,19 @@ class Predictor:
         on_gpu = self.device.type == "cuda"
         self.bf16 = on_gpu and torch.cuda.is_bf16_supported() if bf16 is None else bf16
 
-    def predict(self, volume: Volume, *, probabilities: bool = False) -> Prediction:
+    def predict(
+        self,
+        volume: Volume,
+        *,
+        probabilities: bool = False,
+        observe: Callable[[Tensor], Observer] | None = None,
+    ) -> Prediction:
         """Segments one volume.
+
+        Args:
+            volume: The volume.
+            probabilities: Return those of every class, too.
+            observe: Given the image on the network's grid, makes what is shown every window.
 
         Raises:
             ResourceError: the volume does not fit the memory of this machine.
@@ -78,7 +89,7 @@ class Predictor:
         classes = len(self.card.classes) + 1
         _require_memory(image, classes, volume)
         prepared = time.perf_counter()
-        scores = self._scores(image[None])[0].cpu()
+        scores = self.logits(image, observe).cpu()
         computed = time.perf_counter()
         # probabilities are interpolated rather than logits, whose scale has no bound
         scores = torch.softmax(scores, dim=0)
@@ -95,20 +106,27 @@ class Predictor:
         )
 
     @torch.no_grad()
-    def _scores(self, image: Tensor) -> Tensor:
-        """Logits on the network's grid; gives way step by step when a GPU's memory is short."""
+    def logits(self, image: Tensor, observe: Callable[[Tensor], Observer] | None = None) -> Tensor:
+        """Image `(channels, *grid)` → logits `(classes, *grid)`, on the network's grid.
+
+        Gives way step by step when a GPU's memory is short; what observes starts anew then.
+
+        Raises:
+            ResourceError: not even one window fits.
+        """
         for device, accumulate_on, batch in self._attempts():
             try:
                 network = self.network.to(device)
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
                     return slide(
                         network,
-                        image.to(accumulate_on),
+                        image[None].to(accumulate_on),
                         self.card.patch_size,
                         overlap=self.overlap,
                         windows_per_batch=batch,
                         compute_on=device,
-                    )
+                        observe=observe(image) if observe else None,
+                    )[0]
             except torch.OutOfMemoryError:
                 log.warning("GPU memory is short (%d windows at once); giving way", batch)
                 torch.cuda.empty_cache()

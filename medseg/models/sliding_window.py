@@ -1,10 +1,17 @@
 """A network applied to a grid that is larger than its patch."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from monai.data.utils import dense_patch_slices
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
+
+Observer = Callable[[Tensor, Tensor, list[tuple[int, ...]]], None]
+"""Windows `(n, channels, *window)`, their logits `(n, classes, *window)`, and where each starts on
+the grid; below 0 where the grid is shorter than the window and was padded."""
 
 
 def slide(
@@ -15,6 +22,7 @@ def slide(
     overlap: float,
     windows_per_batch: int = 4,
     compute_on: torch.device | None = None,
+    observe: Observer | None = None,
 ) -> Tensor:
     """Logits of a whole grid, windows blended with Gaussian weights.
 
@@ -25,6 +33,7 @@ def slide(
         overlap: Share of a window that it has in common with the next, in [0, 1).
         windows_per_batch: Windows that are computed at once.
         compute_on: Device of the network, if not the image's.
+        observe: Is shown every window before it is blended with others.
 
     Returns:
         `(1, classes, *grid)`, float32.
@@ -32,9 +41,15 @@ def slide(
     flat = len(patch_size) == 2
     window = [*patch_size, 1] if flat else list(patch_size)
 
-    def predict(windows: Tensor) -> Tensor:
-        logits = network(windows.squeeze(-1)).unsqueeze(-1) if flat else network(windows)
-        return logits.float()
+    padded = _padding_before(image.shape[2:], window)
+
+    def predict(windows: Tensor, places: list[tuple[slice, ...]], *_: Any) -> Tensor:
+        seen = windows.squeeze(-1) if flat else windows
+        logits = network(seen).float()
+        if observe is not None:
+            starts = [_starts(place, padded) for place in places]
+            observe(seen, logits, starts)
+        return logits.unsqueeze(-1) if flat else logits
 
     return sliding_window_inference(  # type: ignore[return-value]
         image,
@@ -45,4 +60,39 @@ def slide(
         mode="gaussian",
         sw_device=compute_on or image.device,
         device=image.device,
+        with_coord=True,
     )
+
+
+def tiles(size: int, window: int, overlap: float) -> dict[int, tuple[int, int]]:
+    """Along one axis, the part of the grid that each window of `slide` is the middle one of.
+
+    The parts tile the grid: every voxel belongs to one window, as far from its borders as can be.
+
+    Args:
+        size: Voxels of the grid.
+        window: Voxels of the window.
+        overlap: Share of a window that it has in common with the next, in [0, 1).
+
+    Returns:
+        First voxel of a window → first voxel of its part and the one after its last.
+
+    >>> tiles(10, 4, 0.5)
+    {0: (0, 3), 2: (3, 5), 4: (5, 7), 6: (7, 10)}
+    """
+    if size <= window:
+        return {-_padding_before([size], [window])[0]: (0, size)}
+    step = max(1, int(window * (1 - overlap)))
+    parts = dense_patch_slices((size,), (window,), (step,))
+    starts = sorted({part[0].start for part in parts})
+    middles = [(a + b + window) // 2 for a, b in itertools.pairwise(starts)]
+    return dict(zip(starts, zip([0, *middles], [*middles, size], strict=True), strict=True))
+
+
+def _padding_before(size: Sequence[int], window: Sequence[int]) -> list[int]:
+    return [max(0, w - n) // 2 for n, w in zip(size, window, strict=True)]
+
+
+def _starts(place: tuple[slice, ...], padded: Sequence[int]) -> tuple[int, ...]:
+    # the first two slices are of the batch and the channels
+    return tuple(part.start - p for part, p in zip(place[2:], padded, strict=True))

@@ -17,7 +17,7 @@ MISSING_SHOWN = 200
 # Where a run lives and how it was launched do not make it another experiment; what an
 # experiment or a sweep chose stands in the configuration itself.
 _LAUNCH_CHOICES = ("experiment", "sweep")
-_LAUNCH_CONFIG = ("hydra", "name", "paths", "pictures", "resume", "runs", "sweep")
+_LAUNCH_CONFIG = ("artifacts", "hydra", "name", "paths", "pictures", "resume", "runs", "sweep")
 _LAUNCH_LEAVES = ("cache", "download", "num_workers", "root")
 
 

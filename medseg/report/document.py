@@ -17,7 +17,9 @@ from markupsafe import Markup
 
 from medseg.errors import ConfigError
 from medseg.files import atomic_path
+from medseg.record import RunRecord
 from medseg.report import figures, measures, prose, tables
+from medseg.report.artifact_table import artifact_table
 from medseg.report.cells import Table, counted
 from medseg.report.collect import Arm, Collection, collect
 from medseg.report.sources import Unreadable
@@ -121,6 +123,16 @@ def contents(collection: Collection, *, date: datetime) -> dict[str, Any]:
         "classes": tables.classes_table(arms, values),
         "problems": tables.problems_table(collection),
         "upsampling": tables.upsampling_table(arms),
+        "artifacts": artifact_table(arms),
+        "trajectories": [
+            Markup(svg)
+            for key, label in (
+                ("dc_gain_mean", "DC-gain imbalance of mean features"),
+                ("constant_response", "Constant response"),
+                ("cycle_spin", "Cycle-spin residual"),
+            )
+            if (svg := figures.curve(arms, key, label, style, history=_artifact_history))
+        ],
         "curves": [
             Markup(svg)
             for svg in (
@@ -201,6 +213,10 @@ def _gallery(arms: Sequence[Arm]) -> tuple[list[tuple[str, list[tuple[Arm, Shot 
         kin = [arm for arm in arms if arm.counted and arm.dataset in known]
         gallery.append((case, [(arm, shots.get(arm.number)) for arm in kin]))
     return gallery, len(rows) - len(gallery)
+
+
+def _artifact_history(record: RunRecord) -> list[dict[str, float | None]]:
+    return record.artifact_history
 
 
 def _shot(png: str, caption: str) -> Shot | None:

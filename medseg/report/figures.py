@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from medseg.record import RunRecord
 from medseg.report.cells import amount, duration
 from medseg.report.collect import Arm
 from medseg.report.measures import mean, of_runs
@@ -47,8 +48,15 @@ def styles(arms: Sequence[Arm], dice: dict[int, float]) -> dict[int, int]:
     return {arm: place for place, arm in enumerate(kept)}
 
 
-def curve(arms: Sequence[Arm], key: str, label: str, style: dict[int, int]) -> str:
-    """One quantity of the history by epoch: a line per arm, its seeds as thin lines.
+def curve(
+    arms: Sequence[Arm],
+    key: str,
+    label: str,
+    style: dict[int, int],
+    *,
+    history: Callable[[RunRecord], Sequence[dict[str, float | None]]] = lambda r: r.history,
+) -> str:
+    """One quantity of a history by epoch: a line per arm, its seeds as thin lines.
 
     Returns:
         SVG, or nothing where no run recorded the quantity.
@@ -58,7 +66,7 @@ def curve(arms: Sequence[Arm], key: str, label: str, style: dict[int, int]) -> s
         drawn = False
         # Highlighted arms are drawn last, on top of the grey ones.
         for arm in sorted(arms, key=lambda arm: style.get(arm.number, -1)):
-            seeds = [seed for run in arm.runs if (seed := _series(run.record.history, key))]
+            seeds = [seed for run in arm.runs if (seed := _series(history(run.record), key))]
             if not seeds:
                 continue
             drawn = True

@@ -15,6 +15,21 @@ CHECKERBOARD = (
     "pattern of one hundredth of the contrast that the network normally produces.",
 )
 
+ARTIFACTS = (
+    "Gain κ: how unequally the phases of the grid amplify the logits of real cases, 0 for equal. "
+    "Below 0.005 it is clean, below 0.02 detectable, below 0.1 visible in the logits, above "
+    "severe. The input has a κ of its own, by noise or by a grid of its acquisition, and the "
+    "second column is what the network adds to it.",
+    "Cycle-spin residual: the share of the logits that does not move along when the image is "
+    "moved by less than a period. It holds aliasing of the encoder and patterns of the decoder; "
+    "texture moves along and does not count.",
+    "Locked to the grid: p that the cases print one pattern by chance, the phases of each case "
+    "permuted; no claim is made below 8 cases. With many voxels a tiny pattern has a small p: read "
+    "κ first. Coherence is 1 if all cases print the same pattern, one over their number by chance.",
+    "Boundaries: distance between the phases at which predicted and true label boundaries fall. "
+    "Few boundaries differ by chance, so compare arms on the same cases.",
+)
+
 RULES = (
     "The case is the unit. A value is first averaged over the seeds of the arm, then over the "
     "classes of the case; mean and standard deviation (n − 1) are taken over cases.",

@@ -1,19 +1,15 @@
 """A trained network on the held-out cases, by the very path that prediction takes."""
 
 import base64
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
+from medseg.artifacts.study import Study
 from medseg.data.dataset import Case
 from medseg.inference.predictor import Predictor
-from medseg.metrics.checkerboard import constant_response, upsampling_gains
 from medseg.metrics.segmentation import score_case
-from medseg.models.unet import MultiscaleNetwork
 from medseg.models.weights import TrainedModel
-from medseg.record import CaseRecord, Picture, UpsamplingGain
+from medseg.record import CaseRecord, Picture
 from medseg.volumes import (
     Volume,
     best_slice,
@@ -25,8 +21,6 @@ from medseg.volumes import (
     write_labels,
 )
 
-log = logging.getLogger(__name__)
-
 
 def evaluate_cases(
     model: TrainedModel,
@@ -36,6 +30,7 @@ def evaluate_cases(
     folder: Path,
     tolerance_mm: float,
     pictures: int,
+    study: Study | None = None,
 ) -> tuple[list[CaseRecord], list[Picture]]:
     """Segments every case on its own grid, keeps the label map, scores it against the truth.
 
@@ -46,12 +41,16 @@ def evaluate_cases(
         folder: Where label maps go, as `<case id>.nii.gz`.
         tolerance_mm: For surface Dice.
         pictures: How many cases are drawn, from the first.
+        study: Is shown what is predicted.
     """
     records, drawn = [], []
     for index, case in enumerate(cases):
         image = read_image(case.image, channels=model.card.in_channels)
         label = read_labels(case.label, num_classes=len(model.card.classes) + 1)
-        labels = predictor.predict(image).labels
+        watched = study and study.watch(predictor.preprocessing.labels(label))
+        labels = predictor.predict(image, observe=watched and watched.start).labels
+        if study and watched:
+            study.add(case.case_id, watched)
         write_labels(folder / f"{case.case_id}.nii.gz", labels, image)
         metrics = score_case(
             labels,
@@ -64,36 +63,6 @@ def evaluate_cases(
         if index < pictures:
             drawn.append(_picture(case.case_id, image, label, labels))
     return records, drawn
-
-
-def measure_artifacts(
-    model: TrainedModel, predictor: Predictor, case: Case
-) -> tuple[list[UpsamplingGain], float | None]:
-    """DC-gain imbalance of every upsampling layer, and the constant response on one case.
-
-    A foreign network that takes no other size than its patch has no constant response.
-    """
-    network = model.network.float().cpu()
-    image = predictor.preprocessing.image(read_image(case.image, channels=model.card.in_channels))
-    patch = _central_patch(image, model.card.patch_size)
-    try:
-        period = network.total_stride if isinstance(network, MultiscaleNetwork) else None
-        response = constant_response(network, patch[None], period)
-    except RuntimeError as error:
-        log.warning("no constant response: %s", str(error).splitlines()[0])
-        response = None
-    return upsampling_gains(network), response
-
-
-def _central_patch(image: torch.Tensor, patch_size: Sequence[int]) -> torch.Tensor:
-    size = [*patch_size, 1] if len(patch_size) == 2 else list(patch_size)
-    for axis, length in enumerate(size, start=1):
-        missing = max(0, length - image.shape[axis])
-        if missing:
-            pad = [0] * (2 * (image.ndim - axis) - 1) + [missing]
-            image = torch.nn.functional.pad(image, pad)
-        image = image.narrow(axis, (image.shape[axis] - length) // 2, length)
-    return image.squeeze(-1) if len(patch_size) == 2 else image
 
 
 def _picture(case_id: str, image: Volume, label: Volume, labels) -> Picture:

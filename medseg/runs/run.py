@@ -15,9 +15,16 @@ from medseg.errors import MedsegError, ResourceError, SignalError
 from medseg.files import require_writable, sweep_parts
 from medseg.inference.predictor import Predictor
 from medseg.machine import now, package_versions
-from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
+from medseg.metrics.checkerboard import upsampling_gains
+from medseg.models.weights import (
+    MODEL_FOLDER,
+    ModelCard,
+    load_model,
+    save_model,
+)
 from medseg.record import RunRecord
-from medseg.runs.evaluate import evaluate_cases, measure_artifacts
+from medseg.runs.artifacts import study_of, trajectory_of
+from medseg.runs.evaluate import evaluate_cases
 from medseg.runs.plan import Plan, make_plan
 from medseg.runs.provenance import PACKAGES, machine, peak_memory_bytes, restart_peak_memory
 from medseg.training.callbacks import History, StopOnSignal, ValidationPictures
@@ -176,7 +183,9 @@ def _train(
     )
     history, stop = History(), StopOnSignal()
     pictures = config["pictures"]
-    drawn = plan.data.prepared_validation()[: pictures["cases"]]
+    validation = plan.data.prepared_validation()
+    drawn = validation[: pictures["cases"]]
+    trajectory = trajectory_of(module, validation[0].image, config["artifacts"])
     trainer = make_trainer(
         plan.training,
         folder=folder,
@@ -185,7 +194,8 @@ def _train(
         history=history,
         stop=stop,
         callbacks=[
-            ValidationPictures(module, drawn, folder / PICTURES, every=pictures["every_epochs"])
+            ValidationPictures(module, drawn, folder / PICTURES, every=pictures["every_epochs"]),
+            *([trajectory] if trajectory else []),
         ],
     )
     last = folder / LAST
@@ -205,7 +215,11 @@ def _train(
         stop.teardown()
         step = history.median_step_seconds
         seconds = {"train": time.perf_counter() - start} | ({"step": step} if step else {})
-        progress.update(history=history.rows, seconds=progress.record.seconds | seconds)
+        progress.update(
+            history=history.rows,
+            artifact_history=trajectory.rows if trajectory else [],
+            seconds=progress.record.seconds | seconds,
+        )
     best = load_model(folder / BEST)
     save_model(folder / MODEL_FOLDER, best.network, card)
 
@@ -217,6 +231,7 @@ def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: _Progr
         model, device=plan.training.hardware, bf16=True if plan.precision == "bf16" else None
     )
     cases = plan.data.validation_cases()
+    study = study_of(model, predictor, config["artifacts"])
     records, pictures = evaluate_cases(
         model,
         predictor,
@@ -224,8 +239,13 @@ def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: _Progr
         folder=folder / PREDICTIONS,
         tolerance_mm=config["surface_tolerance_mm"],
         pictures=config["pictures"]["cases"],
+        study=study,
     )
     progress.update(cases=records, pictures=pictures)
-    gains, response = measure_artifacts(model, predictor, cases[0])
-    seconds = progress.record.seconds | {"validation": time.perf_counter() - start}
-    progress.update(upsampling=gains, constant_response=response, seconds=seconds)
+    artifacts = study.record() if study else None
+    progress.update(
+        upsampling=upsampling_gains(model.network),
+        constant_response=artifacts.constant_response if artifacts else None,
+        artifacts=artifacts,
+        seconds=progress.record.seconds | {"validation": time.perf_counter() - start},
+    )

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medseg.record import CaseRecord, Picture, RunRecord, UpsamplingGain
+from medseg.record import (
+    ArtifactRecord,
+    CaseArtifacts,
+    CaseRecord,
+    Estimate,
+    LayerArtifacts,
+    PhaseLocked,
+    Picture,
+    RunRecord,
+    UpsamplingGain,
+)
 
 UPSAMPLE = "upsample@model.decoder.upsample"
 BLOCKS = {
@@ -38,6 +48,40 @@ def png(seed: int = 0, size: int = 96, pattern: float = 0.0) -> str:
     stream = io.BytesIO()
     Image.fromarray(colour).save(stream, format="PNG")
     return base64.b64encode(stream.getvalue()).decode()
+
+
+def artifacts(upsample: str = "transposed", seed: int = 0) -> ArtifactRecord:
+    """What 12 cases print, in proportion to the response to a constant."""
+    _, gains, response, _ = NUMBERS[upsample]
+    cases = [
+        CaseArtifacts(
+            case=f"hippocampus_{index:03d}",
+            prediction={"gain": response * (1 + 0.1 * index)},
+            image={"gain": 0.002},
+            cycle_spin={"residual": response**2, "locked": 0.6 * response**2, "self_test": 0.0},
+        )
+        for index in range(12)
+    ]
+    mean = response * (1.55 + 0.1 * seed)
+    return ArtifactRecord(
+        period=[8, 8, 8],
+        layers=[
+            LayerArtifacts(
+                layer="up", operator=BLOCKS[upsample], stride=[2, 2, 2], dc_gain_mean=gains[1] / 9
+            )
+        ],
+        constant_response=response,
+        cases=cases,
+        headline={
+            "gain": Estimate(mean=mean, cases=12, low=0.9 * mean, high=1.1 * mean),
+            "gain_excess": Estimate(mean=mean - 0.002, cases=12, low=0.9 * mean, high=1.1 * mean),
+            "cycle_spin": Estimate(mean=response**2, cases=12, low=0.0, high=response),
+        },
+        prediction=PhaseLocked(
+            cases=12, p_value=0.001 if response > 0.01 else 0.48, r_squared=response, coherence=0.9
+        ),
+        image=PhaseLocked(cases=12, p_value=0.61, r_squared=1e-4, coherence=0.08),
+    )
 
 
 def finished(upsample: str = "transposed", seed: int = 0, **changes: Any) -> RunRecord:
@@ -117,6 +161,16 @@ def finished(upsample: str = "transposed", seed: int = 0, **changes: Any) -> Run
             for i, gain in enumerate(gains)
         ],
         "constant_response": response * (1 + 0.1 * seed),
+        "artifacts": artifacts(upsample, seed),
+        "artifact_history": [
+            {
+                "epoch": epoch,
+                "dc_gain_mean": gains[1] / (1 + epoch),
+                "constant_response": response * (1 + 9 / (1 + epoch)),
+                "cycle_spin": None,
+            }
+            for epoch in (0, 20, 40, 60)
+        ],
         "pictures": [
             Picture(
                 case=f"hippocampus_{index:03d}",

@@ -73,7 +73,7 @@ def test_the_page_needs_nothing_outside_itself(ablation: Path, tmp_path: Path) -
     used = re.findall(r'(?:url\(|xlink:href="|href=")#([^")]+)', page.source)
     assert used
     assert set(used) <= set(ids)
-    assert len(page.of("svg")) == 3
+    assert len(page.of("svg")) == 5  # two curves, two trajectories, costs
 
 
 def test_the_policy_admits_the_script_that_is_there(ablation: Path, tmp_path: Path) -> None:

@@ -9,14 +9,15 @@ from jaxtyping import Float, Num, Shaped
 from torch import Tensor
 from torch.nn import functional
 
-_POOLS = (functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d)
-
 
 def checked_period(period: Sequence[int], axes: int) -> tuple[int, ...]:
     """The period as a tuple, once it fits a map of so many axes.
 
     Raises:
         ValueError: not 1 to 3 axes, not one stride ≥ 1 per axis, or stride 1 everywhere.
+
+    >>> checked_period([2, 1], axes=2)
+    (2, 1)
     """
     steps = tuple(int(s) for s in period)
     if not 1 <= axes <= 3:
@@ -36,11 +37,13 @@ def check_finite(signal: Shaped[Tensor, "*space"]) -> None:
     Raises:
         ValueError: some value is not finite.
     """
+    if bool(torch.isfinite(signal.sum(dtype=torch.float64))):  # one fast pass if all are
+        return
     if bad := int((~torch.isfinite(signal)).sum()):
         raise ValueError(f"{bad} values are not finite: means need numbers; leave this case out")
 
 
-def trapezoid(signal: Float[Tensor, "*space"], period: Sequence[int]) -> Float[Tensor, "*interior"]:
+def trapezoid(signal: Num[Tensor, "*space"], period: Sequence[int]) -> Float[Tensor, "*interior"]:
     """`T_s z`: moving mean over one period, ends of an even one halved, along each axis.
 
     Response per axis `sin(sω/2) / (s tan(ω/2))` for even s, with sin in place of tan for odd s: 0
@@ -48,7 +51,7 @@ def trapezoid(signal: Float[Tensor, "*space"], period: Sequence[int]) -> Float[T
     each pattern of period s unchanged, up to its mean, and nothing of a ramp.
 
     Args:
-        signal: 1 to 3 axes.
+        signal: Its last axes are space, one for each stride; axes before them number maps.
         period: Voxels per axis; 1 leaves an axis alone.
 
     Returns:
@@ -57,18 +60,21 @@ def trapezoid(signal: Float[Tensor, "*space"], period: Sequence[int]) -> Float[T
     >>> trapezoid(torch.tensor([0.0, 3.0, 0.0, 3.0]), [2]).tolist()
     [1.5, 1.5]
     """
-    smooth = signal.double()[None, None]
-    for axis, step in enumerate(period):
-        # an even trapezoid is the box of one period, averaged over two neighbouring positions
-        for size in (step, 2 - step % 2):
-            window = [size if a == axis else 1 for a in range(signal.ndim)]
-            smooth = _POOLS[signal.ndim - 1](smooth, window, stride=1)
-    return smooth[0, 0]
+    smooth = signal.double()
+    for axis, step in enumerate(period, start=signal.ndim - len(period)):
+        # an even trapezoid is the box of one period, summed over two neighbouring positions
+        smooth = _run(_run(smooth, axis, step), axis, 2 - step % 2)
+    return smooth / math.prod(step * (2 - step % 2) for step in period)
 
 
 def trimmed(signal: Num[Tensor, "*space"], margin: Sequence[int]) -> Num[Tensor, "*interior"]:
-    """The map without so many voxels at both ends of each axis."""
-    return signal[tuple(slice(m, n - m) for m, n in zip(margin, signal.shape, strict=True))]
+    """The last axes without so many voxels at both ends of each; a view.
+
+    >>> trimmed(torch.arange(5), [2]).tolist()
+    [2]
+    """
+    sizes = zip(margin, signal.shape[signal.ndim - len(margin) :], strict=True)
+    return signal[(..., *(slice(m, n - m) for m, n in sizes))]
 
 
 def fold(
@@ -96,3 +102,15 @@ def fold(
     axes = range(len(period))
     order = [0, *(2 + 2 * a for a in axes), *(1 + 2 * a for a in axes)]
     return folded.permute(order).reshape(len(fields), math.prod(period), -1)
+
+
+def _run(signal: Tensor, axis: int, size: int) -> Tensor:
+    """Sums of so many neighbours, from those of half as many."""
+    if size == 1:
+        return signal
+    half = _run(signal, axis, size // 2)
+    pairs = half.shape[axis] - size // 2
+    even = half.narrow(axis, 0, pairs) + half.narrow(axis, size // 2, pairs)
+    if size % 2 == 0:
+        return even
+    return even.narrow(axis, 0, pairs - 1) + signal.narrow(axis, size - 1, pairs - 1)

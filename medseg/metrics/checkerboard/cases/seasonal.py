@@ -89,6 +89,12 @@ def eta_squared_by_level(
 
     Raises:
         ValueError: periods that are not nested or end with another period.
+
+    >>> from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
+    >>> both = torch.tensor([1, -1, 1, -1]) + torch.tensor([1, 1, -1, -1])
+    >>> shares = eta_squared_by_level(phase_moments(both.repeat(18)[:70], [4]), [[2], [4]])
+    >>> [round(share, 9) for share in shares]
+    [0.5, 0.5]
     """
     _check_nested(periods, moments.period)
     if not _is_usable(moments):
@@ -112,6 +118,12 @@ def gain(moments: PhaseMoments) -> Gain | None:
     Returns:
         κ, partial R², and both patterns in phase order; None where the map or its smooth part is
         flat or a phase has fewer than 8 voxels.
+
+    >>> from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
+    >>> n = torch.arange(100)
+    >>> found = gain(phase_moments(n * (1 + 0.1 * (-1.0) ** n), [2]))
+    >>> round(found.kappa, 6), [round(b, 6) for b in found.beta.tolist()]
+    (0.1, [0.1, -0.1])
     """
     gram = moments.gram
     if not (_is_usable(moments) and _smooth_varies(gram)):
@@ -130,7 +142,13 @@ def gain(moments: PhaseMoments) -> Gain | None:
 def partial_r_squared(
     gram: Float[Tensor, "*sets phases terms terms"],
 ) -> Float[Tensor, "*sets"]:
-    """`(RSS_common − RSS_phase) / SS(e)` of sets of moments; the smooth part has to vary."""
+    """`(RSS_common − RSS_phase) / SS(e)` of sets of moments; the smooth part has to vary.
+
+    >>> e, smooth = torch.tensor([[1.0, 1, -1, -1], [1, -1, 1, -1]])  # phase 0, then phase 1
+    >>> terms = torch.stack([torch.ones(4), e, smooth]).reshape(3, 2, 2)
+    >>> float(partial_r_squared(torch.einsum("ipn,jpn->pij", terms, terms)))
+    1.0
+    """
     total = _centred(gram.sum(dim=-3))
     return (_unexplained(total) - _unexplained(_centred(gram)).sum(dim=-1)) / total[..., 0, 0]
 
@@ -144,6 +162,11 @@ def staircase(moments: PhaseMoments) -> tuple[float | None, ...] | None:
     Returns:
         One value per axis, None for an axis of stride 1; None at all where the map is flat, where
         level and slopes cannot be told apart, or where a phase has fewer than 8 voxels.
+
+    >>> from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
+    >>> nearest = (torch.arange(50) ** 2).repeat_interleave(2)
+    >>> [round(late, 6) for late in staircase(phase_moments(nearest, [2]))]
+    [0.5]
     """
     if not (_is_usable(moments) and _smooth_varies(moments.gram)):
         return None
@@ -163,7 +186,12 @@ def staircase(moments: PhaseMoments) -> tuple[float | None, ...] | None:
 
 
 def is_regular(moments: PhaseMoments) -> bool:
-    """Whether there is anything to explain: enough voxels, and residual and smooth part vary."""
+    """Whether there is anything to explain: enough voxels, and residual and smooth part vary.
+
+    >>> from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
+    >>> is_regular(phase_moments(torch.arange(40.0) ** 2, [2]))  # e is constant
+    False
+    """
     return (
         _is_usable(moments)
         and _has_residual(moments.gram.sum(dim=0))

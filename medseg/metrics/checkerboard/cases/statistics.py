@@ -18,7 +18,7 @@ from medseg.metrics.checkerboard.cases.phase_moments import ONE, RESIDUAL, SMOOT
 from medseg.metrics.checkerboard.cases.seasonal import is_regular, partial_r_squared
 
 LEAST_CASES = 8
-_TABLES_AT_ONCE = 2**20
+_TABLES_AT_ONCE = 2**16
 _BANDS = ((0.005, "clean"), (0.02, "detectable"), (0.10, "visible"))
 
 
@@ -50,20 +50,28 @@ def phase_lock_test(
         ValueError: fewer than 8 cases that vary, different periods, or no permutation.
 
     Reference: Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39 (p is never 0).
+
+    >>> from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
+    >>> n = torch.arange(400)
+    >>> case = phase_moments(n * (1 + 0.1 * (-1.0) ** n), [2])
+    >>> lock = phase_lock_test([case] * 20)
+    >>> round(lock.r_squared_partial, 3), lock.p_value
+    (1.0, 0.001)
     """
     varying = [case for case in cases if is_regular(case)]
     _check_cases(len(varying), f"of {len(cases)} with logits that vary")
     if len(periods := {case.period for case in varying}) > 1:
         raise ValueError(f"periods {sorted(periods)}: cases of one test share one; test each alone")
+    (period,) = periods
     if permutations < 1:
         raise ValueError(f"{permutations} permutations: p needs at least 1; 999 is usual")
     tables = torch.stack([_equally_weighted(case.gram).cpu() for case in varying])
-    shifted = _shifted_phases(varying[0].period)
     observed = partial_r_squared(tables.sum(dim=0))
+    shifted, phases = _every_shift(tables, period), math.prod(period)
     generator = torch.Generator().manual_seed(seed)
-    shifts = torch.randint(len(shifted), (permutations, len(tables)), generator=generator)
-    at_once = max(1, _TABLES_AT_ONCE // tables[..., 0, 0].numel())
-    chance = torch.cat([_statistic(tables, shifted[part]) for part in shifts.split(at_once)])
+    shifts = torch.randint(phases, (permutations, len(tables)), generator=generator)
+    parts = shifts.split(max(1, _TABLES_AT_ONCE // phases))
+    chance = torch.cat([partial_r_squared(_pooled(shifted, part, period)) for part in parts])
     # a shift common to all cases gives the same R², but for rounding
     as_large = int((chance >= observed - 1e-12).sum())
     return PhaseLock(float(observed), (1 + as_large) / (1 + permutations), len(varying))
@@ -104,6 +112,67 @@ def confidence_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(least + spread * found.low), float(least + spread * found.high)
+
+
+def hierarchical_interval(
+    values: Sequence[Sequence[float]], level: float = 0.95, resamples: int = 9999, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over seeds and cases, `w_seedsᵀ V w_cases`.
+
+    Draws seeds, then cases, both with replacement; the drawn cases are the same for all drawn
+    seeds, since every seed was measured on the same cases. Percentiles, because the correction of
+    `confidence_interval` needs an acceleration, and a jackknife over 2 to 5 seeds yields none.
+    Differences to a reference arm on the same seeds and cases go in the same way.
+
+    Covers about as often as promised (0.92 to 0.96 for 0.95 with 50 cases, 0.88 to 0.92 with 10)
+    where seeds spread no more than the mean over cases; too long where neither seeds nor cases
+    matter beyond noise; too short where seeds dominate, for what 2 or 3 of them span is less than
+    the spread of all: 0.60, 0.78 and 0.86 for 2, 3 and 5 seeds that differ like 50 cases.
+
+    Args:
+        values: One row for each seed, one number for each case.
+        level: Coverage, between 0 and 1.
+        resamples: Draws.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: fewer than 2 seeds or 8 cases, rows of different length, values that are not
+            finite, or a level that is no share.
+
+    Reference: Owen 2007, Ann. Appl. Stat. 1:386 (the pigeonhole bootstrap of crossed factors).
+
+    >>> hierarchical_interval([[2.0] * 8] * 3)
+    (2.0, 2.0)
+    >>> hierarchical_interval([[0.0] * 8, [1.0] * 8])  # one draw of four has the first seed twice
+    (0.0, 1.0)
+    """
+    if len(values) < 2:
+        raise ValueError(
+            f"{len(values)} seed: its spread is unknown; train more, or use confidence_interval"
+        )
+    if len(lengths := {len(row) for row in values}) > 1:
+        raise ValueError(
+            f"seeds with {sorted(lengths)} cases: every seed has to be measured on the same cases; "
+            "keep those that all share"
+        )
+    if not 0 < level < 1:
+        raise ValueError(f"level {level}: coverage lies between 0 and 1; 0.95 is usual")
+    sample = np.asarray(values, dtype=float)
+    seeds, cases = sample.shape
+    _check_cases(cases, "for an interval")
+    if not np.isfinite(sample).all():
+        raise ValueError("a value is not finite: a mean needs numbers; leave its case out")
+    least, spread = float(sample.min()), float(np.ptp(sample))
+    if spread == 0:
+        return least, least
+    random = np.random.default_rng(seed)
+    seed_weights, case_weights = (
+        random.multinomial(count, np.full(count, 1 / count), resamples) / count
+        for count in (seeds, cases)
+    )
+    means = ((seed_weights @ ((sample - least) / spread)) * case_weights).sum(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(least + spread * low), float(least + spread * high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -164,18 +233,26 @@ def _equally_weighted(
     return used * scale[:, None] * scale / total[ONE, ONE]
 
 
-def _shifted_phases(period: tuple[int, ...]) -> Int[Tensor, "shifts phases"]:
-    """Row δ: the phase φ + δ for every φ, as places in row-major order."""
-    steps = torch.tensor(period)
-    places = torch.arange(math.prod(period))
-    coordinates = torch.stack(torch.unravel_index(places, period), dim=-1)
-    moved = (coordinates[:, None] + coordinates) % steps
-    rank = torch.tensor([math.prod(period[axis + 1 :]) for axis in range(len(period))])
-    return (moved * rank).sum(dim=-1)
+def _every_shift(
+    tables: Float[Tensor, "cases phases 3 3"], period: tuple[int, ...]
+) -> Float[Tensor, "cases 3 3 *shifts_and_phases"]:
+    """Entry δ, φ holds phase φ + δ; a view on tables that go round almost twice."""
+    round_twice = tables.permute(0, 2, 3, 1).unflatten(-1, period)
+    for axis, step in enumerate(period, start=3):
+        again = round_twice.narrow(axis, 0, step - 1)
+        round_twice = torch.cat([round_twice, again], dim=axis)
+    for axis, step in enumerate(period, start=3):
+        round_twice = round_twice.unfold(axis, step, 1)
+    return round_twice
 
 
-def _statistic(
-    tables: Float[Tensor, "cases phases 3 3"], phases: Int[Tensor, "permutations cases phases"]
-) -> Float[Tensor, " permutations"]:
-    cases = torch.arange(len(tables))[None, :, None]
-    return partial_r_squared(tables[cases, phases].sum(dim=1))
+def _pooled(
+    shifted: Float[Tensor, "cases 3 3 *shifts_and_phases"],
+    shifts: Int[Tensor, "permutations cases"],
+    period: tuple[int, ...],
+) -> Float[Tensor, "permutations phases 3 3"]:
+    """Sums over cases, each of them shifted."""
+    total = shifted.new_zeros(3, 3, len(shifts), *period)
+    for case, shift in zip(shifted, shifts.unbind(dim=1), strict=True):
+        total += case[(slice(None), slice(None), *torch.unravel_index(shift, period))]
+    return total.flatten(3).permute(2, 3, 0, 1)

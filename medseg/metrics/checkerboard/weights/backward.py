@@ -4,8 +4,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.metrics.checkerboard.weights.imbalance import dc_gain_imbalance
-from medseg.metrics.checkerboard.weights.kernels import kernel_of_weight
 from medseg.metrics.checkerboard.weights.polyphase import kernel_gains
+from medseg.metrics.checkerboard.weights.taps import kernel_of_weight
 
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 

@@ -1,7 +1,6 @@
 """DC gains of all upsamplings of a network."""
 
 import math
-from collections.abc import Iterator
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,18 +8,22 @@ from torch import Tensor, nn
 from medseg.layers.upsampling import Upsampling
 from medseg.metrics.checkerboard.phases import phase_sums, require_finite
 from medseg.metrics.checkerboard.weights.answers import gains_of_composite, gains_of_interpolation
+from medseg.metrics.checkerboard.weights.composites import (
+    Composite,
+    composed_kernel_of,
+    scale_of,
+)
 from medseg.metrics.checkerboard.weights.imbalance import dc_gain_imbalance
 from medseg.metrics.checkerboard.weights.kernels import (
     AnyUpsampling,
-    has_stride,
     no_upsampling,
-    spread_taps,
+    upsampling_kernel,
     upsampling_stride,
 )
+from medseg.metrics.checkerboard.weights.taps import spread_taps
+from medseg.metrics.checkerboard.weights.walk import spatial_dims_of, upsampling_layers
 from medseg.metrics.torus import Transposed
 from medseg.record import UpsamplingGain
-
-_Strided = Transposed | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def phase_gains(
@@ -29,8 +32,9 @@ def phase_gains(
     """DC gain of each output phase of an upsampling layer.
 
     Of a transposed convolution from its weights, within its groups: `(phases, inputs,
-    outputs / groups)`; of an interpolation, or of several layers that
-    `medseg.layers.upsampling.Upsampling` holds together, from what they make of constants.
+    outputs / groups)`; of several layers that `medseg.layers.upsampling.Upsampling` or MONAI's
+    `SubpixelUpsample` holds together, from theirs, or, as of an interpolation, from what they
+    make of constants.
 
     Args:
         layer: An upsampling that is linear and repeats with its stride.
@@ -51,8 +55,8 @@ def phase_gains(
         return phase_sums(spread_taps(weight, layer.dilation), layer.stride)
     if isinstance(layer, nn.Upsample):
         return gains_of_interpolation(layer, upsampling_stride(layer, spatial_dims or 1))
-    if isinstance(layer, Upsampling):
-        return gains_of_composite(layer)
+    if isinstance(layer, Composite):
+        return _gains_of_composite(layer)
     raise no_upsampling(layer)
 
 
@@ -67,7 +71,7 @@ def upsampling_gains(network: nn.Module) -> list[UpsamplingGain]:
     """
     found = [
         (name, layer, _imbalance(layer, spatial_dims_of(network)))
-        for name, layer in _upsamplings(network)
+        for name, layer in upsampling_layers(network)
     ]
     return [
         UpsamplingGain(layer=name, operator=str(layer), imbalance=imbalance)
@@ -93,14 +97,15 @@ def lattice_period(network: nn.Module, spatial_dims: int | None = None) -> tuple
     (2, 2, 2)
     """
     dims = spatial_dims or spatial_dims_of(network)
-    strides = [upsampling_stride(layer, dims) for _, layer in _upsamplings(network)]
+    strides = [upsampling_stride(layer, dims) for _, layer in upsampling_layers(network)]
     return tuple(math.prod(steps) for steps in zip(*strides, strict=True))
 
 
-def spatial_dims_of(network: nn.Module) -> int | None:
-    """Axes of the first layer that knows them."""
-    known = (len(m.stride) for m in network.modules() if isinstance(m, _Strided))
-    return next(known, None)
+def _gains_of_composite(layer: Composite) -> Tensor:
+    kernel = composed_kernel_of(layer)
+    if kernel is None and isinstance(layer, Upsampling):
+        return gains_of_composite(layer)
+    return phase_sums(upsampling_kernel(layer) if kernel is None else kernel, scale_of(layer))
 
 
 def _imbalance(layer: AnyUpsampling, spatial_dims: int | None) -> float | None:
@@ -108,12 +113,3 @@ def _imbalance(layer: AnyUpsampling, spatial_dims: int | None) -> float | None:
         return dc_gain_imbalance(phase_gains(layer, spatial_dims))
     except ValueError:
         return None
-
-
-def _upsamplings(network: nn.Module) -> Iterator[tuple[str, AnyUpsampling]]:
-    """The upsampling layers in their own order; what a composite one is made of is not another."""
-    inside: set[nn.Module] = set()
-    for name, module in network.named_modules():
-        if isinstance(module, AnyUpsampling) and module not in inside and has_stride(module):
-            inside.update(module.modules())
-            yield name, module

@@ -86,12 +86,30 @@ def imaging_spectrum(
 def _autocorrelation(kernel: Tensor) -> tuple[Tensor, list[Tensor]]:
     """`r[l] = Σ_n ⟨h[n], h[n + l]⟩`, relative to the largest tap, and its lags along each axis."""
     taps = kernel.shape[2:]
-    size, axes = [2 * n - 1 for n in taps], tuple(range(-len(taps), 0))
     kernel = kernel.detach().cpu().double()
-    spectrum = torch.fft.fftn(kernel / kernel.abs().max(), s=size, dim=axes)
-    correlation = torch.fft.ifftn(spectrum.abs().square().sum(dim=(0, 1)), dim=axes).real
-    lags = [torch.arange(1 - n, n, dtype=torch.float64) for n in taps]
-    return torch.fft.fftshift(correlation), lags
+    pairs = (kernel / kernel.abs().max()).flatten(2).flatten(0, 1)
+    few = math.prod(taps) <= len(pairs)  # then products of taps are cheaper than transforms
+    correlation = _by_products(pairs, taps) if few else _by_transform(pairs, taps)
+    return correlation, [torch.arange(1 - n, n, dtype=torch.float64) for n in taps]
+
+
+def _by_products(pairs: Tensor, taps: Sequence[int]) -> Tensor:
+    size = [2 * n - 1 for n in taps]
+    place = torch.zeros(1, dtype=torch.long)
+    for n, width in zip(taps, size, strict=True):
+        place = (place[:, None] * width + torch.arange(n)).flatten()
+    # places differ as taps do, up to the place of lag 0 in the middle
+    lag = place - place[:, None] + math.prod(size) // 2
+    products = pairs.T @ pairs
+    correlation = products.new_zeros(math.prod(size))
+    return correlation.index_add_(0, lag.flatten(), products.flatten()).reshape(size)
+
+
+def _by_transform(pairs: Tensor, taps: Sequence[int]) -> Tensor:
+    size, axes = [2 * n - 1 for n in taps], tuple(range(1, len(taps) + 1))
+    spectrum = torch.fft.fftn(pairs.unflatten(1, tuple(taps)), s=size, dim=axes)
+    correlation = torch.fft.ifftn(spectrum.abs().square().sum(dim=0)).real
+    return torch.fft.fftshift(correlation)
 
 
 def _power(correlation: Tensor, lags: Sequence[Tensor], waves: Tensor) -> Tensor:

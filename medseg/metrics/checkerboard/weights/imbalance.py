@@ -96,13 +96,19 @@ def worst_dc_gain_imbalance(gains: Float[Tensor, "phases inputs outputs"]) -> fl
     """
     _require_values(gains)
     _require_channels(gains)
-    columns = _unit(gains).movedim(1, -1)  # (phases, outputs, inputs)
-    basis, sizes, _ = torch.linalg.svd(columns.flatten(0, 1), full_matrices=False)
-    basis = basis[:, sizes > _ROUNDING * sizes[0]].unflatten(0, columns.shape[:2])
-    if basis.numel() == 0:
+    gains = _unit(gains)
+    columns = gains.movedim(1, -1).flatten(0, 1)  # (phases · outputs, inputs)
+    triangle = torch.linalg.qr(columns, mode="r").R
+    _, sizes, features = torch.linalg.svd(triangle, full_matrices=False)
+    heard = sizes > _ROUNDING * sizes[0]
+    if not heard.any():
         return 0.0
-    off = basis - basis.mean(dim=0)
-    return round(float(torch.linalg.matrix_norm(off.flatten(0, 1), ord=2)) ** 2, _DIGITS)
+    # each of these has energy 1; what the mean over phases leaves of it is not off the mean
+    mean = gains.mean(dim=0).T @ (features[heard].T / sizes[heard])
+    if mean.shape[0] < mean.shape[1]:
+        return 1.0
+    kept = len(gains) * float(torch.linalg.svdvals(mean)[-1]) ** 2
+    return round(max(0.0, 1 - kept), _DIGITS)
 
 
 def _root(moment: Tensor, gains: Tensor) -> Tensor:

@@ -1,17 +1,15 @@
 """Taps of an upsampling on its output grid."""
 
-from collections.abc import Sequence
-
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medseg.layers.upsampling import Upsampling
-from medseg.metrics.checkerboard.phases import require_finite
 from medseg.metrics.checkerboard.weights.answers import kernel_of_composite, kernel_of_interpolation
+from medseg.metrics.checkerboard.weights.composites import Composite, composed_kernel_of, scale_of
+from medseg.metrics.checkerboard.weights.taps import kernel_of_weight
 from medseg.metrics.torus import Transposed
 
-AnyUpsampling = Transposed | nn.Upsample | Upsampling
+AnyUpsampling = Transposed | nn.Upsample | Composite
 _AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
 
 
@@ -21,9 +19,10 @@ def upsampling_kernel(
     """`h` of `y[n] = Σ_m h[n − s·m] x[m] + b`, in double precision, without gradient.
 
     Of a transposed convolution its weights, with zeros between dilated taps and between groups;
-    of an interpolation, and of layers that `medseg.layers.upsampling.Upsampling` holds together,
-    their answer to impulses. The first tap is on phase 0, up to the padding of the layer, which
-    only relabels phases. Interpolation works channel by channel: one input and one output.
+    of layers that `medseg.layers.upsampling.Upsampling` or MONAI's `SubpixelUpsample` holds
+    together, and of an interpolation, their answer to impulses. The first tap is on phase 0, up
+    to the padding of the layer, which only relabels phases. Interpolation works channel by
+    channel: one input and one output.
 
     Args:
         layer: An upsampling that is linear and repeats with its stride.
@@ -43,8 +42,8 @@ def upsampling_kernel(
         return kernel_of_weight(layer.weight, layer.groups, layer.dilation)
     if isinstance(layer, nn.Upsample):
         return kernel_of_interpolation(layer, upsampling_stride(layer, spatial_dims))
-    if isinstance(layer, Upsampling):
-        return kernel_of_composite(layer)
+    if isinstance(layer, Composite):
+        return _kernel_of_composite(layer)
     raise no_upsampling(layer)
 
 
@@ -52,7 +51,7 @@ def upsampling_stride(layer: nn.Module, spatial_dims: int | None = None) -> tupl
     """Factor per axis by which a layer refines its grid.
 
     Args:
-        layer: A transposed convolution, an `nn.Upsample` or an `Upsampling`.
+        layer: A transposed convolution, an `nn.Upsample`, an `Upsampling` or a `SubpixelUpsample`.
         spatial_dims: Number of axes, for an `nn.Upsample` that does not know it.
 
     Raises:
@@ -66,8 +65,8 @@ def upsampling_stride(layer: nn.Module, spatial_dims: int | None = None) -> tupl
     """
     if isinstance(layer, Transposed):
         return tuple(layer.stride)
-    if isinstance(layer, Upsampling):
-        return layer.scale
+    if isinstance(layer, Composite):
+        return scale_of(layer)
     if not isinstance(layer, nn.Upsample):
         raise no_upsampling(layer)
     scale = _whole(layer)
@@ -99,25 +98,17 @@ def has_stride(layer: AnyUpsampling) -> bool:
     return all(factor is not None and factor >= 1 and factor % 1 == 0 for factor in factors)
 
 
-def kernel_of_weight(weight: Tensor, groups: int, dilation: Sequence[int]) -> Tensor:
-    """`(inputs, outputs / groups, *kernel)` → `(inputs, outputs, *taps)`."""
-    weight = weight.detach().cpu().double()
-    require_finite(weight, "weights")
-    blocks = spread_taps(weight, dilation).unflatten(0, (groups, -1))
-    inputs, outputs = blocks.shape[1:3]
-    kernel = blocks.new_zeros(groups, inputs, groups, outputs, *blocks.shape[3:])
-    group = torch.arange(groups)
-    kernel[group, :, group] = blocks
-    return kernel.flatten(2, 3).flatten(0, 1)
-
-
-def spread_taps(weight: Tensor, dilation: Sequence[int]) -> Tensor:
-    """Taps on the grid, with the zeros that dilation leaves between them."""
-    lead = weight.ndim - len(dilation)
-    taps = zip(weight.shape[lead:], dilation, strict=True)
-    spread = weight.new_zeros(*weight.shape[:lead], *((k - 1) * d + 1 for k, d in taps))
-    spread[(..., *(slice(None, None, rate) for rate in dilation))] = weight
-    return spread
+def _kernel_of_composite(layer: Composite) -> Tensor:
+    composed = composed_kernel_of(layer)
+    if composed is not None:
+        return composed
+    if isinstance(layer, Upsampling):
+        return kernel_of_composite(layer)
+    raise ValueError(
+        f"a SubpixelUpsample with the conv_block {type(layer.conv_block).__name__} has no known "
+        "kernel, since only a convolution with stride 1 is sure to be linear; hold it together "
+        "with what follows it in an Upsampling"
+    )
 
 
 def _whole(layer: nn.Upsample) -> int | tuple[int, ...]:

@@ -7,8 +7,9 @@ from itertools import combinations_with_replacement
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-from medseg.metrics.checkerboard.phases import phase_sums, require_kernel
+from medseg.metrics.checkerboard.phases import require_kernel
 
 
 def sum_rule_order(
@@ -42,21 +43,31 @@ def sum_rule_order(
     """
     require_kernel(kernel, stride)
     kernel = kernel.detach().cpu().double()
-    kernel = kernel / kernel.abs().max()
+    pairs = (kernel / kernel.abs().max()).flatten(2).flatten(0, 1)  # (pairs of channels, taps)
     # H is a polynomial, whose zeros have no multiplicity above its degree
     degrees = range(sum(kernel.shape[2:]))
-    flat = (_is_flat(kernel, degree, stride, tolerance) for degree in degrees)
+    phases = _phases(kernel.shape[2:], stride)
+    flat = (_is_flat(pairs, phases, _monomials(kernel.shape[2:], n), tolerance) for n in degrees)
     return next((degree for degree, is_flat in enumerate(flat) if not is_flat), len(degrees))
 
 
-def _is_flat(kernel: Tensor, degree: int, stride: Sequence[int], tolerance: float) -> bool:
+def _is_flat(pairs: Tensor, phases: Tensor, monomials: Iterator[Tensor], tolerance: float) -> bool:
     """Whether all moments of that degree agree over the phases."""
-    for monomial in _monomials(kernel.shape[2:], degree):
-        moments = phase_sums(kernel * monomial, stride)
-        size = phase_sums((kernel * monomial).abs(), stride).max()
-        if (moments - moments.mean(dim=0)).abs().max() > tolerance * size:
+    for monomial in monomials:
+        weighting = phases * monomial.flatten()
+        moments = pairs @ weighting.T
+        size = (pairs.abs() @ weighting.abs().T).max()
+        if (moments - moments.mean(dim=1, keepdim=True)).abs().max() > tolerance * size:
             return False
     return True
+
+
+def _phases(taps: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """`(phases, taps)`: 1 where a tap is on that phase."""
+    phase = torch.zeros(1, dtype=torch.long)
+    for n, step in zip(taps, stride, strict=True):
+        phase = (phase[:, None] * step + torch.arange(n) % step).flatten()
+    return functional.one_hot(phase, math.prod(stride)).T.double()
 
 
 def _monomials(taps: Sequence[int], degree: int) -> Iterator[Tensor]:

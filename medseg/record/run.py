@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from medseg.errors import DataError
 from medseg.files import write_text
+from medseg.record.artifacts import ArtifactRecord, or_none
 
 SCHEMA = 1
 FILE_NAME = "record.json"
@@ -89,6 +90,9 @@ class RunRecord:
         cases: Final metrics per validation case.
         upsampling: DC-gain imbalance of each upsampling layer of the trained network.
         constant_response: Periodic part of the response to a constant, over the logits' spread.
+        artifacts: Patterns of the strides on the validation cases; None where none can be.
+        artifact_history: One dict per measured epoch: `epoch`, 0 before training, and the largest
+            `dc_gain` and `dc_gain_mean` of the layers, `constant_response`, `cycle_spin`.
         pictures: Validation cases as segmented by this run.
         started: ISO time with zone.
         finished: ISO time with zone, or None.
@@ -120,13 +124,15 @@ class RunRecord:
     cases: list[CaseRecord] = field(default_factory=list)
     upsampling: list[UpsamplingGain] = field(default_factory=list)
     constant_response: float | None = None
+    artifacts: ArtifactRecord | None = None
+    artifact_history: list[dict[str, float | None]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     finished: str | None = None
 
     def write(self, folder: Path) -> Path:
         """Writes `record.json` into `folder`, wholly or not at all."""
         target = Path(folder) / FILE_NAME
-        write_text(target, json.dumps(_finite(dataclasses.asdict(self)), indent=1) + "\n")
+        write_text(target, json.dumps(finite(dataclasses.asdict(self)), indent=1) + "\n")
         return target
 
     @classmethod
@@ -151,20 +157,22 @@ class RunRecord:
                 | {
                     "cases": [CaseRecord(**case) for case in content["cases"]],
                     "upsampling": [UpsamplingGain(**gain) for gain in content["upsampling"]],
+                    "artifacts": or_none(ArtifactRecord.from_plain, content.get("artifacts")),
                     "pictures": [Picture(**picture) for picture in content["pictures"]],
                 }
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not a whole record ({error}); run it again") from error
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain data fit for strict JSON: a number that is not finite is None."""
     match value:
         case float() if not math.isfinite(value):
             return None
         case dict():
-            return {key: _finite(item) for key, item in value.items()}
+            return {key: finite(item) for key, item in value.items()}
         case list() | tuple():
-            return [_finite(item) for item in value]
+            return [finite(item) for item in value]
         case _:
             return value

@@ -1,0 +1,152 @@
+"""`medseg artifacts`: patterns that are locked to the strides of a trained network."""
+
+import argparse
+import io
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medseg.cli.errors import report_error
+from medseg.errors import ConfigError, DataError, MedsegError
+
+if TYPE_CHECKING:
+    from medseg.artifacts.examine import Examined
+
+_EXAMPLES = """\
+examples:
+  medseg artifacts runs/a case.nii.gz -o artifacts
+  medseg artifacts runs/a imagesTr --labels labelsTr --spin -o artifacts
+
+FOLDER receives artifacts.html (tables and figures), artifacts.md, artifacts.csv, artifacts.json,
+figures/*.png and, with --spin, maps/<case>_cycle_spin.nii.gz.
+
+exit codes: 0 done, 2 usage or a network without strides, 3 some volumes unusable, 4 machine,
+130 interrupted
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measures; returns the exit code (see `medseg.errors`)."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # a file name may hold what the terminal's encoding cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        return _measure(arguments)
+    except MedsegError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print("stopped; maps of the cases done so far are complete", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg artifacts",
+        description="Measure what a trained network prints that is locked to its strides: on its "
+        "weights, by probes, and on volumes, with the input and the true labels beside it. "
+        "Fewer than 8 volumes give sizes and no test.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="a run's folder, a .safetensors or a .ckpt file"
+    )
+    parser.add_argument(
+        "images", type=Path, nargs="+", metavar="IMAGE", help="volumes and folders of volumes"
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="LABEL",
+        help="true labels, or folders of them, named as the volumes",
+    )
+    parser.add_argument(
+        "--shifts", type=int, default=8, help="of a cycle-spin residual, at least 2 (default 8)"
+    )
+    parser.add_argument(
+        "--spin",
+        action="store_true",
+        help="map the cycle-spin deviation of whole volumes and, with --labels, say whether "
+        "cycle spinning changes Dice; SHIFTS predictions a volume, twice with labels",
+    )
+    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    parser.add_argument(
+        "--overlap", type=float, default=0.5, help="of neighbouring windows, in [0, 1)"
+    )
+    parser.add_argument(
+        "--prefer",
+        choices=("sform", "qform"),
+        default="sform",
+        help="which orientation to believe where a NIfTI header holds two that differ",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
+    return parser
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    # after parsing: torch and MONAI take seconds to import
+    from medseg.artifacts.examine import examine, labels_of
+    from medseg.artifacts.study import Study
+    from medseg.artifacts.write import RESULT, write_results
+    from medseg.files import require_writable
+    from medseg.inference.predictor import Predictor
+    from medseg.models.weights import load_model
+    from medseg.volumes import find_volumes
+
+    if arguments.shifts < 2:
+        raise ConfigError(f"shifts={arguments.shifts} leaves nothing to compare; give at least 2")
+    pairs = labels_of(find_volumes(arguments.images), find_volumes(arguments.labels))
+    require_writable(arguments.output)
+    if (arguments.output / RESULT).exists() and not arguments.overwrite:
+        raise ConfigError(f"{arguments.output / RESULT} exists; use --overwrite")
+    model = load_model(arguments.run)
+    predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
+    study = Study(predictor.network, model.card, overlap=predictor.overlap, shifts=arguments.shifts)
+    done: list[Examined] = []
+    for position, (source, label) in enumerate(pairs.items(), start=1):
+        try:
+            found = examine(
+                source,
+                label,
+                study=study,
+                predictor=predictor,
+                spin=arguments.output / "maps" if arguments.spin else None,
+                prefer=arguments.prefer,
+            )
+        except DataError as error:
+            report_error(error)
+            continue
+        done.append(found)
+        print(f"[{position}/{len(pairs)}] {source}  {_said(found)}", flush=True)
+    if not done:
+        raise DataError(f"none of {len(pairs)} volumes could be used; nothing was written")
+    record = study.record()
+    write_results(
+        arguments.output, record, study, title=f"Artifacts of {arguments.run}", run=arguments.run
+    )
+    for note in record.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    network, watching = (sum(getattr(d, k) for d in done) for k in ("network", "watching"))
+    print(f"prediction {network:.1f} s, measuring its windows {watching:.1f} s")
+    print(arguments.output / RESULT)
+    return 0 if len(done) == len(pairs) else 3
+
+
+def _said(found: "Examined") -> str:
+    from medseg.artifacts.document import number
+
+    case = found.case
+    return (
+        f"gain {number(case.prediction.get('gain'))} (input {number(case.image.get('gain'))})  "
+        f"cycle-spin {number(case.cycle_spin.get('residual'))}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

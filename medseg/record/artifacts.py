@@ -1,0 +1,137 @@
+"""Artifacts of a trained network as plain data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerArtifacts:
+    """What one upsampling layer prints, by its weights; None where it has no such measure.
+
+    Args:
+        layer: Path in the network.
+        operator: Class and options.
+        stride: Per axis.
+        overlap: What kernel and stride alone leave uneven, in [0, 1].
+        dc_gain: DC-gain imbalance for independent features, in [0, 1].
+        dc_gain_mean: The same for the mean features of real cases.
+        dc_gain_data: The same for the features of real cases.
+        noise_gain: Imbalance of the gain of noise, in [0, 1].
+        imaging: Share of white noise that passes as replicas, in [0, 1].
+        sum_rule_order: Polynomials below this degree come out without a pattern.
+        unmeasured: Why there are no measures, if so.
+    """
+
+    layer: str
+    operator: str
+    stride: list[int]
+    overlap: float | None = None
+    dc_gain: float | None = None
+    dc_gain_mean: float | None = None
+    dc_gain_data: float | None = None
+    noise_gain: float | None = None
+    imaging: float | None = None
+    sum_rule_order: int | None = None
+    unmeasured: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseArtifacts:
+    """Patterns of the strides on one case; means over classes, None where undefined.
+
+    Args:
+        case: The case's id.
+        prediction: Of the logits: `gain`, `gain_r_squared`, `additive`, `eta_squared`,
+            `epsilon_squared`, `eta_squared_level_<n>` from the finest level on, `staircase`,
+            `line_decibel`, `line_p`.
+        image: The same of the input.
+        truth: The same of the true masks, without lines; empty where there are no labels.
+        labels: `boundary_snapping`, `saddle_rate`, and with labels `true_boundary_snapping`,
+            `true_saddle_rate`, `crack_distance`, `error_spread`.
+        cycle_spin: `residual`, `locked`, `self_test`; empty where it was not measured.
+        decision: `dice`, `surface_dice` of one prediction, with `_spun` and `_control` those of
+            cycle-spun ones; empty where they were not measured.
+    """
+
+    case: str
+    prediction: dict[str, float | None]
+    image: dict[str, float | None]
+    truth: dict[str, float | None] = field(default_factory=dict)
+    labels: dict[str, float | None] = field(default_factory=dict)
+    cycle_spin: dict[str, float | None] = field(default_factory=dict)
+    decision: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean over cases with its 95 % interval; no interval for fewer than 8 cases."""
+
+    mean: float
+    cases: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseLocked:
+    """Whether the cases print one pattern: the test over cases, and how far they agree.
+
+    Args:
+        p_value: Smallest over classes, corrected for their number; None for fewer than 8 cases.
+        r_squared: Share of the residual that phases explain, pooled over cases.
+        coherence: Of the patterns of gain, in [0, 1]; `1 / cases` by chance.
+        cases: Cases with logits that vary.
+    """
+
+    cases: int
+    p_value: float | None = None
+    r_squared: float | None = None
+    coherence: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactRecord:
+    """Artifacts of a trained network on real cases.
+
+    Args:
+        period: Voxels per axis after which a pattern of the network repeats.
+        layers: Every upsampling layer.
+        constant_response: Periodic part of the response to a constant, over the logits' spread.
+        cases: Every case.
+        headline: `gain`, `gain_excess` over the input, `cycle_spin`, `staircase`,
+            `crack_distance`: means over cases.
+        prediction: Whether the logits of all cases share a pattern.
+        image: Whether the inputs do, which is then not the network's.
+        notes: What could not be measured, and why.
+    """
+
+    period: list[int]
+    layers: list[LayerArtifacts] = field(default_factory=list)
+    constant_response: float | None = None
+    cases: list[CaseArtifacts] = field(default_factory=list)
+    headline: dict[str, Estimate] = field(default_factory=dict)
+    prediction: PhaseLocked | None = None
+    image: PhaseLocked | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_plain(cls, content: dict[str, Any]) -> "ArtifactRecord":
+        """Inverse of `dataclasses.asdict`."""
+        return cls(
+            **content
+            | {
+                "layers": [LayerArtifacts(**layer) for layer in content["layers"]],
+                "cases": [CaseArtifacts(**case) for case in content["cases"]],
+                "headline": {k: Estimate(**v) for k, v in content["headline"].items()},
+                "prediction": or_none(PhaseLocked, content["prediction"]),
+                "image": or_none(PhaseLocked, content["image"]),
+            }
+        )
+
+
+def or_none(make: Callable[..., Any], content: dict[str, Any] | None) -> Any:
+    """What is made of plain data, None of none."""
+    if content is None:
+        return None
+    return make(**content) if isinstance(make, type) else make(content)

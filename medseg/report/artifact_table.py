@@ -1,0 +1,99 @@
+"""What the arms print that is locked to their strides: one row per arm."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from medseg.record import ArtifactRecord, Estimate
+from medseg.report import measures
+from medseg.report.cells import (
+    NOTHING,
+    Cell,
+    Column,
+    Row,
+    Table,
+    counted,
+    figure,
+    significant,
+    words,
+)
+from medseg.report.collect import Arm
+from medseg.report.sources import number
+
+_HEADLINES = {
+    "gain": ("Gain κ", "phases amplify unequally"),
+    "gain_excess": ("… over the input", "what the network adds"),
+    "cycle_spin": ("Cycle-spin residual", "share of logits"),
+    "staircase": ("Staircase κ", "voxels late on a slope"),
+    "crack_distance": ("Boundaries", "TV to the truth"),
+}
+
+
+def artifact_table(arms: Sequence[Arm]) -> Table:
+    """The headline of each arm's runs: means over seeds, with the interval over cases of one."""
+    columns = (
+        Column(key="arm", title="Arm"),
+        *(
+            Column(key=key, title=title, unit=unit, numeric=True)
+            for key, (title, unit) in _HEADLINES.items()
+        ),
+        Column(key="p", title="Locked to the grid", unit="p over cases", numeric=True),
+        Column(key="coherence", title="Coherence", unit="of cases", numeric=True),
+        Column(key="constant", title="Constant response", unit="of logits’ SD", numeric=True),
+        Column(key="gain_mean", title="DC-gain imbalance", unit="of mean features", numeric=True),
+    )
+    rows = [
+        Row(arm=arm.number, cells=(words(arm.label), *_cells(arm))) for arm in arms if _records(arm)
+    ]
+    return Table(
+        caption="Patterns locked to the strides: means over cases, 95 % interval below",
+        columns=columns,
+        rows=tuple(rows),
+    )
+
+
+def _records(arm: Arm) -> list[ArtifactRecord]:
+    return [run.record.artifacts for run in arm.counted if run.record.artifacts is not None]
+
+
+def _cells(arm: Arm) -> list[Cell]:
+    records = _records(arm)
+    return [
+        *(_headline([r.headline[key] for r in records if key in r.headline]) for key in _HEADLINES),
+        _test(records),
+        _mean(records, lambda r: r.prediction and r.prediction.coherence),
+        _mean(records, lambda r: r.constant_response),
+        _mean(records, _worst_of_mean_features),
+    ]
+
+
+def _headline(found: Sequence[Estimate]) -> Cell:
+    """The mean over seeds; the widest interval of any seed, or how many cases forbid one."""
+    if not found:
+        return Cell(text=NOTHING)
+    value = measures.mean([number(e.mean) for e in found])
+    ends = [(e.low, e.high) for e in found if e.low is not None and e.high is not None]
+    if not ends:
+        return figure(value, significant(value), note=counted(found[0].cases, "case"))
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    return figure(value, significant(value), note=f"{significant(low)} … {significant(high)}")
+
+
+def _test(records: Sequence[ArtifactRecord]) -> Cell:
+    """The largest p of any seed: what every seed shows."""
+    tests = [r.prediction for r in records if r.prediction and r.prediction.p_value is not None]
+    if not tests:
+        return Cell(text=NOTHING, note="fewer than 8 cases")
+    largest = max(number(t.p_value) for t in tests)
+    inputs = [r.image.p_value for r in records if r.image and r.image.p_value is not None]
+    note = f"input {significant(min(inputs))}" if inputs else ""
+    return figure(largest, significant(largest), note=note)
+
+
+def _mean(records: Sequence[ArtifactRecord], read: Callable[[ArtifactRecord], object]) -> Cell:
+    found = [value for r in records if not math.isnan(value := number(read(r)))]
+    value = measures.mean(found)
+    return figure(value, significant(value))
+
+
+def _worst_of_mean_features(record: ArtifactRecord) -> float | None:
+    return max((r.dc_gain_mean for r in record.layers if r.dc_gain_mean is not None), default=None)

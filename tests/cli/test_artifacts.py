@@ -1,0 +1,147 @@
+"""`medseg artifacts` as a user meets it: exit codes, messages, what lies on disk."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from medseg.cli.artifacts import main
+from medseg.models.description import build_network
+from medseg.models.weights import load_model, save_model
+from medseg.record import ArtifactRecord
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def volumes(phantom: Path, kind: str, folder: Path, count: int) -> Path:
+    """The first volumes of the phantom in a folder whose name has a space."""
+    target = folder / f"some {kind}"
+    target.mkdir()
+    for path in sorted((phantom / kind).iterdir())[:count]:
+        shutil.copy(path, target)
+    return target
+
+
+@pytest.fixture
+def images(phantom, tmp_path) -> Path:
+    return volumes(phantom, "imagesTr", tmp_path, 2)
+
+
+@pytest.fixture
+def labels(phantom, tmp_path) -> Path:
+    return volumes(phantom, "labelsTr", tmp_path, 2)
+
+
+def test_a_network_and_volumes_become_page_tables_figures_and_maps(
+    model_folder, images, labels, tmp_path, capsys
+) -> None:
+    out = tmp_path / "an output"
+    arguments = [str(model_folder), str(images), "--labels", str(labels), "-o", str(out)]
+    assert main([*arguments, "--spin", "--shifts", "3"]) == 0
+    assert {p.name for p in out.iterdir()} == {
+        "artifacts.csv", "artifacts.html", "artifacts.json", "artifacts.md", "figures", "maps",
+    }  # fmt: skip
+    record = ArtifactRecord.from_plain(json.loads((out / "artifacts.json").read_text()))
+    assert record.period == [2, 2, 2]
+    assert [layer.dc_gain for layer in record.layers] == [0.0]  # trilinear
+    assert len(record.cases) == 2
+    for case in record.cases:
+        assert case.cycle_spin["self_test"] < 1e-9
+        assert {"dice", "dice_spun", "dice_control"} <= set(case.decision)
+        assert case.labels["crack_distance"] is not None
+        assert case.truth["gain"] is not None
+        source = next(p for p in images.iterdir() if p.name.startswith(case.case))
+        found = nib.load(out / "maps" / f"{case.case}_cycle_spin.nii.gz")
+        assert found.shape[:3] == nib.load(source).shape[:3]
+        assert np.isfinite(found.get_fdata()).all()
+    assert record.prediction.p_value is None  # two cases are too few to claim anything
+    names = {p.stem for p in (out / "figures").iterdir()}
+    assert {"phases", "spectrum", "constant", "cycle_spin", "gradient", "waves", "cracks"} <= names
+    page = (out / "artifacts.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    shown = capsys.readouterr().out
+    assert "measuring its windows" in shown
+    assert shown.splitlines()[-1] == str(out / "artifacts.html")
+
+
+def test_volumes_without_labels_have_no_truth(model_folder, images, tmp_path) -> None:
+    assert main([str(model_folder), str(images), "-o", str(tmp_path / "out"), "--shifts", "2"]) == 0
+    record = json.loads((tmp_path / "out" / "artifacts.json").read_text())
+    assert all(case["truth"] == {} == case["decision"] for case in record["cases"])
+    assert not (tmp_path / "out" / "maps").exists()
+    assert "Decision" not in (tmp_path / "out" / "artifacts.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--shifts", "1"], "shifts=1 leaves nothing to compare"),
+        (["--overlap", "1"], "overlap=1.0 must lie in [0, 1)"),
+        (["--device", "tpu"], "device='tpu' must be one of"),
+    ],
+)
+def test_impossible_options_are_refused(
+    model_folder, images, tmp_path, capsys, options, words
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(model_folder), str(images), "-o", str(out), *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (out / "artifacts.json").exists()
+
+
+def test_results_are_replaced_only_if_that_is_asked_for(
+    model_folder, images, tmp_path, capsys
+) -> None:
+    arguments = [str(model_folder), str(images), "-o", str(tmp_path / "out"), "--shifts", "2"]
+    assert main(arguments) == 0
+    assert main(arguments) == 2
+    assert "use --overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_labels_of_other_cases_are_refused(model_folder, images, labels, tmp_path, capsys) -> None:
+    for path in labels.iterdir():
+        path.rename(path.with_name("other_" + path.name))
+    out = tmp_path / "out"
+    assert main([str(model_folder), str(images), "--labels", str(labels), "-o", str(out)]) == 3
+    assert "name them alike" in capsys.readouterr().err
+
+
+def test_a_damaged_volume_does_not_stop_the_others(model_folder, images, tmp_path, capsys) -> None:
+    first, _ = sorted(images.iterdir())
+    first.write_bytes(b"not a volume")
+    out = tmp_path / "out"
+    assert main([str(model_folder), str(images), "-o", str(out), "--shifts", "2"]) == 3
+    assert str(first) in capsys.readouterr().err
+    assert len(json.loads((out / "artifacts.json").read_text())["cases"]) == 1
+
+
+def test_a_network_without_strides_has_nothing_to_measure(model, images, tmp_path, capsys) -> None:
+    description = json.loads(json.dumps(model.card.network))
+    for part in ("encoder", "decoder"):
+        description[part]["strides"] = [1, 1]
+    save_model(tmp_path / "flat", build_network(description), model.card)
+    card = json.loads((tmp_path / "flat" / "model.json").read_text())
+    card["network"] = description
+    (tmp_path / "flat" / "model.json").write_text(json.dumps(card))
+    assert main([str(tmp_path / "flat"), str(images), "-o", str(tmp_path / "out")]) == 2
+    assert "stride 1 everywhere" in capsys.readouterr().err
+
+
+def test_a_diverged_network_is_said_to_have_no_numbers(
+    model_folder, images, tmp_path, capsys
+) -> None:
+    trained = load_model(model_folder)
+    with torch.no_grad():
+        for weight in trained.network.parameters():
+            weight.fill_(torch.nan)
+    save_model(tmp_path / "nan", trained.network, trained.card)
+    assert main([str(tmp_path / "nan"), str(images), "-o", str(tmp_path / "out")]) == 0
+    assert "the logits are not finite" in capsys.readouterr().err
+    record = json.loads((tmp_path / "out" / "artifacts.json").read_text())
+    assert record["headline"] == {}
+    assert record["prediction"] is None
