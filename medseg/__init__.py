@@ -19,6 +19,7 @@ data           datasets, splits, preprocessing, batches
 training       Lightning module, callbacks, checkpoints
 inference      a trained network applied to volumes
 audit          a network's audit, layer by layer: know what you train
+artifacts      what a trained network prints on cases: study, figures, claims
 runs           one run from configuration to record: plan, train, evaluate
 report         records in, HTML, Markdown and CSV out (no torch)
 bench          every operator and network timed beside its reference

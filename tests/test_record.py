@@ -16,7 +16,9 @@ from medseg.record import (
     ArtifactRecord,
     CaseArtifacts,
     CaseRecord,
+    DilatedArtifacts,
     Estimate,
+    GradientArtifacts,
     LayerArtifacts,
     PhaseLocked,
     Picture,
@@ -52,6 +54,18 @@ artifacts = st.none() | st.builds(
     period=lists(st.integers(1, 16)),
     layers=lists(
         st.builds(LayerArtifacts, layer=texts, operator=texts, stride=lists(st.integers(1, 4)))
+    ),
+    gradients=lists(
+        st.builds(GradientArtifacts, layer=texts, operator=texts, stride=lists(st.integers(1, 4)))
+    ),
+    dilated=lists(
+        st.builds(
+            DilatedArtifacts,
+            layers=lists(texts),
+            dilations=lists(lists(st.integers(1, 9))),
+            common_factor=lists(st.integers(1, 9)),
+            largest_gap=lists(st.integers(1, 9)),
+        )
     ),
     constant_response=st.none() | st.floats(),
     cases=lists(st.builds(CaseArtifacts, case=texts, prediction=measures, image=measures)),

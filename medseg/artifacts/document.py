@@ -77,6 +77,21 @@ def tables(record: ArtifactRecord) -> dict[str, tuple[list[str], list[list[str]]
              "noise gain", "imaging", "sum rules"],
             _layers(record),
         ),
+        "Gradients of strided layers": (
+            ["layer", "stride", "overlap", "imbalance", ""],
+            [
+                [g.layer, _times(g.stride), number(g.overlap), number(g.imbalance), g.note]
+                for g in record.gradients
+            ],
+        ),
+        "Rows of dilated convolutions": (
+            ["layers", "dilations", "common factor", "largest gap", "coverage", "imbalance"],
+            [
+                [", ".join(d.layers), ", ".join(map(_times, d.dilations)), _times(d.common_factor),
+                 _times(d.largest_gap), number(d.coverage), number(d.imbalance)]
+                for d in record.dilated
+            ],
+        ),
         "Cases": (
             ["case", "gain κ", "input's", "η²", "by level", "staircase", "line dB",
              "cycle-spin", "locked", "cracks TV"],
@@ -131,7 +146,7 @@ def _layers(record: ArtifactRecord) -> list[list[str]]:
     return [
         [
             layer.layer,
-            "×".join(map(str, layer.stride)),
+            _times(layer.stride),
             *([layer.unmeasured, *[NOTHING] * 6] if layer.unmeasured else [
                 number(value)
                 for value in (
@@ -181,6 +196,10 @@ def number(value: float | None) -> str:
     if abs(value) < 1e-6:
         return "0"
     return f"{value:.3g}"
+
+
+def _times(steps: Sequence[int]) -> str:
+    return "×".join(map(str, steps))
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from medseg.artifacts.case import case_artifacts
 from medseg.artifacts.cohort import headline, phase_locked
-from medseg.artifacts.layers import layer_artifacts
+from medseg.artifacts.layers import (
+    dilated_artifacts,
+    gradient_artifacts,
+    layer_artifacts,
+)
 from medseg.artifacts.windows import CaseWindows, Exemplar
 from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments
 from medseg.metrics.checkerboard.network.constant_response import constant_response
@@ -129,6 +133,8 @@ class Study:
         return ArtifactRecord(
             period=list(self.lattice.period),
             layers=layer_artifacts(self.network, self.images),
+            gradients=gradient_artifacts(self.network),
+            dilated=dilated_artifacts(self.network),
             constant_response=self._constant_response(),
             cases=self._cases,
             headline=headline(self._cases),

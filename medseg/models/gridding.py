@@ -7,28 +7,10 @@ from itertools import groupby
 from torch import nn
 
 from medseg.layers.smoothing import SharedSmoothing
+from medseg.metrics.checkerboard.weights.stacks import largest_gap
 from medseg.models.stage import Stage
 
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-
-def largest_gap(rates: Sequence[int]) -> int:
-    """HDC's `M₂`: the largest distance of two voxels that a stack sees and none in between.
-
-    `Mₙ = rₙ`, `Mᵢ = max(Mᵢ₊₁ − 2rᵢ, 2rᵢ − Mᵢ₊₁, rᵢ)`; a stack of kernel k needs `M₂ ≤ k`.
-
-    Args:
-        rates: Dilation of each convolution, in order.
-
-    Reference: Wang et al. 2018, "Understanding Convolution for Semantic Segmentation", eq. 2.
-
-    >>> largest_gap([1, 2, 5]), largest_gap([1, 2, 9])
-    (2, 5)
-    """
-    gap = rates[-1]
-    for rate in reversed(rates[1:-1]):
-        gap = max(gap - 2 * rate, 2 * rate - gap, rate)
-    return gap
 
 
 def unseen_voxels(taps: Sequence[tuple[int, int]]) -> tuple[int, int]:

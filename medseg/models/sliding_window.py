@@ -84,7 +84,7 @@ def tiles(size: int, window: int, overlap: float) -> dict[int, tuple[int, int]]:
         return {-_padding_before([size], [window])[0]: (0, size)}
     step = max(1, int(window * (1 - overlap)))
     parts = dense_patch_slices((size,), (window,), (step,))
-    starts = sorted({part[0].start for part in parts})
+    starts = sorted({int(part[0].start) for part in parts})
     middles = [(a + b + window) // 2 for a, b in itertools.pairwise(starts)]
     return dict(zip(starts, zip([0, *middles], [*middles, size], strict=True), strict=True))
 

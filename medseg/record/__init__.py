@@ -3,7 +3,9 @@
 from medseg.record.artifacts import (
     ArtifactRecord,
     CaseArtifacts,
+    DilatedArtifacts,
     Estimate,
+    GradientArtifacts,
     LayerArtifacts,
     PhaseLocked,
 )
@@ -24,7 +26,9 @@ __all__ = [
     "ArtifactRecord",
     "CaseArtifacts",
     "CaseRecord",
+    "DilatedArtifacts",
     "Estimate",
+    "GradientArtifacts",
     "LayerArtifacts",
     "PhaseLocked",
     "Picture",

@@ -37,6 +37,48 @@ class LayerArtifacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradientArtifacts:
+    """What one strided layer prints on the gradient before it.
+
+    Args:
+        layer: Path in the network.
+        operator: Class and options.
+        stride: Per axis.
+        overlap: What kernel and stride alone leave uneven, in [0, 1].
+        imbalance: DC-gain imbalance of the gradient, in [0, 1].
+        note: Under what condition it holds, or why it is missing.
+    """
+
+    layer: str
+    operator: str
+    stride: list[int]
+    overlap: float | None = None
+    imbalance: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DilatedArtifacts:
+    """What a row of dilated convolutions sees of its reach.
+
+    Args:
+        layers: Paths in the network.
+        dilations: Per convolution and axis.
+        common_factor: Of the dilations, per axis.
+        largest_gap: HDC's `M₂`, per axis.
+        coverage: Share of the reach that is seen, in [0, 1].
+        imbalance: Of the sub-grids, in [0, 1].
+    """
+
+    layers: list[str]
+    dilations: list[list[int]]
+    common_factor: list[int]
+    largest_gap: list[int]
+    coverage: float | None = None
+    imbalance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CaseArtifacts:
     """Patterns of the strides on one case; means over classes, None where undefined.
 
@@ -97,6 +139,8 @@ class ArtifactRecord:
     Args:
         period: Voxels per axis after which a pattern of the network repeats.
         layers: Every upsampling layer.
+        gradients: Every strided layer.
+        dilated: Every row of dilated convolutions.
         constant_response: Periodic part of the response to a constant, over the logits' spread.
         cases: Every case.
         headline: `gain`, `gain_excess` over the input, `cycle_spin`, `staircase`,
@@ -108,6 +152,8 @@ class ArtifactRecord:
 
     period: list[int]
     layers: list[LayerArtifacts] = field(default_factory=list)
+    gradients: list[GradientArtifacts] = field(default_factory=list)
+    dilated: list[DilatedArtifacts] = field(default_factory=list)
     constant_response: float | None = None
     cases: list[CaseArtifacts] = field(default_factory=list)
     headline: dict[str, Estimate] = field(default_factory=dict)
@@ -122,6 +168,8 @@ class ArtifactRecord:
             **content
             | {
                 "layers": [LayerArtifacts(**layer) for layer in content["layers"]],
+                "gradients": [GradientArtifacts(**layer) for layer in content["gradients"]],
+                "dilated": [DilatedArtifacts(**row) for row in content["dilated"]],
                 "cases": [CaseArtifacts(**case) for case in content["cases"]],
                 "headline": {k: Estimate(**v) for k, v in content["headline"].items()},
                 "prediction": or_none(PhaseLocked, content["prediction"]),

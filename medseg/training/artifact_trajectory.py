@@ -69,7 +69,8 @@ class ArtifactTrajectory(pl.Callback):
     def _values(self) -> Row:
         network, period = self.module.network, self.lattice.period
         window = self.window.to(self.module.device)
-        layers = upsampling_measures(network, _attempt(lambda: input_moments(network, [window])))
+        moments = _attempt(lambda: input_moments(network, [window]))
+        layers = upsampling_measures(network, moments, gains_only=True)
         spun = _attempt(lambda: cycle_spin_residual(network, window, period, shifts=self.shifts))
         return {
             "dc_gain": _largest(row.dc_gain for row in layers),

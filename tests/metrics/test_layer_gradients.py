@@ -10,7 +10,6 @@ from medseg.blocks import downsample
 from medseg.metrics.checkerboard import dc_gain_imbalance, gradient_imbalance, overlap_imbalance
 from medseg.metrics.checkerboard.weights.gradients import gradient_measures
 from medseg.metrics.checkerboard.weights.stacks import dilated_stacks, largest_gap
-from medseg.models import gridding
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet
@@ -171,10 +170,6 @@ class TestStacks:
         assert found.period == (max(2, factor),) * dims
         assert found.coverage == pytest.approx(line**dims)
         assert found.imbalance == pytest.approx(over_axes(one, dims))
-
-    @pytest.mark.parametrize("rates", [[1], [2, 2], [1, 2, 5], [1, 2, 9], [2, 4, 8], [5, 3, 2, 7]])
-    def test_the_gap_is_the_one_of_the_warnings(self, rates) -> None:
-        assert largest_gap(rates) == gridding.largest_gap(rates)
 
     def test_no_rates_have_no_gap(self) -> None:
         with pytest.raises(ValueError, match="rates="):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from medseg.blocks import conv, unit
+from medseg.metrics.checkerboard import largest_gap
 from medseg.models.description import build_network
-from medseg.models.gridding import gridding, gridding_warnings, largest_gap, unseen_voxels
+from medseg.models.gridding import gridding, gridding_warnings, unseen_voxels
 from medseg.models.stage import make_stage
 
 from .networks import block, unet

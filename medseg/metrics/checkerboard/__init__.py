@@ -24,27 +24,44 @@ from medseg.metrics.checkerboard.cases.cracks import (
     saddle_rate,
 )
 from medseg.metrics.checkerboard.cases.lattice import trapezoid
-from medseg.metrics.checkerboard.cases.lattice_line import lattice_line
-from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments, phase_moments
+from medseg.metrics.checkerboard.cases.lattice_line import lattice_line, welch_line
+from medseg.metrics.checkerboard.cases.phase_moments import (
+    PhaseMoments,
+    phase_moments,
+    window_moments,
+)
 from medseg.metrics.checkerboard.cases.seasonal import (
     additive,
     eta_squared_by_level,
     gain,
     staircase,
 )
+from medseg.metrics.checkerboard.cases.spectrum import residual_spectrum
 from medseg.metrics.checkerboard.cases.statistics import (
     band,
     confidence_interval,
+    hierarchical_interval,
     holm,
     phase_lock_test,
 )
-from medseg.metrics.checkerboard.network.constant_response import constant_response
+from medseg.metrics.checkerboard.network.constant_response import (
+    constant_response,
+    response_to_constant,
+)
+from medseg.metrics.checkerboard.network.cycle_spin import CycleSpin, cycle_spin_residual
+from medseg.metrics.checkerboard.network.input_gradient import (
+    InputGradient,
+    input_gradient_phases,
+)
+from medseg.metrics.checkerboard.network.operator import OperatorProbe, probe_operator
+from medseg.metrics.checkerboard.network.two_tone import ToneResponse, tone_response
 from medseg.metrics.checkerboard.weights.backward import gradient_gains, gradient_imbalance
 from medseg.metrics.checkerboard.weights.gains import (
     lattice_period,
     phase_gains,
     upsampling_gains,
 )
+from medseg.metrics.checkerboard.weights.gradients import GradientMeasures, gradient_measures
 from medseg.metrics.checkerboard.weights.gridding import (
     composed_kernel,
     coverage,
@@ -58,12 +75,27 @@ from medseg.metrics.checkerboard.weights.imbalance import (
     worst_dc_gain_imbalance,
 )
 from medseg.metrics.checkerboard.weights.kernels import upsampling_kernel, upsampling_stride
+from medseg.metrics.checkerboard.weights.layers import UpsamplingMeasures, upsampling_measures
+from medseg.metrics.checkerboard.weights.moments import InputMoments, input_moments
 from medseg.metrics.checkerboard.weights.overlap import overlap_imbalance, tap_counts
 from medseg.metrics.checkerboard.weights.polyphase import kernel_gains, noise_gain_imbalance
+from medseg.metrics.checkerboard.weights.stacks import (
+    DilatedStack,
+    dilated_stacks,
+    largest_gap,
+)
 from medseg.metrics.checkerboard.weights.sum_rules import sum_rule_order
 
 __all__ = [
+    "CycleSpin",
+    "DilatedStack",
+    "GradientMeasures",
+    "InputGradient",
+    "InputMoments",
+    "OperatorProbe",
     "PhaseMoments",
+    "ToneResponse",
+    "UpsamplingMeasures",
     "additive",
     "band",
     "boundary_snapping",
@@ -74,17 +106,24 @@ __all__ = [
     "coverage",
     "crack_distance",
     "crack_histograms",
+    "cycle_spin_residual",
     "dc_gain_imbalance",
+    "dilated_stacks",
     "error_rates",
     "eta_squared_by_level",
     "gain",
     "gradient_gains",
     "gradient_imbalance",
+    "gradient_measures",
     "gridding_imbalance",
+    "hierarchical_interval",
     "holm",
     "imaging_leakage",
     "imaging_spectrum",
+    "input_gradient_phases",
+    "input_moments",
     "kernel_gains",
+    "largest_gap",
     "lattice_line",
     "lattice_period",
     "noise_gain_imbalance",
@@ -94,13 +133,20 @@ __all__ = [
     "phase_lock_test",
     "phase_masses",
     "phase_moments",
+    "probe_operator",
+    "residual_spectrum",
+    "response_to_constant",
     "saddle_rate",
     "staircase",
     "sum_rule_order",
     "tap_counts",
+    "tone_response",
     "trapezoid",
     "upsampling_gains",
     "upsampling_kernel",
+    "upsampling_measures",
     "upsampling_stride",
+    "welch_line",
+    "window_moments",
     "worst_dc_gain_imbalance",
 ]

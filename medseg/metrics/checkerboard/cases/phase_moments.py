@@ -70,8 +70,9 @@ def window_moments(
 ) -> Float[Tensor, "maps phases terms terms"]:
     """`PhaseMoments.gram` of each of several maps of one window, in one go.
 
-    Row i is that of `phase_moments(maps[i], period, origin)`, up to rounding. About a tenth of
-    what a small U-Net costs on the same window; memory is bounded whatever the window's size.
+    Row i is that of `phase_moments(maps[i], period, origin)`, up to rounding. A map costs about
+    2 % of a U-Net of 16 to 128 channels on the same window; memory is bounded for windows of any
+    size.
 
     Args:
         maps: Channels or cases that share grid and origin; 1 to 3 axes of space, any device.

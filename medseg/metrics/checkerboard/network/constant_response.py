@@ -56,7 +56,7 @@ def response_to_constant(
     network: nn.Module,
     reference: Float[Tensor, "1 channels *space"],
     period: Sequence[int] | None = None,
-) -> Float[Tensor, "classes *space"] | None:
+) -> Float[Tensor, " classes *space"] | None:
     """The logits of a constant, of which `constant_response` is the periodic part, for a picture.
 
     Args:

@@ -20,13 +20,24 @@ _Answer = Callable[[Tensor], Tensor]
 
 @torch.no_grad()
 def gains_of_interpolation(layer: nn.Upsample, stride: Sequence[int]) -> Tensor:
-    """DC gains `(phases, 1, 1)`, channel by channel."""
+    """DC gains `(phases, 1, 1)`, channel by channel.
+
+    >>> gains_of_interpolation(nn.Upsample(scale_factor=2, mode="linear"), (2,)).tolist()
+    [[[1.0]], [[1.0]]]
+    """
     return phase_means(layer(torch.ones((1, 1, *[4] * len(stride)), dtype=torch.float64)), stride)
 
 
 @torch.no_grad()
 def kernel_of_interpolation(layer: nn.Upsample, stride: Sequence[int]) -> Tensor:
-    """`(1, 1, *taps)`."""
+    """`(1, 1, *taps)`.
+
+    Raises:
+        ValueError: corners that are put on each other.
+
+    >>> kernel_of_interpolation(nn.Upsample(scale_factor=2, mode="linear"), (2,)).tolist()
+    [[[0.0, 0.25, 0.75, 0.75, 0.25]]]
+    """
     if layer.align_corners:
         raise ValueError(
             f"{layer} puts the corners on each other (align_corners=True), so that its taps do "
@@ -40,7 +51,14 @@ def kernel_of_interpolation(layer: nn.Upsample, stride: Sequence[int]) -> Tensor
 
 @torch.no_grad()
 def gains_of_composite(layer: Upsampling) -> Tensor:
-    """DC gains `(phases, inputs, outputs)`."""
+    """DC gains `(phases, inputs, outputs)`.
+
+    Raises:
+        ValueError: layers that are not linear, or weights that are not finite.
+
+    >>> gains_of_composite(Upsampling(nn.Upsample(scale_factor=2), 1, (2,))).tolist()
+    [[[1.0]], [[1.0]]]
+    """
     cells = max(1, *(reach(m) for m in layer.modules()))
     grid = [cells] * len(layer.scale)
 
@@ -55,7 +73,14 @@ def gains_of_composite(layer: Upsampling) -> Tensor:
 
 @torch.no_grad()
 def kernel_of_composite(layer: Upsampling) -> Tensor:
-    """`(inputs, outputs, *taps)`."""
+    """`(inputs, outputs, *taps)`.
+
+    Raises:
+        ValueError: layers that are not linear, or weights that are not finite.
+
+    >>> kernel_of_composite(Upsampling(nn.Upsample(scale_factor=2), 1, (2,))).tolist()
+    [[[1.0, 1.0]]]
+    """
     # so many cells that no layer's answer meets itself on the way around
     cells = 2 * sum(reach(m) for m in layer.modules()) + 3
     grid = [cells] * len(layer.scale)

@@ -30,14 +30,31 @@ class _Answer:
 
 
 def scale_of(layer: Composite) -> tuple[int, ...]:
-    """Factor per axis."""
+    """Factor per axis.
+
+    >>> scale_of(SubpixelUpsample(spatial_dims=2, in_channels=1, scale_factor=3))
+    (3, 3)
+    """
     if isinstance(layer, SubpixelUpsample):
         return (layer.scale_factor,) * layer.dimensions
     return layer.scale
 
 
 def composed_kernel_of(layer: Composite) -> Tensor | None:
-    """`(inputs, outputs, *taps)` with the first tap of phase 0; None if it has other layers."""
+    """`(inputs, outputs, *taps)` with the first tap of phase 0; None if it has other layers.
+
+    Known are a convolution with stride 1 and then a shuffle or nails, transposed convolutions,
+    sums of these, and means over boxes behind them.
+
+    Raises:
+        ValueError: a weight that is not finite.
+
+    >>> conv = nn.Conv1d(1, 2, kernel_size=1)
+    >>> _ = nn.init.ones_(conv.weight)
+    >>> shuffle = nn.Sequential(conv, DepthToSpace((2,)), BoxBlur((2,)))
+    >>> composed_kernel_of(Upsampling(shuffle, 1, (2,))).tolist()
+    [[[0.5, 1.0, 0.5]]]
+    """
     answer = _through_all(_parts(layer), None)
     if answer is None:
         return None
@@ -68,7 +85,7 @@ def _started(layer: nn.Module) -> _Answer | None:
         return _sum([_started(branch) for branch in layer.branches])
     if isinstance(layer, Transposed):
         kernel = kernel_of_weight(layer.weight, layer.groups, layer.dilation)
-        return _Answer(kernel, tuple(-pad for pad in layer.padding))
+        return _Answer(kernel, tuple(-int(pad) for pad in layer.padding))
     if isinstance(layer, _Conv):
         return _of_conv(layer)
     return None

@@ -82,7 +82,11 @@ def upsampling_stride(layer: nn.Module, spatial_dims: int | None = None) -> tupl
 
 
 def no_upsampling(layer: nn.Module) -> TypeError:
-    """Why a layer is refused."""
+    """Why a layer is refused.
+
+    >>> str(no_upsampling(nn.ReLU())).partition(";")[0]
+    'ReLU is no upsampling that is linear and stride-periodic'
+    """
     return TypeError(
         f"{type(layer).__name__} is no upsampling that is linear and stride-periodic; "
         "hold its layers together in an Upsampling"
@@ -90,7 +94,11 @@ def no_upsampling(layer: nn.Module) -> TypeError:
 
 
 def has_stride(layer: AnyUpsampling) -> bool:
-    """Whether the scale is a whole number, without which no pattern repeats with it."""
+    """Whether the scale is a whole number, without which no pattern repeats with it.
+
+    >>> has_stride(nn.Upsample(scale_factor=2)), has_stride(nn.Upsample(scale_factor=1.5))
+    (True, False)
+    """
     if not isinstance(layer, nn.Upsample):
         return True
     scale = layer.scale_factor

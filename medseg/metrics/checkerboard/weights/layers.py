@@ -58,7 +58,10 @@ class UpsamplingMeasures:
 
 
 def upsampling_measures(
-    network: nn.Module, moments: Mapping[str, InputMoments] | None = None
+    network: nn.Module,
+    moments: Mapping[str, InputMoments] | None = None,
+    *,
+    gains_only: bool = False,
 ) -> list[UpsamplingMeasures]:
     """Every weight-level measure of every upsampling layer of a network, in its own order.
 
@@ -68,6 +71,7 @@ def upsampling_measures(
     Args:
         network: Any module; those of MONAI and nnU-Net too.
         moments: What `input_moments` found on real images.
+        gains_only: Leave out the worst case and what needs every tap: milliseconds for any width.
 
     Raises:
         ValueError: moments of other channels than the layer's.
@@ -79,12 +83,13 @@ def upsampling_measures(
     (0.19, 0.19, 0.19, 0)
     """
     dims, known = spatial_dims_of(network), moments or {}
-    found = (_measures(n, m, dims, known.get(n)) for n, m in refining_layers(network))
+    layers = refining_layers(network)
+    found = (_measures(n, m, dims, known.get(n), gains_only) for n, m in layers)
     return [each for each in found if each.stride is None or max(each.stride) > 1]
 
 
 def _measures(
-    name: str, layer: nn.Module, dims: int | None, moments: InputMoments | None
+    name: str, layer: nn.Module, dims: int | None, moments: InputMoments | None, gains_only: bool
 ) -> UpsamplingMeasures:
     found, gains = UpsamplingMeasures(layer=name, operator=str(layer)), None
     try:
@@ -94,21 +99,20 @@ def _measures(
         # an interpolation has gains even where it has no kernel
         kernel = None if isinstance(layer, nn.Upsample) else upsampling_kernel(layer)
         gains = phase_gains(layer, dims) if kernel is None else kernel_gains(kernel, stride)
-        found = replace(
-            found,
-            dc_gain=dc_gain_imbalance(gains),
-            dc_gain_worst=worst_dc_gain_imbalance(gains),
-        )
+        found = replace(found, dc_gain=dc_gain_imbalance(gains))
+        if gains_only:
+            return _weighed(found, layer, gains, moments)
         kernel = upsampling_kernel(layer, dims) if kernel is None else kernel
         found = replace(
             found,
+            dc_gain_worst=worst_dc_gain_imbalance(gains),
             noise_gain=noise_gain_imbalance(kernel, stride),
             imaging=imaging_leakage(kernel, stride),
             sum_rule_order=sum_rule_order(kernel, stride),
         )
     except (TypeError, ValueError) as error:
         found = replace(found, unmeasured=str(error))
-    return found if gains is None or moments is None else _weighed(found, layer, gains, moments)
+    return found if gains is None else _weighed(found, layer, gains, moments)
 
 
 def _overlap(layer: nn.Module) -> float | None:
@@ -118,8 +122,10 @@ def _overlap(layer: nn.Module) -> float | None:
 
 
 def _weighed(
-    found: UpsamplingMeasures, layer: nn.Module, gains: Tensor, moments: InputMoments
+    found: UpsamplingMeasures, layer: nn.Module, gains: Tensor, moments: InputMoments | None
 ) -> UpsamplingMeasures:
+    if moments is None:
+        return found
     if isinstance(layer, nn.Upsample):  # all channels alike, whatever they weigh
         return replace(found, dc_gain_mean=found.dc_gain, dc_gain_data=found.dc_gain)
     mean = torch.outer(moments.mean, moments.mean)

@@ -9,7 +9,14 @@ from medseg.metrics.checkerboard.phases import require_finite
 
 
 def kernel_of_weight(weight: Tensor, groups: int, dilation: Sequence[int]) -> Tensor:
-    """`(inputs, outputs / groups, *kernel)` → `(inputs, outputs, *taps)`."""
+    """`(inputs, outputs / groups, *kernel)` → `(inputs, outputs, *taps)`.
+
+    Raises:
+        ValueError: a weight that is not finite.
+
+    >>> kernel_of_weight(torch.tensor([[[1.0]], [[2.0]]]), groups=2, dilation=(1,)).tolist()
+    [[[1.0], [0.0]], [[0.0], [2.0]]]
+    """
     weight = weight.detach().cpu().double()
     require_finite(weight, "weights")
     spread = spread_taps(weight, dilation)
@@ -24,7 +31,11 @@ def kernel_of_weight(weight: Tensor, groups: int, dilation: Sequence[int]) -> Te
 
 
 def spread_taps(weight: Tensor, dilation: Sequence[int]) -> Tensor:
-    """Taps on the grid, with the zeros that dilation leaves between them."""
+    """Taps on the grid, with the zeros that dilation leaves between them.
+
+    >>> spread_taps(torch.tensor([1.0, 2.0]), (3,)).tolist()
+    [1.0, 0.0, 0.0, 2.0]
+    """
     if all(rate == 1 for rate in dilation):
         return weight
     lead = weight.ndim - len(dilation)

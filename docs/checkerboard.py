@@ -1,0 +1,326 @@
+"""The pictures of docs/checkerboard.md, each drawn from calls of medseg.metrics.checkerboard.
+
+`python docs/checkerboard.py` writes docs/checkerboard/<name>.png for every method of `Pictures`,
+from made-up images with fixed seeds, in half a minute.
+"""
+
+import io
+import math
+from pathlib import Path
+
+import torch
+from matplotlib import rc_context
+from PIL import Image
+from scipy import stats
+from torch import nn
+from torch.nn import functional
+
+from medseg.artifacts import figures
+from medseg.artifacts.figures.style import AMOUNT, INK, RULE, SERIES, SOFT, STYLE, page
+from medseg.metrics import checkerboard as cb
+from medseg.metrics.segmentation import dice
+
+FOLDER = Path(__file__).with_suffix("")
+COLOURS = 48
+LINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])
+KERNELS = {
+    "bed of nails": torch.ones(1),
+    "ones of 3": torch.ones(3),
+    "nearest": torch.ones(2),
+    "½, 1, ½": torch.tensor([0.5, 1.0, 0.5]),
+    "linear": LINEAR,
+}
+
+
+def maps(heading, images, note=""):
+    figure = page(2.15 if note else 1.8, heading, note=note)
+    for axes, (title, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
+        axes.imshow(image, cmap=AMOUNT, interpolation="none", vmin=0)
+        axes.set_title(title, fontsize=7.5)
+        axes.set(xticks=[], yticks=[])
+    return figure
+
+
+def plot(heading, across, up, curves, note=""):
+    figure = page(2.9, heading, note=note)
+    axes = figure.add_subplot()
+    for (colour, dash, marker), (name, (x, y)) in zip(SERIES, curves.items(), strict=False):
+        every = max(1, len(x) // 12)
+        look = {"color": colour, "ls": dash, "marker": marker, "ms": 3.5, "markevery": every}
+        axes.plot(x, y, label=name, **look)
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2)
+    tidied(axes).set(xlabel=across, ylabel=up)
+    return figure
+
+
+def tidied(axes):
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def smooth(*size, sigma=6.0):
+    waves = torch.meshgrid(*(2 * math.pi * torch.fft.fftfreq(n) for n in size), indexing="ij")
+    passed = torch.exp(-(sigma**2) * sum(w.square() for w in waves) / 2)
+    field = torch.fft.ifftn(torch.fft.fftn(torch.randn(size)) * passed).real
+    return (field - field.mean()) / field.std()
+
+
+def upsampled(signal, taps, stride):
+    return functional.conv_transpose1d(signal[None, None], taps[None, None], stride=stride)[0, 0]
+
+
+def all_ones(kernel=3):
+    layer = nn.ConvTranspose2d(1, 1, kernel, 2, padding=1, output_padding=kernel % 2, bias=False)
+    nn.init.constant_(layer.weight, 4 / kernel**2)
+    return layer
+
+
+def coarse(stages=1):
+    return nn.Sequential(nn.AvgPool2d(2**stages), *(all_ones() for _ in range(stages)))
+
+
+def disc(size=64, radius=20.0, across=3.0):
+    away = torch.arange(size) - size / 2
+    distance = (away[:, None].square() + 2 * away.square()).sqrt()
+    return torch.sigmoid((radius - distance) / across)
+
+
+class Pictures:
+    """Each method draws the picture of its name."""
+
+    def overlap(self):
+        images = {
+            f"kernel {k}\nA = {cb.overlap_imbalance((k, k), (2, 2)):.3g}": cb.tap_counts(
+                (k, k), (2, 2)
+            ).reshape(2, 2).tile(4, 4)
+            for k in (2, 3, 4, 5)
+        }  # fmt: skip
+        return maps("How many taps meet in each voxel, stride 2 × 2", images)
+
+    def dc_gain(self):
+        linear = torch.outer(LINEAR, LINEAR)[None, None]
+        random = torch.randn(16, 16, 4, 4)
+        layers = {"all ones 3 × 3": torch.ones(1, 1, 3, 3), "random 4 × 4": random, "linear": linear}
+        rows = ((n, k, cb.dc_gain_imbalance(cb.kernel_gains(k, (2, 2)))) for n, k in layers.items())
+        return figures.kernel_sheet([(f"{n}: A = {a:.2g}", k, (2, 2)) for n, k, a in rows])
+
+    def noise_gain(self):
+        curves = {}
+        for name, taps in list(KERNELS.items())[2:]:
+            noise = torch.stack([upsampled(x, taps, 2) for x in torch.randn(4000, 16)])
+            imbalance = cb.noise_gain_imbalance(taps[None, None], (2,))
+            curves[f"{name}: A = {imbalance:.2g}"] = (torch.arange(12), noise.std(dim=0)[8:20])
+        return plot("White noise after upsampling, 4000 draws", "voxel", "standard deviation", curves)
+
+    def imaging(self):
+        waves = torch.linspace(0, math.pi, 61, dtype=torch.float64)[:-1, None]
+        shares = {n: cb.imaging_spectrum(k[None, None], (2,), waves) for n, k in KERNELS.items()}
+        return figures.two_tone(waves[:, 0], {name: s / (1 - s) for name, s in shares.items()})
+
+    def sum_rules(self):
+        figure = page(4.3, "What is left of a polynomial without its moving mean, y − T y, stride 2")
+        grid = figure.subplots(len(KERNELS), 3, sharex=True)
+        for row, (name, taps) in zip(grid, KERNELS.items(), strict=True):
+            row[0].set_ylabel(f"{name}\nL = {cb.sum_rule_order(taps[None, None], (2,))}", fontsize=7)
+            for degree, axes in enumerate(row):
+                fine = upsampled((torch.arange(40.0) / 40) ** degree, taps, 2)[8:-8]
+                rest = fine[1:-1] - cb.trapezoid(fine, (2,))
+                tidied(axes).plot(rest[-24:], color=SERIES[0][0], marker="o", ms=2, lw=0.8)
+                axes.set(ylim=(-0.7, 0.7) if degree < 2 and len(taps) % 2 else (-0.03, 0.03))
+                axes.tick_params(labelbottom=False, labelsize=6)
+        for axes, title in zip(grid[0], ("of a constant", "of a ramp", "of a parabola"), strict=True):
+            axes.set_title(title)
+        return figure
+
+    def backward(self):
+        images = {}
+        for kernel in (1, 2, 3, 4):
+            layer = nn.init.ones_((conv := nn.Conv2d(1, 1, kernel, 2)).weight) is not None and conv
+            image = torch.zeros(1, 1, 16, 16, requires_grad=True)
+            (gradient,) = torch.autograd.grad(layer(image).sum(), image)
+            title = f"kernel {kernel}\nA = {cb.gradient_imbalance(layer):.3g}"
+            images[title] = gradient[0, 0, 4:-4, 4:-4]
+        return maps("Gradient of the sum of a strided convolution's outputs", images)
+
+    def gridding(self):
+        images = {}
+        for rates in ((1, 2, 5), (1, 2, 9), (2, 2, 2), (2, 4, 8)):
+            seen = cb.composed_kernel([torch.ones(3, 3)] * 3, [(rate, rate) for rate in rates])
+            title = f"dilations {rates}\ncoverage {cb.coverage(seen):.2f}\n"
+            images[title + f"A = {cb.gridding_imbalance(seen, (2, 2)):.2g}"] = seen**0.25
+        return maps("What one output sees of the input", images)
+
+    def constant(self):
+        network, image = coarse(2), 1 + 0.5 * smooth(1, 1, 64, 64)
+        return figures.constant_response(cb.response_to_constant(network, image)[0], (4, 4))
+
+    def cycle_spin(self):
+        image, network = disc() + 0.1 * smooth(64, 64, sigma=1.5), coarse()
+        found = cb.cycle_spin_residual(network, image[None, None])
+        logits = network(image[None, None])[0, 0].detach()
+        return figures.residual_overlay(image, found.deviation[0], disc() > 0.5, logits > 0.5)
+
+    def input_gradient(self):
+        layers = nn.Conv2d(1, 8, 3, 2, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, 2, padding=1)
+        images = [smooth(1, 1, 64, 64, sigma=2) for _ in range(4)]
+        found = cb.input_gradient_phases(nn.Sequential(*layers), images, period=(4, 4))
+        return figures.gradient_table(found.mean[0], found.energy[0], (4, 4))
+
+    def waves(self):
+        up = nn.ConvTranspose1d(1, 1, 3, 2, padding=1, output_padding=1, bias=False)
+        nn.init.ones_(up.weight)
+        tones = torch.linspace(0.15, 1.5, 28)[:, None]
+        network = nn.Sequential(nn.AvgPool1d(2), up, nn.ReLU())
+        found = cb.tone_response(network, 0.7 + smooth(1, 1, 256), tones)
+        figure = page(2.9, "A wave through all-ones taps of 3 and a rectifier")
+        axes, names = figure.add_subplot(), ("content", "harmonics", "imaging", "printed", "mixed")
+        colours = [RULE, SOFT, *(colour for colour, *_ in SERIES[:3])]
+        shares = [getattr(found, name) for name in names]
+        axes.stackplot(found.frequencies[:, 0], *shares, labels=names, colors=colours)
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=5, columnspacing=0.8)
+        tidied(axes).set(xlabel="frequency, radians per voxel", ylabel="share of energy", ylim=(0, 1))
+        return figure
+
+    def operator(self):
+        pool, unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
+        corners = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+        noise = torch.rand(1, 1, 64, 64)
+        rows = noise[..., :1].expand_as(noise)
+        moved = corners(rows.roll(1, dims=2)) - corners(rows).roll(2, dims=2)
+        return maps(
+            "Three operators without a kernel to read",
+            {
+                "max-unpool\nof a constant": unpool(*pool(noise[..., :16, :16] * 0 + 1))[0, 0],
+                "max-unpool\nof noise": unpool(*pool(noise[..., :16, :16]))[0, 0],
+                "aligned corners: change\nwhen moved by a cell": moved[0, 0, 4:-4, 4:-4].abs(),
+            },
+        )
+
+    def trapezoid(self):
+        impulse, turns = torch.zeros(264), torch.linspace(0, 0.5, 129)
+        impulse[132] = 1
+        answers = {s: torch.fft.rfft(cb.trapezoid(impulse, (s,))[:256]).abs() for s in (2, 3, 4)}
+        responses = {f"s = {s}": (turns, response) for s, response in answers.items()}
+        return plot("Response of the trapezoid", "cycles per voxel", "gain", responses)
+
+    def additive(self):
+        texture = torch.randn(128, 128)
+        texture = texture / (texture[1:-1, 1:-1] - cb.trapezoid(texture, (2, 2))).std()
+        sign = (-1.0) ** (torch.arange(128)[:, None] + torch.arange(128))
+        rs = torch.linspace(0, 1.5, 16)
+        found = [cb.additive(cb.phase_moments(texture + r * sign, (2, 2))).eta_squared for r in rs]
+        curves = {"r² / (1 + r²)": (rs, rs**2 / (1 + rs**2)), "measured": (rs, found)}
+        return plot("Share of an injected pattern", "RMS of pattern / RMS of texture", "η²", curves)
+
+    def gain(self):
+        field = functional.conv_transpose2d(smooth(1, 1, 96, 96), torch.ones(1, 1, 3, 3), stride=2)
+        found = cb.gain(cb.phase_moments(field[0, 0], (2, 2)))
+        return figures.phase_heat_map(found.alpha, found.beta, (2, 2))
+
+    def staircase(self):
+        fine = smooth(200, sigma=10).repeat_interleave(4)
+        mean = cb.trapezoid(fine, (4,))
+        slope, rest = (mean[2:] - mean[:-2]) / 2, fine[3:-3] - mean[1:-1]
+        (late,) = cb.staircase(cb.phase_moments(fine, (4,)))
+        figure = page(2.9, f"Nearest, stride 4: residual against slope, κ = {late:.3f}")
+        axes = tidied(figure.add_subplot())
+        for phase, (colour, _, marker) in enumerate(SERIES[:4]):
+            own = slice((phase - 3) % 4, None, 4)
+            axes.plot(slope[own], rest[own], marker, color=colour, ms=2, label=f"phase {phase}")
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, columnspacing=0.8)
+        axes.set(xlabel="slope of T z, logit per voxel", ylabel="residual, logit")
+        return figure
+
+    def lattice_line(self):
+        contents = [smooth(1, 1, 132, 132, sigma=1) for _ in range(8)]
+        logits = torch.cat([coarse(2)(1 + 0.2 * content)[0] for content in contents]).detach()
+        logits = logits + 0.1 * torch.randn(logits.shape)
+        return figures.spectrum(cb.residual_spectrum(logits, (4, 4)), (4, 4))
+
+    def coherence(self):
+        counts, pattern = torch.arange(2, 33, 2), torch.tensor([1.0, -1, -1, 1]).reshape(2, 2)
+        curves = {"chance, 1 / n": (counts, 1 / counts)}
+        for name, r in (("texture alone", 0.0), ("pattern of half its RMS", 0.5), ("of twice", 2.0)):
+            draws = [[cb.coherence(torch.randn(n, 2, 2) + r * pattern) for _ in range(99)]
+                     for n in counts]  # fmt: skip
+            curves[name] = (counts, torch.tensor(draws).mean(dim=1))
+        return plot("How far n cases agree", "cases", "coherence", curves)
+
+    def cracks(self):
+        truth = torch.stack([smooth(64, 64, sigma=8) > 0.3 for _ in range(6)])
+        blocky = truth[:, ::4, ::4].repeat_interleave(4, 1).repeat_interleave(4, 2)
+        found, true = ([cb.crack_histograms(m, (4, 4))[0] for m in cases] for cases in (blocky, truth))
+        return figures.crack_histogram([sum(found)], [sum(true)], ["axis 0"])
+
+    def errors(self):
+        image = torch.cat([smooth(1, 512, 512, sigma=10), smooth(1, 512, 512, sigma=10)])[:, None]
+        ups = {"nearest": nn.Upsample(scale_factor=4), "all ones, twice": coarse(2)[1:],
+               "linear": nn.Upsample(scale_factor=4, mode="bilinear")}  # fmt: skip
+        images = {}
+        for name, up in ups.items():
+            wrong = up(functional.avg_pool2d(image, 4)).detach()[:, 0] > 0.5
+            rates = sum(cb.error_rates(w, t > 0.5, (4, 4)) for w, t in zip(wrong, image[:, 0]))
+            images[f"{name}\n{100 * rates.mean() / 2:.1f} % wrong"] = rates
+        return maps("Share of wrong voxels by phase, from white for none", images)
+
+    def decision(self):
+        rows, network = [], coarse()
+        for radius in torch.linspace(10, 26, 12):
+            image = disc(radius=float(radius))[None, None]
+            spins = {(a, b): network(image.roll((a, b), (2, 3))).roll((-a, -b), (2, 3)) for a in
+                     (0, 1, 2) for b in (0, 1, 2)}  # fmt: skip
+            spun, control = (sum(spins[a, b] for a in on for b in on) / 4 for on in ((0, 1), (0, 2)))
+            truth = image > 0.5
+            rows.append([dice(logit > 0.5, truth) for logit in (spins[0, 0], spun, control)])
+        single, spun, control = torch.tensor(rows).T
+        curves = {"cycle-spun": (range(12), spun - single), "control": (range(12), control - single)}
+        note = "Control: shifts by whole periods, which change nothing but the windows' borders."
+        return plot("Dice minus that of a single prediction", "case", "difference", curves, note)
+
+    def permutation(self):
+        found = []
+        for _ in range(80):
+            phases = torch.randint(2, (10,))
+            stripes = [0.3 * (-1.0) ** (torch.arange(48) + p)[:, None] for p in phases]
+            cases = [cb.phase_moments(smooth(48, 48, sigma=1) + s, (2, 2)) for s in stripes]
+            pooled = sum(cases[1:], start=cases[0])
+            share, voxels = cb.additive(pooled).eta_squared, float(pooled.gram[:, 0, 0].sum())
+            naive = stats.f.sf(share / 3 / ((1 - share) / (voxels - 4)), 3, voxels - 4)
+            found.append([naive, cb.phase_lock_test(cases, permutations=199).p_value])
+        ranks = torch.arange(1, 81) / 80
+        voxel, case = torch.tensor(found).sort(dim=0).values.T
+        curves = {"voxels as units": (voxel, ranks), "cases as units": (case, ranks),
+                  "an honest test": (ranks, ranks)}  # fmt: skip
+        heading = "Stripes of the scene, at random phase: 80 studies without an artifact"
+        return plot(heading, "p", "share of studies with p or less", curves)
+
+    def intervals(self):
+        values = 0.03 + 0.004 * torch.randn(3, 1) + 0.01 * torch.randn(20) + 0.004 * torch.randn(3, 20)
+        rows = {f"seed {i}, BCa": (v.mean(), cb.confidence_interval(v)) for i, v in enumerate(values)}
+        rows["seeds and cases"] = (values.mean(), cb.hierarchical_interval(values))
+        figure = page(1.9, "One arm, 20 cases: mean and 95 % interval")
+        axes = tidied(figure.add_subplot())
+        for place, (mean, ends) in enumerate(rows.values()):
+            axes.plot(ends, [place] * 2, color=INK)
+            axes.plot(mean, place, "o", color=SERIES[0][0])
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.set(xlabel="gain κ", ylim=(len(rows) - 0.5, -0.5))
+        return figure
+
+
+NAMES = tuple(name for name in vars(Pictures) if not name.startswith("_"))
+
+
+def png(name):
+    with torch.random.fork_rng([]), rc_context(STYLE):
+        torch.manual_seed(0)
+        stream = io.BytesIO(figures.png(getattr(Pictures(), name)()))
+    small = io.BytesIO()
+    Image.open(stream).convert("RGB").quantize(COLOURS).save(small, "PNG", optimize=True)
+    return small.getvalue()
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name in NAMES:
+        (FOLDER / f"{name}.png").write_bytes(png(name))

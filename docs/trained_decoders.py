@@ -1,0 +1,120 @@
+"""Tables of what trained decoders print, from the folders that `medseg artifacts` wrote.
+
+    python docs/trained_decoders.py ROOT
+
+ROOT holds one folder per upsampling, in it one per seed, and below each of these the run with
+`artifacts/artifacts.json` in it (docs/checkerboard.md lists the commands that make them).
+"""
+
+import argparse
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from medseg.metrics.checkerboard import hierarchical_interval
+from medseg.record import ArtifactRecord, CaseArtifacts, RunRecord
+
+_CASES: dict[str, Callable[[CaseArtifacts], float | None]] = {
+    "κ gain": lambda case: case.prediction["gain"],
+    "κ additive": lambda case: case.prediction["additive"],
+    "PLF": lambda case: case.cycle_spin.get("residual"),
+    "locked": lambda case: case.cycle_spin.get("locked"),
+    "cracks TV": lambda case: case.labels.get("crack_distance"),
+    "BSI − truth": lambda case: _difference(
+        case.labels.get("boundary_snapping"), case.labels.get("true_boundary_snapping")
+    ),
+}
+
+
+def main() -> None:
+    root = Path(_parsed().root)
+    rows = [_row(arm) for arm in sorted(root.iterdir()) if arm.is_dir()]
+    heads = ["upsampling", "seeds", "Dice", "A (I)", "A (μμᵀ)", "constant", *_CASES]
+    heads += ["coherence", "p (largest)"]
+    print("| " + " | ".join(heads) + " |")
+    print("|" + " --- |" * len(heads))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def _row(arm: Path) -> list[str]:
+    runs = [path.parent for path in sorted(arm.glob("[0-9]*/*/*/artifacts"))]
+    runs = [run for run in runs if (run / "record.json").is_file()]
+    records = [_read(run) for run in runs]
+    return [
+        arm.name,
+        str(len(runs)),
+        _span([_dice(run) for run in runs], "{:.3f}"),
+        _span([_largest(r, "dc_gain") for r in records]),
+        _span([_largest(r, "dc_gain_mean") for r in records]),
+        _span([r.constant_response for r in records]),
+        *(_interval(records, read) for read in _CASES.values()),
+        _span([r.prediction and r.prediction.coherence for r in records], "{:.2f}"),
+        _span([max(_p_values(records), default=None)]),
+    ]
+
+
+def _read(run: Path) -> ArtifactRecord:
+    return ArtifactRecord.from_plain(json.loads((run / "artifacts/artifacts.json").read_text()))
+
+
+def _dice(run: Path) -> float:
+    cases = RunRecord.read(run / "record.json").cases
+    values = [m["dice"] for case in cases for m in case.metrics.values()]
+    return statistics.fmean(v for v in values if v is not None)
+
+
+def _p_values(records: Sequence[ArtifactRecord]) -> list[float]:
+    return [r.prediction.p_value for r in records if r.prediction and r.prediction.p_value]
+
+
+def _largest(record: ArtifactRecord, name: str) -> float | None:
+    found = [getattr(layer, name) for layer in record.layers]
+    return max((value for value in found if value is not None), default=None)
+
+
+def _interval(
+    records: Sequence[ArtifactRecord], read: Callable[[CaseArtifacts], float | None]
+) -> str:
+    """Mean over seeds and cases, with its interval over both."""
+    by_case: dict[str, list[float]] = defaultdict(list)
+    for record in records:
+        for case in record.cases:
+            if (value := read(case)) is not None:
+                by_case[case.case].append(value)
+    shared = [values for values in by_case.values() if len(values) == len(records)]
+    if not shared:
+        return "–"
+    mean = _short(statistics.fmean(v for values in shared for v in values))
+    if len(records) < 2 or len(shared) < 8:
+        return mean
+    low, high = hierarchical_interval([list(row) for row in zip(*shared, strict=True)])
+    return f"{mean} ({_short(low)} … {_short(high)})"
+
+
+def _span(values: Sequence[float | None], style: str = "") -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "–"
+    shown = [style.format(v) if style else _short(v) for v in (min(known), max(known))]
+    return shown[0] if shown[0] == shown[1] else f"{shown[0]} … {shown[1]}"
+
+
+def _short(value: float) -> str:
+    return "0" if abs(value) < 1e-6 else f"{value:.2g}"
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("root", help="folder of one folder per upsampling")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
