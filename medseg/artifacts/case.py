@@ -43,7 +43,9 @@ def case_artifacts(
     channels = [] if exemplar is None else list(exemplar.image)
     return CaseArtifacts(
         case=case,
-        prediction=_seasonal(windows.contrasts.moments, levels) | _line(contrasts, windows.period),
+        prediction=_seasonal(windows.contrasts.moments, levels)
+        | {"staircase": _mean(_largest(staircase(m)) for m in windows.contrasts.moments)}
+        | _line(contrasts, windows.period),
         image=_seasonal(windows.images.moments, levels) | _line(channels, windows.period),
         truth=_seasonal(windows.truths.moments, levels) if windows.truth is not None else {},
         labels=_labels(windows, exemplar),
@@ -52,7 +54,6 @@ def case_artifacts(
 
 def _seasonal(sums: Sequence[PhaseMoments], levels: Sequence[Sequence[int]]) -> Values:
     gains, patterns = ([measure(m) for m in sums] for measure in (gain, additive))
-    late = [_largest(staircase(m)) for m in sums]
     nested = [eta_squared_by_level(m, levels) for m in sums]
     return {
         "gain": _mean(_each(gains, lambda g: g.kappa)),
@@ -60,7 +61,6 @@ def _seasonal(sums: Sequence[PhaseMoments], levels: Sequence[Sequence[int]]) -> 
         "additive": _mean(_each(patterns, lambda a: a.kappa)),
         "eta_squared": _mean(_each(patterns, lambda a: a.eta_squared)),
         "epsilon_squared": _mean(_each(patterns, lambda a: a.epsilon_squared)),
-        "staircase": _mean(late),
     } | {
         f"eta_squared_level_{level}": _mean(_each(nested, lambda shares, i=level: shares[i]))
         for level in range(len(levels))

@@ -11,15 +11,21 @@ from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments, window
 
 
 class MapSums:
-    """Moments of each channel of maps; `moments` is empty before the first window."""
+    """Moments of each channel of maps; `moments` is empty before the first window.
 
-    def __init__(self, period: Sequence[int]):
+    Args:
+        period: Voxels per axis after which a pattern repeats.
+        slopes: Whether a staircase is to be told.
+    """
+
+    def __init__(self, period: Sequence[int], *, slopes: bool):
         self.period = tuple(period)
+        self.slopes = slopes
         self.moments: list[PhaseMoments] = []
 
     def add(self, maps: Tensor, origin: Sequence[int]) -> None:
         """Adds windows `(n, channels, *space)` with their halo."""
-        grams = window_moments(maps.flatten(0, 1), self.period, origin)
+        grams = window_moments(maps.flatten(0, 1), self.period, origin, slopes=self.slopes)
         grams = grams.unflatten(0, maps.shape[:2]).sum(dim=0).cpu()
         new = [PhaseMoments(self.period, gram) for gram in grams]
         old = self.moments

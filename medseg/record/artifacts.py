@@ -87,8 +87,8 @@ class CaseArtifacts:
         prediction: Of the logits: `gain`, `gain_r_squared`, `additive`, `eta_squared`,
             `epsilon_squared`, `eta_squared_level_<n>` from the finest level on, `staircase`,
             `line_decibel`, `line_p`.
-        image: The same of the input.
-        truth: The same of the true masks, without lines; empty where there are no labels.
+        image: The same of the input, without `staircase`.
+        truth: The same of the true foreground, without lines; empty where there are no labels.
         labels: `boundary_snapping`, `saddle_rate`, and with labels `true_boundary_snapping`,
             `true_saddle_rate`, `crack_distance`, `error_spread`.
         cycle_spin: `residual`, `locked`, `self_test`; empty where it was not measured.

@@ -64,7 +64,9 @@ def test_windows_that_start_at_phase_0_sum_up_to_the_whole(grid, patch, period) 
     else:
         whole = sum(phase_moments(s, period).gram for s in image[0].movedim(-1, 0))
     torch.testing.assert_close(windows.contrasts.moments[0].gram, whole, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(windows.images.moments[0].gram, whole, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        windows.images.moments[0].gram, whole[:, :3, :3], rtol=1e-4, atol=1e-3
+    )
 
 
 def test_a_pattern_on_the_grid_of_each_window_is_found_wherever_windows_start() -> None:

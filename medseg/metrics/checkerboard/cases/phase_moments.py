@@ -32,7 +32,8 @@ class PhaseMoments:
     """`Σ v vᵀ` over the voxels of each phase, with `v = (1, e, T_s z, ∂T_s z per axis)`.
 
     So `[φ, 0, 0]` counts voxels, `[φ, 0, 1]` sums e, `[φ, 1, 2]` sums `e · T_s z`. Moments of two
-    sets of voxels add up to the moments of both. Slopes are kept of axes with stride > 1.
+    sets of voxels add up to the moments of both. Slopes are kept of axes with stride > 1,
+    or of none.
 
     >>> one = phase_moments(torch.arange(9.0), [2])  # a ramp: residual 0, slope 1
     >>> (one + one).gram[0].tolist()
@@ -66,7 +67,11 @@ def halo(period: Sequence[int]) -> tuple[int, ...]:
 
 
 def window_moments(
-    maps: Num[Tensor, " maps *space"], period: Sequence[int], origin: Sequence[int]
+    maps: Num[Tensor, " maps *space"],
+    period: Sequence[int],
+    origin: Sequence[int],
+    *,
+    slopes: bool = True,
 ) -> Float[Tensor, "maps phases terms terms"]:
     """`PhaseMoments.gram` of each of several maps of one window, in one go.
 
@@ -78,6 +83,7 @@ def window_moments(
         maps: Channels or cases that share grid and origin; 1 to 3 axes of space, any device.
         period: Voxels per axis after which a pattern repeats; an axis of stride 1 drops out.
         origin: Index of the window's first voxel on the network's grid.
+        slopes: Whether to keep the terms that only `staircase` needs.
 
     Raises:
         ValueError: stride 1 everywhere, a window that is all halo, or values that are not finite.
@@ -87,7 +93,7 @@ def window_moments(
     >>> sums.tolist()  # 3 voxels of residual −1 and 2 of residual +1
     [[0.0, 0.0], [-3.0, 2.0]]
     """
-    return _moments(maps, period, origin, block=None)
+    return _moments(maps, period, origin, block=None, slopes=slopes)
 
 
 def block_moments(
@@ -144,7 +150,11 @@ def phase_moments(
 
 
 def _moments(
-    maps: Tensor, period: Sequence[int], origin: Sequence[int], block: int | None
+    maps: Tensor,
+    period: Sequence[int],
+    origin: Sequence[int],
+    block: int | None,
+    slopes: bool = True,
 ) -> Tensor:
     space = maps.shape[1:]
     steps = checked_period(period, len(space))
@@ -157,31 +167,35 @@ def _moments(
     check_finite(maps)
     edge = int(_VOXELS_AT_ONCE ** (1 / len(space)) + 0.5) if block is None else block
     at_once = max(1, _VOXELS_AT_ONCE // math.prod(min(n, edge) for n in space))
-    return torch.cat([_by_blocks(some, steps, origin, edge) for some in maps.split(at_once)])
+    parts = maps.split(at_once)
+    return torch.cat([_by_blocks(some, steps, origin, edge, slopes) for some in parts])
 
 
-def _by_blocks(maps: Tensor, steps: tuple[int, ...], origin: Sequence[int], edge: int) -> Tensor:
+def _by_blocks(
+    maps: Tensor, steps: tuple[int, ...], origin: Sequence[int], edge: int, slopes: bool
+) -> Tensor:
     def of(part: tuple[slice, ...]) -> Tensor:
         first = [o + place.start for o, place in zip(origin, part, strict=True)]
-        return _gram(maps[(slice(None), *part)], steps, first)
+        return _gram(maps[(slice(None), *part)], steps, first, slopes)
 
     blocks = _blocks(maps.shape[1:], halo(steps), edge)
     return functools.reduce(operator.add, (of(part) for part in blocks))
 
 
-def _gram(block: Tensor, steps: tuple[int, ...], origin: Sequence[int]) -> Tensor:
+def _gram(block: Tensor, steps: tuple[int, ...], origin: Sequence[int], slopes: bool) -> Tensor:
     """The sums over one block, for each map."""
     margin = halo(steps)
     signal = block.double()
     wide = trapezoid(signal, steps)
     rim = [min(m, 1) for m in margin]
     smooth = trimmed(wide, rim)
-    slopes = (_slope(wide, axis, rim) for axis, step in enumerate(steps) if step > 1)
+    along = [axis for axis, step in enumerate(steps) if step > 1] if slopes else []
     residual = trimmed(signal, margin) - smooth
     # from phase 0 on, which needs the least padding; the phases are put right at the end
+    slopes_there = [_slope(wide, axis, rim) for axis in along]
     ones, *fields = (
         fold(field, steps, [0] * len(steps))
-        for field in (torch.ones_like(smooth[:1]), residual, smooth, *slopes)
+        for field in (torch.ones_like(smooth[:1]), residual, smooth, *slopes_there)
     )
     folded = torch.stack([ones.expand_as(fields[0]), *fields], dim=2).flatten(0, 1)
     gram = torch.bmm(folded, folded.mT).reshape(len(block), *steps, len(fields) + 1, -1)

@@ -161,14 +161,16 @@ def staircase(moments: PhaseMoments) -> tuple[float | None, ...] | None:
 
     Returns:
         One value per axis, None for an axis of stride 1; None at all where the map is flat, where
-        level and slopes cannot be told apart, or where a phase has fewer than 8 voxels.
+        level and slopes cannot be told apart, where the moments have no slopes, or where a phase
+        has fewer than 8 voxels.
 
     >>> from medseg.metrics.checkerboard.cases.phase_moments import phase_moments
     >>> nearest = (torch.arange(50) ** 2).repeat_interleave(2)
     >>> [round(late, 6) for late in staircase(phase_moments(nearest, [2]))]
     [0.5]
     """
-    if not (_is_usable(moments) and _smooth_varies(moments.gram)):
+    knows_slopes = moments.gram.shape[-1] > SMOOTH + 1
+    if not (knows_slopes and _is_usable(moments) and _smooth_varies(moments.gram)):
         return None
     centred = _centred(moments.gram)
     cross, design = centred[:, 0, 1:], centred[:, 1:, 1:]
