@@ -21,28 +21,22 @@ from medseg.metrics import checkerboard as cb
 from medseg.metrics.segmentation import dice
 
 FOLDER = Path(__file__).with_suffix("")
-COLOURS = 255
 LINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])
-KERNELS = {
-    "bed of nails": torch.ones(1),
-    "ones of 3": torch.ones(3),
-    "nearest": torch.ones(2),
-    "½, 1, ½": torch.tensor([0.5, 1.0, 0.5]),
-    "linear": LINEAR,
-}
+BLURRED = {"nearest": torch.ones(2), "½, 1, ½": torch.tensor([0.5, 1.0, 0.5]), "linear": LINEAR}
+KERNELS = {"bed of nails": torch.ones(1), "ones of 3": torch.ones(3), **BLURRED}
 
 
-def maps(heading, images, note=""):
-    figure = page(2.15 if note else 1.8, heading, note=note)
+def maps(heading, images):
+    figure = page(1.8, heading)
     for axes, (title, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
         axes.imshow(image, cmap=AMOUNT, interpolation="none", vmin=0)
-        axes.set_title(title, fontsize=7.5)
         axes.set(xticks=[], yticks=[])
+        axes.set_title(title, fontsize=7.5)
     return figure
 
 
-def plot(heading, across, up, curves, note=""):
-    figure = page(2.9, heading, note=note)
+def plot(heading, across, up, curves):
+    figure = page(2.9, heading)
     axes = figure.add_subplot()
     for (colour, dash, marker), (name, (x, y)) in zip(SERIES, curves.items(), strict=False):
         every = max(1, len(x) // 12)
@@ -69,14 +63,11 @@ def upsampled(signal, taps):
     return functional.conv_transpose1d(signal[None, None], taps[None, None], stride=2)[0, 0]
 
 
-def all_ones(kernel=3):
-    layer = nn.ConvTranspose2d(1, 1, kernel, 2, kernel // 2, output_padding=1, bias=False)
-    nn.init.constant_(layer.weight, 4 / kernel**2)
-    return layer
-
-
 def printing(*kernels):
-    return nn.Sequential(nn.AvgPool2d(2 ** len(kernels)), *map(all_ones, kernels))
+    ups = [nn.ConvTranspose2d(1, 1, k, 2, k // 2, output_padding=1, bias=False) for k in kernels]
+    for layer, k in zip(ups, kernels, strict=True):
+        nn.init.constant_(layer.weight, 4 / k**2)
+    return nn.Sequential(nn.AvgPool2d(2 ** len(ups)), *ups)
 
 
 def disc(radius):
@@ -100,15 +91,14 @@ class Pictures:
         return maps("How many taps meet in each voxel, stride 2 × 2", images)
 
     def dc_gain(self):
-        linear = torch.outer(LINEAR, LINEAR)[None, None]
-        random = torch.randn(16, 16, 4, 4)
+        linear, random = torch.outer(LINEAR, LINEAR)[None, None], torch.randn(16, 16, 4, 4)
         layers = {"ones of 3": torch.ones(1, 1, 3, 3), "random of 4": random, "linear": linear}
         rows = ((n, k, cb.dc_gain_imbalance(cb.kernel_gains(k, (2, 2)))) for n, k in layers.items())
         return figures.kernel_sheet([(f"{n}: A = {a:.2g}", k, (2, 2)) for n, k, a in rows])
 
     def noise_gain(self):
         curves = {}
-        for name, taps in list(KERNELS.items())[2:]:
+        for name, taps in BLURRED.items():
             noise = torch.stack([upsampled(x, taps) for x in torch.randn(4000, 16)])
             imbalance = cb.noise_gain_imbalance(taps[None, None], (2,))
             curves[f"{name}: A = {imbalance:.2g}"] = (torch.arange(12), noise.std(dim=0)[8:20])
@@ -152,7 +142,7 @@ class Pictures:
             seen = cb.composed_kernel([torch.ones(3, 3)] * 3, [(rate, rate) for rate in rates])
             title = f"dilations {rates}\ncoverage {cb.coverage(seen):.2f}\n"
             images[title + f"A = {cb.gridding_imbalance(seen, (2, 2)):.2g}"] = seen**0.25
-        return maps("What one output sees of the input", images, "Shades: fourth root of the taps.")
+        return maps("What one output sees of the input: fourth root of its taps", images)
 
     def constant(self):
         network, image = printing(3, 3), 1 + 0.5 * smooth(1, 1, 64, 64)
@@ -257,7 +247,7 @@ class Pictures:
             found = up(functional.avg_pool2d(truth, 4)[:, None])[:, 0] > 0.5
             rates = cb.error_rates(found, truth > 0.5, (1, 4, 4))[0]
             images[f"{name}\n{100 * rates.mean():.1f} % wrong"] = rates
-        return maps("Share of wrong voxels by phase, white for none", images)
+        return maps("Share of wrong voxels by phase, each on its own scale", images)
 
     def decision(self):
         rows, network = [], printing(5)
@@ -304,16 +294,14 @@ class Pictures:
 NAMES = tuple(name for name in vars(Pictures) if not name.startswith("_"))
 
 
-def png(name):
+def drawn(name):
     with torch.random.fork_rng([]), rc_context(STYLE):
         torch.manual_seed(0)
-        stream = io.BytesIO(figures.png(getattr(Pictures(), name)()))
-    small = io.BytesIO()
-    Image.open(stream).convert("RGB").quantize(COLOURS, kmeans=3).save(small, "PNG", optimize=True)
-    return small.getvalue()
+        return getattr(Pictures(), name)()
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
     for name in NAMES:
-        (FOLDER / f"{name}.png").write_bytes(png(name))
+        image = Image.open(io.BytesIO(figures.png(drawn(name)))).convert("RGB")
+        image.quantize(255, kmeans=3).save(FOLDER / f"{name}.png", optimize=True)

@@ -91,11 +91,10 @@ def test_pictures_are_small() -> None:
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_picture_is_drawn_as_it_is_shown(drawing: ModuleType, name: str) -> None:
-    drawn, shown = (
-        Image.open(source)
-        for source in (io.BytesIO(drawing.png(name)), DOCS / "checkerboard" / f"{name}.png")
-    )
-    assert drawn.size == shown.size
+    figure = drawing.drawn(name)
+    inches = figure.get_size_inches() * figure.dpi
+    with Image.open(DOCS / "checkerboard" / f"{name}.png") as shown:
+        assert shown.size == tuple(int(pixels) for pixels in inches)
 
 
 def test_the_command_is_understood() -> None:

@@ -36,13 +36,16 @@ def artifact_table(arms: Sequence[Arm]) -> Table:
             Column(key=key, title=title, unit=unit, numeric=True)
             for key, (title, unit) in _HEADLINES.items()
         ),
-        Column(key="p", title="Locked to the grid", unit="p over cases", numeric=True),
+        Column(key="p", title="Locked to the grid", unit="p, Holm over arms", numeric=True),
         Column(key="coherence", title="Coherence", unit="of cases", numeric=True),
         Column(key="constant", title="Constant response", unit="of logits’ SD", numeric=True),
         Column(key="gain_mean", title="DC-gain imbalance", unit="of mean features", numeric=True),
     )
+    measured = [arm for arm in arms if _records(arm)]
+    corrected = measures.holm([_largest_p(_records(arm)) for arm in measured])
     rows = [
-        Row(arm=arm.number, cells=(words(arm.label), *_cells(arm))) for arm in arms if _records(arm)
+        Row(arm=arm.number, cells=(words(arm.label), *_cells(arm, p)))
+        for arm, p in zip(measured, corrected, strict=True)
     ]
     return Table(
         caption="Patterns locked to the strides: means over cases, 95 % interval below",
@@ -55,11 +58,11 @@ def _records(arm: Arm) -> list[ArtifactRecord]:
     return [run.record.artifacts for run in arm.counted if run.record.artifacts is not None]
 
 
-def _cells(arm: Arm) -> list[Cell]:
+def _cells(arm: Arm, p_value: float) -> list[Cell]:
     records = _records(arm)
     return [
         *(_headline([r.headline[key] for r in records if key in r.headline]) for key in _HEADLINES),
-        _test(records),
+        _test(records, p_value),
         _mean(records, lambda r: r.prediction and r.prediction.coherence),
         _mean(records, lambda r: r.constant_response),
         _mean(records, _worst_of_mean_features),
@@ -78,15 +81,18 @@ def _headline(found: Sequence[Estimate]) -> Cell:
     return figure(value, significant(value), note=f"{significant(low)} … {significant(high)}")
 
 
-def _test(records: Sequence[ArtifactRecord]) -> Cell:
-    """The largest p of any seed: what every seed shows."""
-    tests = [r.prediction for r in records if r.prediction and r.prediction.p_value is not None]
-    if not tests:
+def _largest_p(records: Sequence[ArtifactRecord]) -> float:
+    """Of any seed: what every seed shows; NaN for too few cases."""
+    tests = [r.prediction.p_value for r in records if r.prediction]
+    return max((number(p) for p in tests if p is not None), default=math.nan)
+
+
+def _test(records: Sequence[ArtifactRecord], p_value: float) -> Cell:
+    if math.isnan(p_value):
         return Cell(text=NOTHING, note="fewer than 8 cases")
-    largest = max(number(t.p_value) for t in tests)
     inputs = [r.image.p_value for r in records if r.image and r.image.p_value is not None]
     note = f"input {significant(min(inputs))}" if inputs else ""
-    return figure(largest, significant(largest), note=note)
+    return figure(p_value, significant(p_value), note=note)
 
 
 def _mean(records: Sequence[ArtifactRecord], read: Callable[[ArtifactRecord], object]) -> Cell:
