@@ -16,20 +16,20 @@ from torch import nn
 from torch.nn import functional
 
 from medseg.artifacts import figures
-from medseg.artifacts.figures.style import AMOUNT, INK, SERIES, STYLE, page
+from medseg.artifacts.figures.style import AMOUNT, SERIES, STYLE, array, page
 from medseg.metrics import checkerboard as cb
 from medseg.metrics.segmentation import dice
 
 FOLDER = Path(__file__).with_suffix("")
 LINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])
-BLURRED = {"nearest": torch.ones(2), "½, 1, ½": torch.tensor([0.5, 1.0, 0.5]), "linear": LINEAR}
-KERNELS = {"bed of nails": torch.ones(1), "ones of 3": torch.ones(3), **BLURRED}
+EVEN = {"nearest": torch.ones(2), "½, 1, ½": torch.tensor([0.5, 1.0, 0.5]), "linear": LINEAR}
+KERNELS = {"bed of nails": torch.ones(1), "ones of 3": torch.ones(3), **EVEN}
 
 
 def maps(heading, images):
     figure = page(1.8, heading)
     for axes, (title, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
-        axes.imshow(image, cmap=AMOUNT, interpolation="none", vmin=0)
+        axes.imshow(array(image), cmap=AMOUNT, interpolation="none", vmin=0)
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=7.5)
     return figure
@@ -39,9 +39,8 @@ def plot(heading, across, up, curves):
     figure = page(2.9, heading)
     axes = figure.add_subplot()
     for (colour, dash, marker), (name, (x, y)) in zip(SERIES, curves.items(), strict=False):
-        every = max(1, len(x) // 12)
-        look = {"color": colour, "ls": dash, "marker": marker, "ms": 3.5, "markevery": every}
-        axes.plot(x, y, label=name, **look)
+        look = {"color": colour, "ls": dash, "marker": marker, "ms": 3.5}
+        axes.plot(x, y, label=name, markevery=max(1, len(x) // 12), **look)
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, columnspacing=0.9)
     tidied(axes).set(xlabel=across, ylabel=up)
     return figure
@@ -98,7 +97,7 @@ class Pictures:
 
     def noise_gain(self):
         curves = {}
-        for name, taps in BLURRED.items():
+        for name, taps in EVEN.items():
             noise = torch.stack([upsampled(x, taps) for x in torch.randn(4000, 16)])
             imbalance = cb.noise_gain_imbalance(taps[None, None], (2,))
             curves[f"{name}: A = {imbalance:.2g}"] = (torch.arange(12), noise.std(dim=0)[8:20])
@@ -142,7 +141,7 @@ class Pictures:
             seen = cb.composed_kernel([torch.ones(3, 3)] * 3, [(rate, rate) for rate in rates])
             title = f"dilations {rates}\ncoverage {cb.coverage(seen):.2f}\n"
             images[title + f"A = {cb.gridding_imbalance(seen, (2, 2)):.2g}"] = seen**0.25
-        return maps("What one output sees of the input: fourth root of its taps", images)
+        return maps("What one output sees, fourth root of its taps", images)
 
     def constant(self):
         network, image = printing(3, 3), 1 + 0.5 * smooth(1, 1, 64, 64)
@@ -161,29 +160,23 @@ class Pictures:
         return figures.gradient_table(found.mean[0], found.energy[0], (4, 4))
 
     def waves(self):
-        up = nn.ConvTranspose1d(1, 1, 3, 2, padding=1, output_padding=1, bias=False)
-        nn.init.ones_(up.weight)
-        network, tones = (
-            nn.Sequential(nn.AvgPool1d(2), up, nn.ReLU()),
-            torch.linspace(0.15, 1.5, 28),
-        )
-        found = cb.tone_response(network, 0.7 + smooth(1, 1, 256), tones[:, None])
+        network, image = nn.Sequential(*printing(3), nn.ReLU()), 0.7 + smooth(1, 1, 64, 64)
+        tones = functional.pad(torch.linspace(0.15, 1.5, 28)[:, None], (0, 1))
+        found = cb.tone_response(network, image, tones)
         shares = ("content", "imaging", "printed", "harmonics", "mixed")
         curves = {name: (found.frequencies[:, 0], getattr(found, name)) for name in shares}
-        heading = "A wave through all-ones taps of 3 and a rectifier"
-        return plot(heading, "frequency, radians per voxel", "share of energy", curves)
+        return plot("A wave, ones of 3, a rectifier", "radians per voxel", "share", curves)
 
     def operator(self):
         pool, unpool = nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2)
         corners = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
         alternating = (-1.0) ** torch.arange(16)[:, None].expand(1, 1, 16, 16)
         images = {
-            "max-unpool\nof a constant": unpool(*pool(torch.ones(1, 1, 16, 16))),
-            "max-unpool\nof noise": unpool(*pool(torch.rand(1, 1, 16, 16))),
-            "aligned corners:\n|answer| to ±1 by rows": corners(alternating).abs(),
+            "max-unpool\nof a constant": unpool(*pool(torch.ones(1, 1, 16, 16)))[0, 0],
+            "max-unpool\nof noise": unpool(*pool(torch.rand(1, 1, 16, 16)))[0, 0],
+            "aligned corners:\n|answer| to ±1 by rows": corners(alternating).abs()[0, 0],
         }
-        heading = "Three answers of operators without a kernel"
-        return maps(heading, {title: image[0, 0] for title, image in images.items()})
+        return maps("Three answers of operators without a kernel", images)
 
     def trapezoid(self):
         impulse, turns = torch.zeros(264), torch.linspace(0, 0.5, 129)
@@ -255,9 +248,9 @@ class Pictures:
             image = disc(radius)[None, None]
             logits = (cycle_spun(network, image, step) for step in (0, 1, 2))
             rows.append([dice(logit > 0.5, image > 0.5) for logit in logits])
-        single, spun, control = torch.tensor(rows).T
-        curves = {"cycle-spun": (range(10, 28, 2), spun - single)}
-        curves["control, whole periods"] = (range(10, 28, 2), control - single)
+        single, *others = torch.tensor(rows).T
+        names = ("cycle-spun", "control, whole periods")
+        curves = {n: (range(10, 28, 2), z - single) for n, z in zip(names, others, strict=True)}
         return plot("Dice minus that of one prediction", "radius, voxels", "difference", curves)
 
     def permutation(self):
@@ -274,8 +267,7 @@ class Pictures:
         voxel, case = torch.tensor(found).sort(dim=0).values.T
         curves = {"voxels as units": (voxel, ranks), "cases as units": (case, ranks)}
         curves["p as promised"] = (ranks, ranks)
-        heading = "80 studies without an artifact, with stripes in their images"
-        return plot(heading, "p", "share of studies with p or less", curves)
+        return plot("80 studies without an artifact", "p", "share with p or less", curves)
 
     def intervals(self):
         values = 0.03 + 0.01 * torch.randn(20) + 0.004 * (torch.randn(3, 1) + torch.randn(3, 20))
@@ -283,9 +275,8 @@ class Pictures:
         rows["seeds and cases"] = (values.mean(), cb.hierarchical_interval(values))
         figure = page(1.9, "One arm, 20 cases: mean and 95 % interval")
         axes = tidied(figure.add_subplot())
-        for place, (mean, ends) in enumerate(rows.values()):
-            axes.plot(ends, [place] * 2, color=INK)
-            axes.plot(mean, place, "o", color=SERIES[0][0])
+        for place, (mean, (low, high)) in enumerate(rows.values()):
+            axes.plot((low, mean, high), [place] * 3, color=SERIES[0][0], marker="o", markevery=[1])
         axes.set_yticks(range(len(rows)), list(rows))
         axes.set(xlabel="gain κ", ylim=(len(rows) - 0.5, -0.5))
         return figure

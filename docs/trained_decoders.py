@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _row(arm: Path) -> list[str]:
-    runs = [path.parent for path in sorted(arm.glob("[0-9]*/*/*/artifacts"))]
+    runs = [p.parent.parent for p in sorted(arm.glob("[0-9]*/*/*/artifacts/artifacts.json"))]
     runs = [run for run in runs if (run / "record.json").is_file()]
     records = [_read(run) for run in runs]
     return [

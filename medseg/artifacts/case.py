@@ -15,46 +15,46 @@ from medseg.metrics.checkerboard.cases.cracks import (
     saddle_rate,
 )
 from medseg.metrics.checkerboard.cases.lattice_line import lattice_line
-from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments
+from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments, coarser
 from medseg.metrics.checkerboard.cases.seasonal import (
     additive,
     eta_squared_by_level,
     gain,
     staircase,
 )
+from medseg.models.lattice import Lattice
 from medseg.record import CaseArtifacts
 
 T = TypeVar("T")
 Values = dict[str, float | None]
 
 
-def case_artifacts(
-    case: str, windows: CaseWindows, levels: Sequence[Sequence[int]]
-) -> CaseArtifacts:
+def case_artifacts(case: str, windows: CaseWindows, lattice: Lattice) -> CaseArtifacts:
     """Everything that the windows of a case tell.
 
     Args:
         case: The case's id.
         windows: Of the whole case.
-        levels: Periods from the finest decoder stage on; the last is the windows' own.
+        lattice: Of the network; its period is the windows' own.
     """
     exemplar = windows.exemplar
     contrasts = [] if exemplar is None else exemplar.contrasts
     channels = [] if exemplar is None else list(exemplar.image)
     return CaseArtifacts(
         case=case,
-        prediction=_seasonal(windows.contrasts.moments, levels)
+        prediction=_seasonal(windows.contrasts.moments, lattice)
         | {"staircase": _mean(_largest(staircase(m)) for m in windows.contrasts.moments)}
         | _line(contrasts, windows.period),
-        image=_seasonal(windows.images.moments, levels) | _line(channels, windows.period),
-        truth=_seasonal(windows.truths.moments, levels) if windows.truth is not None else {},
+        image=_seasonal(windows.images.moments, lattice) | _line(channels, windows.period),
+        truth=_seasonal(windows.truths.moments, lattice) if windows.truth is not None else {},
         labels=_labels(windows, exemplar),
     )
 
 
-def _seasonal(sums: Sequence[PhaseMoments], levels: Sequence[Sequence[int]]) -> Values:
-    gains, patterns = ([measure(m) for m in sums] for measure in (gain, additive))
-    nested = [eta_squared_by_level(m, levels) for m in sums]
+def _seasonal(sums: Sequence[PhaseMoments], lattice: Lattice) -> Values:
+    gains = [gain(coarser(m, lattice.tested)) for m in sums]
+    patterns = [additive(m) for m in sums]
+    nested = [eta_squared_by_level(m, lattice.levels) for m in sums]
     return {
         "gain": _mean(_each(gains, lambda g: g.kappa)),
         "gain_r_squared": _mean(_each(gains, lambda g: g.r_squared_partial)),
@@ -63,7 +63,7 @@ def _seasonal(sums: Sequence[PhaseMoments], levels: Sequence[Sequence[int]]) -> 
         "epsilon_squared": _mean(_each(patterns, lambda a: a.epsilon_squared)),
     } | {
         f"eta_squared_level_{level}": _mean(_each(nested, lambda shares, i=level: shares[i]))
-        for level in range(len(levels))
+        for level in range(len(lattice.levels))
     }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from medseg.artifacts import figures
 from medseg.artifacts.study import StudiedCase, Study
+from medseg.metrics.checkerboard.cases.phase_moments import coarser
 from medseg.metrics.checkerboard.cases.seasonal import gain
 from medseg.metrics.checkerboard.cases.spectrum import residual_spectrum
 from medseg.metrics.checkerboard.network.constant_response import response_to_constant
@@ -62,7 +63,10 @@ def _drawn(draw: Callable[[Study], Figure | None], study: Study) -> Figure | Non
 
 
 def _phases(study: Study) -> Figure | None:
-    fits = [[gain(moments) for moments in case.windows.contrasts.moments] for case in study.studied]
+    tested = study.lattice.tested
+    fits = [
+        [gain(coarser(m, tested)) for m in case.windows.contrasts.moments] for case in study.studied
+    ]
     known = [[fit for fit in classes if fit is not None] for classes in fits]
     known = [classes for classes in known if classes]
     if not known:
@@ -75,7 +79,7 @@ def _phases(study: Study) -> Figure | None:
     return figures.phase_heat_map(
         alpha.mean(0),
         beta.mean(0),
-        study.lattice.period,
+        tested,
         [_holds_zero(alpha), _holds_zero(beta)] if len(known) >= _LEAST_FOR_INTERVAL else None,
     )
 

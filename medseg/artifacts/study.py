@@ -14,8 +14,9 @@ from medseg.artifacts.layers import (
     gradient_artifacts,
     layer_artifacts,
 )
+from medseg.artifacts.sums import MapSums
 from medseg.artifacts.windows import CaseWindows, Exemplar
-from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments
+from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments, coarser
 from medseg.metrics.checkerboard.network.constant_response import constant_response
 from medseg.metrics.checkerboard.network.cycle_spin import CycleSpin, cycle_spin_residual
 from medseg.models.lattice import lattice_of
@@ -99,7 +100,7 @@ class Study:
             found = CaseArtifacts(case=name, prediction={}, image={})
             self._cases.append(found)
             return found
-        found = case_artifacts(name, windows, self.lattice.levels)
+        found = case_artifacts(name, windows, self.lattice)
         spun = None
         exemplar = windows.exemplar
         if exemplar is not None and (self.spun is None or len(self._cases) < self.spun):
@@ -120,8 +121,8 @@ class Study:
                 StudiedCase(name=name, exemplar=exemplar, cycle_spin=spun, windows=windows)
             )
         self._cases.append(found)
-        self._contrasts.append(windows.contrasts.moments)
-        self._images.append(windows.images.moments)
+        self._contrasts.append(self._tested(windows.contrasts))
+        self._images.append(self._tested(windows.images))
         return found
 
     def amend(self, case: CaseArtifacts) -> None:
@@ -132,6 +133,7 @@ class Study:
         """All numbers so far, with the claims over cases."""
         return ArtifactRecord(
             period=list(self.lattice.period),
+            tested_period=list(self.lattice.tested),
             layers=layer_artifacts(self.network, self.images),
             gradients=gradient_artifacts(self.network),
             dilated=dilated_artifacts(self.network),
@@ -147,6 +149,9 @@ class Study:
     def images(self) -> list[Tensor]:
         """A window `(1, channels, *window)` of each kept case, on the network's device."""
         return [case.exemplar.image[None].to(self._device) for case in self.studied]
+
+    def _tested(self, sums: MapSums) -> list[PhaseMoments]:
+        return [coarser(moments, self.lattice.tested) for moments in sums.moments]
 
     def _constant_response(self) -> float | None:
         if not self.studied:

@@ -12,6 +12,8 @@ from medseg.errors import ConfigError
 from medseg.metrics.checkerboard.weights.gains import lattice_period
 from medseg.models.unet import MultiscaleNetwork
 
+_PHASES = 512
+
 
 @dataclass(frozen=True)
 class Lattice:
@@ -23,6 +25,12 @@ class Lattice:
     def period(self) -> tuple[int, ...]:
         """After which every pattern of the network repeats."""
         return self.levels[-1]
+
+    @property
+    def tested(self) -> tuple[int, ...]:
+        """The coarsest level with at most 512 phases: of more, each has too few voxels to tell."""
+        few = [level for level in self.levels if math.prod(level) <= _PHASES]
+        return few[-1] if few else self.levels[0]
 
 
 def lattice_of(network: nn.Module, spatial_dims: int) -> Lattice:

@@ -138,6 +138,7 @@ class ArtifactRecord:
 
     Args:
         period: Voxels per axis after which a pattern of the network repeats.
+        tested_period: The same for gains and the test over cases: at most 512 phases.
         layers: Every upsampling layer.
         gradients: Every strided layer.
         dilated: Every row of dilated convolutions.
@@ -151,6 +152,7 @@ class ArtifactRecord:
     """
 
     period: list[int]
+    tested_period: list[int] = field(default_factory=list)
     layers: list[LayerArtifacts] = field(default_factory=list)
     gradients: list[GradientArtifacts] = field(default_factory=list)
     dilated: list[DilatedArtifacts] = field(default_factory=list)

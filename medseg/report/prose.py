@@ -25,7 +25,8 @@ ARTIFACTS = (
     "texture moves along and does not count.",
     "Locked to the grid: p that the cases print one pattern by chance, the phases of each case "
     "permuted; the largest of the seeds, corrected for the number of arms by Holm's rule. No claim "
-    "is made below 8 cases. With many voxels a tiny pattern has a small p: read κ first. Coherence is 1 if all cases print the same pattern, one over their number by chance.",
+    "is made below 8 cases. With many voxels a tiny pattern has a small p: read κ first. Coherence "
+    "is 1 if all cases print the same pattern, one over their number by chance.",
     "Boundaries: distance between the phases at which predicted and true label boundaries fall. "
     "Few boundaries differ by chance, so compare arms on the same cases.",
 )

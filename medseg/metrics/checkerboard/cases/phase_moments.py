@@ -57,6 +57,24 @@ class PhaseMoments:
         return tuple(axis for axis, step in enumerate(self.period) if step > 1)
 
 
+def coarser(moments: PhaseMoments, period: Sequence[int]) -> PhaseMoments:
+    """The same sums by the phases of a shorter period, which divides the moments' own.
+
+    Raises:
+        ValueError: a period that does not divide it.
+
+    >>> coarser(phase_moments(torch.arange(14.0), [4]), [2]).gram[:, ONE, ONE].tolist()
+    [4.0, 4.0]
+    """
+    steps = checked_period(period, len(moments.period))
+    if any(long % short for long, short in zip(moments.period, steps, strict=True)):
+        raise ValueError(f"period {steps} does not divide {moments.period}; give a divisor")
+    gram = moments.gram.reshape(*moments.period, *moments.gram.shape[1:])
+    for axis, step in enumerate(steps):
+        gram = gram.unflatten(axis, (-1, step)).sum(dim=axis)
+    return PhaseMoments(steps, gram.flatten(0, len(steps) - 1))
+
+
 def halo(period: Sequence[int]) -> tuple[int, ...]:
     """Voxels at both ends of each axis that filter and slope need from beyond a block.
 

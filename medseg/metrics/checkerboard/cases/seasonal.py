@@ -14,7 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.metrics.checkerboard.cases.phase_moments import ONE, RESIDUAL, SMOOTH, PhaseMoments
+from medseg.metrics.checkerboard.cases.phase_moments import (
+    ONE,
+    RESIDUAL,
+    SMOOTH,
+    PhaseMoments,
+    coarser,
+)
 
 _VOXELS_PER_PHASE = 8
 # of the mean square: a smaller variance may be the rounding of single precision
@@ -102,7 +108,7 @@ def eta_squared_by_level(
     total = moments.gram.sum(dim=0)
     if not _has_residual(total):
         return (0.0,) * len(periods)
-    sums = [_between(_coarser(moments, period)) for period in periods]
+    sums = [_between(coarser(moments, period).gram) for period in periods]
     shares = torch.stack(sums) / _centred(total)[0, 0]
     return tuple(torch.diff(shares, prepend=shares.new_zeros(1)).tolist())
 
@@ -242,14 +248,6 @@ def _between(gram: Tensor) -> Tensor:
     sums, counts = gram[:, ONE, RESIDUAL], gram[:, ONE, ONE]
     deviation = sums / counts - sums.sum() / counts.sum()
     return (counts * deviation.square()).sum()
-
-
-def _coarser(moments: PhaseMoments, period: Sequence[int]) -> Tensor:
-    """The same sums by the phases of a divisor of the period."""
-    gram = moments.gram.reshape(*moments.period, *moments.gram.shape[1:])
-    for axis, step in enumerate(period):
-        gram = gram.unflatten(axis, (-1, step)).sum(dim=axis)
-    return gram.flatten(0, len(period) - 1)
 
 
 def _check_nested(periods: Sequence[Sequence[int]], last: tuple[int, ...]) -> None:
