@@ -24,6 +24,7 @@ from medseg.models.weights import ModelCard
 from medseg.record import ArtifactRecord, CaseArtifacts
 
 T = TypeVar("T")
+_SAME = 1e-6  # share of energy that rounding stays far below
 log = logging.getLogger(__name__)
 
 
@@ -100,19 +101,9 @@ class Study:
             found = CaseArtifacts(case=name, prediction={}, image={})
             self._cases.append(found)
             return found
-        found = case_artifacts(name, windows, self.lattice)
-        spun = None
-        exemplar = windows.exemplar
+        found, exemplar, spun = case_artifacts(name, windows, self.lattice), windows.exemplar, None
         if exemplar is not None and (self.spun is None or len(self._cases) < self.spun):
-            spun = self._attempt(
-                f"{name}: no cycle-spin residual",
-                lambda: cycle_spin_residual(
-                    self.network,
-                    exemplar.image[None].to(self._device),
-                    self.lattice.period,
-                    shifts=self.shifts,
-                ),
-            )
+            spun = self._cycle_spin(name, exemplar)
         if spun is not None:
             values = {k: float(getattr(spun, k)) for k in ("residual", "locked", "self_test")}
             found = replace(found, cycle_spin=values)
@@ -152,6 +143,21 @@ class Study:
 
     def _tested(self, sums: MapSums) -> list[PhaseMoments]:
         return [coarser(moments, self.lattice.tested) for moments in sums.moments]
+
+    def _cycle_spin(self, name: str, exemplar: Exemplar) -> CycleSpin | None:
+        image = exemplar.image[None].to(self._device)
+        spun = self._attempt(
+            f"{name}: no cycle-spin residual",
+            lambda: cycle_spin_residual(
+                self.network, image, self.lattice.period, shifts=self.shifts
+            ),
+        )
+        if spun is not None and spun.self_test > _SAME:
+            self._notes.append(
+                f"{name}: a shift by a whole period changes {100 * spun.self_test:.2g} % of the "
+                "logits' energy, so the network does not repeat with it; its residual holds that too"
+            )
+        return spun
 
     def _constant_response(self) -> float | None:
         if not self.studied:

@@ -158,3 +158,18 @@ def test_logits_of_a_predictor_are_the_watched_ones(model, scan, as_volume) -> N
     predictor.predict(as_volume(scan[None]), observe=watched.start)
     study.add("scan", watched)
     assert study.record().headline["gain"].cases == 1
+
+
+def test_a_network_that_does_not_repeat_with_its_strides_is_said_to(model, images) -> None:
+    card = replace(model.card, patch_size=[16, 16, 16], classes=["organ"])
+    corners = nn.Upsample(scale_factor=2, mode="trilinear", align_corners=True)
+    study = Study(
+        nn.Sequential(Decoder([1.0, 1.0]), nn.AvgPool3d(2), corners), card, overlap=0.5, shifts=3
+    )
+    watched = study.watch()
+    with torch.no_grad():
+        slide(
+            study.network, images[0][None], [16] * 3, overlap=0.5, observe=watched.start(images[0])
+        )
+    study.add("case", watched)
+    assert "does not repeat with it" in study.record().notes[0]
