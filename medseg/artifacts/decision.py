@@ -105,7 +105,7 @@ def decision_effect(
             tolerance_mm=tolerance_mm,
         )
         for name in _METRICS:
-            known = [m[name] for m in metrics.values() if m[name] is not None]
+            known = [value for m in metrics.values() if (value := m[name]) is not None]
             values[name + suffix] = statistics.fmean(known) if known else None
     return values
 

@@ -170,10 +170,10 @@ def _cracks(study: Study) -> Figure | None:
     cases = [c for c in study.studied if c.windows.truth is not None]
     if not cases:
         return None
-    found = [_sum(cases, lambda c: c.windows.cracks.histograms)]
-    found.append(_sum(cases, lambda c: c.windows.true_cracks.histograms))
+    found = _sum(cases, lambda c: c.windows.cracks.histograms)
+    truth = _sum(cases, lambda c: c.windows.true_cracks.histograms)
     names = [f"axis {axis}" for axis in range(len(study.lattice.period))]
-    return figures.crack_histogram(*found, names)
+    return figures.crack_histogram(found, truth, names)
 
 
 def _sum(

@@ -24,7 +24,7 @@ def layer_artifacts(network: nn.Module, images: Sequence[Tensor]) -> list[LayerA
         LayerArtifacts(
             layer=row.layer,
             operator=row.operator,
-            stride=list(row.stride),
+            stride=list(row.stride or ()),
             overlap=row.overlap,
             dc_gain=row.dc_gain,
             dc_gain_mean=row.dc_gain_mean,

@@ -155,7 +155,7 @@ class Study:
         if spun is not None and spun.self_test > _SAME:
             self._notes.append(
                 f"{name}: a shift by a whole period changes {100 * spun.self_test:.2g} % of the "
-                "logits' energy, so the network does not repeat with it; its residual holds that too"
+                "logits' energy, so the network does not repeat with it; the residual holds that"
             )
         return spun
 

@@ -12,7 +12,7 @@ class LayerArtifacts:
     Args:
         layer: Path in the network.
         operator: Class and options.
-        stride: Per axis.
+        stride: Per axis; empty where it is no whole number.
         overlap: What kernel and stride alone leave uneven, in [0, 1].
         dc_gain: DC-gain imbalance for independent features, in [0, 1].
         dc_gain_mean: The same for the mean features of real cases.

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medseg.artifacts.layers import layer_artifacts
 from medseg.artifacts.study import Study
 from medseg.errors import ConfigError
 from medseg.inference.predictor import Predictor
@@ -173,3 +174,14 @@ def test_a_network_that_does_not_repeat_with_its_strides_is_said_to(model, image
         )
     study.add("case", watched)
     assert "does not repeat with it" in study.record().notes[0]
+
+
+def test_layers_without_a_stride_or_a_kernel_are_listed_with_the_reason(model) -> None:
+    network = nn.Sequential(
+        nn.Upsample(scale_factor=1.5),
+        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+    )
+    fractional, corners = layer_artifacts(network, [])
+    assert fractional.stride == []
+    assert "no whole scale_factor" in fractional.unmeasured
+    assert "align_corners" in corners.unmeasured
