@@ -35,6 +35,9 @@ demo: $(STAMP)  ## train the default, predict a held-out volume, write the repor
 	@echo "         $(DEMO)/mni152/*/pictures/     (validation slices as training went)"
 	@echo "         $(DEMO)/prediction/            (a label map on its image's grid)"
 
+# as many processes as cores, each on one thread: threads of two would wait for each other
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 .PHONY: check
 check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .
@@ -43,15 +46,15 @@ check: $(STAMP)  ## lint, format and types
 
 .PHONY: test
 test: $(STAMP) check  ## lint, types and all tests but the long ones
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PARALLEL) -m "not slow and not gpu"
 
 .PHONY: test-all
-test-all: $(STAMP) check  ## the long tests too (trainings that must reach a Dice)
-	$(BIN)/python -m pytest -m "not gpu"
+test-all: test  ## the long tests too (trainings that must reach a Dice)
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
 .PHONY: coverage
 coverage: $(STAMP)  ## share of the code that the tests run
-	$(BIN)/python -m pytest -m "not slow and not gpu" --cov --cov-report=term:skip-covered
+	$(PARALLEL) -m "not slow and not gpu" --cov --cov-report=term:skip-covered
 
 .PHONY: sweep
 sweep: $(STAMP)  ## convolution x upsampling on the default, then the report
