@@ -27,7 +27,7 @@ from medseg.record import (
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "checkerboard.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-SECTIONS = re.findall(r"^### (.*)\n(?:(?!^##).*\n)*", PAGE, flags=re.MULTILINE)
+SECTIONS = re.findall(r"^### (.*)\n", PAGE.split("\n## Measured\n")[0], flags=re.MULTILINE)
 SHOWN = re.findall(r'<img src="checkerboard/(\w+)\.png"', PAGE)
 QUESTIONS = ("Asks", "Formula", "Range", "Example", "Does not see", "Fools you")
 
