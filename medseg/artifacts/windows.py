@@ -98,7 +98,7 @@ class CaseWindows:
         """Adds the windows of one pass."""
         start = time.perf_counter()
         if bool(logits.sum(dtype=torch.float64).isfinite()):  # faster than to ask each
-            self._add(windows, logits, starts)
+            self._add(windows, logits.contiguous(), starts)  # one class after the other
         else:
             self.fault = "the logits are not finite"
         self.seconds += time.perf_counter() - start
