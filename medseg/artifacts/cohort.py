@@ -22,6 +22,8 @@ _HEADLINE = {
     "cycle_spin_locked": lambda case: case.cycle_spin.get("locked"),
     "staircase": lambda case: case.prediction.get("staircase"),
     "crack_distance": lambda case: case.labels.get("crack_distance"),
+    "dice_change": lambda case: _change(case, "dice"),
+    "surface_dice_change": lambda case: _change(case, "surface_dice"),
 }
 
 
@@ -69,6 +71,11 @@ def _coherence(cases: Sequence[PhaseMoments]) -> float | None:
         return None
     fits = [gain(case) for case in cases]
     return coherence(torch.stack([fit.beta for fit in fits if fit is not None]))
+
+
+def _change(case: CaseArtifacts, metric: str) -> float | None:
+    """What phases cost: the cycle-spun prediction over the one that only moved its windows."""
+    return _difference(case.decision.get(f"{metric}_spun"), case.decision.get(f"{metric}_control"))
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

@@ -20,6 +20,8 @@ _HEADLINES = {
     "cycle_spin_locked": ("… locked to the grid", "the part that repeats with the strides"),
     "staircase": ("Staircase κ", "voxels that a phase is late on a slope"),
     "crack_distance": ("Boundaries by phase against the truth", "total variation, 0 to 1"),
+    "dice_change": ("Dice, cycle-spun over control", "what the phases cost"),
+    "surface_dice_change": ("Surface Dice, cycle-spun over control", "what the phases cost"),
 }
 
 

@@ -144,8 +144,8 @@ class ArtifactRecord:
         dilated: Every row of dilated convolutions.
         constant_response: Periodic part of the response to a constant, over the logits' spread.
         cases: Every case.
-        headline: `gain`, `gain_excess` over the input, `cycle_spin`, `staircase`,
-            `crack_distance`: means over cases.
+        headline: `gain`, `gain_excess` over the input, `cycle_spin`, `cycle_spin_locked`,
+            `staircase`, `crack_distance`, `dice_change`, `surface_dice_change`: means over cases.
         prediction: Whether the logits of all cases share a pattern.
         image: Whether the inputs do, which is then not the network's.
         notes: What could not be measured, and why.

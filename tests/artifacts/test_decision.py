@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medseg.artifacts.cohort import headline
 from medseg.artifacts.decision import (
     decision_effect,
     phase_shifts,
@@ -14,6 +15,7 @@ from medseg.artifacts.decision import (
     whole_shifts,
 )
 from medseg.inference.predictor import Predictor
+from medseg.record import CaseArtifacts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,3 +92,19 @@ def test_the_effect_is_scored_on_the_volumes_own_grid(model, scan, as_volume) ->
     found = decision_effect(predictor, volume, label, {"": scores, "_spun": 1 - scores})
     assert found["dice"] == found["surface_dice"] == 1
     assert found["dice_spun"] < 0.5
+
+
+def test_what_phases_cost_is_the_spun_prediction_over_the_control() -> None:
+    cases = [
+        CaseArtifacts(
+            case=str(index),
+            prediction={},
+            image={},
+            decision={"dice": 0.7, "dice_spun": 0.9, "dice_control": 0.8},
+        )
+        for index in range(8)
+    ]
+    found = headline(cases)
+    assert found["dice_change"].mean == pytest.approx(0.1)
+    assert found["dice_change"].low == pytest.approx(0.1)
+    assert "surface_dice_change" not in found
