@@ -12,6 +12,7 @@ from medseg.metrics.checkerboard.cases.statistics import band
 from medseg.record import ArtifactRecord, CaseArtifacts, Estimate, PhaseLocked
 
 NOTHING = "–"
+_BY_CASE = ("Decision", "Cases")  # long: they stand behind the figures
 _GROUPS = ("prediction", "image", "truth", "labels", "cycle_spin", "decision")
 _HEADLINES = {
     "gain": ("Gain κ", "phases amplify unequally; 0 is clean"),
@@ -38,6 +39,7 @@ def render_html(title: str, record: ArtifactRecord, figures: Sequence[Drawing]) 
         title=title,
         figures=[(base64.b64encode(f.png).decode(), f.caption) for f in figures],
         tables=tables(record),
+        by_case=_BY_CASE,
         **_sentences(record),
     )
 
