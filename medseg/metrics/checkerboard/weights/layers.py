@@ -102,10 +102,10 @@ def _measures(
         found = replace(found, dc_gain=dc_gain_imbalance(gains))
         if gains_only:
             return _weighed(found, layer, gains, moments)
+        found = replace(found, dc_gain_worst=worst_dc_gain_imbalance(gains))
         kernel = upsampling_kernel(layer, dims) if kernel is None else kernel
         found = replace(
             found,
-            dc_gain_worst=worst_dc_gain_imbalance(gains),
             noise_gain=noise_gain_imbalance(kernel, stride),
             imaging=imaging_leakage(kernel, stride),
             sum_rule_order=sum_rule_order(kernel, stride),
