@@ -57,7 +57,7 @@ def drawings(study: Study, run: RunRecord | None = None) -> list[Drawing]:
 def _drawn(draw: Callable[[Study], Figure | None], study: Study) -> Figure | None:
     try:
         return draw(study)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError) as error:
         log.info("%s: %s", draw.__name__, error)  # the tables say what was not measured
         return None
 

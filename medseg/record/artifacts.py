@@ -17,6 +17,7 @@ class LayerArtifacts:
         dc_gain: DC-gain imbalance for independent features, in [0, 1].
         dc_gain_mean: The same for the mean features of real cases.
         dc_gain_data: The same for the features of real cases.
+        dc_gain_worst: The same for the features that show it most.
         noise_gain: Imbalance of the gain of noise, in [0, 1].
         imaging: Share of white noise that passes as replicas, in [0, 1].
         sum_rule_order: Polynomials below this degree come out without a pattern.
@@ -30,6 +31,7 @@ class LayerArtifacts:
     dc_gain: float | None = None
     dc_gain_mean: float | None = None
     dc_gain_data: float | None = None
+    dc_gain_worst: float | None = None
     noise_gain: float | None = None
     imaging: float | None = None
     sum_rule_order: int | None = None
@@ -66,6 +68,7 @@ class DilatedArtifacts:
         dilations: Per convolution and axis.
         common_factor: Of the dilations, per axis.
         largest_gap: HDC's `M₂`, per axis.
+        period: Sub-grids that are compared, per axis.
         coverage: Share of the reach that is seen, in [0, 1].
         imbalance: Of the sub-grids, in [0, 1].
     """
@@ -74,6 +77,7 @@ class DilatedArtifacts:
     dilations: list[list[int]]
     common_factor: list[int]
     largest_gap: list[int]
+    period: list[int] = field(default_factory=list)
     coverage: float | None = None
     imbalance: float | None = None
 

@@ -15,14 +15,13 @@ from medseg.errors import MedsegError, ResourceError, SignalError
 from medseg.files import require_writable, sweep_parts
 from medseg.inference.predictor import Predictor
 from medseg.machine import now, package_versions
-from medseg.metrics.checkerboard import upsampling_gains
 from medseg.models.weights import (
     MODEL_FOLDER,
     ModelCard,
     load_model,
     save_model,
 )
-from medseg.record import RunRecord
+from medseg.record import ArtifactRecord, RunRecord, UpsamplingGain
 from medseg.runs.artifacts import study_of, trajectory_of
 from medseg.runs.evaluate import evaluate_cases
 from medseg.runs.plan import Plan, make_plan
@@ -244,8 +243,16 @@ def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: _Progr
     progress.update(cases=records, pictures=pictures)
     artifacts = study.record() if study else None
     progress.update(
-        upsampling=upsampling_gains(model.network),
+        upsampling=_upsampling(artifacts),
         constant_response=artifacts.constant_response if artifacts else None,
         artifacts=artifacts,
         seconds=progress.record.seconds | {"validation": time.perf_counter() - start},
     )
+
+
+def _upsampling(artifacts: ArtifactRecord | None) -> list[UpsamplingGain]:
+    return [
+        UpsamplingGain(layer=row.layer, operator=row.operator, imbalance=row.dc_gain)
+        for row in (artifacts.layers if artifacts else [])
+        if row.dc_gain is not None
+    ]

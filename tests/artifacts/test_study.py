@@ -84,7 +84,7 @@ def test_a_grid_that_the_images_bring_along_is_not_the_networks(model, images) -
     pattern = 0.3 * (torch.arange(GRID[0]) % 2).reshape(-1, 1, 1)
     record = study_of(model, [1.0, 1.0], [image + pattern for image in images]).record()
     assert record.image.p_value < 0.05
-    assert record.image.coherence > 0.5 or record.image.r_squared > 0.01
+    assert record.image.r_squared > 0.01
 
 
 def test_few_cases_have_sizes_and_no_claims(model, images) -> None:

@@ -100,6 +100,12 @@ class TestPhaseLock:
         # three standard errors of a single null above 0.05
         assert max(shares.values()) <= 0.095, shares
 
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", NULL_CASES)
+    def test_errors_of_the_first_kind_of_each_null(self, name) -> None:
+        # of so many, the standard error is 0.007
+        assert share_locked(*NULL_CASES[name], 1000) <= 0.07
+
     @pytest.mark.parametrize(("share", "power"), [(0.05, 0.95), (0.02, 0.2)])
     def test_power_on_a_slow_pattern(self, share, power) -> None:
         found = share_locked(lambda: with_pattern(blurred(), share, (4, 4)), (4, 4), 40)
