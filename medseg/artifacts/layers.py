@@ -24,7 +24,7 @@ def layer_artifacts(network: nn.Module, images: Sequence[Tensor]) -> list[LayerA
     """
     moments = input_moments(network, images) if images else None
     return [
-        LayerArtifacts(**_plain(row) | {"unmeasured": row.unmeasured or ""})
+        LayerArtifacts(**_plain(row, unmeasured=row.unmeasured or ""))
         for row in upsampling_measures(network, moments)
     ]
 
@@ -32,7 +32,7 @@ def layer_artifacts(network: nn.Module, images: Sequence[Tensor]) -> list[LayerA
 def gradient_artifacts(network: nn.Module) -> list[GradientArtifacts]:
     """Every strided layer, by what it prints on the gradient before it."""
     rows = gradient_measures(network)
-    return [GradientArtifacts(**_plain(row) | {"note": row.note or ""}) for row in rows]
+    return [GradientArtifacts(**_plain(row, note=row.note or "")) for row in rows]
 
 
 def dilated_artifacts(network: nn.Module) -> list[DilatedArtifacts]:
@@ -40,7 +40,12 @@ def dilated_artifacts(network: nn.Module) -> list[DilatedArtifacts]:
     return [DilatedArtifacts(**_plain(row)) for row in dilated_stacks(network)]
 
 
-def _plain(row: UpsamplingMeasures | GradientMeasures | DilatedStack) -> dict[str, Any]:
-    """Its fields, sequences as lists, as JSON has them."""
-    fields = json.loads(json.dumps(asdict(row)))
-    return fields | {"stride": fields["stride"] or []} if "stride" in fields else fields
+def _plain(
+    row: UpsamplingMeasures | GradientMeasures | DilatedStack, **changes: str
+) -> dict[str, Any]:
+    """Its fields as JSON has them, sequences as lists, and those that are given otherwise."""
+    fields: dict[str, Any] = json.loads(json.dumps(asdict(row)))
+    if "stride" in fields:
+        fields["stride"] = fields["stride"] or []
+    fields.update(changes)
+    return fields
