@@ -126,15 +126,19 @@ def test_every_training_option_is_allowed_and_builds(group: str) -> None:
         assert instantiate_allowed(composed(f"{group}={option}")[group]) is not None
 
 
-@pytest.mark.parametrize("sweep", options("sweep"))
-def test_every_sweep_composes(sweep: str) -> None:
-    assert composed(f"sweep={sweep}")["name"] == sweep
+@pytest.mark.parametrize("ablation", options("ablation"))
+def test_every_ablation_composes(ablation: str) -> None:
+    config = composed(f"ablation={ablation}")
+    assert config["name"] == ablation
+    assert config["ablation"]["factors"]
 
 
 def test_no_yaml_is_an_orphan() -> None:
     groups = {p.parent.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob("*.yaml")}
     tested = {*SLOTS, "model", "model/encoder", "model/decoder", "data", "loss", "optimizer"}
-    assert groups == tested | {"scheduler", "augmentation", "trainer", "sweep", "."}
+    assert groups == tested | {"scheduler", "augmentation", "trainer", "ablation", "."} | {
+        "hydra/launcher"
+    }
     used = {
         composed(f"model={model}")["model"].get("decoder", {}).get("_target_") for model in MODELS
     }

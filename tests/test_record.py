@@ -20,6 +20,7 @@ from medseg.record import (
     Estimate,
     GradientArtifacts,
     LayerArtifacts,
+    Matched,
     PhaseLocked,
     Picture,
     RunRecord,
@@ -82,7 +83,10 @@ records = st.builds(
     error=st.none() | texts,
     command=lists(texts),
     choices=tables(texts),
-    sweep=st.none() | tables(lists(texts)),
+    levels=tables(texts),
+    matched=st.none()
+    | st.builds(Matched, quantity=texts, value=st.floats(0, 1e9), wanted=st.floats(0, 1e9)),
+    fold=st.none() | st.integers(0, 9),
     config=tables(trees),
     machine=tables(trees),
     seed=st.integers(),
@@ -152,7 +156,8 @@ def test_a_number_that_is_not_finite_is_null(record, tmp_path) -> None:
     content = json.loads(record.write(tmp_path).read_text())
     assert content["history"] == [{"epoch": 0, "train_loss": None, "lr": 1e-3}]
     organ = {"dice": 0.5, "hd95_mm": None, "surface_dice": None}
-    assert content["cases"] == [{"case": "a", "metrics": {"organ": organ}}]
+    files = {"image": "", "label": "", "prediction": ""}
+    assert content["cases"] == [{"case": "a", "metrics": {"organ": organ}} | files]
     assert content["constant_response"] is None
     assert content["schema"] == SCHEMA
     assert set(content) == {field.name for field in fields(RunRecord)}
@@ -177,6 +182,15 @@ def test_two_records_share_no_list() -> None:
     assert second.cases == []
 
 
+def test_a_record_of_the_first_schema_is_read(record, tmp_path) -> None:
+    path = record.write(tmp_path)
+    content = json.loads(path.read_text())
+    new = {"digest", "levels", "matched", "fold", "exit_code", "restarts"}
+    old = {k: v for k, v in content.items() if k not in new} | {"schema": 1}
+    path.write_text(json.dumps(old | {"sweep": {"seed": ["0", "1"]}}))
+    assert asdict(RunRecord.read(path)) == content
+
+
 class TestReadRefuses:
     @pytest.mark.parametrize("content", [b"", b"{", b"{'a': 1}", b"\xff\xfe", b'{"a": 1}x'])
     def test_what_is_not_json(self, content, tmp_path) -> None:
@@ -193,12 +207,12 @@ class TestReadRefuses:
     @pytest.mark.parametrize(
         ("content", "found"),
         [("[]", "'list'"), ("3", "'int'"), ("null", "'NoneType'"), ("{}", "None"),
-         ('{"schema": 0}', "0"), ('{"schema": 2}', "2"), ('{"schema": "1"}', "'1'")],
+         ('{"schema": 0}', "0"), ('{"schema": 3}', "3"), ('{"schema": "1"}', "'1'")],
     )  # fmt: skip
     def test_another_schema(self, content, found, tmp_path) -> None:
         path = tmp_path / FILE_NAME
         path.write_text(content)
-        message = rf"record\.json: schema={found}, this version reads schema 1; run it again"
+        message = rf"record\.json: schema={found}, this version reads schemas 1 to 2; read"
         with pytest.raises(DataError, match=message) as caught:
             RunRecord.read(path)
         assert caught.value.exit_code == 3

@@ -14,6 +14,7 @@ from medseg.artifacts.layers import (
     gradient_artifacts,
     layer_artifacts,
 )
+from medseg.artifacts.pooled import axis_spectra, phase_map
 from medseg.artifacts.sums import MapSums
 from medseg.artifacts.windows import CaseWindows, Exemplar
 from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments, coarser
@@ -22,6 +23,7 @@ from medseg.metrics.checkerboard.network.cycle_spin import CycleSpin, cycle_spin
 from medseg.models.lattice import lattice_of
 from medseg.models.weights import ModelCard
 from medseg.record import ArtifactRecord, CaseArtifacts
+from medseg.record.artifacts import AxisSpectrum
 
 T = TypeVar("T")
 _SAME = 1e-6  # share of energy that rounding stays far below
@@ -133,6 +135,8 @@ class Study:
             headline=headline(self._cases),
             prediction=phase_locked(self._contrasts) if self._contrasts else None,
             image=phase_locked(self._images) if self._images else None,
+            phase_map=phase_map(self._contrasts),
+            spectra=self._spectra(),
             notes=self._notes,
         )
 
@@ -166,6 +170,11 @@ class Study:
             "no constant response",
             lambda: constant_response(self.network, self.images[0], self.lattice.period),
         )
+
+    def _spectra(self) -> list[AxisSpectrum]:
+        contrasts = (c for case in self.studied for c in case.exemplar.contrasts)
+        found = self._attempt("no spectra", lambda: axis_spectra(contrasts, self.lattice.tested))
+        return found or []
 
     @property
     def _device(self) -> Any:

@@ -7,7 +7,8 @@ import sys
 from medseg import __version__
 
 _COMMANDS = {
-    "train": "train a network, or a sweep of networks (Hydra overrides)",
+    "train": "train a network (Hydra overrides)",
+    "ablate": "train a grid of networks, or say how far one has come",
     "predict": "segment volumes with a trained network",
     "artifacts": "measure patterns that are locked to a network's strides",
     "report": "compare runs in one HTML, Markdown and CSV report",

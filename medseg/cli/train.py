@@ -1,4 +1,4 @@
-"""`medseg train`: Hydra overrides in, one run or a sweep of runs out."""
+"""`medseg train`: Hydra overrides in, one run or an ablation out."""
 
 import logging
 import os
@@ -12,7 +12,6 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -20,21 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medseg.cli.errors import report_error
 from medseg.cli.resolvers import CONFIG, register_resolvers
+from medseg.cli.sweeper import ArmFailedError, register_sweeper
 from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
 from medseg.files import write_text
+from medseg.record import PLAN_FILE, AblationPlan
 
 log = logging.getLogger(__name__)
 
-
-class ArmFailedError(MedsegError):
-    """One arm of a sweep failed; its record says why."""
-
-    def __init__(self, message: str, exit_code: int):
-        super().__init__(message)
-        self.exit_code = exit_code
-
-    def __reduce__(self) -> tuple:
-        return ArmFailedError, (str(self), self.exit_code)
+register_resolvers()  # here, so that another process that a launcher starts knows them as well
 
 
 def main() -> int:
@@ -43,7 +35,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # argparse does not take overrides on both sides of a flag
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    register_resolvers()
+    register_sweeper()
     former = signal.signal(signal.SIGTERM, _stop)
     try:
         _train()
@@ -69,28 +61,37 @@ def _stop(signum: int, _frame: FrameType | None) -> None:
 
 @hydra.main(version_base="1.3", config_path="pkg://medseg.configs", config_name="train")
 def _train(config: DictConfig) -> None:
+    from medseg.ablation.ledger import is_completed
     from medseg.runs.run import Request, run  # heavy: torch, MONAI, Lightning
 
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)
+    in_ablation = settings.mode == RunMode.MULTIRUN
     try:
+        plan = AblationPlan.read(folder.parent / PLAN_FILE) if in_ablation else None
+        cell = plan.cell(folder.name) if plan else None
+        if cell and is_completed(folder, cell.digest):
+            log.info("%s is completed already", folder)
+            return
         request = Request(
             config=_plain_config(config, folder),
             folder=folder,
-            command=sys.argv,
+            command=plan.command if plan else sys.argv,
             choices=_choices(config, settings.runtime.choices),
             overrides=list(settings.overrides.task),
-            sweep=_grid(settings),
+            cell=cell,
         )
         log.info("the run goes to %s", folder)
         run(request)
     except MedsegError as error:
         code = report_error(error)
-        if settings.mode != RunMode.MULTIRUN or isinstance(error, SignalError):
-            sys.exit(code)  # a signal leaves the sweep as well
-        # an exception that crosses to other processes and lets the other arms go on
-        raise ArmFailedError(f"an arm failed: {folder}: {error}", code) from None
-    log.info("done; next: medseg report %s -o report.html", folder.parent)
+        is_alone = settings.launcher._target_.endswith("BasicLauncher")
+        if not in_ablation or (is_alone and isinstance(error, SignalError)):
+            sys.exit(code)  # a signal leaves the ablation as well
+        # an exception that crosses to other processes and lets the other runs go on
+        raise ArmFailedError(f"a run failed: {folder}: {error}", code) from None
+    if not in_ablation:
+        log.info("done; next: medseg report %s -o report.html", folder.parent)
 
 
 def _plain_config(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -115,24 +116,6 @@ def _continued(folder: Path, overrides: list[str]) -> DictConfig:
             )
         OmegaConf.update(config, key, yaml.safe_load(value))
     return config
-
-
-def _grid(settings: Any) -> dict[str, list[str]] | None:
-    """Override key → all values of the sweep this run is a cell of."""
-    if settings.mode != RunMode.MULTIRUN:
-        return None
-    given = [a for a in sys.argv[1:] if "=" in a and not a.startswith("-")]
-    preset = [f"{k}={v}" for k, v in (settings.sweeper.params or {}).items()]
-    grid: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides([*preset, *given]):
-        if override.is_sweep_override():
-            values = list(override.sweep_string_iterator())
-        elif override.get_key_element() in grid:
-            values = [str(override.get_value_element_as_str())]
-        else:
-            continue
-        grid[override.get_key_element()] = values
-    return grid
 
 
 def _choices(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:

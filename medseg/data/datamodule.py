@@ -15,7 +15,7 @@ from medseg.data.dataset import Case, read_dataset
 from medseg.data.dataset import Dataset as CaseDataset
 from medseg.data.patches import Augmentation, PatchDataset
 from medseg.data.preprocess import Preprocessing
-from medseg.data.splits import Split, check, split_cases
+from medseg.data.splits import Split, check, fold_of_cases, split_cases
 from medseg.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         validation_fraction: Share of patients held out, in (0, 1).
         patient: Regular expression whose first group names the patient; None: case = patient.
         split_file: A split to use instead of drawing one.
+        split_seed: Seed of the split: runs that differ in `seed` alone hold out the same cases.
+        folds: Folds of a cross-validation, of which one is held out; None: a share is.
+        fold: Which fold, from 0.
         cache: Folder of prepared cases.
         num_workers: Loader processes.
-        seed: Seed of split, sampling and augmentation.
+        seed: Seed of sampling and augmentation.
     """
 
     def __init__(
@@ -69,6 +72,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         validation_fraction: float,
         patient: str | None,
         split_file: str | Path | None,
+        split_seed: int,
+        folds: int | None,
+        fold: int,
         cache: str | Path,
         num_workers: int,
         seed: int,
@@ -103,6 +109,9 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.validation_fraction = validation_fraction
         self.patient = patient
         self.split_file = split_file
+        self.split_seed = split_seed
+        self.folds = folds
+        self.fold = fold
         self.cache = Path(cache)
         self.num_workers = num_workers
         self.seed = seed
@@ -175,16 +184,14 @@ class SegmentationDataModule(pl.LightningDataModule):
         return DataLoader(_Volumes(self._validation), batch_size=1)
 
     def _make_split(self, case_ids: list[str]) -> Split:
-        if self.split_file is None:
-            return split_cases(
-                case_ids,
-                validation_fraction=self.validation_fraction,
-                seed=self.seed,
-                patient=self.patient,
-            )
-        split = Split.read(Path(self.split_file))
-        check(split, case_ids, patient=self.patient)
-        return split
+        if self.split_file is not None:
+            split = Split.read(Path(self.split_file))
+            check(split, case_ids, patient=self.patient)
+            return split
+        drawn: dict[str, Any] = {"seed": self.split_seed, "patient": self.patient}
+        if self.folds is not None:
+            return fold_of_cases(case_ids, folds=self.folds, fold=self.fold, **drawn)
+        return split_cases(case_ids, validation_fraction=self.validation_fraction, **drawn)
 
     def _check_dataset(self, dataset: CaseDataset) -> None:
         for name, wanted, found in (

@@ -75,20 +75,57 @@ def split_cases(
         raise ConfigError(
             f"data.validation_fraction={validation_fraction} must lie between 0 and 1; try 0.2"
         )
+    groups = _by_patient(case_ids, patient, least=2)
+    count = min(max(round(validation_fraction * len(groups)), 1), len(groups) - 1)
+    drawn = np.random.default_rng(seed).permutation(len(groups))[:count]
+    return _held_out(groups, drawn)
+
+
+def fold_of_cases(
+    case_ids: Iterable[str], *, folds: int, fold: int, seed: int, patient: str | None = None
+) -> Split:
+    """One fold of a cross-validation: the folds hold out every patient once.
+
+    Args:
+        case_ids: all cases, each once; their order does not matter.
+        folds: 2 or more, at most one per patient; their sizes differ by at most one patient.
+        fold: which one is held out, from 0.
+        seed: 0 or more; the folds of one seed belong together.
+        patient: see `patient_of`.
+
+    Raises:
+        DataError: fewer patients than folds, or a case listed twice.
+        ConfigError: numbers or a pattern that mean nothing.
+    """
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise ConfigError(f"data.folds={folds} must be a whole number of at least 2, or null")
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
+        raise ConfigError(
+            f"data.fold={fold} must be one of 0 to {folds - 1}, as data.folds={folds}"
+        )
+    groups = _by_patient(case_ids, patient, least=folds)
+    return _held_out(groups, np.random.default_rng(seed).permutation(len(groups))[fold::folds])
+
+
+def _by_patient(
+    case_ids: Iterable[str], patient: str | None, *, least: int
+) -> dict[str, list[str]]:
     case_ids = list(case_ids)
     _refuse(_repeated(case_ids), "listed twice; give every case once")
     groups = defaultdict(list)
     for case_id in case_ids:
         groups[patient_of(case_id, patient=patient)].append(case_id)
-    if len(groups) < 2:
+    if len(groups) < least:
         raise DataError(
-            f"{len(case_ids)} cases of {len(groups)} patients cannot be split; at least one "
-            "patient must train and one validate: add cases, or correct data.patient"
+            f"{len(case_ids)} cases of {len(groups)} patients cannot be split; at least {least} "
+            "patients are needed: add cases, choose fewer data.folds, or correct data.patient"
         )
-    count = min(max(round(validation_fraction * len(groups)), 1), len(groups) - 1)
-    drawn = np.random.default_rng(seed).permutation(len(groups))[:count]
+    return groups
+
+
+def _held_out(groups: dict[str, list[str]], places: np.ndarray) -> Split:
     patients = sorted(groups)
-    held_out = {patients[index] for index in drawn}
+    held_out = {patients[place] for place in places}
     return Split(
         train=tuple(sorted(c for p in patients if p not in held_out for c in groups[p])),
         validation=tuple(sorted(c for p in held_out for c in groups[p])),

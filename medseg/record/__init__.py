@@ -1,5 +1,6 @@
 """A run as plain data: the only thing that training tells the report."""
 
+from medseg.record.ablation import PLAN_FILE, AblationPlan, Cell
 from medseg.record.artifacts import (
     ArtifactRecord,
     CaseArtifacts,
@@ -9,31 +10,42 @@ from medseg.record.artifacts import (
     LayerArtifacts,
     PhaseLocked,
 )
+from medseg.record.identity import content, digest
 from medseg.record.run import (
     FILE_NAME,
     SCHEMA,
     CaseRecord,
+    Matched,
     Picture,
     RunRecord,
     Status,
     UpsamplingGain,
     finite,
 )
+from medseg.record.status import STATUS_FILE, RunStatus
 
 __all__ = [
     "FILE_NAME",
+    "PLAN_FILE",
     "SCHEMA",
+    "STATUS_FILE",
+    "AblationPlan",
     "ArtifactRecord",
     "CaseArtifacts",
     "CaseRecord",
+    "Cell",
     "DilatedArtifacts",
     "Estimate",
     "GradientArtifacts",
     "LayerArtifacts",
+    "Matched",
     "PhaseLocked",
     "Picture",
     "RunRecord",
+    "RunStatus",
     "Status",
     "UpsamplingGain",
+    "content",
+    "digest",
     "finite",
 ]

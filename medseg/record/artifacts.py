@@ -137,6 +137,42 @@ class PhaseLocked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseMap:
+    """How unequally the phases of the lattice amplify the logits, pooled over cases.
+
+    Args:
+        period: Voxels per axis after which the map repeats: at most 512 phases.
+        values: Gain of each phase, row by row, its departure from the mean over phases added to 1:
+            1 everywhere without a pattern.
+        cases: That the map is the mean of.
+        noise: Standard error of that mean, RMS over phases: the RMS departure that cases without
+            a common pattern would show; None for one case.
+    """
+
+    period: list[int]
+    values: list[float]
+    cases: int = 1
+    noise: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisSpectrum:
+    """Power of the logits' residual by frequency along one axis, pooled over cases.
+
+    Args:
+        axis: Of the network's grid, from 0.
+        period: Voxels along it after which a pattern repeats: its energy is at `k / period`.
+        bins: Frequency j is `j / bins` cycles per voxel.
+        decibel: At frequencies 0 to at most 1/2, in dB of the logits' squared unit.
+    """
+
+    axis: int
+    period: int
+    bins: int
+    decibel: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArtifactRecord:
     """Artifacts of a trained network on real cases.
 
@@ -152,6 +188,8 @@ class ArtifactRecord:
             `staircase`, `crack_distance`, `dice_change`, `surface_dice_change`: means over cases.
         prediction: Whether the logits of all cases share a pattern.
         image: Whether the inputs do, which is then not the network's.
+        phase_map: Gain by phase of `tested_period`; None where no case has a gain.
+        spectra: Power of the logits by frequency, for each axis with a stride.
         notes: What could not be measured, and why.
     """
 
@@ -165,11 +203,13 @@ class ArtifactRecord:
     headline: dict[str, Estimate] = field(default_factory=dict)
     prediction: PhaseLocked | None = None
     image: PhaseLocked | None = None
+    phase_map: PhaseMap | None = None
+    spectra: list[AxisSpectrum] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
     def from_plain(cls, content: dict[str, Any]) -> "ArtifactRecord":
-        """Inverse of `dataclasses.asdict`."""
+        """Inverse of `dataclasses.asdict`; records older than map and spectra have none."""
         return cls(
             **content
             | {
@@ -180,6 +220,8 @@ class ArtifactRecord:
                 "headline": {k: Estimate(**v) for k, v in content["headline"].items()},
                 "prediction": or_none(PhaseLocked, content["prediction"]),
                 "image": or_none(PhaseLocked, content["image"]),
+                "phase_map": or_none(PhaseMap, content.get("phase_map")),
+                "spectra": [AxisSpectrum(**axis) for axis in content.get("spectra", [])],
             }
         )
 

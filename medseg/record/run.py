@@ -15,7 +15,7 @@ from medseg.errors import DataError
 from medseg.files import write_text
 from medseg.record.artifacts import ArtifactRecord, or_none
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "record.json"
 
 Status = Literal["running", "completed", "failed", "interrupted"]
@@ -30,10 +30,16 @@ class CaseRecord:
         metrics: `{class name: {metric name: value}}`; metric names are `dice`, `surface_dice`,
             `hd95_mm`; None where the metric is undefined (the class is absent from both
             the label and the prediction).
+        image: The image's file when it was predicted; empty if not known.
+        label: The true label map's file.
+        prediction: The predicted label map's file, from the record's folder.
     """
 
     case: str
     metrics: dict[str, dict[str, float | None]]
+    image: str = ""
+    label: str = ""
+    prediction: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +67,21 @@ class UpsamplingGain:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Matched:
+    """What the widths of an arm were scaled for.
+
+    Args:
+        quantity: `parameters`, `macs`, `memory`, `inference_memory` or `latency`.
+        value: What the arm has of it: bytes of memory, milliseconds of latency.
+        wanted: What the reference arm has.
+    """
+
+    quantity: str
+    value: float
+    wanted: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """Everything that is known of one run.
 
@@ -68,22 +89,31 @@ class RunRecord:
         name: The run's name, equal for the seeds of one arm.
         status: How it ended; `running` in a file that is read means killed or still going.
         error: The message of a failed run, else None.
+        exit_code: What the process said of it (see `medseg.errors`); None while it runs.
+        restarts: How often the run was continued after it had stopped.
         command: The command line.
         choices: Slot → option as chosen by name, e.g. `{"encoder.conv": "dilated"}`.
         blocks: Slot → the block with its parameters, as `{"encoder.conv": "Dilated(dilation=2)"}`.
         overrides: The Hydra overrides that were given.
-        sweep: For an arm of a sweep: override key → all values of the grid; else None.
+        digest: Equal for runs that do the same (`medseg.record.digest`).
+        levels: For a cell of an ablation: factor → level; else empty.
+        matched: What its widths were scaled for, if they were.
         config: The resolved configuration.
         versions: Package → version.
         machine: `device`, `cpu`, `threads`, `precision`, `host`.
         seed: The seed.
+        fold: Which fold was held out, from 0; None for a single split.
         dataset: Name of the dataset.
         classes: Names of the foreground classes, by label value from 1.
         split: `{"train": [case ids], "validation": [case ids]}`.
         parameters: Trainable parameters.
         macs: Multiply-accumulates of one forward pass on one patch.
+        predicted_memory_bytes: Peak of a training step by its arithmetic, weights not included.
+        memory_before_bytes: What the process held before training: resident or allocated.
         patch_size: That patch, in voxels.
-        seconds: `train`, `validation`, `total` wall-clock seconds and `step`, the median step.
+        seconds: `train`, `validation`, `total` wall-clock seconds, `setup` before training, and
+            `step`, the median step. Those of a continued run count from its last start, but
+            `train` counts every epoch.
         peak_memory_bytes: Peak resident memory of the process (CPU) or allocated memory (GPU).
         history: One dict per epoch: `epoch`, `train_loss`, `val_dice`, `val_dice_<class>`,
             `lr`, `seconds`.
@@ -103,20 +133,27 @@ class RunRecord:
     started: str
     schema: int = SCHEMA
     error: str | None = None
+    exit_code: int | None = None
+    restarts: int = 0
     command: list[str] = field(default_factory=list)
     choices: dict[str, str] = field(default_factory=dict)
     blocks: dict[str, str] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
-    sweep: dict[str, list[str]] | None = None
+    digest: str = ""
+    levels: dict[str, str] = field(default_factory=dict)
+    matched: Matched | None = None
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    fold: int | None = None
     dataset: str = ""
     classes: list[str] = field(default_factory=list)
     split: dict[str, list[str]] = field(default_factory=dict)
     parameters: int | None = None
     macs: int | None = None
+    predicted_memory_bytes: int | None = None
+    memory_before_bytes: int | None = None
     patch_size: list[int] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
@@ -146,17 +183,22 @@ class RunRecord:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read as JSON ({error}); remove it") from error
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        if not isinstance(content, dict) or content.get("schema") not in (1, SCHEMA):
             found = content.get("schema") if isinstance(content, dict) else type(content).__name__
             raise DataError(
-                f"{path}: schema={found!r}, this version reads schema {SCHEMA}; run it again"
+                f"{path}: schema={found!r}, this version reads schemas 1 to {SCHEMA}; "
+                "read it with the version that wrote it, or run it again"
             )
+        if content["schema"] == 1:  # had the grid in every record, which `ablation.json` has now
+            content.pop("sweep", None)
+            content["schema"] = SCHEMA
         try:
             return cls(
                 **content
                 | {
                     "cases": [CaseRecord(**case) for case in content["cases"]],
                     "upsampling": [UpsamplingGain(**gain) for gain in content["upsampling"]],
+                    "matched": or_none(Matched, content.get("matched")),
                     "artifacts": or_none(ArtifactRecord.from_plain, content.get("artifacts")),
                     "pictures": [Picture(**picture) for picture in content["pictures"]],
                 }

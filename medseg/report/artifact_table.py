@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from medseg.record import ArtifactRecord, Estimate
 from medseg.report import measures
+from medseg.report.arm import Arm
 from medseg.report.cells import (
     NOTHING,
     Cell,
@@ -16,8 +17,8 @@ from medseg.report.cells import (
     significant,
     words,
 )
-from medseg.report.collect import Arm
 from medseg.report.sources import number
+from medseg.statistics import holm
 
 _HEADLINES = {
     "gain": ("Gain κ", "phases amplify unequally"),
@@ -42,7 +43,7 @@ def artifact_table(arms: Sequence[Arm]) -> Table:
         Column(key="gain_mean", title="DC-gain imbalance", unit="of mean features", numeric=True),
     )
     measured = [arm for arm in arms if _records(arm)]
-    corrected = measures.holm([_largest_p(_records(arm)) for arm in measured])
+    corrected = holm([_largest_p(_records(arm)) for arm in measured])
     rows = [
         Row(arm=arm.number, cells=(words(arm.label), *_cells(arm, p)))
         for arm, p in zip(measured, corrected, strict=True)
@@ -58,7 +59,7 @@ def _records(arm: Arm) -> list[ArtifactRecord]:
     return [run.record.artifacts for run in arm.counted if run.record.artifacts is not None]
 
 
-def _cells(arm: Arm, p_value: float) -> list[Cell]:
+def _cells(arm: Arm, p_value: float | None) -> list[Cell]:
     records = _records(arm)
     return [
         *(_headline([r.headline[key] for r in records if key in r.headline]) for key in _HEADLINES),
@@ -87,8 +88,8 @@ def _largest_p(records: Sequence[ArtifactRecord]) -> float:
     return max((number(p) for p in tests if p is not None), default=math.nan)
 
 
-def _test(records: Sequence[ArtifactRecord], p_value: float) -> Cell:
-    if math.isnan(p_value):
+def _test(records: Sequence[ArtifactRecord], p_value: float | None) -> Cell:
+    if p_value is None:
         return Cell(text=NOTHING, note="fewer than 8 cases")
     inputs = [r.image.p_value for r in records if r.image and r.image.p_value is not None]
     note = f"input {significant(min(inputs))}" if inputs else ""

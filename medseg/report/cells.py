@@ -1,6 +1,7 @@
 """A table as plain data, and numbers as a reader wants them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOTHING = "n/a"
@@ -79,6 +80,39 @@ def spread(mean: float, deviation: float, digits: int = 3) -> str:
     return f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign: `+0.012`, `−0.003`.
+
+    >>> signed(-0.0031), signed(0.0)
+    ('−0.003', '0.000')
+    """
+    text = fixed(value, digits)
+    if text.lstrip("-").strip("0.") == "":
+        return text.lstrip("-")
+    return text.replace("-", "−") if value < 0 else f"+{text}" if value > 0 else text
+
+
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
+    """`−0.003 … +0.012`; nothing where an end is unknown."""
+    if low is None or high is None:
+        return ""
+    return f"{signed(low, digits)} … {signed(high, digits)}"
+
+
+def p_value(value: float | None) -> str:
+    """A probability as it is printed: `0.34`, `0.021`, `< 0.001`; never stars."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def chance(value: float | None, *, note: str = "") -> Cell:
+    """A cell of a p-value."""
+    if value is None or math.isnan(value):
+        return Cell(text=NOTHING)
+    return Cell(text=p_value(value), value=value, note=note)
+
+
 def significant(value: float) -> str:
     """Two significant digits, for quantities that span decades: `0.083`, `3.1e-7`."""
     if math.isnan(value):
@@ -117,6 +151,16 @@ def duration(value: float) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 case`, `3 cases`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Parts as a sentence has them.
+
+    >>> joined(["one", "two", "three"])
+    'one, two and three'
+    """
+    *most, last = parts or ("",)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:

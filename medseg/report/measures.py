@@ -1,19 +1,22 @@
-"""Numbers of the arms: the case is the unit, seeds are averaged before anything is spread."""
+"""Numbers of the arms: the case is the unit, runs are averaged before anything is spread."""
 
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from medseg.record import RunRecord
-from medseg.report.collect import Arm
+from medseg.report.arm import Arm, repetition
+from medseg.report.plans import Missing
 from medseg.report.sources import Run, number
 
 METRICS = {"dice": "Dice", "surface_dice": "Surface Dice", "hd95_mm": "HD95"}
 DIGITS = {"dice": 3, "surface_dice": 3, "hd95_mm": 2}
+_KEYS = ["arm", "metric", "fold", "seed", "case"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Summary:
         mean: Mean over cases, NaN where none is defined.
         deviation: Standard deviation over cases (n - 1), NaN for fewer than two.
         cases: Cases with a value.
-        undefined: Single values (seed × case × class) without one.
+        undefined: Single values (run × case × class) without one.
         total: All single values.
     """
 
@@ -36,52 +39,65 @@ class Summary:
 
 
 class Values:
-    """Every metric of the counted runs: one row per arm × seed × case × class × metric."""
+    """Every metric of the counted runs: one row per arm × fold × seed × case × class × metric."""
 
     def __init__(self, arms: Iterable[Arm]):
         rows = [
-            (arm.number, run.record.seed, *line)
+            (arm.number, *repetition(run.record), *line)
             for arm in arms
             for run in arm.counted
             for line in _lines(run.record)
         ]
-        columns = ["arm", "seed", "case", "class", "metric", "value"]
+        columns = ["arm", "fold", "seed", "case", "class", "metric", "value"]
         self._frame = pd.DataFrame(rows, columns=columns).astype({"value": float})
 
     def classes(self, arm: int) -> list[str]:
         """Classes with metrics in an arm, in order of appearance."""
-        return list(dict.fromkeys(self._frame.loc[self._frame["arm"] == arm, "class"]))
+        return self._classes.get(arm, [])
+
+    def of_runs(self, metric: str, arms: Iterable[int]) -> list[tuple[int, int, int, str, float]]:
+        """(arm, fold, seed, case, mean over classes) of every run; NaN where none is defined."""
+        wanted = set(arms)
+        frame = self._by_run
+        kept = frame[(frame["metric"] == metric) & frame["arm"].isin(wanted)]
+        columns = ["arm", "fold", "seed", "case", "value"]
+        return list(kept[columns].itertuples(index=False, name=None))
 
     def by_case(self, arm: int, metric: str) -> dict[str, float]:
-        """Case → mean over seeds, then over classes; undefined cases are left out."""
-        one = self._of(arm, metric)
-        seeds = _mean(one, ["case", "class"])
-        return _plain(_mean(seeds, ["case"]))
-
-    def by_seed(self, arm: int, metric: str) -> dict[int, float]:
-        """Seed → mean over the cases of that run."""
-        cases = _mean(self._of(arm, metric), ["seed", "case"])
-        return _plain(_mean(cases, ["seed"]))
+        """Case → mean over classes, then over runs; undefined cases are left out."""
+        return self._cases.get((arm, metric), {})
 
     def summary(self, arm: int, metric: str, name: str | None = None) -> Summary | None:
         """The metric over cases, of one class if `name` is given; None if it was not recorded."""
-        one = self._of(arm, metric)
-        if name is not None:
-            one = one.loc[one["class"] == name]
-        if one.empty:
-            return None
-        cases = list(_plain(_mean(_mean(one, ["case", "class"]), ["case"])).values())
-        return Summary(
-            mean=mean(cases),
-            deviation=deviation(cases),
-            cases=len(cases),
-            undefined=sum(map(math.isnan, one["value"].tolist())),
-            total=len(one),
-        )
+        if name is None:
+            return self._summaries.get((arm, metric))
+        return self._class_summaries.get((arm, metric, name))
 
-    def _of(self, arm: int, metric: str) -> pd.DataFrame:
-        frame = self._frame
-        return frame.loc[(frame["arm"] == arm) & (frame["metric"] == metric)]
+    @cached_property
+    def _by_run(self) -> pd.DataFrame:
+        return _mean(self._frame, _KEYS)
+
+    @cached_property
+    def _cases(self) -> dict[tuple[int, str], dict[str, float]]:
+        found: dict[tuple[int, str], dict[str, float]] = {}
+        means = _mean(self._by_run, ["arm", "metric", "case"]).dropna()
+        for arm, metric, case, value in means.itertuples(index=False, name=None):
+            found.setdefault((arm, metric), {})[case] = value
+        return found
+
+    @cached_property
+    def _classes(self) -> dict[int, list[str]]:
+        pairs = self._frame[["arm", "class"]].drop_duplicates()
+        return {arm: list(names) for arm, names in pairs.groupby("arm", sort=False)["class"]}
+
+    @cached_property
+    def _summaries(self) -> dict[Any, Summary]:
+        return _summaries(self._frame, self._by_run, ["arm", "metric"])
+
+    @cached_property
+    def _class_summaries(self) -> dict[Any, Summary]:
+        keys = ["arm", "metric", "class"]
+        return _summaries(self._frame, _mean(self._frame, [*_KEYS, "class"]), keys)
 
 
 def of_runs(arm: Arm, read: Callable[[RunRecord], object]) -> list[float]:
@@ -100,44 +116,39 @@ def deviation(numbers: Sequence[float]) -> float:
     return statistics.stdev(numbers) if len(numbers) > 1 else math.nan
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number by Holm's rule, in their own order; NaN counts as none.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, math.nan, 0.03])]
-    [0.03, 0.06, nan, 0.06]
-    """
-    order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
-    corrected, largest = list(p_values), 0.0
-    for rank, (p, place) in enumerate(order):
-        largest = max(largest, min(1.0, p * (len(order) - rank)))
-        corrected[place] = largest
-    return corrected
-
-
 def worst_gain(record: RunRecord) -> float:
     """The largest DC-gain imbalance of the upsampling layers, NaN where there is none."""
     gains = [number(gain.imbalance) for gain in record.upsampling]
     return max((gain for gain in gains if not math.isnan(gain)), default=math.nan)
 
 
-def long_form(runs: Sequence[tuple[str, Run]], missing: Sequence[str]) -> pd.DataFrame:
+def long_form(arms: Sequence[Arm], missing: Sequence[Missing]) -> pd.DataFrame:
     """All runs in tidy form: one row per run × case × class × metric, with arm, seed, status.
 
-    A run without metrics, and a missing cell of a sweep, keeps one row of its own, so that
+    A run without metrics, and a missing cell of an ablation, keeps one row of its own, so that
     what is counted in this table is what was asked for.
-
-    Args:
-        runs: The arm's label and the run.
-        missing: Missing cells, as text.
     """
     rows = []
-    for label, run in runs:
-        record = run.record
-        head = (label, record.name, record.status, str(record.seed), record.dataset, run.source)
-        rows += [(*head, *line) for line in _lines(record) or [("", "", "", math.nan)]]
-    rows += [(cell, "", "missing", "", "", "", "", "", "", math.nan) for cell in missing]
-    columns = ["arm", "run", "status", "seed", "dataset", "record"]
+    for arm in arms:
+        for run in arm.runs:
+            rows += [
+                (*_head(arm.label, run), *line)
+                for line in _lines(run.record) or [("", "", "", math.nan)]
+            ]
+    for gap in missing:
+        fold = "" if gap.cell.fold is None else str(gap.cell.fold)
+        name = gap.found.plan.name
+        head = (gap.text, name, "missing", str(gap.cell.seed), fold, "", gap.cell.digest, "")
+        rows.append((*head, "", "", "", math.nan))
+    columns = ["arm", "run", "status", "seed", "fold", "dataset", "digest", "record"]
     return pd.DataFrame(rows, columns=[*columns, "case", "class", "metric", "value"])
+
+
+def _head(label: str, run: Run) -> tuple[str, ...]:
+    record = run.record
+    fold = "" if record.fold is None else str(record.fold)
+    about = (record.name, record.status, str(record.seed), fold, record.dataset, record.digest)
+    return (label, *about, run.source)
 
 
 def _lines(record: RunRecord) -> list[tuple[str, str, str, float]]:
@@ -149,13 +160,31 @@ def _lines(record: RunRecord) -> list[tuple[str, str, str, float]]:
     ]
 
 
+def _summaries(frame: pd.DataFrame, by_run: pd.DataFrame, keys: list[str]) -> dict[Any, Summary]:
+    """Key → summary: `by_run` averaged over runs, then spread over cases."""
+    cases = _mean(by_run, [*keys, "case"]).groupby(keys, sort=False)["value"]
+    singles = frame.groupby(keys, sort=False)["value"]
+    parts = {
+        "mean": cases.mean(),
+        "deviation": cases.std(),
+        "cases": cases.count(),
+        "defined": singles.count(),
+        "total": singles.size(),
+    }
+    table = pd.DataFrame(parts)
+    return {
+        key: Summary(
+            mean=float(row[0]),
+            deviation=float(row[1]),
+            cases=int(row[2]),
+            undefined=int(row[4] - row[3]),
+            total=int(row[4]),
+        )
+        for key, row in zip(table.index, table.to_numpy(dtype=float), strict=True)
+    }
+
+
 def _mean(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Mean of `value` within `keys`, over what is defined."""
     means = frame.groupby(keys, sort=False)["value"].mean()
     return pd.DataFrame(means).reset_index()
-
-
-def _plain(frame: pd.DataFrame) -> dict[Any, float]:
-    """First column → value, where it is defined."""
-    pairs = zip(frame.iloc[:, 0].tolist(), frame["value"].tolist(), strict=True)
-    return {key: value for key, value in pairs if not math.isnan(value)}

@@ -31,24 +31,51 @@ ARTIFACTS = (
     "Few boundaries differ by chance, so compare arms on the same cases.",
 )
 
+PHASE_MAPS = (
+    "Gain of each phase of the grid, as its departure from the mean over phases, of the first run "
+    "of each coloured arm. White prints nothing."
+)
+
+SPECTRA = (
+    "Power of the logits by frequency, over its mean. Dots are the frequencies of the strides: a "
+    "pattern that is locked to the grid stands out there and nowhere else."
+)
+
+FACTORS = (
+    "Share is that of the variance of arm means (η², type II sums of squares). F-tests compare run "
+    "means, so they hold for these cases; differences of levels count cases and trainings, are "
+    "averaged over the levels of the other factors that both have, and are not corrected for "
+    "their number. Where factors interact, look at the map before the means."
+)
+
+PROMISES = (
+    "Memory predicted is the peak of a training step by its arithmetic, weights not included; "
+    "measured is what the process or the device grew by, which holds the weights and what the "
+    "libraries keep. A step promised is the reference’s, scaled by MACs: a ratio above 1 means "
+    "that the arm is slower than its arithmetic says."
+)
+
 RULES = (
-    "The case is the unit. A value is first averaged over the seeds of the arm, then over the "
-    "classes of the case; mean and standard deviation (n − 1) are taken over cases.",
-    "Only completed runs give numbers. Where a seed was run more than once, the newest completed "
-    "run of that seed counts.",
+    "The case is the unit. A value is first averaged over the classes of the case, then over the "
+    "runs of the arm that have the case; mean and standard deviation (n − 1) are taken over cases.",
+    "Only completed runs give numbers. Where a fold and seed was run more than once, the newest "
+    "completed run of it counts.",
+    "Arms are compared on the cases that both have; the reference is the one asked for, else the "
+    "one that the plan names, else the first arm of the dataset.",
     "Dice and surface Dice: a class absent from label and prediction is undefined, left out of "
     "the mean and counted; absent from one of the two only, the value is 0.",
     "HD95: a class absent from label and prediction is undefined, left out and counted; absent "
     "from one of the two only, the value is the diagonal of the image in mm.",
-    "n is the number of cases with a value. Undefined values are counted singly, by seed, case "
+    "n is the number of cases with a value. Undefined values are counted singly, by run, case "
     "and class.",
-    "Training step is the median step of a run; times and MACs are means over seeds, peak memory "
-    "is the largest of the seeds. Gain and response are means over seeds, with their range below.",
+    "Training step is the median step of a run; times and MACs are means over runs, peak memory "
+    "is the largest of the runs. Gain and response are means over runs, with their range below.",
 )
 
 LIMITS = (
-    "This report makes no significance test. A mean that is higher than another is not a finding: "
-    "look at the spread, at the number of cases and at the number of seeds.",
+    "A verdict holds for these data, this budget and these settings of the training: an arm that "
+    "is worse here may win with more epochs or another learning rate.",
+    "Undecided is not equal: it says that this study is too small to tell.",
     "The standard deviation over cases says how much cases differ, not how well the mean is known; "
     "arms are validated on the same cases, so their differences case by case are tighter than it.",
     "Measured times and memory are those of one machine under its load at that time. MACs count "

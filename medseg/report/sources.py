@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from medseg.errors import DataError
-from medseg.record import FILE_NAME, RunRecord
+from medseg.record import FILE_NAME, PLAN_FILE, RunRecord
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file called `record.json` that is not a record, and why."""
+    """A file called `record.json` or `ablation.json` that is none, and why."""
 
     source: str
     reason: str
@@ -52,6 +52,11 @@ def find_records(sources: Iterable[Path]) -> list[Path]:
             found.setdefault(os.path.realpath(path), path)
     if not found:
         places = ", ".join(printable(str(source)) for source in sources)
+        if any(next(source.rglob(PLAN_FILE), None) for source in sources):
+            raise DataError(
+                f"{places}: an {PLAN_FILE} is there, but no {FILE_NAME}; "
+                "start the ablation, and report once its first run has begun"
+            )
         raise DataError(
             f"{places}: no {FILE_NAME} in there; give the folder that training wrote to"
         )

@@ -1,9 +1,10 @@
 """The report's tables, once, for HTML, Markdown and the terminal alike."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from medseg.report import measures
+from medseg.report.arm import Arm
 from medseg.report.cells import (
     NOTHING,
     Cell,
@@ -20,25 +21,34 @@ from medseg.report.cells import (
     spread,
     words,
 )
-from medseg.report.collect import Arm, Collection, varying_settings, varying_slots
+from medseg.report.settings import varying_factors, varying_settings, varying_slots
 from medseg.report.sources import number
 
 _ALWAYS = ("encoder.conv", "decoder.conv")
 _SETTINGS_SHOWN = 4
 
 
-def arms_table(arms: Sequence[Arm], values: measures.Values) -> Table:
-    """One row per arm: what it is made of, what it costs, how good it is."""
-    varying = varying_slots(arms)
-    slots = varying + [slot for slot in _usual(arms) if slot not in varying]
+def arms_table(arms: Sequence[Arm], values: measures.Values, verdicts: Mapping[int, str]) -> Table:
+    """One row per arm: what it is made of, what it costs, how good it is.
+
+    Args:
+        arms: All arms.
+        values: Their metrics.
+        verdicts: Arm → its verdict by Dice, or "reference".
+    """
+    factors = varying_factors(arms)
+    slots = [] if all(arm.levels for arm in arms) else _slots(arms)
+    matched = any(run.record.matched for arm in arms for run in arm.runs)
     settings = varying_settings(arms)
     datasets = len({arm.dataset for arm in arms}) > 1
     columns = [
         Column(key="arm", title="Arm"),
         *[Column(key="dataset", title="Dataset")] * datasets,
+        *[Column(key=f"factor {factor}", title=factor) for factor in factors],
         *[Column(key=slot, title=slot.replace(".", " ")) for slot in slots],
         *[Column(key="settings", title="Other settings")] * bool(settings),
-        Column(key="seeds", title="Seeds", unit="finished", numeric=True),
+        Column(key="seeds", title="Runs", unit="completed", numeric=True),
+        Column(key="verdict", title="Verdict", unit="in Dice"),
         *_metric_columns(),
         Column(key="gain", title="DC-gain imbalance", unit="largest layer", numeric=True),
         Column(key="constant", title="Constant response", unit="of logits’ SD", numeric=True),
@@ -47,6 +57,7 @@ def arms_table(arms: Sequence[Arm], values: measures.Values) -> Table:
         Column(key="step", title="Training step", unit="median", numeric=True),
         Column(key="train", title="Training", unit="whole run", numeric=True),
         Column(key="memory", title="Peak memory", numeric=True),
+        *[Column(key="matched", title="Made equal", unit="has / wanted", numeric=True)] * matched,
     ]
     rows = [
         Row(
@@ -54,13 +65,16 @@ def arms_table(arms: Sequence[Arm], values: measures.Values) -> Table:
             cells=(
                 words(arm.label),
                 *[words(arm.dataset)] * datasets,
+                *[words(arm.levels.get(factor, "")) for factor in factors],
                 *[_slot(arm, slot) for slot in slots],
                 *[_settings(arm, settings)] * bool(settings),
-                _seeds(arm),
+                _runs(arm),
+                words(verdicts.get(arm.number, "")),
                 *_metrics(arm, values),
                 _gain(arm),
                 _constant(arm),
                 *_costs(arm),
+                *[_matched(arm)] * matched,
             ),
         )
         for arm in arms
@@ -116,47 +130,9 @@ def upsampling_table(arms: Sequence[Arm]) -> Table:
     return Table(caption="Mean over seeds", columns=columns, rows=tuple(rows))
 
 
-def problems_table(collection: Collection) -> Table:
-    """Everything that was asked for and gave no number, with the reason."""
-    said = {
-        "failed": "no error was recorded",
-        "interrupted": "stopped by a signal",
-        "running": "not finished: still going, or killed without a chance to say so",
-    }
-    rows = []
-    for arm in collection.arms:
-        for run in arm.runs:
-            record = run.record
-            if record.status == "completed":
-                continue
-            what = record.error or said[record.status]
-            rows.append(_problem(record.status, arm.label, record.seed, what, run.source, arm))
-        for run in arm.superseded:
-            what = "completed, but the same seed was run again later; the later run counts"
-            rows.append(_problem("superseded", arm.label, run.record.seed, what, run.source, arm))
-    for cell in collection.missing:
-        rows.append(_problem("missing", cell, None, "a cell of the sweep without any record"))
-    more = collection.missing_count - len(collection.missing)
-    if more:
-        rows.append(_problem("missing", f"{more} more cells", None, "not listed one by one"))
-    for file in collection.unreadable:
-        rows.append(_problem("unreadable", "", None, file.reason, file.source))
-    columns = (
-        Column(key="status", title="Status"),
-        Column(key="arm", title="Arm or cell"),
-        Column(key="seed", title="Seed", numeric=True),
-        Column(key="what", title="What happened"),
-        Column(key="source", title="Record"),
-    )
-    return Table(caption="Without a result", columns=columns, rows=tuple(rows))
-
-
-def _problem(
-    status: str, label: str, seed: int | None, what: str, source: str = "", arm: Arm | None = None
-) -> Row:
-    seeds = words("") if seed is None else Cell(text=str(seed), value=seed)
-    cells = (words(status), words(label), seeds, words(what), words(source, code=True))
-    return Row(cells=cells, arm=arm.number if arm else 0)
+def _slots(arms: Sequence[Arm]) -> list[str]:
+    varying = varying_slots(arms)
+    return varying + [slot for slot in _usual(arms) if slot not in varying]
 
 
 def _usual(arms: Sequence[Arm]) -> list[str]:
@@ -176,10 +152,18 @@ def _settings(arm: Arm, keys: Sequence[str]) -> Cell:
     return words(text, note=f"and {more} more" if more > 0 else "", code=True)
 
 
-def _seeds(arm: Arm) -> Cell:
-    asked = len({run.record.seed for run in arm.runs})
-    done = len(arm.counted)
-    return Cell(text=str(done) if done == asked else f"{done} of {asked}", value=done)
+def _runs(arm: Arm) -> Cell:
+    done, asked = len(arm.counted), arm.wanted
+    note = "not in the plan" if arm.dropped else ""
+    return Cell(text=str(done) if done == asked else f"{done} of {asked}", value=done, note=note)
+
+
+def _matched(arm: Arm) -> Cell:
+    found = [run.record.matched for run in arm.runs if run.record.matched]
+    if not found or not found[0].wanted:
+        return Cell(text="–")
+    share = found[0].value / found[0].wanted
+    return figure(share, f"{100 * share:.1f} %", note=f"of {found[0].quantity.replace('_', ' ')}")
 
 
 def _metric_columns() -> list[Column]:

@@ -59,7 +59,15 @@ def evaluate_cases(
             classes=model.card.classes,
             tolerance_mm=tolerance_mm,
         )
-        records.append(CaseRecord(case=case.case_id, metrics=metrics))
+        records.append(
+            CaseRecord(
+                case=case.case_id,
+                metrics=metrics,
+                image=str(case.image.resolve()),
+                label=str(case.label.resolve()),
+                prediction=f"{folder.name}/{case.case_id}.nii.gz",
+            )
+        )
         if index < pictures:
             drawn.append(_picture(case.case_id, image, label, labels))
     return records, drawn

@@ -7,11 +7,12 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
+from medseg.arithmetic.memory import predicted_memory
 from medseg.build import instantiate_allowed
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
-from medseg.models.cost import check_patch, count_macs, count_parameters
+from medseg.models.cost import check_patch, count_macs, count_parameters, training_call
 from medseg.models.description import block_texts, build_network, describe
 from medseg.models.gridding import gridding_warnings
 from medseg.models.unet import MultiscaleNetwork
@@ -67,6 +68,24 @@ def make_plan(config: dict[str, Any]) -> Plan:
         raise ConfigError(f"the configuration cannot be used: {error}") from error
 
 
+def predicted_training_memory(plan: Plan, config: dict[str, Any]) -> int | None:
+    """Peak of a training step in bytes, weights not included; None if a layer is not known."""
+    several = bool(config["model"].get("deep_supervision", False))
+    try:
+        return predicted_memory(
+            plan.network,
+            plan.data.in_channels,
+            plan.data.patch_size,
+            batch=plan.data.batch_size,
+            training=True,
+            bf16=plan.precision == "bf16",
+            run=training_call(plan.network, deep_supervision=several),
+        ).peak
+    except (ConfigError, RuntimeError, NotImplementedError) as error:
+        log.debug("memory was not predicted: %s", error)
+        return None
+
+
 def _make_plan(config: dict[str, Any]) -> Plan:
     training = TrainingPlan(**config["trainer"])
     hardware = training.hardware
@@ -89,7 +108,7 @@ def _make_plan(config: dict[str, Any]) -> Plan:
     return Plan(
         description=description,
         network=network,
-        data=_data_module(data_config, config["augmentation"], config["seed"]),
+        data=make_data(config),
         loss=instantiate_allowed(config["loss"]),
         optimizer=optimizer,
         scheduler=scheduler,
@@ -101,9 +120,13 @@ def _make_plan(config: dict[str, Any]) -> Plan:
     )
 
 
-def _data_module(
-    data: dict[str, Any], augmentation: dict[str, Any] | None, seed: int
-) -> SegmentationDataModule:
+def make_data(config: dict[str, Any]) -> SegmentationDataModule:
+    """The data module that a resolved configuration describes, not set up yet.
+
+    Raises:
+        ConfigError: something in it is unknown or impossible.
+    """
+    data, augmentation = config["data"], config["augmentation"]
     try:
         preprocessing = Preprocessing(
             intensity=instantiate_allowed(data["intensity"]),
@@ -126,7 +149,10 @@ def _data_module(
         validation_fraction=data["validation_fraction"],
         patient=data["patient"],
         split_file=data["split_file"],
+        split_seed=data["split_seed"],
+        folds=data["folds"],
+        fold=data["fold"],
         cache=data["cache"],
         num_workers=data["num_workers"],
-        seed=seed,
+        seed=config["seed"],
     )

@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,16 @@ from medseg.models.weights import (
     load_model,
     save_model,
 )
-from medseg.record import ArtifactRecord, RunRecord, UpsamplingGain
+from medseg.record import ArtifactRecord, Cell, RunRecord, UpsamplingGain, digest
 from medseg.runs.artifacts import study_of, trajectory_of
 from medseg.runs.evaluate import evaluate_cases
-from medseg.runs.plan import Plan, make_plan
+from medseg.runs.plan import Plan, make_plan, predicted_training_memory
+from medseg.runs.progress import Progress, former_attempts
 from medseg.runs.provenance import PACKAGES, machine, peak_memory_bytes, restart_peak_memory
 from medseg.training.callbacks import History, StopOnSignal, ValidationPictures
+from medseg.training.heartbeat import Heartbeat
 from medseg.training.module import SegmentationModule
+from medseg.training.time_budget import TimeBudget
 from medseg.training.trainer import BEST, LAST, make_trainer
 
 log = logging.getLogger(__name__)
@@ -47,7 +50,7 @@ class Request:
         command: The command line.
         choices: Slot → option.
         overrides: The overrides given.
-        sweep: The grid this run is a cell of, or None.
+        cell: The cell of an ablation that this run is, or None.
     """
 
     config: dict[str, Any]
@@ -55,7 +58,7 @@ class Request:
     command: list[str]
     choices: dict[str, str]
     overrides: list[str]
-    sweep: dict[str, list[str]] | None
+    cell: Cell | None = None
 
 
 def run(request: Request) -> RunRecord:
@@ -78,54 +81,55 @@ def _run_alone(request: Request) -> RunRecord:
     keep_freed_memory()
     sweep_parts(request.folder)
     start = time.perf_counter()
+    config, cell = request.config, request.cell
     record = RunRecord(
-        name=request.config["name"],
+        name=config["name"],
         status="running",
         started=now(),
         command=request.command,
         choices=request.choices,
         overrides=request.overrides,
-        sweep=request.sweep,
-        config=request.config,
+        config=config,
+        digest=digest(config),
+        levels=cell.levels if cell else {},
+        matched=cell.matched if cell else None,
         versions=package_versions(PACKAGES),
-        seed=request.config["seed"],
+        seed=config["seed"],
+        fold=config["data"]["fold"] if config["data"]["folds"] is not None else None,
+        restarts=former_attempts(request.folder),
     )
     record.write(request.folder)
-    progress = _Progress(record)
+    progress = Progress(record, request.folder)
+    progress.tell()
     try:
         _carry_out(request, progress)
-        progress.update(status="completed")
+        progress.update(status="completed", exit_code=0)
     except SignalError as error:
-        progress.update(status="interrupted", error=str(error))
+        progress.update(status="interrupted", error=str(error), exit_code=error.exit_code)
         raise
     except KeyboardInterrupt as error:
-        progress.update(status="interrupted", error="stopped by the keyboard")
-        raise SignalError(2) from error
+        stop = SignalError(2)
+        progress.update(
+            status="interrupted", error="stopped by the keyboard", exit_code=stop.exit_code
+        )
+        raise stop from error
     except MedsegError as error:
-        progress.update(status="failed", error=str(error))
+        progress.update(status="failed", error=str(error), exit_code=error.exit_code)
         raise
     except Exception:
-        progress.update(status="failed", error=traceback.format_exc().strip().splitlines()[-1])
+        last_line = traceback.format_exc().strip().splitlines()[-1]
+        progress.update(status="failed", error=last_line, exit_code=MedsegError.exit_code)
         raise
     finally:
         seconds = progress.record.seconds | {"total": time.perf_counter() - start}
         progress.update(seconds=seconds, finished=now())
         progress.record.write(request.folder)
+        progress.tell(share=1.0, seconds=seconds["total"])
     return progress.record
 
 
-class _Progress:
-    """The record so far."""
-
-    def __init__(self, record: RunRecord):
-        self.record = record
-
-    def update(self, **fields: Any) -> None:
-        self.record = replace(self.record, **fields)
-
-
-def _carry_out(request: Request, progress: _Progress) -> None:
-    config, folder = request.config, request.folder
+def _carry_out(request: Request, progress: Progress) -> None:
+    config, folder, start = request.config, request.folder, time.perf_counter()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     plan = make_plan(config)
     hardware = plan.training.hardware
@@ -162,13 +166,18 @@ def _carry_out(request: Request, progress: _Progress) -> None:
         patch_size=list(plan.data.patch_size),
     )
     restart_peak_memory(hardware)
+    progress.update(
+        predicted_memory_bytes=predicted_training_memory(plan, config),
+        memory_before_bytes=peak_memory_bytes(hardware),
+        seconds={"setup": time.perf_counter() - start},
+    )
     _train(plan, card, config, folder, progress)
     progress.update(peak_memory_bytes=peak_memory_bytes(hardware))
     _evaluate(plan, config, folder, progress)
 
 
 def _train(
-    plan: Plan, card: ModelCard, config: dict[str, Any], folder: Path, progress: _Progress
+    plan: Plan, card: ModelCard, config: dict[str, Any], folder: Path, progress: Progress
 ) -> None:
     module = SegmentationModule(
         network=plan.network,
@@ -193,6 +202,8 @@ def _train(
         history=history,
         stop=stop,
         callbacks=[
+            *_time_budget(plan, history),
+            Heartbeat(progress.tell, history, max_seconds=plan.training.max_seconds),
             ValidationPictures(module, drawn, folder / PICTURES, every=pictures["every_epochs"]),
             *([trajectory] if trajectory else []),
         ],
@@ -213,7 +224,8 @@ def _train(
     finally:
         stop.teardown()
         step = history.median_step_seconds
-        seconds = {"train": time.perf_counter() - start} | ({"step": step} if step else {})
+        seconds = {"train": _train_seconds(history, time.perf_counter() - start)}
+        seconds |= {"step": step} if step else {}
         progress.update(
             history=history.rows,
             artifact_history=trajectory.rows if trajectory else [],
@@ -223,7 +235,27 @@ def _train(
     save_model(folder / MODEL_FOLDER, best.network, card)
 
 
-def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: _Progress) -> None:
+def _time_budget(plan: Plan, history: History) -> list[TimeBudget]:
+    training = plan.training
+    if training.max_seconds is None:
+        return []
+    return [
+        TimeBudget(
+            training.max_seconds,
+            history,
+            plan.scheduler,
+            epochs=training.epochs,
+            validate_every=training.validate_every,
+        )
+    ]
+
+
+def _train_seconds(history: History, here: float) -> float:
+    """Of all epochs: a run that was continued has rows of its former life, too."""
+    return max(here, sum(row["seconds"] or 0.0 for row in history.rows))
+
+
+def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: Progress) -> None:
     start = time.perf_counter()
     model = load_model(folder / MODEL_FOLDER)
     predictor = Predictor(

@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from medseg.errors import ConfigError, ResourceError
 from medseg.training.callbacks import History, SeedEachEpoch, StopOnDivergence, StopOnSignal
@@ -42,6 +43,8 @@ class TrainingPlan:
         device: `auto`, `cpu` or `gpu`.
         precision: `auto`, `bf16`, `fp16` or `fp32`; see `medseg.training.precision`.
         deterministic: Only deterministic kernels, slower on a GPU.
+        max_seconds: Of training steps, after which training ends instead; `epochs` then only
+            give the schedule its shape. None: epochs count.
     """
 
     epochs: int
@@ -51,6 +54,7 @@ class TrainingPlan:
     device: str = "auto"
     precision: str = "auto"
     deterministic: bool = False
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
         counts = {"epochs": self.epochs, "validate_every": self.validate_every}
@@ -59,6 +63,11 @@ class TrainingPlan:
         for name, count in counts.items():
             if not isinstance(count, int) or count < 1:
                 raise ConfigError(f"trainer.{name}={count!r} must be a whole number of at least 1")
+        seconds = self.max_seconds
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+            raise ConfigError(
+                f"trainer.max_seconds={seconds!r} must be a positive number of seconds, or null"
+            )
         if self.device not in ("auto", "cpu", "gpu"):
             raise ConfigError(f"trainer.device={self.device!r} must be one of auto, cpu, gpu")
 
@@ -101,7 +110,7 @@ def make_trainer(
         accelerator="gpu" if plan.hardware == "cuda" else "cpu",
         devices=1,
         precision=lightning_name(precision),  # type: ignore[arg-type]
-        max_epochs=plan.epochs,
+        max_epochs=plan.epochs if plan.max_seconds is None else -1,
         # a run shorter than that is validated at its end: there is always a best checkpoint
         check_val_every_n_epoch=min(plan.validate_every, plan.epochs),
         gradient_clip_val=plan.gradient_clip,
@@ -115,7 +124,8 @@ def make_trainer(
             TensorBoardLogger(folder, name="", version=""),
             CSVLogger(folder, name="", version="", flush_logs_every_n_steps=20),
         ],
-        plugins=[AtomicCheckpointIO()],
+        # one process per run: whatever started it, SLURM too, is not asked for others
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         callbacks=[
             SeedEachEpoch(seed),
             LearningRateMonitor(logging_interval="epoch"),
@@ -140,6 +150,8 @@ def _quieten() -> None:
         {"message": ".*LeafSpec.*"},
         # whole volumes are few: one loader process is enough
         {"message": ".*does not have many workers.*"},
+        # a run is one process, under SLURM too
+        {"message": ".*`srun` command is available.*"},
         # a resumed run writes into the folder it had
         {"message": ".*Checkpoint directory .* exists and is not empty.*"},
         {"message": ".*Experiment logs directory .* exists and is not empty.*"},

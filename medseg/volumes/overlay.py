@@ -5,6 +5,7 @@ second axis points up, and the patient's left is on the left-hand side and marke
 """
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,7 +22,16 @@ OKABE_ITO = (
 )
 """Colours of the classes 1, 2, ... that colour-blind readers can tell apart."""
 
+FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = 1, 2, 3
+ERROR_COLOURS = {
+    FALSE_POSITIVE: (213, 94, 0),  # vermillion
+    FALSE_NEGATIVE: (86, 180, 233),  # sky blue
+    WRONG_CLASS: (240, 228, 66),  # yellow
+}
+"""Colours of the errors, of Okabe and Ito as well."""
+
 _WINDOW_PERCENTILES = (1, 99)
+_ERROR_SHARE = 0.65
 _LINE_PIXELS = 2
 _DASH_PIXELS = 5
 _LETTER_PIXELS = 13
@@ -98,6 +108,51 @@ def picture_of_case(
     return _side_by_side(panels)
 
 
+def errors_of(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Voxel by voxel what is wrong: 0 nothing, else a key of `ERROR_COLOURS`.
+
+    >>> errors_of(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 0, 1])).tolist()
+    [0, 1, 0, 2, 3]
+    """
+    found = np.zeros(label.shape, np.uint8)
+    found[(label == 0) & (prediction != 0)] = FALSE_POSITIVE
+    found[(label != 0) & (prediction == 0)] = FALSE_NEGATIVE
+    found[(label != 0) & (prediction != 0) & (label != prediction)] = WRONG_CLASS
+    return found
+
+
+def draw_errors(
+    image: np.ndarray,
+    spacing: tuple[float, float],
+    label: np.ndarray,
+    prediction: np.ndarray | None = None,
+    *,
+    size: int = 320,
+    sides: tuple[str, str] = ("L", "R"),
+) -> Image.Image:
+    """Draws one slice in grey, the label's classes outlined in white, the errors in colour.
+
+    Args:
+        image: As for `draw_slice`.
+        spacing: As for `draw_slice`.
+        label: (i, j) class indices.
+        prediction: As `label`; without it, no errors are drawn.
+        size: As for `draw_slice`.
+        sides: As for `draw_slice`.
+    """
+    canvas = np.array(draw_slice(image, spacing, size=size, sides=("", "")))
+    pixels = (canvas.shape[1], canvas.shape[0])
+    if prediction is not None:
+        errors = _enlarged(errors_of(label, prediction), pixels)
+        for error, colour in ERROR_COLOURS.items():
+            mixed = (1 - _ERROR_SHARE) * canvas[errors == error] + _ERROR_SHARE * np.array(colour)
+            canvas[errors == error] = mixed.round()
+    _draw_outlines(canvas, _enlarged(label, pixels), dashed=False, lines=1, colours=(_INK,))
+    picture = Image.fromarray(canvas)
+    _write_sides(picture, sides)
+    return picture
+
+
 def best_slice(label: np.ndarray, axis: int = 2) -> int:
     """The index along `axis` of the slice with the most foreground; the middle if there is none."""
     others = tuple(a for a in range(3) if a != axis)
@@ -144,13 +199,20 @@ def _enlarged(classes: np.ndarray, pixels: tuple[int, int]) -> np.ndarray:
     return np.array(plane.resize(pixels, Image.Resampling.NEAREST))
 
 
-def _draw_outlines(canvas: np.ndarray, classes: np.ndarray, *, dashed: bool) -> None:
+def _draw_outlines(
+    canvas: np.ndarray,
+    classes: np.ndarray,
+    *,
+    dashed: bool,
+    lines: int = _LINE_PIXELS,
+    colours: Sequence[tuple[int, int, int]] = OKABE_ITO,
+) -> None:
     rows, columns = np.indices(classes.shape)
     drawn = (rows + columns) // _DASH_PIXELS % 2 == 0 if dashed else np.full(classes.shape, True)
     for value in np.unique(classes[classes > 0]):
         region = classes == value
-        inside = ndimage.binary_erosion(region, np.ones((3, 3)), iterations=_LINE_PIXELS)
-        canvas[region & np.logical_not(inside) & drawn] = OKABE_ITO[(value - 1) % len(OKABE_ITO)]
+        inside = ndimage.binary_erosion(region, np.ones((3, 3)), iterations=lines)
+        canvas[region & np.logical_not(inside) & drawn] = colours[(value - 1) % len(colours)]
 
 
 def _write_sides(picture: Image.Image, sides: tuple[str, str]) -> None:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from tests_support import arguments, the_run, train
 
-from medseg.record import RunRecord
+from medseg.record import RunRecord, RunStatus, digest
 
 
 def start(folder: Path, *overrides: str) -> subprocess.Popen:
@@ -53,6 +53,15 @@ def test_a_run_leaves_everything_that_is_promised(
     assert record.peak_memory_bytes
     assert len(record.upsampling) == 1
     assert record.pictures[0].png
+    assert record.predicted_memory_bytes
+    assert record.memory_before_bytes
+    assert record.digest == digest(record.config)
+    assert (record.restarts, record.exit_code, record.levels) == (0, 0, {})
+    assert all(Path(case.image).is_file() and Path(case.label).is_file() for case in record.cases)
+    assert all((run / case.prediction).is_file() for case in record.cases)
+    status = RunStatus.read(run)
+    assert status is not None
+    assert (status.status, status.share) == ("completed", 1.0)
 
 
 def test_one_override_swaps_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,34 +148,6 @@ def test_a_dataset_without_files_names_the_folder(
     assert "data.download=true" in shown
 
 
-def test_a_failing_arm_does_not_stop_the_sweep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sweep = ["--multirun", "conv@model.encoder.conv=grouped", "model.encoder.conv.groups=3,2"]
-    assert train(monkeypatch, tmp_path, *sweep, "trainer.epochs=1") == 2
-    records = [RunRecord.read(p) for p in sorted((tmp_path / "runs").rglob("record.json"))]
-    assert [r.status for r in records] == ["failed", "completed"]
-    assert all(r.sweep == {"model.encoder.conv.groups": ["3", "2"]} for r in records)
-    assert "groups=3 must divide" in str(records[0].error)
-
-
-def test_the_preset_sweep_records_the_option_that_the_decoder_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one_arm = [
-        "sweep=conv_upsample",
-        "conv@model.encoder.conv=dilated",
-        "upsample@model.decoder.upsample=bilinear",
-        "trainer.epochs=1",
-    ]
-    assert train(monkeypatch, tmp_path, *one_arm) == 0
-    record = RunRecord.read(the_run(tmp_path) / "record.json")
-    assert record.choices["decoder.conv"] == "dilated"
-    assert record.blocks["decoder.conv"] == record.blocks["encoder.conv"]
-    assert record.sweep is not None
-    assert record.sweep["conv@model.encoder.conv"] == ["dilated"]
-
-
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_with_its_code_and_a_record(
     tmp_path: Path, signum: int, code: int
@@ -198,8 +179,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.M
 
     assert main() == 0
     record = RunRecord.read(run / "record.json")
-    assert record.status == "completed"
+    assert (record.status, record.restarts) == ("completed", 1)
     assert [row["epoch"] for row in record.history] == list(range(epochs))
+    assert record.seconds["train"] >= sum(row["seconds"] or 0 for row in record.history)
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["epochs"] == epochs
 
 
@@ -221,15 +203,6 @@ def test_a_run_that_is_not_there_cannot_be_continued(
     assert train(monkeypatch, tmp_path, f"resume={tmp_path}/typo") == 2
     assert "typo" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
-
-
-def test_a_signal_leaves_the_whole_sweep(tmp_path: Path) -> None:
-    process = start(tmp_path, "--multirun", "seed=0,1", "trainer.epochs=5000")
-    wait_for_checkpoint(tmp_path, process)
-    process.send_signal(signal.SIGINT)
-    _, shown = process.communicate(timeout=60)
-    assert process.returncode == 130, shown
-    assert RunRecord.read(the_run(tmp_path) / "record.json").status == "interrupted"
 
 
 def test_help_and_configuration_are_shown_without_torch(tmp_path: Path) -> None:

@@ -39,6 +39,9 @@ def make(phantom: Path, cache: Path) -> Make:
             "validation_fraction": 0.34,
             "patient": None,
             "split_file": None,
+            "split_seed": 0,
+            "folds": None,
+            "fold": 0,
             "cache": cache,
             "num_workers": 0,
             "seed": 0,
@@ -152,14 +155,21 @@ def test_all_training_cases_are_drawn_and_no_other(make: Make) -> None:
     assert not seen & held_out
 
 
-def test_the_split_is_drawn_by_seed(make: Make) -> None:
-    splits = []
-    for seed in (0, 0, 1):
-        module = make(seed=seed)
-        module.setup()
-        splits.append(module.split)
+def split_of(module: SegmentationDataModule) -> Split:
+    module.setup()
+    assert module.split is not None
+    return module.split
+
+
+def test_the_split_is_drawn_by_its_own_seed_not_by_the_run_s(make: Make) -> None:
+    splits = [split_of(make(split_seed=drawn, seed=s)) for drawn, s in ((0, 0), (0, 1), (1, 0))]
     assert splits[0] == splits[1] != splits[2]
     assert sorted((*splits[0].train, *splits[0].validation)) == CASES
+
+
+def test_a_fold_is_held_out_where_there_are_folds(make: Make) -> None:
+    held_out = [split_of(make(folds=3, fold=fold)).validation for fold in range(3)]
+    assert sorted(case for cases in held_out for case in cases) == CASES
 
 
 def test_a_split_file_is_followed_and_unnamed_cases_are_left_out(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.data.splits import Split, check, patient_of, split_cases
+from medseg.data.splits import Split, check, fold_of_cases, patient_of, split_cases
 from medseg.errors import ConfigError, DataError
 
 IDS = st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=40, unique=True)
@@ -151,3 +151,40 @@ def test_check_finds_a_patient_on_both_sides():
     check(split, ids)  # may leave cases out
     with pytest.raises(DataError, match="p1: patients on both sides"):
         check(split, ids, patient="(p.)_")
+
+
+@given(
+    ids=st.sets(st.text(min_size=1, max_size=5), min_size=2, max_size=30),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_folds_hold_out_every_case_once_and_are_even(ids, seed, data) -> None:
+    folds = data.draw(st.integers(2, len(ids)))
+    splits = [fold_of_cases(ids, folds=folds, fold=fold, seed=seed) for fold in range(folds)]
+    held_out = [case for split in splits for case in split.validation]
+    assert sorted(held_out) == sorted(ids)
+    assert all({*split.train, *split.validation} == ids for split in splits)
+    sizes = [len(split.validation) for split in splits]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_do_not_separate_a_patient() -> None:
+    ids = [f"p{patient}_{scan}" for patient in range(7) for scan in range(3)]
+    for fold in range(3):
+        split = fold_of_cases(ids, folds=3, fold=fold, seed=0, patient=r"(p\d)_")
+        assert not {c[:2] for c in split.train} & {c[:2] for c in split.validation}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"folds": 1, "fold": 0}, ConfigError, r"data\.folds=1"),
+        ({"folds": "all", "fold": 0}, ConfigError, r"data\.folds=all"),
+        ({"folds": 3, "fold": 3}, ConfigError, r"data\.fold=3 must be one of 0 to 2"),
+        ({"folds": 3, "fold": -1}, ConfigError, r"data\.fold=-1"),
+        ({"folds": 5, "fold": 0}, DataError, "at least 5 patients are needed"),
+    ],
+)
+def test_folds_that_mean_nothing_are_refused(options, error, words) -> None:
+    with pytest.raises(error, match=words):
+        fold_of_cases(list("abcd"), seed=0, **options)

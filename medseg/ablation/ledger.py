@@ -1,0 +1,142 @@
+"""How far an ablation has come, from what its runs have left on disk."""
+
+import platform
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from medseg.errors import DataError
+from medseg.record import FILE_NAME, PLAN_FILE, AblationPlan, Cell, RunRecord, RunStatus
+
+State = Literal["completed", "running", "waiting", "failed", "interrupted", "silent"]
+
+_PATIENCE = 600.0  # seconds without a sign of life before another machine's run is doubted
+_LASTING = (2, 3)  # exit codes of what does not mend itself: configuration, data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One run of the grid.
+
+    Args:
+        cell: What was asked for.
+        state: `waiting` was never started; `silent` says that it runs, but gives no sign of life.
+        share: Of its training that is done, in [0, 1].
+        seconds: Spent on it so far; the whole run's where it is completed.
+        error: Why it failed.
+        exit_code: What its process ended with.
+    """
+
+    cell: Cell
+    state: State
+    share: float = 0.0
+    seconds: float = 0.0
+    error: str | None = None
+    exit_code: int | None = None
+
+    @property
+    def may_mend(self) -> bool:
+        """Whether trying again may help: not if the configuration or the data are at fault."""
+        unfinished = self.state not in ("completed", "running")
+        return unfinished and self.exit_code not in _LASTING
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """Every run of an ablation with its state."""
+
+    plan: AblationPlan
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Ledger":
+        """Reads what lies in the folder of an ablation.
+
+        Raises:
+            DataError: no plan is there.
+        """
+        path = Path(folder) / PLAN_FILE
+        if not path.is_file():
+            raise DataError(
+                f"{folder}: no {PLAN_FILE} is there; name the folder that an ablation writes to"
+            )
+        plan = AblationPlan.read(path)
+        return cls(plan=plan, entries=tuple(entry_of(cell, Path(folder)) for cell in plan.cells))
+
+    def count(self, state: State) -> int:
+        """How many runs are in a state."""
+        return Counter(entry.state for entry in self.entries)[state]
+
+    def seconds_left(self, workers: int) -> float | None:
+        """What unfinished runs will take, side by side; None before the first has told its pace.
+
+        A run that has begun takes what its share of epochs foretells; one that has not, as long as
+        the completed runs of its arm, else as all of them.
+        """
+        known = [e.seconds for e in self.entries if e.state == "completed"]
+        paces = [e.seconds / e.share for e in self.entries if e.state == "running" and e.share > 0]
+        if not known and not paces:
+            return None
+        usual = statistics.fmean(known or paces)
+        left = [self._left(entry, usual) for entry in self.entries]
+        return max(sum(left) / max(1, workers), max(left, default=0.0))
+
+    def _left(self, entry: Entry, usual: float) -> float:
+        if entry.state == "completed" or (entry.state == "failed" and not entry.may_mend):
+            return 0.0
+        same = [
+            other.seconds
+            for other in self.entries
+            if other.state == "completed" and other.cell.levels == entry.cell.levels
+        ]
+        whole = statistics.fmean(same) if same else usual
+        return whole * (1 - entry.share)
+
+
+def entry_of(cell: Cell, folder: Path) -> Entry:
+    """The state of one run below the folder of its ablation."""
+    place = folder / cell.folder
+    status = RunStatus.read(place)
+    if status is None:
+        return Entry(cell=cell, state="waiting")
+    if status.status != "completed" and is_completed(place, cell.digest):
+        return Entry(cell=cell, state="completed", share=1.0, seconds=status.seconds)
+    state: State = status.status
+    if state == "completed" and not (place / FILE_NAME).is_file():
+        return Entry(cell=cell, state="waiting")
+    if state == "running" and not _is_alive(status):
+        state = "silent"
+    return Entry(
+        cell=cell,
+        state=state,
+        share=status.share if state in ("running", "completed") else 0.0,
+        seconds=status.seconds,
+        error=status.error,
+        exit_code=status.exit_code,
+    )
+
+
+def is_completed(place: Path, digest: str) -> bool:
+    """Whether a run's folder holds the record of a completed run of that configuration."""
+    try:
+        record = RunRecord.read(place / FILE_NAME)
+    except DataError:
+        return False
+    return record.status == "completed" and record.digest == digest
+
+
+def unfinished(entries: Iterable[Entry]) -> list[Entry]:
+    """The runs that are not completed and that no living process works on."""
+    return [entry for entry in entries if entry.state not in ("completed", "running")]
+
+
+def _is_alive(status: RunStatus) -> bool:
+    if status.host == platform.node():
+        return psutil.pid_exists(status.process)
+    return time.time() - status.at < _PATIENCE

@@ -1,0 +1,105 @@
+"""An ablation as plain data: every cell of its grid, so that what is missing can be named."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import DataError
+from medseg.files import write_text
+from medseg.record.artifacts import or_none
+from medseg.record.run import Matched
+
+PLAN_FILE = "ablation.json"
+PLAN_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One run of the grid.
+
+    Args:
+        folder: Its run, from the folder of the plan.
+        levels: Factor → level.
+        seed: Its seed.
+        fold: Which fold is held out, from 0; None for a single split.
+        digest: Of its configuration (`medseg.record.digest`).
+        overrides: What composes it.
+        matched: What its widths were scaled for, if they were.
+    """
+
+    folder: str
+    levels: dict[str, str]
+    seed: int
+    digest: str
+    fold: int | None = None
+    overrides: list[str] = field(default_factory=list)
+    matched: Matched | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationPlan:
+    """What an ablation asks for.
+
+    Args:
+        name: Of the ablation.
+        factors: Factor → its levels, the first of which is the reference's unless that is said.
+        reference: Factor → level of the arm that all others are compared with.
+        equal: In what the arms were made equal by their widths; None: not.
+        budget: What a run may spend: `iterations`, or `seconds` of training steps.
+        margin: Differences of Dice up to this one are of no consequence.
+        cells: Every run.
+        command: The command line that asked for it.
+        widths: Digest of an arm as written → the overrides that make it equal, kept so that an
+            arm whose widths were found by measuring times is the same arm tomorrow.
+    """
+
+    name: str
+    factors: dict[str, list[str]]
+    reference: dict[str, str]
+    cells: list[Cell]
+    equal: str | None = None
+    budget: str = "iterations"
+    margin: float = 0.01
+    command: list[str] = field(default_factory=list)
+    widths: dict[str, Any] = field(default_factory=dict)
+    schema: int = PLAN_SCHEMA
+
+    def write(self, folder: Path) -> Path:
+        """Writes `ablation.json` into `folder`, wholly or not at all."""
+        target = Path(folder) / PLAN_FILE
+        write_text(target, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        return target
+
+    def cell(self, folder: str) -> Cell | None:
+        """The cell that goes to a folder."""
+        return next((cell for cell in self.cells if cell.folder == folder), None)
+
+    @classmethod
+    def read(cls, path: Path) -> "AblationPlan":
+        """Reads one `ablation.json`.
+
+        Raises:
+            DataError: not JSON, not a plan, or of another schema.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read as JSON ({error}); remove it") from error
+        if not isinstance(content, dict) or content.get("schema") != PLAN_SCHEMA:
+            raise DataError(
+                f"{path}: not a plan of schema {PLAN_SCHEMA}; repeat the command of the ablation"
+            )
+        try:
+            cells: Any = {"cells": [_cell(cell) for cell in content["cells"]]}
+            return cls(**content | cells)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path}: not a whole plan ({error}); repeat the command of the ablation"
+            ) from error
+
+
+def _cell(content: dict[str, Any]) -> Cell:
+    cell = Cell(**content)
+    return replace(cell, matched=or_none(Matched, content.get("matched")))

@@ -1,0 +1,150 @@
+"""A case's image, label and predictions from their files, cut to what is drawn.
+
+Whole predictions are not kept: of each only the frame around the label and a small copy for the
+viewer, so that a dozen arms of a large scan fit into memory.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from medseg.errors import DataError
+from medseg.record import CaseRecord
+from medseg.report.arm import Arm
+from medseg.report.cases.shrunk import shrunk_affine, shrunk_image, shrunk_labels
+from medseg.report.sources import Run, number
+from medseg.volumes import Volume, check_same_grid, ras_affine, read_image, read_labels, to_ras
+
+_MARGIN_SHARE = 0.15
+_MARGIN_MM = 8.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grids:
+    """Arrays of one grid whose axes run right, anterior, superior; predictions by arm."""
+
+    image: np.ndarray
+    label: np.ndarray
+    predictions: Mapping[int, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """What the files of a case hold.
+
+    Attributes:
+        frame: The voxels around the label.
+        start: Index of the frame's first voxel in the whole volume.
+        spacing: mm per voxel.
+        small: The whole volume on a coarser grid.
+        affine: Of the coarser grid, voxel index to mm.
+        outside: Arm → share of its wrong voxels that lie outside the frame.
+        faults: Arm → why its prediction is not there.
+    """
+
+    frame: Grids
+    start: tuple[int, ...]
+    spacing: tuple[float, float, float]
+    small: Grids
+    affine: np.ndarray
+    outside: Mapping[int, float]
+    faults: Mapping[int, str]
+
+
+def shown_run(arm: Arm, case: str) -> tuple[Run, CaseRecord] | None:
+    """The run whose prediction of a case is shown: the first that still has the file."""
+    found = [
+        (run, entry) for run in arm.counted for entry in run.record.cases if entry.case == case
+    ]
+    kept = (pair for pair in found if _prediction(*pair) and _prediction(*pair).is_file())
+    return next(kept, found[0] if found else None)
+
+
+def open_case(case: str, arms: Sequence[Arm]) -> Opened:
+    """Reads a case; a prediction that cannot be used is named in `faults`.
+
+    Raises:
+        DataError: image or label are not there, damaged, or not on one grid.
+    """
+    shown = {arm.number: pair for arm in arms if (pair := shown_run(arm, case))}
+    image, label = _image_and_label(list(shown.values()))
+    affine = image.geometry.affine
+    seen, truth = to_ras(image.array[0], affine), to_ras(label.array, affine)
+    spacing = image.geometry.ras_spacing
+    box = _frame(truth, spacing)
+    frames, smalls, outside, faults = {}, {}, {}, {}
+    for arm, (run, entry) in shown.items():
+        try:
+            prediction = to_ras(_read_prediction(run, entry, image), affine)
+        except DataError as error:
+            faults[arm] = str(error)
+            continue
+        frames[arm] = prediction[box].copy()
+        smalls[arm] = shrunk_labels(prediction)
+        wrong = np.count_nonzero(prediction != truth)
+        inside = np.count_nonzero(frames[arm] != truth[box])
+        outside[arm] = (wrong - inside) / wrong if wrong else 0.0
+    return Opened(
+        frame=Grids(image=seen[box].copy(), label=truth[box].copy(), predictions=frames),
+        start=tuple(edge.start for edge in box),
+        spacing=spacing,
+        small=Grids(image=shrunk_image(seen), label=shrunk_labels(truth), predictions=smalls),
+        affine=shrunk_affine(ras_affine(affine, image.array.shape[-3:]), seen.shape),
+        outside=outside,
+        faults=faults,
+    )
+
+
+def _image_and_label(shown: Sequence[tuple[Run, CaseRecord]]) -> tuple[Volume, Volume]:
+    """Those that the records name, from the first record whose files can be read."""
+    faults: dict[str, None] = {}
+    for run, entry in shown:
+        try:
+            image = read_image(_named(entry.image, "image"), channels=_channels(run))
+            label = read_labels(_named(entry.label, "label"), num_classes=None)
+            check_same_grid(image, label)
+        except DataError as error:
+            faults[str(error)] = None
+        else:
+            return image, label
+    raise DataError("; ".join(faults) or "no run of these arms has the case")
+
+
+def _read_prediction(run: Run, entry: CaseRecord, image: Volume) -> np.ndarray:
+    path = _prediction(run, entry)
+    prediction = read_labels(path or _named("", "prediction"), num_classes=None)
+    check_same_grid(image, prediction)
+    return prediction.array
+
+
+def _prediction(run: Run, entry: CaseRecord) -> Path | None:
+    return run.path.parent / entry.prediction if entry.prediction else None
+
+
+def _named(path: str, what: str) -> Path:
+    if not path:
+        raise DataError(
+            f"the record does not say where its {what} lies; it was written by an older version"
+        )
+    return Path(path)
+
+
+def _channels(run: Run) -> int:
+    data = run.record.config.get("data")
+    found = number(data.get("in_channels")) if isinstance(data, dict) else 1.0
+    return int(found) if found >= 1 else 1
+
+
+def _frame(label: np.ndarray, spacing: Sequence[float]) -> tuple[slice, ...]:
+    """The label's box with a margin; the whole volume where there is no label."""
+    box = ndimage.find_objects((label > 0).astype(np.uint8))
+    if not box:
+        return tuple(slice(0, length) for length in label.shape)
+    edges = []
+    for edge, length, size in zip(box[0], label.shape, spacing, strict=True):
+        margin = round(max(_MARGIN_MM / size, _MARGIN_SHARE * (edge.stop - edge.start)))
+        edges.append(slice(max(0, edge.start - margin), min(length, edge.stop + margin)))
+    return tuple(edges)

@@ -1,0 +1,55 @@
+"""Volumes on a grid that is coarse enough for a page."""
+
+import numpy as np
+
+LONGEST = 128
+_WINDOW_PERCENTILES = (0.5, 99.5)
+
+
+def shrunk_image(image: np.ndarray) -> np.ndarray:
+    """Means of blocks as uint8; the 0.5th percentile becomes 0, the 99.5th 255.
+
+    >>> shrunk_image(np.arange(256 * 4.0).reshape(256, 2, 2)).shape
+    (128, 2, 2)
+    """
+    means = _blocks(image).mean(axis=(1, 3, 5))
+    low, high = np.percentile(means[np.isfinite(means)], _WINDOW_PERCENTILES)
+    share = (means - low) / (high - low if high > low else 1.0)
+    return (np.clip(np.nan_to_num(share), 0, 1) * 255).round().astype(np.uint8)
+
+
+def shrunk_labels(label: np.ndarray) -> np.ndarray:
+    """The most frequent class of every block; of equally frequent ones the largest."""
+    blocks = _blocks(label)
+    shape = blocks.shape[::2]
+    winner, most = np.zeros(shape, label.dtype), np.zeros(shape, np.int64)
+    for value in np.unique(label):
+        count = np.count_nonzero(blocks == value, axis=(1, 3, 5))
+        winner[count >= most] = value
+        most = np.maximum(most, count)
+    return winner
+
+
+def shrunk_affine(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Of the coarse grid: a voxel lies at the centre of its block."""
+    factors = np.array(_factors(shape), float)
+    scale = np.diag([*factors, 1.0])
+    scale[:3, 3] = (factors - 1) / 2
+    return affine @ scale
+
+
+def _factors(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(-(-length // LONGEST) for length in shape)
+
+
+def _blocks(array: np.ndarray) -> np.ndarray:
+    """Shape (i, di, j, dj, k, dk); the last block repeats the last voxel where it is not full."""
+    factors = _factors(array.shape)
+    pads = [(0, -length % factor) for length, factor in zip(array.shape, factors, strict=True)]
+    padded = np.pad(array, pads, mode="edge")
+    shape = [
+        part
+        for length, factor in zip(padded.shape, factors, strict=True)
+        for part in (length // factor, factor)
+    ]
+    return padded.reshape(shape)

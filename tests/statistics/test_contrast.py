@@ -1,0 +1,146 @@
+"""The estimate and its variance against direct loops over a two-way table."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from medseg.errors import ConfigError
+from medseg.statistics import Contrast, Observations, contrast
+from medseg.statistics.contrast import differences
+
+from .simulated import Design, rows
+
+DIFFERENCE = {1: 1.0, 0: -1.0}
+
+
+def table_of(found: list, arms: int, seeds: int, cases: int) -> np.ndarray:
+    return np.array([value for *_, value in found]).reshape(arms, seeds, cases)
+
+
+def test_a_balanced_design_is_a_two_way_analysis_of_variance() -> None:
+    arms, seeds, cases = 3, 4, 7
+    design = Design(arms=arms, seeds=seeds, cases=cases, run=0.5, noise=0.4, arm_case=0.3)
+    found = rows(design, np.random.default_rng(3))
+    y = table_of(found, arms, seeds, cases)
+    weights = [0.5, 0.5, -1.0]
+    between = residual = 0.0
+    for a in range(arms):
+        for s in range(seeds):
+            between += (y[a, s].mean() - y[a].mean()) ** 2 / (arms * (seeds - 1))
+            for c in range(cases):
+                rest = y[a, s, c] - y[a, s].mean() - y[a, :, c].mean() + y[a].mean()
+                residual += rest**2 / (arms * (seeds - 1) * (cases - 1))
+    per_case = [sum(weights[a] * y[a, :, c].mean() for a in range(arms)) for c in range(cases)]
+    squares = sum(w**2 for w in weights)
+
+    observations = Observations(found)
+    run, pair = observations.run_variance, differences(observations, dict(enumerate(weights)))
+    assert run is not None
+    assert pair.uncertainty is not None
+    assert (run.value, run.noise) == pytest.approx((between, residual))
+    assert (run.df, run.source) == (arms * (seeds - 1), "seeds")
+    assert pair.estimate == pytest.approx(np.mean(per_case))
+    assert pair.uncertainty.runs == pytest.approx(squares * between / seeds)
+    assert pair.uncertainty.cases == pytest.approx(np.var(per_case, ddof=1) / cases)
+    assert pair.uncertainty.cases_df == cases - 1
+    assert pair.uncertainty.overlap == pytest.approx(squares * residual / (seeds * cases))
+
+
+def test_the_variance_is_right_on_average() -> None:
+    """Within 4 standard errors of its mean; before the case term is cut at 0."""
+    design = Design(seeds=2, cases=10, arm_case=1.0, run=0.5, noise=0.7)
+    generator, count = np.random.default_rng(5), 1000
+    parts, squares = [], []
+    for _ in range(count):
+        pair = differences(Observations(rows(design, generator)), DIFFERENCE)
+        assert pair.uncertainty is not None
+        assert pair.estimate is not None
+        known = pair.uncertainty
+        parts.append(known.runs + known.cases - known.overlap)
+        squares.append(pair.estimate**2)
+    true = 2 * (0.5**2 / 2 + 1.0 / 10 + 0.7**2 / 20)
+    for sample in (parts, squares):
+        assert np.mean(sample) == pytest.approx(true, abs=4 * np.std(sample) / np.sqrt(count))
+
+
+def test_one_seed_and_disjoint_folds_are_a_paired_test_over_folds() -> None:
+    design = Design(folds=5, seeds=1, cases=30, run=0.5, noise=0.4, arm_case=0.3)
+    found = rows(design, np.random.default_rng(2))
+    means = np.zeros((2, 5))
+    for arm, fold, _, _, value in found:
+        means[arm, fold] += value / 6
+    pair = differences(Observations(found), DIFFERENCE)
+    assert pair.uncertainty is not None
+    expected = stats.ttest_rel(means[1], means[0])
+    per_fold = means[1] - means[0]
+    assert pair.uncertainty.runs == pytest.approx(np.var(per_fold, ddof=1) / 5)
+    assert pair.uncertainty.runs_df == expected.df == 4
+    assert pair.uncertainty.overlap == pytest.approx(
+        sum(np.var([v for *_, v in _differences(found, fold)], ddof=1) * 6 for fold in range(5))
+        / 30**2
+    )
+
+
+def _differences(found: list, fold: int) -> list[tuple[str, float]]:
+    values = {(arm, case): value for arm, f, _, case, value in found if f == fold}
+    cases = {case for _, case in values}
+    return [(case, values[1, case] - values[0, case]) for case in sorted(cases)]
+
+
+def test_runs_on_part_of_the_cases_count_by_their_share() -> None:
+    """Two folds of unequal size: the run of 3 cases weighs 3/4, that of 1 weighs 1/4."""
+    found = [
+        (arm, fold, seed, case, 0.1 * seed + arm)
+        for arm in (0, 1)
+        for fold, cases in enumerate(("abc", "d"))
+        for case in cases
+        for seed in (0, 1)
+    ]
+    observations = Observations(found)
+    pair = differences(observations, DIFFERENCE)
+    assert pair.uncertainty is not None
+    run = observations.run_variance
+    assert run is not None
+    assert pair.uncertainty.runs == pytest.approx(2 * run.value * 2 * ((3 / 8) ** 2 + (1 / 8) ** 2))
+
+
+def test_without_a_spread_of_trainings_it_is_a_paired_t_test() -> None:
+    generator = np.random.default_rng(8)
+    y = generator.normal(size=(2, 12))
+    found = [(a, 0, s, f"{c}", y[a, c]) for a in (0, 1) for s in (0, 1) for c in range(12)]
+    got = contrast(Observations(found), DIFFERENCE)
+    expected = stats.ttest_rel(y[1], y[0])
+    interval = expected.confidence_interval(0.95)
+    assert got.p_value == pytest.approx(expected.pvalue)
+    assert got.df == pytest.approx(expected.df)
+    assert (got.low, got.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_cases_that_an_arm_lacks_are_left_out_of_both() -> None:
+    found = [(0, 0, s, c, v) for s in (0, 1) for c, v in zip("abcd", (1, 2, 3, 40), strict=True)]
+    found += [(1, 0, s, c, v) for s in (0, 1) for c, v in zip("bcae", (5, 6, 9, 70), strict=True)]
+    got = contrast(Observations(found), DIFFERENCE)
+    assert got.estimate == pytest.approx((9 - 1 + 5 - 2 + 6 - 3) / 3)
+    assert (got.cases, dict(got.left_out)) == (3, {0: 1, 1: 1})
+
+
+def test_a_single_seed_and_fold_tell_nothing_of_trainings() -> None:
+    observations = Observations(rows(Design(seeds=1, noise=1.0), np.random.default_rng(0)))
+    got = contrast(observations, DIFFERENCE)
+    assert observations.run_variance is None
+    assert (got.low, got.high, got.standard_error, got.df, got.p_value) == (None,) * 5
+    assert None not in (got.estimate, got.case_low, got.case_high)
+
+
+@pytest.mark.parametrize("arms", [(0, 7), (0, 1)])
+def test_arms_without_values_or_with_other_cases_have_no_difference(arms: tuple[int, int]) -> None:
+    found = [(0, 0, 0, "a", 1.0), (0, 0, 1, "a", 1.5), (1, 0, 0, "b", 2.0), (1, 0, 1, "b", 1.0)]
+    got = contrast(Observations(found), {arms[0]: 1.0, arms[1]: -1.0})
+    assert got == Contrast(estimate=None, left_out=got.left_out)
+
+
+@pytest.mark.parametrize(("weights", "level"), [({0: 0.0}, 0.95), ({}, 0.95), (DIFFERENCE, 1.0)])
+def test_impossible_questions_are_refused(weights: dict[int, float], level: float) -> None:
+    observations = Observations(rows(Design(), np.random.default_rng(0)))
+    with pytest.raises(ConfigError):
+        contrast(observations, weights, level)

@@ -1,0 +1,37 @@
+"""What makes two configurations the same experiment."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medseg.record import content, digest
+
+leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.floats(0, 1)
+trees = st.recursive(
+    leaves | st.lists(leaves, max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
+    max_leaves=8,
+)
+configs = st.dictionaries(st.sampled_from(["model", "data", "trainer", "seed"]), trees)
+
+
+@given(config=configs)
+def test_the_order_of_keys_does_not_matter(config) -> None:
+    assert digest(dict(reversed(config.items()))) == digest(config)
+
+
+@given(config=configs, place=st.text(max_size=8))
+def test_places_and_conveniences_do_not_matter(config, place) -> None:
+    moved = config | {"runs": place, "name": place, "resume": place, "ablation": {"seeds": [1]}}
+    assert digest(moved) == digest(config)
+
+
+@given(config=configs, learning_rate=st.floats(0, 1))
+def test_every_other_value_matters(config, learning_rate) -> None:
+    one, other = config | {"lr": learning_rate}, config | {"lr": learning_rate + 1}
+    assert digest(one) != digest(other)
+
+
+def test_the_folder_of_the_data_does_not_matter_and_the_split_does() -> None:
+    config = {"data": {"root": "/a", "cache": "/b", "num_workers": 2, "split_file": None}}
+    assert content(config) == {"data.split_file": None}
+    assert digest(config) != digest({"data": {"split_file": "/a/split.json"}})
