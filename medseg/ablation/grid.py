@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from medseg.errors import ConfigError
@@ -84,13 +84,17 @@ class Grid:
         yield from itertools.product(self.seeds, folds)
 
 
-def folder_name(levels: Sequence[str], seed: int, fold: int | None, digest: str) -> str:
+def folder_name(levels: Mapping[str, str], seed: int, fold: int | None, digest: str) -> str:
     """A name that tells people what a run is, and that only this configuration has.
 
-    >>> folder_name(["dilated", "bilinear"], 0, None, "0123456789ab")
-    'dilated-bilinear-seed0-01234567'
+    >>> folder_name({"conv": "dilated", "conv.groups": "2"}, 0, None, "0123456789ab")
+    'dilated-groups_2-seed0-01234567'
     """
-    words = [re.sub(r"[^A-Za-z0-9._]+", "_", level).strip("_.") for level in levels]
+    said = [
+        level if level[:1].isalpha() else f"{factor.rpartition('.')[2]}_{level}"
+        for factor, level in levels.items()
+    ]
+    words = [re.sub(r"[^A-Za-z0-9._]+", "_", text).strip("_.") for text in said]
     place = f"seed{seed}" if fold is None else f"seed{seed}-fold{fold}"
     text = "-".join(filter(None, words))[:_LONGEST_NAME]
     return "-".join(filter(None, [text, place, digest[:_DIGITS]]))

@@ -113,7 +113,7 @@ def _cell(
         repetition |= {"data.folds": folds, "data.fold": fold}
     own = digest(resolve(repetition))
     return Cell(
-        folder=folder_name(list(levels.values()), seed, fold, own),
+        folder=folder_name(levels, seed, fold, own),
         levels=levels,
         seed=seed,
         fold=fold,

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
-  medseg report runs/                         writes report.html, report.md and report.csv
-  medseg report runs/ other/ -o both.html     compares the runs of two folders
+  medseg report runs/                          writes report.html, .md, .tex and two .csv
+  medseg report runs/ other/ -o both.html      compares the runs of two folders
+  medseg report runs/ --reference 2 --pdf      against arm 2, printed as well
+
+An arm is better, worse, equal within the margin, or undecided; the page says by which test.
 """
 
-_COLUMNS = ("arm", "seeds", "dice", "constant", "parameters", "step")
+_COLUMNS = ("arm", "seeds", "verdict", "dice", "constant", "parameters", "step")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,10 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     # Only now, so that `--help` and a usage error answer at once.
-    from medseg.report import write_report
+    from medseg.report import Wish, write_report
 
+    wish = Wish(reference=arguments.reference, margin=arguments.margin)
     try:
-        report = write_report(arguments.sources, arguments.output)
+        report = write_report(arguments.sources, arguments.output, wish=wish, pdf=arguments.pdf)
     except MedsegError as error:
         return report_error(error)
     for file in report.unreadable:
@@ -62,7 +66,7 @@ def _show(report: "Report") -> None:
     console.print()
     without = len(report.problems.rows)
     console.print(report.headline + (f", {without} without a result" if without else ""))
-    for path in (report.html, report.markdown, report.csv):
+    for path in report.files:
         console.print(Text(_encodable(str(path), console.file)), soft_wrap=True)
 
 
@@ -74,7 +78,8 @@ def _encodable(text: str, stream: IO[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medseg report",
-        description="Compare runs: one self-contained HTML page, Markdown and CSV beside it.",
+        description="Compare runs: one self-contained HTML page, and its tables as Markdown, "
+        "CSV and LaTeX beside it.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         metavar="RUNS",
-        help="folders that are searched for record.json, or such files",
+        help="folders that are searched for record.json and ablation.json, or records",
     )
     parser.add_argument(
         "-o",
@@ -91,7 +96,22 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("report.html"),
         metavar="FILE.html",
-        help="where the page goes (default: report.html); .md and .csv take the same stem",
+        help="where the page goes (default: report.html); the other files take the same stem",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="ARM",
+        help="label or number of the arm that others are compared with "
+        "(default: the plan's, else the first)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="DICE",
+        help="differences up to this one are of no consequence (default: the plan's, else 0.01)",
+    )
+    parser.add_argument(
+        "--pdf", action="store_true", help="prints the page as well; needs medseg[pdf]"
     )
     return parser
 

@@ -93,10 +93,10 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def interval(low: float | None, high: float | None, digits: int = 3) -> str:
-    """`−0.003 … +0.012`; nothing where an end is unknown."""
+    """`−0.003 … +0.012` on one line; nothing where an end is unknown."""
     if low is None or high is None:
         return ""
-    return f"{signed(low, digits)} … {signed(high, digits)}"
+    return f"{signed(low, digits)}\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}{signed(high, digits)}"
 
 
 def p_value(value: float | None) -> str:
@@ -151,6 +151,17 @@ def duration(value: float) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 case`, `3 cases`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1]: `12 %`, `< 1 %`, `> 99 %` where rounding would say none or all.
+
+    >>> percent(0.12), percent(0.001), percent(0.999), percent(1.0)
+    ('12 %', '< 1 %', '> 99 %', '100 %')
+    """
+    if 0 < share < 0.005:
+        return "< 1 %"
+    return "> 99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
 def joined(parts: Sequence[str]) -> str:

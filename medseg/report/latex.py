@@ -23,9 +23,11 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",
+    "[": "{[}",  # at the start of a line it would be an option of the line before
+    "]": "{]}",
+    "*": "{*}",
     "`": r"\textasciigrave{}",
-    "'": r"\textquotesingle{}",
     "−": r"$-$",
     "±": r"$\pm$",
     "×": r"$\times$",
@@ -64,17 +66,17 @@ def escaped(text: str) -> str:
 
 def _table(table: Table, wanted: Sequence[str], key: str, caption: str = "") -> str:
     places = [
-        place
-        for name in wanted
-        for place, column in enumerate(table.columns)
-        if column.key == name
+        place for name in wanted for place, column in enumerate(table.columns) if column.key == name
     ]
     columns = [table.columns[place] for place in places]
-    rows = [[_cell(row.cells[place], table.columns[place]) for place in places] for row in table.rows]
+    rows = [
+        [_cell(row.cells[place], table.columns[place]) for place in places] for row in table.rows
+    ]
+    aligned = "".join("r" if column.numeric else "l" for column in columns)
     head = _line(escaped(column.title) for column in columns)
     return "\n".join(
         [
-            f"\\begin{{longtable}}{{@{{}}{''.join('r' if c.numeric else 'l' for c in columns)}@{{}}}}",
+            f"\\begin{{longtable}}{{@{{}}{aligned}@{{}}}}",
             f"\\caption{{{escaped(caption or table.caption)}}}\\label{{tab:{key}}}\\\\",
             f"\\toprule\n{head}\n\\midrule\n\\endfirsthead",
             f"\\toprule\n{head}\n\\midrule\n\\endhead",

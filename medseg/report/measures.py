@@ -57,11 +57,7 @@ class Values:
 
     def of_runs(self, metric: str, arms: Iterable[int]) -> list[tuple[int, int, int, str, float]]:
         """(arm, fold, seed, case, mean over classes) of every run; NaN where none is defined."""
-        wanted = set(arms)
-        frame = self._by_run
-        kept = frame[(frame["metric"] == metric) & frame["arm"].isin(wanted)]
-        columns = ["arm", "fold", "seed", "case", "value"]
-        return list(kept[columns].itertuples(index=False, name=None))
+        return [row for arm in arms for row in self._run_rows.get((arm, metric), [])]
 
     def by_case(self, arm: int, metric: str) -> dict[str, float]:
         """Case → mean over classes, then over runs; undefined cases are left out."""
@@ -72,6 +68,14 @@ class Values:
         if name is None:
             return self._summaries.get((arm, metric))
         return self._class_summaries.get((arm, metric, name))
+
+    @cached_property
+    def _run_rows(self) -> dict[tuple[int, str], list[tuple[int, int, int, str, float]]]:
+        found: dict[tuple[int, str], list[tuple[int, int, int, str, float]]] = {}
+        for arm, metric, *rest in self._by_run.itertuples(index=False, name=None):
+            fold, seed, case, value = rest
+            found.setdefault((arm, metric), []).append((arm, fold, seed, case, value))
+        return found
 
     @cached_property
     def _by_run(self) -> pd.DataFrame:
@@ -87,8 +91,11 @@ class Values:
 
     @cached_property
     def _classes(self) -> dict[int, list[str]]:
-        pairs = self._frame[["arm", "class"]].drop_duplicates()
-        return {arm: list(names) for arm, names in pairs.groupby("arm", sort=False)["class"]}
+        found: dict[int, dict[str, None]] = {}
+        pairs = zip(self._frame["arm"].tolist(), self._frame["class"].tolist(), strict=True)
+        for arm, name in dict.fromkeys(pairs):
+            found.setdefault(arm, {})[name] = None
+        return {arm: list(names) for arm, names in found.items()}
 
     @cached_property
     def _summaries(self) -> dict[Any, Summary]:

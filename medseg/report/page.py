@@ -102,9 +102,7 @@ def _nothing(collection: Collection, studies: Sequence[Study]) -> list[str]:
     ]
 
 
-def _style(
-    arms: Sequence[Arm], values: measures.Values, references: Any
-) -> dict[int, int]:
+def _style(arms: Sequence[Arm], values: measures.Values, references: Any) -> dict[int, int]:
     """Colours for the best arms; a reference always has one."""
     means = {}
     for arm in arms:
@@ -124,9 +122,7 @@ def _first_reference(arms: Sequence[Arm], studies: Sequence[Study]) -> int:
     return studies[0].reference.arm.number if studies else arms[0].number
 
 
-def _fronts(
-    arms: Sequence[Arm], values: measures.Values, style: dict[int, int]
-) -> list[Markup]:
+def _fronts(arms: Sequence[Arm], values: measures.Values, style: dict[int, int]) -> list[Markup]:
     return [
         Markup(
             figures.pareto(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from medseg.report.arm import Arm
-from medseg.report.cells import counted, fixed, interval, joined, p_value, signed
+from medseg.report.cells import counted, fixed, interval, joined, p_value, percent, signed
 from medseg.report.collect import Collection
 from medseg.report.factors import Factors
 from medseg.report.settings import varying_settings
@@ -75,7 +75,7 @@ def _equal(study: Study) -> str:
         name = _QUANTITIES.get(quantity, quantity)
         parts.append(f"widths were scaled until {name} were those of the reference")
     else:
-        parts.append("sizes were left as they are")
+        parts.append("widths were left as they are")
     budgets = {found.plan.budget for found in study.plans}
     varying = [key for key in varying_settings(study.compared) if key.startswith("trainer.")]
     if varying:
@@ -165,7 +165,7 @@ def _interacting(pairs: Sequence[Effect]) -> str:
 
 
 def _share(effect: Effect) -> str:
-    return f"{100 * (effect.share or 0.0):.0f} %"
+    return percent(effect.share or 0.0)
 
 
 def _trade(study: Study, trades: Sequence[Trade]) -> str:
@@ -192,7 +192,7 @@ def _trade(study: Study, trades: Sequence[Trade]) -> str:
 def _limits(collection: Collection, study: Study) -> str:
     shares = study.split.shares()
     names = {"case": "cases", "fold": "folds", "seed": "seeds", "residual": "seed × case"}
-    spread = joined([f"{names[key]} {100 * part:.0f} %" for key, part in shares.items()])
+    spread = joined([f"{names[key]} {percent(part)}" for key, part in shares.items()])
     parts = [f"the variance of a single value lies in {spread}"] if spread else []
     if study.detectable.difference is not None:
         parts.append(

@@ -17,6 +17,7 @@ from medseg.report.cells import (
     counted,
     fixed,
     interval,
+    percent,
     signed,
     words,
 )
@@ -162,7 +163,7 @@ def _row(verdicts: Verdicts, found: Comparison, labels: Mapping[int, str]) -> Ro
         chance(found.wilcoxon_holm, note=_least(found)),
         _ratio(found.effect_size, 2),
         _percent(found.superiority),
-        _percent(verdicts.best.get(found.arm)),
+        _best(verdicts.best.get(found.arm)),
         Cell(text=f"{found.seeds}, {found.reference_seeds}", value=found.seeds),
         Cell(text=str(found.cases), value=found.cases, note=_left_out(found)),
     )
@@ -178,7 +179,7 @@ def _reference_row(study: Study, verdicts: Verdicts) -> Row:
         Cell(text="reference", value="reference", note=study.reference.why),
         Cell(text=fixed(0.0, DIGITS[verdicts.metric]), value=0.0),
         *[none] * 6,
-        _percent(verdicts.best.get(arm.number)),
+        _best(verdicts.best.get(arm.number)),
         Cell(text=str(seeds), value=seeds),
         Cell(text=str(cases), value=cases),
     )
@@ -208,8 +209,12 @@ def _ratio(value: float | None, digits: int) -> Cell:
 def _percent(value: float | None) -> Cell:
     if value is None:
         return Cell(text=NOTHING)
-    text = "< 1 %" if 0 < value < 0.005 else f"{100 * value:.0f} %"
-    return Cell(text=text, value=value)
+    return Cell(text=percent(value), value=value)
+
+
+def _best(value: float | None) -> Cell:
+    """Draws that an arm never won do not show that it cannot win."""
+    return Cell(text="< 1 %", value=value) if value == 0 else _percent(value)
 
 
 def _picked(ranked: Sequence[Comparison], most: int) -> list[int]:

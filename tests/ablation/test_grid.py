@@ -70,7 +70,7 @@ def test_a_factor_has_levels_each_once(levels) -> None:
 
 
 @given(
-    levels=st.lists(st.text(max_size=60), max_size=4),
+    levels=st.dictionaries(st.text(max_size=9), st.text(max_size=60), max_size=4),
     seed=st.integers(0, 99),
     digest=st.text("0123456789abcdef", min_size=12, max_size=12),
 )

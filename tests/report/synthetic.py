@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,16 @@ def write_ablation(folder: Path, design: Design, *, name: str = "grid", **plan: 
     """
     cells, folders = [], []
     repetitions = list(
-        itertools.product(range(design.seeds), [None] if design.folds is None else range(design.folds))
+        itertools.product(
+            range(design.seeds), [None] if design.folds is None else range(design.folds)
+        )
     )
     for number, levels in enumerate(design.arms()):
         for seed, fold in repetitions:
             made = record(design, levels, number=number, seed=seed, fold=fold, name=name)
-            place = "-".join([*levels.values(), f"seed{seed}", *([f"fold{fold}"] * (fold is not None))])
+            place = "-".join(
+                [*levels.values(), f"seed{seed}", *([f"fold{fold}"] * (fold is not None))]
+            )
             made.write(folder / place)
             folders.append(folder / place)
             cells.append(
@@ -137,13 +142,17 @@ def record(
     return RunRecord(
         name=name,
         status="completed",
-        started=f"2026-03-{1 + seed:02d}T{number // 3600 % 24:02d}:{number // 60 % 60:02d}:{number % 60:02d}+00:00",
+        started=(datetime(2026, 3, 1 + seed) + timedelta(seconds=number)).isoformat() + "+00:00",
         finished="2026-03-09T12:00:00+00:00",
         exit_code=0,
         command=["medseg", "ablate", name],
         choices={f"model.{factor}": level for factor, level in levels.items()},
         blocks={f"model.{factor}": f"{level.title()}()" for factor, level in levels.items()},
-        overrides=["data=phantom", *(f"{f}={level}" for f, level in levels.items()), f"seed={seed}"],
+        overrides=[
+            "data=phantom",
+            *(f"{f}={level}" for f, level in levels.items()),
+            f"seed={seed}",
+        ],
         digest=digest(config),
         levels=dict(levels),
         config=config,
@@ -188,7 +197,7 @@ def without_artifacts(made: RunRecord) -> RunRecord:
 
 
 def _case(place: int, value: float) -> CaseRecord:
-    metrics = {
+    metrics: dict[str, dict[str, float | None]] = {
         name: {
             "dice": round(value + shift, 5),
             "surface_dice": round(value + shift + 0.04, 5),

@@ -88,7 +88,7 @@ def test_trainings_that_differ_much_decide_nothing() -> None:
 
 
 def test_one_seed_is_undecided() -> None:
-    (found,) = compare(repeated(draw((2, 20)) + [[0], [9]], (0.0,)), 0, margin=99.0)
+    (found,) = compare(repeated(draw((2, 20)) + np.array([[0], [9]]), (0.0,)), 0, margin=99.0)
     assert (found.verdict, found.p_holm, found.equivalence_p) == ("undecided", None, None)
     assert found.reason.startswith("one seed")
     assert found.wilcoxon_p is not None
@@ -97,7 +97,7 @@ def test_one_seed_is_undecided() -> None:
 
 @pytest.mark.parametrize("cases", [1, 2, 5])
 def test_few_cases_are_undecided(cases: int) -> None:
-    (found,) = compare(repeated(draw((2, cases)) + [[0], [9]]), 0, margin=99.0)
+    (found,) = compare(repeated(draw((2, cases)) + np.array([[0], [9]])), 0, margin=99.0)
     assert found.verdict == "undecided"
     assert found.reason.startswith(f"{cases} case")
     assert found.cases == cases

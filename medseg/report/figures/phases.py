@@ -21,11 +21,11 @@ _COLOURS = LinearSegmentedColormap.from_list("gain", ["#0072b2", "#ffffff", "#d5
 _INK = "#1b1f24"
 _LEAST_SPAN = 1.0  # percent: smaller departures stay pale
 _IN_A_ROW = 4
-_LARGEST = 62.0  # lengths from here on in points
+_LARGEST = 90.0  # lengths from here on in points
 _GAP, _BETWEEN = 4.0, 14.0
 _LINE = 11.0
 _LETTER = 0.56 * SMALL
-_NUMBER = 24.0  # a cell that a number fits in
+_NUMBER = 20.0  # a cell that a number fits in
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,9 @@ def phase_maps(rows: Sequence[tuple[int, str, PhaseMap]]) -> str:
     width = (room - (abreast - 1) * _BETWEEN) / abreast
     blocks = [_block(*row, width=width) for row in shown]
     lines = [blocks[i : i + abreast] for i in range(0, len(blocks), abreast)]
-    height = sum(max(block.height for block in line) for line in lines) + 4.5 * _LINE
+    legend = _legend(deep, len(rows))
+    height = sum(max(block.height for block in line) for line in lines)
+    height += (2.5 + len(legend)) * _LINE
     largest = max(float(np.abs(block.planes).max()) for block in blocks)
     span = max(_LEAST_SPAN, largest)
     with rc_context({**RC, "image.composite_image": False}):
@@ -92,19 +94,19 @@ def phase_maps(rows: Sequence[tuple[int, str, PhaseMap]]) -> str:
             for place, block in enumerate(line):
                 _draw(axes, block, place * (width + _BETWEEN), top, span)
             top += max(block.height for block in line)
-        _key(axes, top, room, span, _legend(deep, len(rows)))
+        _key(axes, top, room, span, legend)
         axes.set(xlim=(0, room), ylim=(height, 0), aspect="auto")
         return svg(figure, "Gain of each phase over the mean gain, by arm")
 
 
 def _block(arm: int, label: str, found: PhaseMap, width: float) -> _Block:
     planes = 100 * (_planes(found) - 1)
-    note = f"RMS {_percent(float(np.sqrt(np.square(planes).mean())))}"
+    note = f"RMS {_short(float(np.sqrt(np.square(planes).mean())))}"
     if found.noise is not None:
-        note += f", by chance {_percent(100 * found.noise)}"
+        note += f" (chance {_short(100 * found.noise)})"
     return _Block(
         title=shortened(f"{arm}  {label}", int(width / _LETTER)),
-        note=note,
+        note=f"{note} %",
         planes=planes,
         width=width,
     )
@@ -149,7 +151,7 @@ def _picture(
 
 
 def _numbers(axes: Axes, plane: Percent, x: float, y: float, cell: float, span: float) -> None:
-    digits = 0 if span >= 20 else 1
+    digits = 0 if span >= 10 else 1
     for (row, column), value in np.ndenumerate(plane):
         ink = _INK if abs(value) < 0.75 * span else "#ffffff"
         place = (x + (column + 0.5) * cell, y + (row + 0.5) * cell)
@@ -162,18 +164,24 @@ def _key(axes: Axes, top: float, room: float, span: float, lines: Sequence[str])
     wide = 0.4 * room
     scale = np.linspace(-span, span, 64)[None]
     _picture(axes, _colours(scale, span), (0, top + 2, wide, 7))
-    marks = ((f"−{_percent(span)}", 0.0, "left"), ("0", 0.5, "center"))
-    for words, share, side in (*marks, (f"+{_percent(span)}", 1.0, "right")):
+    marks = ((f"−{_short(span)} %", 0.0, "left"), ("0", 0.5, "center"))
+    for words, share, side in (*marks, (f"+{_short(span)} %", 1.0, "right")):
         axes.text(share * wide, top + 19, words, ha=side, fontsize=SMALL - 1)
     for index, line in enumerate(lines):
         axes.text(0, top + 32 + index * _LINE, line, fontsize=SMALL - 1, color=SOFT)
 
 
 def _legend(deep: bool, arms: int) -> list[str]:
-    planes = "Planes: phases along axis 0. " if deep else ""
-    left_out = f" The first {HIGHLIGHTS} of {arms} arms." if arms > HIGHLIGHTS else ""
-    return [f"Gain of a phase over the mean gain. {planes}{left_out}".rstrip().replace("  ", " ")]
+    lines = ["Gain of a phase over the mean gain. Chance: RMS of maps without a pattern."]
+    if deep:
+        lines.append("Planes: phase 0, 1, … of axis 0; rows: axis 1; columns: axis 2.")
+    if arms > HIGHLIGHTS:
+        lines.append(f"The first {HIGHLIGHTS} of {arms} arms.")
+    return lines
 
 
-def _percent(value: float) -> str:
-    return f"{value:.2g} %" if value < 10 else f"{value:.0f} %"
+def _short(percent: float) -> str:
+    """`0.05`, `5.2`, `12`: a digit more than is needed below 10."""
+    if percent >= 10:
+        return f"{percent:.0f}"
+    return f"{percent:.1f}" if percent >= 0.1 else f"{percent:.1g}"

@@ -1,7 +1,7 @@
 """Where in frequency the logits' residual has its power: a panel per arm."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib import rc_context
@@ -27,7 +27,7 @@ from medseg.report.figures.style import (
 )
 
 _ABREAST = 3
-_LETTERS = 21
+_LETTERS = 17
 _TICKS = {0.0: "0", 0.25: "¼", 0.5: "½"}
 
 
@@ -50,7 +50,8 @@ def spectra(rows: Sequence[tuple[int, str, Sequence[AxisSpectrum]]]) -> str:
     abreast = min(_ABREAST, len(shown))
     lines = math.ceil(len(shown) / abreast)
     with rc_context(RC):
-        figure = Figure(figsize=(WIDTH, 1.15 * lines + 0.6), layout="constrained")
+        height = 1.8 if lines == 1 else 1.15 * lines
+        figure = Figure(figsize=(WIDTH, height + 0.7), layout="constrained")
         panels = figure.subplots(lines, abreast, sharex=True, sharey=True, squeeze=False)
         for panel, (arm, label, found) in zip(panels.flat, shown, strict=False):
             _draw(panel, found)
@@ -61,20 +62,11 @@ def spectra(rows: Sequence[tuple[int, str, Sequence[AxisSpectrum]]]) -> str:
                 panel.set_axis_off()
             elif index + abreast >= len(shown):
                 panel.tick_params(labelbottom=True)
-        figure.supylabel("dB over the mean power", fontsize=SMALL)
+                for label in panel.get_xticklabels():
+                    label.set_in_layout(index // abreast == lines - 1)
+        figure.suptitle("Power, dB over its mean", x=0.01, ha="left", fontsize=SMALL + 0.5)
         figure.supxlabel(_below(len(known)), fontsize=SMALL)
-        axes = sorted({spectrum.axis for _, _, found in shown for spectrum in found})
-        handles = [Line2D([], [], color=SERIES[a], label=f"axis {a}") for a in axes]
-        figure.legend(
-            handles=[
-                *handles,
-                Line2D([], [], color=TEXT, ls="", marker="o", ms=3.5, label="k / period"),
-            ],
-            loc="outside upper left",
-            ncols=len(axes) + 1,
-            frameon=False,
-            fontsize=SMALL,
-        )
+        _key(figure, {spectrum.axis for _, _, found in shown for spectrum in found})
         return svg(figure, "Power of the logits by frequency, by arm")
 
 
@@ -103,6 +95,18 @@ def _draw(panel: Axes, found: Sequence[AxisSpectrum]) -> None:
     panel.set_xticks(list(_TICKS), list(_TICKS.values()))
     panel.yaxis.set_major_locator(MaxNLocator(nbins=4))
     panel.yaxis.set_major_formatter(lambda value, _: plain(value))
+
+
+def _key(figure: Figure, axes: Collection[int]) -> None:
+    lines = [Line2D([], [], color=SERIES[a], lw=1.2, label=f"axis {a}") for a in sorted(axes)]
+    dot = Line2D([], [], color=TEXT, ls="", marker="o", ms=3.5, label="harmonic of the lattice")
+    figure.legend(
+        handles=[*lines, dot],
+        loc="outside upper left",
+        ncols=len(axes) + 1,
+        frameon=False,
+        fontsize=SMALL,
+    )
 
 
 def _frequencies(found: AxisSpectrum) -> NDArray[np.float64]:
