@@ -56,9 +56,9 @@ test-all: test  ## the long tests too (trainings that must reach a Dice)
 coverage: $(STAMP)  ## share of the code that the tests run
 	$(PARALLEL) -m "not slow and not gpu" --cov --cov-report=term:skip-covered
 
-.PHONY: sweep
-sweep: $(STAMP)  ## convolution x upsampling on the default, then the report
-	$(BIN)/python scripts/train.py sweep=conv_upsample
+.PHONY: ablation
+ablation: $(STAMP)  ## convolution x upsampling on the default, then the report
+	$(BIN)/medseg ablate conv_upsample
 	$(BIN)/python scripts/report.py runs/conv_upsample --output runs/conv_upsample/report.html
 
 .PHONY: bench

@@ -138,5 +138,12 @@ def unfinished(entries: Iterable[Entry]) -> list[Entry]:
 
 def _is_alive(status: RunStatus) -> bool:
     if status.host == platform.node():
-        return psutil.pid_exists(status.process)
+        return _is_process(status.process)
     return time.time() - status.at < _PATIENCE
+
+
+def _is_process(number: int) -> bool:
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -110,16 +111,15 @@ def _converted(value: Any, kind: Any, where: str = "record") -> Any:
     `RunRecord.read` checks the names of the fields only. The types are checked here, from the
     contract's own annotations, so that nothing later has to doubt them.
     """
-    origin, args = get_origin(kind), get_args(kind)
-    if kind is Any:
+    if kind is Any or (kind is float and type(value) is float and math.isfinite(value)):
         return value
-    finite = number(value)
-    if kind is int and finite == finite // 1:
-        return int(value)
-    if kind is float and (value is None or type(value) in (int, float)):
-        return None if math.isnan(finite) else finite
     if kind is str and isinstance(value, str | int | float):
         return printable(str(value))
+    if kind is int and (finite := number(value)) == finite // 1:
+        return int(value)
+    if kind is float and (value is None or type(value) in (int, float)):
+        return None if math.isnan(finite := number(value)) else finite
+    origin, args = _parts(kind)
     if origin is Literal and value in args:
         return value
     if origin is UnionType and value is None and NoneType in args:
@@ -133,7 +133,18 @@ def _converted(value: Any, kind: Any, where: str = "record") -> Any:
         known = value if args[1] is not str else {k: v for k, v in value.items() if v is not None}
         return {printable(k): _converted(v, args[1], f"{where}[{k!r}]") for k, v in known.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, kind):
-        hints = get_type_hints(kind)
-        fields = [field.name for field in dataclasses.fields(kind)]
-        return kind(**{f: _converted(getattr(value, f), hints[f], f) for f in fields})
+        return kind(**{f: _converted(getattr(value, f), k, f) for f, k in _fields(kind).items()})
     raise TypeError(f"{where}={value!r:.60} must be {getattr(kind, '__name__', kind)}")
+
+
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """What a generic type is made of."""
+    return get_origin(kind), get_args(kind)
+
+
+@cache
+def _fields(kind: type) -> dict[str, Any]:
+    """Field → type of a dataclass."""
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}

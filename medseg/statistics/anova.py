@@ -3,25 +3,23 @@
 Least squares with folds as blocks and type II sums of squares (Langsrud 2003, Stat. Comput.
 13:163). The error is what the model leaves: the spread of trainings, and interactions of three and
 more factors. A run's mean is that of its values less what all runs of its fold reach on the same
-cases, so that a run without its hardest case does not look better for it.
+cases, so that a run without its hardest case does not look better for it. Sums of squares need no
+error, so that shares are known for one seed too.
 """
 
 import itertools
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import statsmodels.formula.api as formulas
-from numpy.typing import NDArray
-from patsy.highlevel import dmatrix
-from statsmodels.stats.anova import anova_lm
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from medseg.statistics.table import Table
 
 ROUNDING = 1e-12
+SINGULAR = 1e-9
 Factors = tuple[str, ...]
 
 
@@ -56,108 +54,142 @@ def anova(
         grid: For each arm that takes part its level of every factor.
         named: For each factor its levels, at least two.
     """
-    frame = _run_means(table, grid, list(named))
+    runs = _run_means(table, grid, list(named))
     terms = [*((name,) for name in named), *itertools.combinations(named, 2)]
-    columns = {name: f"C(x{index}, Sum)" for index, name in enumerate(named)}
-    texts = {term: ":".join(columns[name] for name in term) for term in terms}
-    blocks = ["C(fold, Sum)"] if len(set(frame["fold"])) > 1 else []
-    reasons = _reasons(frame, named, texts, blocks)
+    design = _design(runs, terms)
+    reasons = _reasons(runs.levels, named, design)
     kept = [term for term in terms if term not in reasons]
-    tested = _tested(frame, {term: texts[term] for term in kept}, blocks)
+    tested = _tested(design, kept, _between_arms(runs))
     return [tested.get(term) or Term(factors=term, reason=reasons[term]) for term in terms]
 
 
-def _run_means(
-    table: Table, grid: Mapping[int, Mapping[str, str]], names: Sequence[str]
-) -> pd.DataFrame:
-    """A row per run: its mean, its fold, and its levels in the columns x0, x1 and so on."""
-    taking_part = np.isin(table.arm, [table.arms.index(arm) for arm in grid])
-    rows = []
-    for fold in np.unique(table.fold):
-        runs = np.flatnonzero((table.fold == fold) & taking_part)
-        values = table.values[runs][:, table.has[runs].any(axis=0)]
-        means = np.nanmean(values - np.nanmean(values, axis=0), axis=1) if len(runs) else []
-        for run, mean in zip(runs, means, strict=True):
-            arm = table.arms[table.arm[run]]
-            rows.append((mean, str(fold), arm, *(grid[arm][name] for name in names)))
-    frame = pd.DataFrame(rows, columns=["y", "fold", "arm", *(f"x{i}" for i in range(len(names)))])
-    largest = np.nanmax(np.abs(table.values))
-    frame.loc[frame["y"].abs() <= ROUNDING * largest, "y"] = 0.0
-    return frame
+@dataclass(frozen=True, kw_only=True)
+class _Runs:
+    """For each run its mean, its arm, its fold and a row of levels."""
+
+    means: NDArray[np.float64]
+    arms: NDArray[np.intp]
+    folds: NDArray[np.intp]
+    levels: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Design:
+    """Products of all columns with each other and with the run means; () names the blocks."""
+
+    runs: int
+    gram: NDArray[np.float64]
+    moments: NDArray[np.float64]
+    square: float
+    columns: Mapping[Factors, NDArray[np.intp]]
+
+    def rank(self, terms: Sequence[Factors]) -> int:
+        """How many numbers these terms and the blocks can fit."""
+        own = self._of(terms)
+        return int(
+            np.linalg.matrix_rank(self.gram[np.ix_(own, own)], hermitian=True, rtol=SINGULAR)
+        )
+
+    def left(self, terms: Sequence[Factors]) -> float:
+        """Sum of squares that these terms and the blocks leave."""
+        own = self._of(terms)
+        fitted = np.linalg.lstsq(self.gram[np.ix_(own, own)], self.moments[own], SINGULAR)[0]
+        return max(0.0, self.square - float(fitted @ self.moments[own]))
+
+    def freedom(self, term: Factors) -> int:
+        return len(self.columns[term])
+
+    def _of(self, terms: Sequence[Factors]) -> NDArray[np.intp]:
+        return np.concatenate([self.columns[term] for term in [(), *terms]])
+
+
+def _design(runs: _Runs, terms: Sequence[Factors]) -> _Design:
+    coded: dict[Factors, NDArray[np.float64]] = {
+        (): np.column_stack([np.ones(len(runs.means)), _sum_coded(runs.folds)])
+    }
+    for term in terms:
+        first, *others = [_sum_coded(runs.levels[name]) for name in term]
+        for other in others:
+            first = (first[:, :, None] * other[:, None, :]).reshape(len(first), -1)
+        coded[term] = first
+    ends = np.cumsum([0, *(block.shape[1] for block in coded.values())])
+    matrix, y = np.column_stack(list(coded.values())), runs.means
+    return _Design(
+        runs=len(y),
+        gram=matrix.T @ matrix,
+        moments=matrix.T @ y,
+        square=float(y @ y),
+        columns={term: np.arange(ends[i], ends[i + 1]) for i, term in enumerate(coded)},
+    )
+
+
+def _sum_coded(levels: ArrayLike) -> NDArray[np.float64]:
+    """A column for each level but the last: 1 there, −1 for the last, 0 elsewhere."""
+    _, member = np.unique(np.asarray(levels, dtype=str), return_inverse=True)
+    dummies = np.eye(member.max() + 1)[member]
+    return dummies[:, :-1] - dummies[:, -1:]
+
+
+def _run_means(table: Table, grid: Mapping[int, Mapping[str, str]], names: Sequence[str]) -> _Runs:
+    chosen = np.flatnonzero(np.isin(table.arm, [table.arms.index(arm) for arm in grid]))
+    arms, folds = table.arm[chosen], table.fold[chosen]
+    means = np.zeros(len(chosen))
+    for fold in np.unique(folds):
+        members = folds == fold
+        values = table.values[chosen[members]]
+        values = values[:, ~np.isnan(values).all(axis=0)]
+        means[members] = np.nanmean(values - np.nanmean(values, axis=0), axis=1)
+    means[np.abs(means) <= ROUNDING * np.nanmax(np.abs(table.values))] = 0.0
+    levels = [[grid[table.arms[arm]][name] for name in names] for arm in arms]
+    return _Runs(
+        means=means, arms=arms, folds=folds, levels=pd.DataFrame(levels, columns=list(names))
+    )
 
 
 def _reasons(
-    frame: pd.DataFrame,
-    named: Mapping[str, Sequence[str]],
-    texts: Mapping[Factors, str],
-    blocks: Sequence[str],
+    levels: pd.DataFrame, named: Mapping[str, Sequence[str]], design: _Design
 ) -> dict[Factors, str]:
     """The terms that these arms cannot tell from others, each with the reason."""
-    rows = frame.drop(columns=["y", "arm"]).drop_duplicates()
-    design = cast("Any", dmatrix(" + ".join(["1", *blocks, *texts.values()]), rows))
-    matrix, slices = np.asarray(design), design.design_info.term_name_slices
-    columns = {term: slices[text] for term, text in texts.items()}
-    base = np.column_stack([matrix[:, slices[text]] for text in ["Intercept", *blocks]])
-    mains = [term for term in texts if len(term) == 1]
+    mains = [term for term in design.columns if len(term) == 1]
     together = "always changes together with another factor"
-    reasons = dict.fromkeys(_aliased(base, matrix, columns, mains), together)
-    base = np.column_stack(
-        [base, *(matrix[:, columns[term]] for term in mains if term not in reasons)]
-    )
-    pairs = []
-    for term in (term for term in texts if len(term) == 2):
-        levels = frame[[f"x{list(named).index(name)}" for name in term]]
+    reasons = dict.fromkeys(_aliased(design, [], mains), together)
+    known, pairs = [term for term in mains if term not in reasons], []
+    for term in (term for term in design.columns if len(term) == 2):
         if any((name,) in reasons for name in term):
             reasons[term] = "one of its factors cannot be told from another"
-        elif len(levels.drop_duplicates()) < len(named[term[0]]) * len(named[term[1]]):
+        elif len(levels[list(term)].drop_duplicates()) < np.prod([len(named[n]) for n in term]):
             reasons[term] = "no arm has some combinations of its levels"
         else:
             pairs.append(term)
     mixed = "cannot be told from other effects on these arms"
-    return reasons | dict.fromkeys(_aliased(base, matrix, columns, pairs), mixed)
+    return reasons | dict.fromkeys(_aliased(design, known, pairs), mixed)
 
 
-def _aliased(
-    base: NDArray[np.float64],
-    matrix: NDArray[np.float64],
-    columns: Mapping[Factors, slice],
-    asked: Sequence[Factors],
-) -> list[Factors]:
-    """Terms of `asked` without all their freedom beside `base` and the other ones asked."""
-
-    def rank(terms: Sequence[Factors]) -> int:
-        design = np.column_stack([base, *(matrix[:, columns[term]] for term in terms)])
-        return int(np.linalg.matrix_rank(design.T @ design, hermitian=True))
-
-    whole = rank(asked)
+def _aliased(design: _Design, known: Sequence[Factors], asked: Sequence[Factors]) -> list[Factors]:
+    """Terms of `asked` without all their freedom beside `known` and the other ones asked."""
+    whole = design.rank([*known, *asked])
     return [
         term
         for term in asked
-        if whole - rank([other for other in asked if other != term])
-        < columns[term].stop - columns[term].start
+        if whole - design.rank([*known, *(other for other in asked if other != term)])
+        < design.freedom(term)
     ]
 
 
-def _tested(
-    frame: pd.DataFrame, texts: Mapping[Factors, str], blocks: Sequence[str]
-) -> dict[Factors, Term]:
-    if not texts:
-        return {}
-    fitted = formulas.ols("y ~ " + " + ".join([*blocks, *texts.values()]), frame).fit()
-    between, degrees = _between_arms(frame), round(fitted.df_resid)
-    error_known = degrees > 0 and fitted.ssr > ROUNDING * fitted.centered_tss > 0
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # an error of 0 divides F; it is not reported then
-        rows = anova_lm(fitted, typ=2)
+def _tested(design: _Design, terms: Sequence[Factors], between: float) -> dict[Factors, Term]:
+    degrees, rest = design.runs - design.rank(terms), design.left(terms)
+    error_known = degrees > 0 and rest > ROUNDING * design.square
     found = {}
-    for term, text in texts.items():
-        row = rows.loc[text]
-        squares = max(0.0, float(row["sum_sq"]))
+    for term in terms:
+        others = [other for other in terms if not set(term) <= set(other)]
+        squares = max(0.0, design.left(others) - design.left([*others, term]))
+        df = design.freedom(term)
+        f = squares / df / (rest / degrees) if error_known else None
         found[term] = Term(
             factors=term,
-            df=round(row["df"]),
-            f=float(row["F"]) if error_known else None,
-            p_value=float(row["PR(>F)"]) if error_known else None,
+            df=df,
+            f=f,
+            p_value=None if f is None else float(stats.f.sf(f, df, degrees)),
             share=min(1.0, squares / between) if between else None,
             reason="" if error_known else _no_error(degrees),
         )
@@ -170,8 +202,9 @@ def _no_error(degrees: int) -> str:
     return "trainings do not differ"
 
 
-def _between_arms(frame: pd.DataFrame) -> float:
+def _between_arms(runs: _Runs) -> float:
     """Sum of squares between arms after folds; exact if all arms have the same folds."""
-    y = frame["y"] - frame.groupby("fold")["y"].transform("mean")
-    means = np.asarray(y.groupby(frame["arm"]).transform("mean"))
+    y = pd.Series(runs.means)
+    after = y - y.groupby(runs.folds).transform("mean")
+    means = np.asarray(after.groupby(runs.arms).transform("mean"))
     return float(means @ means)

@@ -62,7 +62,7 @@ class Table:
         folds, positions = np.unique(self.fold, return_inverse=True)
         tested = np.zeros((len(folds), len(self.cases)), dtype=bool)
         np.logical_or.at(tested, positions, self.has)
-        if (tested.sum(axis=0) != 1).any():
+        if not tested.size or (tested.sum(axis=0) != 1).any():
             return None
         return folds[tested.argmax(axis=0)]
 

@@ -1,10 +1,13 @@
-"""Effects of factors against closed forms of balanced grids; incomplete grids say what they lack."""
+"""Effects of factors against closed forms and statsmodels; incomplete grids say what they lack."""
 
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 
 from medseg.errors import ConfigError
 from medseg.statistics import Observations, contrast, effects
@@ -54,6 +57,24 @@ def test_a_balanced_grid_is_a_two_way_analysis_of_variance() -> None:
         assert found[name].p_value == pytest.approx(stats.f.sf(expected, df, 12))
         assert found[name].share == pytest.approx(squares[name] / sum(squares.values()))
         assert found[name].reason == ""
+
+
+def test_an_unbalanced_grid_with_folds_is_that_of_statsmodels() -> None:
+    rows = [row for row in draw(folds=2) if row[:3] not in {(0, 0, 1), (3, 1, 0), (3, 0, 2)}]
+    means = pd.DataFrame(
+        [
+            (mean, str(fold), GRID[arm]["up"], GRID[arm]["conv"])
+            for arm in GRID
+            for (fold, _), mean in Observations(rows).run_means(arm).items()
+        ],
+        columns=["y", "fold", "up", "conv"],
+    )
+    model = ols("y ~ C(fold, Sum) + C(up, Sum) * C(conv, Sum)", means).fit()
+    expected = anova_lm(model, typ=2).iloc[1:4]
+    found = effects(Observations(rows), GRID)
+    assert [e.df for e in found] == list(expected["df"])
+    assert [e.f for e in found] == pytest.approx(list(expected["F"]))
+    assert [e.p_value for e in found] == pytest.approx(list(expected["PR(>F)"]))
 
 
 def test_levels_differ_by_the_contrast_over_the_other_factor() -> None:

@@ -1,8 +1,8 @@
 """What holds for every table: shifts, names, sides, missing values, and that nothing fails."""
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pytest import approx
 
 from medseg.statistics import (
     Comparison,
@@ -60,7 +60,9 @@ def test_a_shift_of_all_values_changes_no_verdict(rows: list[Row], shift: float)
     before = compare(changed(rows), 0, margin=0.2)
     after = compare(changed(rows, shift), 0, margin=0.2)
     assert [c.verdict for c in after] == [c.verdict for c in before]
-    assert [c.p_value for c in after] == approx([c.p_value for c in before], rel=1e-6, abs=1e-40)
+    assert [c.p_value for c in after] == pytest.approx(
+        [c.p_value for c in before], rel=1e-6, abs=1e-40
+    )
 
 
 @quick
@@ -70,8 +72,8 @@ def test_names_of_arms_do_not_matter(rows: list[Row], names: list[int]) -> None:
     after = compare(changed(rows, names=tuple(names)), names[0], margin=0.2)
     for found in after:
         assert found.verdict == before[found.arm].verdict
-        assert found.p_holm == approx(before[found.arm].p_holm, rel=1e-6, abs=1e-40)
-        assert found.estimate == approx(before[found.arm].estimate, abs=1e-12)
+        assert found.p_holm == pytest.approx(before[found.arm].p_holm, rel=1e-6, abs=1e-40)
+        assert found.estimate == pytest.approx(before[found.arm].estimate, abs=1e-12)
 
 
 @quick
@@ -79,12 +81,12 @@ def test_names_of_arms_do_not_matter(rows: list[Row], names: list[int]) -> None:
 def test_swapping_arm_and_reference_turns_everything_round(rows: list[Row]) -> None:
     there, back = one(rows, 1, 0), one(rows, 0, 1)
     assert back.verdict == OPPOSITE[there.verdict]
-    assert back.p_value == approx(there.p_value)
-    assert back.equivalence_p == approx(there.equivalence_p)
-    assert (back.estimate, back.low, back.high) == approx(
+    assert back.p_value == pytest.approx(there.p_value)
+    assert back.equivalence_p == pytest.approx(there.equivalence_p)
+    assert (back.estimate, back.low, back.high) == pytest.approx(
         (-there.estimate, -there.high, -there.low)
-    )  # type: ignore[operator]
-    assert back.superiority == approx(1 - there.superiority)  # type: ignore[operator]
+    )
+    assert back.superiority == pytest.approx(1 - there.superiority)
 
 
 @quick
@@ -102,8 +104,8 @@ def test_missing_cases_are_as_if_both_arms_lacked_them(rows: list[Row], lost: se
     one_sided = [row for row in rows if not (row[0] == 1 and row[3] in names)]
     two_sided = [row for row in one_sided if row[3] not in names]
     first, second = one(one_sided, 1, 0), one(two_sided, 1, 0)
-    assert first.estimate == approx(second.estimate)
-    assert (first.cases, first.case_low) == (second.cases, approx(second.case_low))
+    assert first.estimate == pytest.approx(second.estimate)
+    assert (first.cases, first.case_low) == (second.cases, pytest.approx(second.case_low))
     assert dict(first.left_out) == {1: 0, 0: len(lost)}
 
 
@@ -116,13 +118,13 @@ def test_nothing_fails_on_sparse_tables(
     for found in compare(observations, 0, margin=margin, higher_is_better=higher_is_better):
         assert found.reason
         if found.low is not None:
-            assert found.low <= found.estimate <= found.high  # type: ignore[operator]
-            assert 0 <= found.p_value <= found.p_holm <= 1  # type: ignore[operator]
+            assert found.low <= found.estimate <= found.high
+            assert 0 <= found.p_value <= found.p_holm <= 1
         if found.cases < 6 or observations.run_variance is None:
             assert found.verdict == "undecided"
     contrast(observations, {0: 0.5, 1: 0.5, 2: -1.0})
-    assert sum(probability_of_best(observations, draws=50).values()) in (0, approx(1))
-    assert sum(variance_split(observations).shares().values()) in (0, approx(1))
+    assert sum(probability_of_best(observations, draws=50).values()) in (0, pytest.approx(1))
+    assert sum(variance_split(observations).shares().values()) in (0, pytest.approx(1))
     smallest_detectable(observations)
     needed_for(observations, 0.1)
     grid = {arm: {"a": str(arm % 2), "b": str(arm // 2), "c": "same"} for arm in ARMS}

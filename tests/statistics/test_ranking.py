@@ -23,7 +23,7 @@ def test_shares_sum_to_1_and_follow_the_means() -> None:
 def test_two_arms_share_by_the_probability_that_their_difference_is_above_0(
     run: float, noise: float
 ) -> None:
-    """One part at a time, so that the difference is Student's t; many seeds make the other small."""
+    """One part at a time, so that the difference is Student's t."""
     design = Design(
         arms=2, seeds=3 if run else 40, cases=6, run=run, arm_case=0.0 if run else 1.0, noise=noise
     )

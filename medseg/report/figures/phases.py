@@ -7,18 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from medseg.record.artifacts import PhaseMap
-from medseg.report.figures.style import HIGHLIGHTS, RC, RULE, SMALL, SOFT, WIDTH, shortened, svg
+from medseg.report.figures.style import (
+    HIGHLIGHTS,
+    RC,
+    RULE,
+    SMALL,
+    SOFT,
+    TEXT,
+    WIDTH,
+    shortened,
+    signed,
+    svg,
+)
 
 Percent = NDArray[np.float64]
 
-_COLOURS = LinearSegmentedColormap.from_list("gain", ["#0072b2", "#ffffff", "#d55e00"])
-_INK = "#1b1f24"
+_BELOW, _ABOVE = (0, 114, 178), (213, 94, 0)
 _LEAST_SPAN = 1.0  # percent: smaller departures stay pale
 _IN_A_ROW = 4
 _LARGEST = 90.0  # lengths from here on in points
@@ -57,9 +66,8 @@ class _Block:
 def phase_maps(rows: Sequence[tuple[int, str, PhaseMap]]) -> str:
     """Departure of each phase's gain from the mean over phases, in percent, on one scale for all.
 
-    A network without a pattern is white. The scale is symmetric and no finer than ±1 %. Of three
-    axes the planes along the first stand beside each other. Cells keep their colours in every
-    theme.
+    Without a pattern the paper shows. The scale is symmetric and no finer than ±1 %. Of three axes
+    the planes along the first stand beside each other.
 
     Args:
         rows: Arm, label and map; the first 12 are drawn. Learned patterns differ between the
@@ -137,7 +145,10 @@ def _draw(axes: Axes, block: _Block, left: float, top: float, span: float) -> No
 
 
 def _colours(plane: Percent, span: float) -> NDArray[np.uint8]:
-    return _COLOURS(Normalize(-span, span)(plane), bytes=True)[..., :3]
+    """Blue below, orange above, and the less opaque the nearer to the mean."""
+    hue = np.where(plane[..., None] < 0, _BELOW, _ABOVE)
+    opacity = 255 * np.abs(plane[..., None]) / span
+    return np.concatenate([hue, opacity], axis=-1).round().astype(np.uint8)
 
 
 def _picture(
@@ -153,10 +164,11 @@ def _picture(
 def _numbers(axes: Axes, plane: Percent, x: float, y: float, cell: float, span: float) -> None:
     digits = 0 if span >= 10 else 1
     for (row, column), value in np.ndenumerate(plane):
-        ink = _INK if abs(value) < 0.75 * span else "#ffffff"
+        ink = TEXT if abs(value) < 0.65 * span else "#ffffff"
         place = (x + (column + 0.5) * cell, y + (row + 0.5) * cell)
-        words = f"{value:+.{digits}f}".replace("-", "−")
-        axes.text(*place, words, ha="center", va="center", fontsize=SMALL - 1, color=ink)
+        axes.text(
+            *place, _signed(value, digits), ha="center", va="center", fontsize=SMALL - 1, color=ink
+        )
 
 
 def _key(axes: Axes, top: float, room: float, span: float, lines: Sequence[str]) -> None:
@@ -178,6 +190,10 @@ def _legend(deep: bool, arms: int) -> list[str]:
     if arms > HIGHLIGHTS:
         lines.append(f"The first {HIGHLIGHTS} of {arms} arms.")
     return lines
+
+
+def _signed(percent: float, digits: int) -> str:
+    return "0" if round(percent, digits) == 0 else signed(percent, digits)
 
 
 def _short(percent: float) -> str:

@@ -27,7 +27,7 @@ from medseg.report.figures.style import (
 )
 
 _ABREAST = 3
-_LETTERS = 17
+_LETTERS = 19
 _TICKS = {0.0: "0", 0.25: "¼", 0.5: "½"}
 
 
@@ -64,7 +64,6 @@ def spectra(rows: Sequence[tuple[int, str, Sequence[AxisSpectrum]]]) -> str:
                 panel.tick_params(labelbottom=True)
                 for label in panel.get_xticklabels():
                     label.set_in_layout(index // abreast == lines - 1)
-        figure.suptitle("Power, dB over its mean", x=0.01, ha="left", fontsize=SMALL + 0.5)
         figure.supxlabel(_below(len(known)), fontsize=SMALL)
         _key(figure, {spectrum.axis for _, _, found in shown for spectrum in found})
         return svg(figure, "Power of the logits by frequency, by arm")
@@ -118,5 +117,5 @@ def _harmonics(found: AxisSpectrum) -> list[int]:
 
 
 def _below(arms: int) -> str:
-    left_out = f"; the first {HIGHLIGHTS} of {arms} arms" if arms > HIGHLIGHTS else ""
-    return f"cycles per voxel{left_out}"
+    left_out = f"\nThe first {HIGHLIGHTS} of {arms} arms" if arms > HIGHLIGHTS else ""
+    return f"Power in dB over its mean, by cycles per voxel{left_out}"

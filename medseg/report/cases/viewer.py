@@ -1,0 +1,155 @@
+"""What the 3-D viewer is given: small volumes as compressed NIfTI, within a number of bytes.
+
+The viewer is NiiVue. It lies in the page as compressed data, which costs the reader nothing until
+the viewer is opened; then the page decompresses it and runs it, as its content policy allows.
+"""
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from medseg.report.cases.opened import Opened
+from medseg.volumes import OKABE_ITO
+
+_LEVEL = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A case that the viewer could show.
+
+    Args:
+        case: Its id.
+        opened: Its volumes.
+        arms: Arm → its name and Dice, as the reader shall see them, in order of importance.
+    """
+
+    case: str
+    opened: Opened
+    arms: Mapping[int, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """The viewer's data blocks and scripts.
+
+    Attributes:
+        data: JSON without any `<`; empty if there is no viewer.
+        library: NiiVue, gzip in base64.
+        script: What runs when the page is loaded.
+        scripts: Everything that may run: `script` and NiiVue.
+        left_out: What did not fit, in words.
+    """
+
+    data: str = ""
+    library: str = ""
+    script: str = ""
+    scripts: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that it adds to the page."""
+        return sum(len(part.encode()) for part in (self.data, self.library, self.script))
+
+
+def build_viewer(
+    candidates: Sequence[Candidate], classes: Sequence[str], *, budget_bytes: int
+) -> Viewer:
+    """Takes cases and, within each, arms in their order for as long as the bytes suffice.
+
+    A case is shown with its first arm or not at all; what is left out is named.
+    """
+    script, library = viewer_script(), _library()
+    frame = {"classes": list(classes), "colours": [list(colour) for colour in OKABE_ITO]}
+    room = budget_bytes - len(script.encode()) - len(library) - len(_plain(frame))
+    cases: list[dict[str, Any]] = []
+    left_out: list[str] = []
+    for candidate in candidates:
+        entry, size = _entry(candidate, room)
+        if not entry["arms"]:
+            left_out.append(f"case {candidate.case}")
+            continue
+        room -= size
+        cases.append(entry)
+        shown = {arm["number"] for arm in entry["arms"]}
+        left_out += [
+            f"arm {arm} of {candidate.case}"
+            for arm in candidate.opened.small.predictions
+            if arm not in shown
+        ]
+    if not cases:
+        return Viewer(left_out=tuple(left_out))
+    return Viewer(
+        data=_plain(frame | {"cases": cases}),
+        library=library,
+        script=script,
+        scripts=(script, niivue()),
+        left_out=tuple(left_out),
+    )
+
+
+@cache
+def niivue() -> str:
+    """NiiVue's source, as its package has it."""
+    return _read("assets", "niivue.umd.js")
+
+
+def viewer_script() -> str:
+    """The script that the page runs, which waits until the reader asks for the viewer."""
+    return _read("templates", "viewer.js").strip()
+
+
+@cache
+def _library() -> str:
+    return _packed(niivue().encode())
+
+
+def _entry(candidate: Candidate, room: int) -> tuple[dict[str, Any], int]:
+    opened = candidate.opened
+    entry: dict[str, Any] = {
+        "case": candidate.case,
+        "image": _volume(opened.small.image, opened.affine),
+        "label": _volume(opened.small.label, opened.affine),
+        "arms": [],
+    }
+    size = len(_plain(entry)) + 1
+    for arm, said in candidate.arms.items():
+        if arm not in opened.small.predictions:
+            continue
+        prediction = _volume(opened.small.predictions[arm], opened.affine)
+        more = {"number": arm, "label": said, "prediction": prediction}
+        if size + len(_plain(more)) + 1 > room:
+            break
+        size += len(_plain(more)) + 1
+        entry["arms"].append(more)
+    return entry, size
+
+
+def _volume(array: np.ndarray, affine: np.ndarray) -> str:
+    image = nib.Nifti1Image(np.ascontiguousarray(array), affine)
+    image.header["descrip"] = b"medseg report"
+    return _packed(image.to_bytes())
+
+
+def _packed(content: bytes) -> str:
+    """Gzip in base64; equal content gives equal text."""
+    return base64.b64encode(gzip.compress(content, _LEVEL, mtime=0)).decode()
+
+
+def _plain(value: Any) -> str:
+    """JSON that may stand in a script element, whatever the names in it hold."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _read(folder: str, name: str) -> str:
+    path = resources.files("medseg.report") / folder / name
+    return path.read_text(encoding="utf-8")
