@@ -11,17 +11,25 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
+from medseg.cli import ablate
 from medseg.cli.operators import main as operators
 from medseg.cli.resolvers import register_resolvers
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.split("  #")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-    for line in block.splitlines()
-    if line.strip()
-]
+
+
+def commands_of(text: str) -> list[str]:
+    return [
+        line.split("  #")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+        for line in block.splitlines()
+        if line.strip()
+    ]
+
+
+COMMANDS = commands_of(README)
+ABLATIONS = commands_of((ROOT / "docs/ablation.md").read_text(encoding="utf-8"))
 INLINE = re.findall(r"`(medseg [^`]+)`", README)
 GROUPS = ["conv", "downsample", "upsample", "unit", "skip", "norm", "activation", "size"]
 
@@ -51,7 +59,19 @@ def test_every_training_command_composes(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if c.startswith("medseg ") and "medseg train" not in c]
+    "command", [c for c in [*COMMANDS, *INLINE, *ABLATIONS] if "medseg ablate" in c]
+)
+def test_every_ablation_command_composes(command: str) -> None:
+    _, _, *words = shlex.split(command)
+    if words[:1] == ["status"]:
+        assert ablate._status_parser().parse_args(words[1:]).folder
+    elif words:
+        compose_overrides(ablate._named(words))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [c for c in COMMANDS if c.startswith("medseg ") and c.split()[1] not in ("train", "ablate")],
 )
 def test_every_other_command_is_understood(command: str) -> None:
     _, name, *words = shlex.split(command)

@@ -74,7 +74,7 @@ def _of_arms(study: Study) -> Iterator[str]:
     if short:
         yield f"{_some(short)}: fewer completed runs than asked for; the rest stand in for all."
     counts = {len(arm.counted) for arm in study.compared}
-    if len(counts) > 1:
+    if len(counts) > 1 and not short:
         yield f"Arms have between {min(counts)} and {counted(max(counts), 'run')}."
     far = [arm for arm in study.compared if _is_far(arm)]
     if far:

@@ -10,7 +10,7 @@ from medseg.record import RunRecord
 from medseg.report import figures, measures, prose, tables
 from medseg.report.arm import Arm
 from medseg.report.artifact_table import artifact_table
-from medseg.report.cases import case_views
+from medseg.report.pending import case_views
 from medseg.report.cautions import cautions_of
 from medseg.report.cells import counted
 from medseg.report.collect import Collection

@@ -138,14 +138,18 @@ def _factors(factors: Factors) -> str:
         return f"No factor can be told from the others: {factors.effects[0].reason}."
     first = max(main, key=lambda effect: effect.share or 0.0)
     spread = max(level.mean for level in first.levels) - min(level.mean for level in first.levels)
-    shown = (first.p_value or 0.0) <= _ALPHA
-    text = (
-        f"Of the factors, {first.factor} {'matters most' if shown else 'comes first'}: "
-        f"{_share(first)} of the variance of arm means, {fixed(spread)} between its best and its "
-        f"worst level (F-test p {_relation(first.p_value)})"
+    shown = first.p_value is not None and first.p_value <= _ALPHA
+    told = (
+        f"{fixed(spread)} between its best and its worst level "
+        f"(F-test p {_relation(first.p_value)})"
     )
     doubt = "" if shown else ", so none was shown to matter"
-    return f"{text}{doubt}; {_interacting(factors.interactions)}."
+    if len(factors.main) == 1:
+        return f"The factor {first.factor} makes {told}; {_interacting(factors.interactions)}."
+    place = "matters most" if shown else "comes first"
+    share = f"{percent(first.share or 0.0)} of the variance of arm means"
+    text = f"Of the factors, {first.factor} {place}: {share}, {told}{doubt}"
+    return f"{text}; {_interacting(factors.interactions)}."
 
 
 def _interacting(pairs: Sequence[Effect]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from medseg.report.collect import Collection
 from medseg.report.measures import long_form
@@ -26,7 +27,7 @@ def _csv(frame: pd.DataFrame) -> str:
     """Text that a spreadsheet would run as a formula gets an apostrophe in front."""
     frame = frame.rename(columns=_harmless)
     for name, column in frame.items():
-        if column.dtype == object:
+        if not is_numeric_dtype(column):
             frame[name] = [_harmless(v) if isinstance(v, str) else v for v in column]
     return frame.to_csv(index=False, lineterminator="\n")
 

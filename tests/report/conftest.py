@@ -8,7 +8,7 @@ import pytest
 
 from medseg.record import RunRecord
 
-from .records import finished
+from .records import cell, finished, plan
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def runs(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def ablation(runs: Callable[..., Path]) -> Path:
-    """Six runs: three finished arms and one that runs; two cells are missing."""
-    return runs(
+    """Six runs of a plan: three finished arms and one that runs; two cells are missing."""
+    folder = runs(
         finished("transposed", 0),
         finished("transposed", 1),
         finished("trilinear", 0),
@@ -50,3 +50,9 @@ def ablation(runs: Callable[..., Path]) -> Path:
             history=finished("nearest").history[:23],
         ),
     )
+    ran = [(u, s) for u in ("transposed", "trilinear") for s in (0, 1)]
+    ran += [("pixel_shuffle", 0), ("nearest", 0)]
+    cells = [cell(f"{place:03d}", *one) for place, one in enumerate(ran)]
+    cells += [cell("pixel_shuffle-1", "pixel_shuffle", 1), cell("nearest-1", "nearest", 1)]
+    plan(*cells).write(folder)
+    return folder

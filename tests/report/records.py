@@ -8,9 +8,11 @@ import numpy as np
 from PIL import Image
 
 from medseg.record import (
+    AblationPlan,
     ArtifactRecord,
     CaseArtifacts,
     CaseRecord,
+    Cell,
     Estimate,
     LayerArtifacts,
     PhaseLocked,
@@ -33,7 +35,6 @@ NUMBERS = {
     "pixel_shuffle": (0.857, (0.031, 0.122), 0.019, 0.438),
     "nearest": (0.8645, (0.0, 0.0), 4.4e-7, 0.431),
 }
-SWEEP = {UPSAMPLE: list(BLOCKS), "seed": ["0", "1"]}
 
 
 def png(seed: int = 0, size: int = 96, pattern: float = 0.0) -> str:
@@ -112,7 +113,7 @@ def finished(upsample: str = "transposed", seed: int = 0, **changes: Any) -> Run
         "status": "completed",
         "started": f"2026-03-0{1 + seed}T1{list(BLOCKS).index(upsample)}:00:00+00:00",
         "finished": "2026-03-03T12:00:00+00:00",
-        "command": ["medseg", "train", "sweep=ablation_upsample"],
+        "command": ["medseg", "ablate", "ablation_upsample"],
         "choices": {
             "encoder.conv": "standard",
             "decoder.conv": "standard",
@@ -123,8 +124,7 @@ def finished(upsample: str = "transposed", seed: int = 0, **changes: Any) -> Run
             "decoder.conv": "Standard(kernel_size=3)",
             "decoder.upsample": BLOCKS[upsample],
         },
-        "overrides": ["sweep=ablation_upsample", f"{UPSAMPLE}={upsample}", f"seed={seed}"],
-        "sweep": SWEEP,
+        "overrides": [f"{UPSAMPLE}={upsample}", f"seed={seed}"],
         "config": {
             "seed": seed,
             "optimizer": {"lr": 0.001},
@@ -183,6 +183,25 @@ def finished(upsample: str = "transposed", seed: int = 0, **changes: Any) -> Run
     return RunRecord(**fields | changes)
 
 
+def cell(folder: str, upsample: str, seed: int) -> Cell:
+    """The cell of a plan that a finished run fills."""
+    return Cell(
+        folder=folder, levels={"upsampling": upsample}, seed=seed, digest=f"{upsample}{seed}"
+    )
+
+
+def plan(*cells: Cell, **changes: Any) -> AblationPlan:
+    """A plan over the upsampling."""
+    fields: dict[str, Any] = {
+        "name": "ablation_upsample",
+        "factors": {"upsampling": list(BLOCKS)},
+        "reference": {"upsampling": "transposed"},
+        "cells": list(cells),
+        "command": ["medseg", "ablate", "ablation_upsample"],
+    }
+    return AblationPlan(**fields | changes)
+
+
 def failed(**changes: Any) -> RunRecord:
     """A run that died before its network was built."""
     fields: dict[str, Any] = {
@@ -192,7 +211,6 @@ def failed(**changes: Any) -> RunRecord:
         "error": "groups=8 must divide in_channels=6; choose channels that are multiples of 8",
         "choices": finished("nearest").choices,
         "overrides": finished("nearest", 1).overrides,
-        "sweep": SWEEP,
         "seed": 1,
     }
     return RunRecord(**fields | changes)

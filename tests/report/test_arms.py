@@ -6,15 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from medseg.record import RunRecord
 from medseg.report.cells import amount, duration, memory, significant, spread
-from medseg.report.collect import MISSING_SHOWN, arms_of, collect, missing_cells
+from medseg.report.collect import arms_of, collect
 from medseg.report.sources import Run, number
 
-from .records import SWEEP, UPSAMPLE, failed, finished, simple
+from .records import failed, finished, simple
 
 Write = Callable[..., Path]
 
@@ -35,7 +33,7 @@ def test_a_setting_that_is_no_block_makes_another_arm() -> None:
     assert {arm.label for arm in arms} == {"optimizer.lr=0.01", "optimizer.lr=0.001"}
 
 
-@pytest.mark.parametrize("key", ["runs", "resume", "pictures", "name"])
+@pytest.mark.parametrize("key", ["runs", "resume", "pictures", "name", "ablation"])
 def test_where_a_run_lives_makes_no_arm(key: str) -> None:
     moved = replace(finished(seed=1), config=finished(seed=1).config | {key: "elsewhere"})
     assert len(arms_of(as_runs(finished(), moved))) == 1
@@ -69,39 +67,39 @@ def test_labels_are_unique_even_where_nothing_tells_arms_apart() -> None:
     assert len(set(labels)) == 2
 
 
-def test_missing_cells_of_two_sweeps_are_kept_apart() -> None:
-    def cell(seed: int, rest: str) -> RunRecord:
-        return simple({}, sweep={"seed": ["0", "1"]}, overrides=[f"seed={seed}", rest])
+def test_a_fold_is_no_arm_but_another_split_is() -> None:
+    def run(fold: int, split_seed: int) -> RunRecord:
+        config = {"seed": 0, "data": {"fold": fold, "folds": 2, "split_seed": split_seed}}
+        return simple({"a": 1.0}, fold=fold, config=config)
 
-    complete = [cell(0, "data=heart"), cell(1, "data=heart")]
-    shown, count = missing_cells([*complete, cell(1, "data=spleen")])
-    assert (shown, count) == (["seed=0"], 1)
-
-
-def test_a_cell_that_was_run_again_alone_is_not_missing() -> None:
-    swept = simple({}, sweep={"seed": ["0", "1"]}, overrides=["sweep=s", "seed=0"])
-    alone = simple({}, overrides=["+seed='1'"])
-    assert missing_cells([swept, alone]) == ([], 0)
+    (arm,) = arms_of(as_runs(run(0, 0), run(1, 0)))
+    assert [run.record.fold for run in arm.counted] == [0, 1]
+    assert len(arms_of(as_runs(run(0, 0), run(1, 3)))) == 2
 
 
-def test_a_huge_grid_is_counted_not_listed() -> None:
-    grid = {f"k{i}": [str(v) for v in range(10)] for i in range(9)}
-    first = simple({}, sweep=grid, overrides=[f"{key}=0" for key in grid])
-    shown, count = missing_cells([first])
-    assert (len(shown), count) == (MISSING_SHOWN, 10**9 - 1)
+def test_a_setting_called_seed_that_does_not_follow_the_seed_is_a_setting() -> None:
+    def run(seed: int, phantom: int) -> RunRecord:
+        return simple({"a": 1.0}, seed=seed, config={"seed": seed, "data": {"seed": phantom}})
+
+    assert len(arms_of(as_runs(run(0, 0), run(1, 0)))) == 1
+    assert len(arms_of(as_runs(run(0, 0), run(1, 1)))) == 1
+    assert len(arms_of(as_runs(run(0, 0), run(0, 1), run(1, 0)))) == 2
 
 
-@given(
-    present=st.sets(st.sampled_from([(u, s) for u in SWEEP[UPSAMPLE] for s in "01"]), min_size=1)
-)
-def test_present_and_missing_cells_make_the_grid(present: set[tuple[str, str]]) -> None:
-    records = [
-        simple({}, sweep=SWEEP, overrides=[f"{UPSAMPLE}={u}", f"seed={s}"]) for u, s in present
-    ]
-    shown, count = missing_cells(records)
-    cells = {f"{UPSAMPLE}={u}, seed={s}" for u in SWEEP[UPSAMPLE] for s in "01"}
-    assert set(shown) == cells - {f"{UPSAMPLE}={u}, seed={s}" for u, s in present}
-    assert count == len(cells) - len(present)
+def test_levels_name_the_arms() -> None:
+    def run(**levels: str) -> RunRecord:
+        return simple({"a": 1.0}, levels=levels, config={"levels": levels})
+
+    arms = arms_of(as_runs(run(conv="x", up="1", loss="l"), run(conv="y", up="2", loss="l")))
+    assert [arm.label for arm in arms] == ["x · 1", "y · 2"]
+
+
+def test_levels_of_another_plan_are_told_apart_by_its_name() -> None:
+    one = simple({"a": 1.0}, name="one", levels={"up": "1"}, config={"up": "1"})
+    other = simple({"a": 1.0}, name="other", levels={"conv": "x"}, config={"conv": "x"})
+    again = replace(other, levels={"conv": "y"}, config={"conv": "y"})
+    labels = [arm.label for arm in arms_of(as_runs(one, other, again))]
+    assert labels == ["one", "other · x", "other · y"]
 
 
 def test_groups_that_are_switched_off_have_no_option(runs: Write) -> None:

@@ -8,7 +8,6 @@ from medseg.record import Estimate, PhaseLocked
 from medseg.report.artifact_table import artifact_table
 from medseg.report.cells import NOTHING
 from medseg.report.collect import collect
-from medseg.report.measures import holm
 
 from .records import artifacts, finished
 
@@ -43,11 +42,6 @@ def test_p_is_the_largest_of_the_seeds_beside_that_of_the_input(arms) -> None:
 def test_p_is_corrected_for_the_number_of_arms(arms) -> None:
     table = artifact_table(arms(finished("transposed"), finished("nearest"), finished("trilinear")))
     assert [cell.value for cell in table.column("p")] == [pytest.approx(0.003), 0.96, 0.96]
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.02, 0.001, 0.3]) == pytest.approx([0.04, 0.003, 0.3])
-    assert holm([]) == []
 
 
 def test_few_cases_have_a_size_and_no_test(arms) -> None:

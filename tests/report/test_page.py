@@ -8,11 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from markupsafe import escape
 
 from medseg.record import Picture
-from medseg.report import document, write_report
+from medseg.report import write_report
 
 from .pages import Page, rows, text
 from .records import png, simple
@@ -50,9 +49,9 @@ def test_text_from_records_is_never_markup(runs: Write, tmp_path: Path) -> None:
         assert all(str(a["src"]).startswith("data:image/png;base64,") for a in page.of("img"))
         assert str(escape(evil)) in page.source
         assert "<script" not in text(report)
-        table = [entry for entry in text(report).splitlines() if entry.startswith("| ")]
-        counts = {len(re.findall(r"(?<!\\)\|", entry)) for entry in table}
-        assert counts <= {len(report.arms.columns) + 1, 6}
+        for table in re.findall(r"(?:^\|.*\n)+", text(report), flags=re.MULTILINE):
+            bars = {len(re.findall(r"(?<!\\)\|", entry)) for entry in table.splitlines()}
+            assert len(bars) == 1
 
 
 def test_a_spreadsheet_runs_no_case_as_a_formula(runs: Write, tmp_path: Path) -> None:
@@ -73,36 +72,17 @@ def test_the_page_needs_nothing_outside_itself(ablation: Path, tmp_path: Path) -
     used = re.findall(r'(?:url\(|xlink:href="|href=")#([^")]+)', page.source)
     assert used
     assert set(used) <= set(ids)
-    assert len(page.of("svg")) == 5  # two curves, two trajectories, costs
+    drawn = {str(svg["aria-label"]) for svg in page.of("svg")}
+    assert {"Dice of every arm minus that of transposed", "Validation Dice by epoch"} <= drawn
 
 
 def test_the_policy_admits_the_script_that_is_there(ablation: Path, tmp_path: Path) -> None:
     page = Page(write_report([ablation], tmp_path / "report.html"))
     (policy,) = [a["content"] for a in page.of("meta") if "http-equiv" in a]
-    (script,) = re.findall(r"<script>(.*?)</script>", page.source, flags=re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = re.findall(r"<script>(.*?)</script>", page.source, flags=re.DOTALL)
     assert policy is not None
     assert "default-src 'none'" in policy
-    assert f"script-src 'sha256-{digest}'" in policy
-
-
-def test_the_same_case_stands_side_by_side(ablation: Path, tmp_path: Path) -> None:
-    page = Page(write_report([ablation], tmp_path / "report.html"))
-    images = page.of("img")
-    assert [str(image["alt"]).split(": ")[0] for image in images[:3]] == [
-        "hippocampus_000, transposed",
-        "hippocampus_000, trilinear",
-        "hippocampus_000, pixel_shuffle",
-    ]
-    assert (images[0]["width"], images[0]["height"]) == ("96", "96")
-    assert len(images) == 6
-
-
-def test_many_pictures_keep_the_page_small(
-    runs: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(document, "_PICTURE_BYTES", 3 * len(png()))
-    pictures = [Picture(case=f"case {i}", caption="", png=png()) for i in range(5)]
-    page = Page(write_report([runs(simple({"a": 1.0}, pictures=pictures))], tmp_path / "r.html"))
-    assert len(page.of("img")) == 3
-    assert "2 more rows are left out" in page.source
+    assert scripts
+    for script in scripts:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy.partition("script-src")[2]

@@ -18,9 +18,9 @@ def observed(design: Design = DESIGN, seed: int = 0) -> Observations:
 
 def test_a_difference_of_that_size_is_found_with_the_power() -> None:
     """The typical pair's difference from each of many ablations, averaged, then planted."""
-    wanted = np.mean([smallest_detectable(observed(seed=seed)).difference for seed in range(20)])
+    wanted = np.mean([smallest_detectable(observed(seed=seed)).difference for seed in range(10)])
     generator, hits = np.random.default_rng(3), []
-    for _ in range(600):
+    for _ in range(500):
         pair = differences(
             Observations(rows(DESIGN, generator, [0.0, float(wanted)])), {1: 1.0, 0: -1.0}
         )

@@ -59,7 +59,7 @@ def shown_run(arm: Arm, case: str) -> tuple[Run, CaseRecord] | None:
     found = [
         (run, entry) for run in arm.counted for entry in run.record.cases if entry.case == case
     ]
-    kept = (pair for pair in found if _prediction(*pair) and _prediction(*pair).is_file())
+    kept = (pair for pair in found if (path := _prediction(*pair)) and path.is_file())
     return next(kept, found[0] if found else None)
 
 
@@ -127,7 +127,8 @@ def _prediction(run: Run, entry: CaseRecord) -> Path | None:
 def _named(path: str, what: str) -> Path:
     if not path:
         raise DataError(
-            f"the record does not say where its {what} lies; it was written by an older version"
+            f"the record is of an older version and does not say where the {what} lies; "
+            "run it again"
         )
     return Path(path)
 

@@ -2,19 +2,20 @@
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medseg.errors import DataError
 from medseg.report.arm import Arm
 from medseg.report.cases.choice import Choice
 from medseg.report.cases.opened import Opened, open_case, shown_run
-from medseg.report.cases.slices import Drawn, choose_planes, draw
+from medseg.report.cases.slices import Drawn, Planes, choose_planes, draw
 from medseg.report.cells import fixed
 from medseg.report.sources import Run, number
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TINY_SHARE = 0.01
+_KEPT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +66,12 @@ def sheet_of(choice: Choice, arms: Sequence[Arm]) -> tuple[Sheet, Opened | None]
         return _from_records(choice, arms, str(error)), None
     planes = choose_planes(opened)
     label = Shot(arm=0, label="Label", drawn=draw(opened, planes, None), caption="true classes")
-    shots = [label, *(_shot(choice.case, arm, opened) for arm in arms)]
-    drawn = [
-        Shot(
-            arm=shot.arm,
-            label=shot.label,
-            drawn=draw(opened, planes, shot.arm) if shot.arm in opened.outside else shot.drawn,
-            caption=shot.caption,
-            note=shot.note,
-        )
-        for shot in shots
-    ]
+    shots = (label, *(_shot(choice.case, arm, opened, planes) for arm in arms))
     sheet = Sheet(
         case=choice.case,
         reasons=choice.reasons,
         caption=planes.caption,
-        shots=tuple(drawn),
+        shots=shots,
         errors=True,
     )
     return sheet, opened
@@ -97,38 +88,42 @@ def said_dice(run: Run, case: str) -> str:
     return f"{text}, seed {run.record.seed}"
 
 
-def kept_cases(arms: Sequence[Arm], most: int = 2) -> tuple[Choice, ...]:
-    """Cases of which records hold pictures, where no better reason could be followed."""
-    cases = dict.fromkeys(p.case for arm in arms for run in arm.counted for p in run.record.pictures)
+def kept_cases(arms: Sequence[Arm]) -> tuple[Choice, ...]:
+    """At most two cases of which the records hold pictures."""
+    runs = [run for arm in arms for run in arm.counted]
+    cases = dict.fromkeys(picture.case for run in runs for picture in run.record.pictures)
     return tuple(
-        Choice(case=case, reasons=("the runs kept pictures of it",)) for case in list(cases)[:most]
+        Choice(case=case, reasons=("the runs kept a picture of it",))
+        for case in list(cases)[:_KEPT]
     )
 
 
 def _from_records(choice: Choice, arms: Sequence[Arm], fault: str) -> Sheet:
-    shots = [_picture(choice.case, arm) for arm in arms]
+    shots = tuple(_picture(choice.case, arm) for arm in arms)
     kept = any(shot.drawn for shot in shots)
-    instead = "these are the pictures kept in the records" if kept else "no record kept a picture"
+    instead = "these are the pictures of the records" if kept else "the records have no picture"
     return Sheet(
         case=choice.case,
         reasons=choice.reasons,
         caption="",
-        shots=tuple(shots) if kept else (),
-        note=f"No slices are drawn: {fault}. Instead, {instead}.",
+        shots=shots if kept else (),
+        note=f"No slices could be drawn ({fault}); {instead}.",
     )
 
 
-def _shot(case: str, arm: Arm, opened: Opened) -> Shot:
-    """What is said of an arm's picture."""
+def _shot(case: str, arm: Arm, opened: Opened, planes: Planes) -> Shot:
     found = shown_run(arm, case)
     if found is None:
         note = "not among the validation cases of this arm"
         return Shot(arm=arm.number, label=arm.label, drawn=None, caption="", note=note)
-    share = opened.outside.get(arm.number, 0.0)
-    far = f"{100 * share:.0f} % of its wrong voxels lie outside the picture"
-    note = opened.faults.get(arm.number, far if share >= _TINY_SHARE else "")
-    caption = said_dice(found[0], case)
-    return Shot(arm=arm.number, label=arm.label, drawn=None, caption=caption, note=note)
+    caption, note = said_dice(found[0], case), opened.faults.get(arm.number, "")
+    if note:
+        return Shot(arm=arm.number, label=arm.label, drawn=None, caption=caption, note=note)
+    share = opened.outside[arm.number]
+    if share >= _TINY_SHARE:
+        note = f"{100 * share:.0f} % of its wrong voxels lie outside the picture"
+    drawn = draw(opened, planes, arm.number)
+    return Shot(arm=arm.number, label=arm.label, drawn=drawn, caption=caption, note=note)
 
 
 def _picture(case: str, arm: Arm) -> Shot:
@@ -150,9 +145,3 @@ def _checked(png: str) -> Drawn | None:
         return None
     width, height = (int.from_bytes(header[at : at + 4], "big") for at in (16, 20))
     return Drawn(png=png, width=width, height=height)
-
-
-def names_of(choice: Choice, arms: Sequence[Arm]) -> Mapping[int, str]:
-    """Arm → label and Dice of the run that is shown."""
-    shown = {arm: pair for arm in arms if (pair := shown_run_of(arm, choice.case))}
-    return {arm.number: f"{arm.label}, {said_dice(run, choice.case)}" for arm, run in shown.items()}

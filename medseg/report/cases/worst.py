@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from medseg.report.arm import Arm
 from medseg.report.cases.values import CaseValues
 from medseg.report.cells import Cell, Column, Row, Table, figure, fixed, words
-from medseg.report.arm import Arm
 
 ROWS = 20
 

@@ -113,7 +113,7 @@ def _block(arm: int, label: str, found: PhaseMap, width: float) -> _Block:
     if found.noise is not None:
         note += f" (chance {_short(100 * found.noise)})"
     return _Block(
-        title=shortened(f"{arm}  {label}", int(width / _LETTER)),
+        title=shortened(f"{arm} {label}", int(width / _LETTER)),
         note=f"{note} %",
         planes=planes,
         width=width,
@@ -157,8 +157,8 @@ def _picture(
     x, y, wide, high = box
     # enlarged, since some readers of SVG blur the few pixels there are
     pixels = colours.repeat(4, axis=0).repeat(4, axis=1)
-    axes.imshow(pixels, extent=(x, x + wide, y + high, y), interpolation="none")
-    axes.add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor=RULE, lw=0.6))
+    axes.imshow(pixels, extent=(x, x + wide, y + high, y), interpolation="none", clip_on=False)
+    axes.add_patch(Rectangle((x, y), wide, high, fill=False, edgecolor=RULE, lw=0.6, clip_on=False))
 
 
 def _numbers(axes: Axes, plane: Percent, x: float, y: float, cell: float, span: float) -> None:

@@ -56,7 +56,7 @@ def spectra(rows: Sequence[tuple[int, str, Sequence[AxisSpectrum]]]) -> str:
         for panel, (arm, label, found) in zip(panels.flat, shown, strict=False):
             _draw(panel, found)
             letters = _LETTERS * _ABREAST // abreast
-            panel.set_title(shortened(f"{arm}  {label}", letters), loc="left", fontsize=SMALL)
+            panel.set_title(shortened(f"{arm} {label}", letters), loc="left", fontsize=SMALL)
         for index, panel in enumerate(panels.flat):
             if index >= len(shown):
                 panel.set_axis_off()
