@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from medseg.artifacts import figures
+from medseg.artifacts.pooled import patterns_of
 from medseg.artifacts.study import StudiedCase, Study
 from medseg.metrics.checkerboard.cases.phase_moments import coarser
-from medseg.metrics.checkerboard.cases.seasonal import gain
 from medseg.metrics.checkerboard.cases.spectrum import residual_spectrum
 from medseg.metrics.checkerboard.network.constant_response import response_to_constant
 from medseg.metrics.checkerboard.network.input_gradient import input_gradient_phases
@@ -64,23 +64,17 @@ def _drawn(draw: Callable[[Study], Figure | None], study: Study) -> Figure | Non
 
 def _phases(study: Study) -> Figure | None:
     tested = study.lattice.tested
-    fits = [
-        [gain(coarser(m, tested)) for m in case.windows.contrasts.moments] for case in study.studied
-    ]
-    known = [[fit for fit in classes if fit is not None] for classes in fits]
-    known = [classes for classes in known if classes]
-    if not known:
-        return None
-    alpha, beta = (
-        torch.stack([torch.stack([getattr(f, k) for f in classes]).mean(0) for classes in known])
-        for k in ("alpha", "beta")
+    found = patterns_of(
+        [[coarser(m, tested) for m in case.windows.contrasts.moments] for case in study.studied]
     )
-    beta = beta - beta.flatten(1).mean(dim=1).reshape(-1, *[1] * (beta.ndim - 1))
+    if found is None:
+        return None
+    alpha, beta = found
     return figures.phase_heat_map(
         alpha.mean(0),
         beta.mean(0),
         tested,
-        [_holds_zero(alpha), _holds_zero(beta)] if len(known) >= _LEAST_FOR_INTERVAL else None,
+        [_holds_zero(alpha), _holds_zero(beta)] if len(beta) >= _LEAST_FOR_INTERVAL else None,
     )
 
 

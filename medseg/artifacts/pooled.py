@@ -8,7 +8,7 @@ from torch import Tensor
 from medseg.metrics.checkerboard.cases.phase_moments import PhaseMoments
 from medseg.metrics.checkerboard.cases.seasonal import Gain, gain
 from medseg.metrics.checkerboard.cases.spectrum import residual_spectrum
-from medseg.record.artifacts import AxisSpectrum, PhaseMap
+from medseg.record import AxisSpectrum, PhaseMap
 
 _BINS = 254  # around the circle, so that half of it, both ends included, has 128
 

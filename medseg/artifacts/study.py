@@ -22,8 +22,7 @@ from medseg.metrics.checkerboard.network.constant_response import constant_respo
 from medseg.metrics.checkerboard.network.cycle_spin import CycleSpin, cycle_spin_residual
 from medseg.models.lattice import lattice_of
 from medseg.models.weights import ModelCard
-from medseg.record import ArtifactRecord, CaseArtifacts
-from medseg.record.artifacts import AxisSpectrum
+from medseg.record import ArtifactRecord, AxisSpectrum, CaseArtifacts
 
 T = TypeVar("T")
 _SAME = 1e-6  # share of energy that rounding stays far below

@@ -3,12 +3,14 @@
 from medseg.record.ablation import PLAN_FILE, AblationPlan, Cell
 from medseg.record.artifacts import (
     ArtifactRecord,
+    AxisSpectrum,
     CaseArtifacts,
     DilatedArtifacts,
     Estimate,
     GradientArtifacts,
     LayerArtifacts,
     PhaseLocked,
+    PhaseMap,
 )
 from medseg.record.identity import content, digest
 from medseg.record.run import (
@@ -31,6 +33,7 @@ __all__ = [
     "STATUS_FILE",
     "AblationPlan",
     "ArtifactRecord",
+    "AxisSpectrum",
     "CaseArtifacts",
     "CaseRecord",
     "Cell",
@@ -40,6 +43,7 @@ __all__ = [
     "LayerArtifacts",
     "Matched",
     "PhaseLocked",
+    "PhaseMap",
     "Picture",
     "RunRecord",
     "RunStatus",

@@ -9,6 +9,21 @@ _DEFINED = re.compile(r"(--[\w-]+):\s*([^;}]+)")
 _ROOT = re.compile(r":root\s*\{([^}]*)\}")
 _PRINT = re.compile(r"@media print\s*\{")
 _USED = re.compile(r"var\((--[\w-]+)\)")
+# What WeasyPrint draws otherwise than a browser: buttons, grids in cells, nested flex boxes.
+_STYLE = """
+th button { border: 0; background: none; padding: 0; margin: 0; font: inherit; color: inherit; }
+th { font-size: 6.2pt; padding-right: 4pt; }
+.keyed, .gallery, .figures { display: block; }
+.keyed > * { display: inline; }
+td.arm { min-width: 2.6cm; }
+td.verdict { min-width: 2.6cm; max-width: none; }
+.figures figure { display: inline-block; width: 12.5cm; margin: 0 5mm 3mm 0; vertical-align: top; }
+figure.wide svg { max-width: 13cm; }
+.gallery figure { display: inline-block; width: 3.1cm; margin: 0 2mm 3mm 0; vertical-align: top; }
+.gallery img { width: 3.1cm; height: auto; }
+.gallery .none { display: block; min-height: 2cm; }
+.summary li::before { left: 0; }
+"""
 _REMEDY = (
     "pip install 'medseg[pdf]' and, on Debian, apt-get install libpango-1.0-0 libpangoft2-1.0-0; "
     "or print the page from a browser"
@@ -24,13 +39,13 @@ def render_pdf(html: str) -> bytes:
         ResourceError: WeasyPrint or the library Pango, which it needs, is not installed.
     """
     try:
-        from weasyprint import HTML
+        from weasyprint import CSS, HTML
         from weasyprint.urls import URLFetcher
     except (ImportError, OSError) as error:  # OSError: Pango is missing
         raise ResourceError(f"pdf: WeasyPrint cannot be used ({error}); {_REMEDY}") from error
     page = _with_colours(_SCRIPT.sub("", html))
     fetcher = URLFetcher(allowed_protocols=("data",))
-    content = HTML(string=page, url_fetcher=fetcher).write_pdf(optimize_images=True)
+    content = HTML(string=page, url_fetcher=fetcher).write_pdf(stylesheets=[CSS(string=_STYLE)])
     return content or b""
 
 

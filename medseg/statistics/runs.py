@@ -4,8 +4,8 @@ With two seeds in some (arm, fold), the variance of run means around the mean of
 pooled over all of them; such a mean square also holds the noise of its own cases, σ²_ε / C. With
 one seed but several folds, the arm × fold interaction of run means, for then nothing else tells
 trainings apart. Pooling takes the trainings of all arms to vary alike. Where one of two equal arms
-varies four times as much, they are called different in 9 to 12 % of ablations in which trainings
-matter, not 5 %; look at the spread of such an arm before its verdict.
+varies four times as much, simulations call them different about twice as often as promised; look
+at the spread of such an arm before its verdict.
 """
 
 from dataclasses import dataclass

@@ -17,8 +17,8 @@ RULE = (
     "after Holm's correction over all comparisons with the reference.",
     "Undecided: everything else, always with fewer than 6 shared cases, and always without two "
     "seeds of an arm or two folds, for then nothing tells how far trainings of one arm differ.",
-    "The spread of trainings is pooled over arms; an arm whose trainings differ far more than those "
-    "of the others is called different too often.",
+    "The spread of trainings is pooled over arms; an arm whose trainings differ far more than "
+    "those of the others is called different too often.",
     "A test over cases alone (Wilcoxon, BCa) holds for these trainings only and decides nothing.",
 )
 

@@ -4,7 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.data import Folder, ZScore
 from medseg.data.cache import PreparedCase
+from medseg.data.datamodule import SegmentationDataModule
+from medseg.data.patches import Augmentation
+from medseg.data.preprocess import Preprocessing
 
 
 @pytest.fixture
@@ -25,3 +29,36 @@ def store(tmp_path: Path) -> Callable[..., PreparedCase]:
         return PreparedCase(case_id=folder.name, folder=folder, spacing=(1, 1, 1), notes=())
 
     return _store
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def make(phantom: Path, cache: Path) -> Callable[..., SegmentationDataModule]:
+    def _make(**changes) -> SegmentationDataModule:
+        options = {
+            "source": Folder(root=phantom),
+            "preprocessing": Preprocessing(intensity=ZScore()),
+            "augmentation": Augmentation(flip_axes=(0,), affine=0.5, noise=0.5),
+            "in_channels": 1,
+            "num_classes": 3,
+            "patch_size": (8, 8, 8),
+            "batch_size": 2,
+            "batches_per_epoch": 3,
+            "foreground_fraction": 0.5,
+            "validation_fraction": 0.34,
+            "patient": None,
+            "split_file": None,
+            "split_seed": 0,
+            "folds": None,
+            "fold": 0,
+            "cache": cache,
+            "num_workers": 0,
+            "seed": 0,
+        }
+        return SegmentationDataModule(**options | changes)
+
+    return _make

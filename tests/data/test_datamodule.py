@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from medseg.data import Folder, Phantom, ZScore
+from medseg.data import Phantom, ZScore
 from medseg.data.datamodule import DatasetSource, SegmentationDataModule
 from medseg.data.patches import Augmentation
 from medseg.data.preprocess import Preprocessing
@@ -16,39 +16,6 @@ from medseg.errors import ConfigError, DataError
 Make = Callable[..., SegmentationDataModule]
 Batches = list[dict[str, Tensor]]
 CASES = [f"phantom_{index:03d}" for index in range(6)]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def make(phantom: Path, cache: Path) -> Make:
-    def _make(**changes) -> SegmentationDataModule:
-        options = {
-            "source": Folder(root=phantom),
-            "preprocessing": Preprocessing(intensity=ZScore()),
-            "augmentation": Augmentation(flip_axes=(0,), affine=0.5, noise=0.5),
-            "in_channels": 1,
-            "num_classes": 3,
-            "patch_size": (8, 8, 8),
-            "batch_size": 2,
-            "batches_per_epoch": 3,
-            "foreground_fraction": 0.5,
-            "validation_fraction": 0.34,
-            "patient": None,
-            "split_file": None,
-            "split_seed": 0,
-            "folds": None,
-            "fold": 0,
-            "cache": cache,
-            "num_workers": 0,
-            "seed": 0,
-        }
-        return SegmentationDataModule(**options | changes)
-
-    return _make
 
 
 class Witness(pl.LightningModule):

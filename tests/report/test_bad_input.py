@@ -1,0 +1,286 @@
+"""Whatever lies in the folders: nothing crashes, and nothing is left out in silence."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg.errors import DataError
+from medseg.record import RunRecord
+from medseg.report import Wish, write_report
+from medseg.report.cautions import cautions_of
+from medseg.report.collect import Collection, collect
+from medseg.report.factors import factors_of
+from medseg.report.measures import Values
+from medseg.report.problems import MISSING_SHOWN, problems_table
+from medseg.report.provenance import provenance_of
+from medseg.report.studies import Study, studies_of
+
+from .pages import line, rows, text
+from .records import cell, finished, plan, simple
+from .synthetic import Design, write_ablation
+
+Write = Callable[..., Path]
+SMALL = Design(factors={"up": ["a", "b"]}, seeds=2, cases=8)
+
+
+def studied(folder: Path) -> tuple[Collection, tuple[Study, ...], str]:
+    collection = collect([folder])
+    studies = studies_of(collection, Values(collection.arms), Wish())
+    found = cautions_of(collection, studies, [factors_of(study) for study in studies])
+    return collection, studies, "\n".join(found)
+
+
+def changed(folder: Path, **fields: Any) -> None:
+    path = folder / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def cases(values: Sequence[float]) -> dict[str, float | None]:
+    return {f"c{place}": value for place, value in enumerate(values)}
+
+
+def test_records_of_schema_1_are_read(tmp_path: Path) -> None:
+    for folder in write_ablation(tmp_path, SMALL)[:2]:
+        path = folder / "record.json"
+        old = json.loads(path.read_text()) | {"schema": 1, "sweep": {"up": ["a", "b"]}}
+        for new in ("digest", "levels", "fold", "matched", "restarts", "exit_code"):
+            old.pop(new)
+        path.write_text(json.dumps(old))
+    collection, (study,), _ = studied(tmp_path)
+    assert not collection.unreadable
+    assert not collection.missing
+    assert [dict(arm.levels) for arm in study.compared] == [{"up": "a"}, {"up": "b"}]
+
+
+def test_records_of_a_newer_schema_are_named(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, SMALL)
+    changed(folders[3], schema=99)
+    collection, (study,), said = studied(tmp_path)
+    assert "schema=99, this version reads schemas 1 to 2" in collection.unreadable[0].reason
+    assert not collection.missing  # it is there, but cannot be read
+    assert "1 file could not be read" in said
+    assert "b: fewer completed runs than asked for" in said
+    assert len(study.chief.comparisons) == 1
+
+
+def test_versions_and_machines_that_differ_are_said(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, SMALL)
+    changed(folders[0], versions={"medseg": "0.0.9", "torch": "2.13.0"}, machine={"host": "other"})
+    collection, _, said = studied(tmp_path)
+    assert "Runs come from medseg 0.0.9 and 0.1.0." in said
+    assert "different machines" in said
+    found = provenance_of(collection)
+    titles = [column.title for column in found.runs.columns]
+    assert {"Machine", "Versions"} <= set(titles)
+    assert not {"Machine", "Versions"} & {name for name, _ in found.shared}
+
+
+def test_missing_seeds_are_counted(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, SMALL)
+    (folders[3] / "record.json").unlink()
+    collection, (study,), said = studied(tmp_path)
+    assert [gap.text for gap in collection.missing] == ["up=b, seed=1"]
+    assert "b: fewer completed runs than asked for" in said
+    (row,) = [row for row in problems_table(collection).rows if row.cells[0].text == "missing"]
+    assert row.cells[1].text == "up=b, seed=1"
+    assert study.chief.comparisons[0].seeds == 1
+
+
+def test_missing_folds_are_named(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, replace(SMALL, seeds=1, folds=2))
+    (folders[0] / "record.json").unlink()
+    assert [gap.text for gap in collect([tmp_path]).missing] == ["up=a, seed=0, fold=0"]
+
+
+def test_a_cell_that_was_run_elsewhere_is_not_missing(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, SMALL)
+    folders[3].rename(tmp_path / "again")
+    collection, (study,), _ = studied(tmp_path)
+    assert not collection.missing
+    assert len(study.arms) == 2
+
+
+def test_cases_missing_in_one_arm_are_paired_and_said(runs: Write) -> None:
+    wide, narrow = cases([0.5 + 0.01 * c for c in range(10)]), cases([0.6] * 7)
+    folder = runs(
+        *(simple(wide, name="wide", seed=seed) for seed in (0, 1)),
+        *(simple(narrow, name="narrow", seed=seed) for seed in (0, 1)),
+    )
+    _, (study,), said = studied(folder)
+    (found,) = study.chief.comparisons
+    assert (found.cases, found.left_out) == (7, {2: 0, 1: 3})
+    assert found.estimate == pytest.approx(0.6 - 0.53)
+    assert "narrow: not validated on the same cases as wide" in said
+    assert "as few as 7" in said
+
+
+def test_arms_without_a_shared_case_are_undecided(runs: Write) -> None:
+    folder = runs(simple({"a": 0.9}, name="one"), simple({"b": 0.8}, name="two"))
+    _, (study,), said = studied(folder)
+    (found,) = study.chief.comparisons
+    assert (found.verdict, found.estimate) == ("undecided", None)
+    assert found.reason == "no case that both arms have"
+    assert "not validated on the same cases" in said
+    write_report([folder], folder.parent / "report.html")
+
+
+def test_two_runs_of_one_arm_and_seed_count_once(runs: Write) -> None:
+    old = simple(cases([0.1] * 8), started="2026-01-01")
+    folder = runs(replace(old, started="2026-01-02", cases=simple(cases([0.9] * 8)).cases), old)
+    collection, (study,), said = studied(folder)
+    assert study.chief.observations.mean(1) == pytest.approx(0.9)
+    assert "1 completed run of an arm, fold and seed that was run again: the newest counts" in said
+    assert problems_table(collection).column("status")[0].text == "superseded"
+
+
+def test_a_half_written_record_is_named_and_not_missing(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, SMALL)
+    path = folders[0] / "record.json"
+    path.write_text(path.read_text()[:200])
+    collection, _, said = studied(tmp_path)
+    assert [file.source for file in collection.unreadable] == [str(path)]
+    assert not collection.missing
+    assert "1 file could not be read" in said
+
+
+@pytest.mark.parametrize("value", [0.8, 0.0, 1.0])
+def test_one_case_and_equal_values_crash_nothing(value: float, runs: Write, tmp_path: Path) -> None:
+    folder = runs(
+        *(simple({"a": value}, name=name, seed=s) for name in ("one", "two") for s in (0, 1))
+    )
+    report = write_report([folder], tmp_path / "report.html")
+    assert "1 case: a verdict needs at least 6" in line(report, "| two | undecided")
+
+
+def test_all_equal_values_are_equal(runs: Write, tmp_path: Path) -> None:
+    same = cases([0.8] * 8)
+    folder = runs(*(simple(same, name=name, seed=s) for name in ("one", "two") for s in (0, 1)))
+    report = write_report([folder], tmp_path / "report.html")
+    assert "identical values" in line(report, "| two | equal")
+
+
+def test_a_plan_without_records_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    plan(cell("x", "nearest", 0)).write(tmp_path)
+    with pytest.raises(DataError, match=r"an ablation\.json is there, but no record\.json"):
+        collect([tmp_path])
+
+
+def test_a_plan_without_records_beside_other_runs_is_all_missing(
+    runs: Write, tmp_path: Path
+) -> None:
+    folder = runs(simple(cases([0.8] * 8)))
+    plan(cell("x", "nearest", 0), cell("y", "trilinear", 0)).write(tmp_path / "empty")
+    collection = collect([folder, tmp_path / "empty"])
+    assert len(collection.missing) == 2
+    report = write_report([folder, tmp_path / "empty"], tmp_path / "report.html")
+    assert [row["arm"] for row in rows(report) if row["status"] == "missing"] == [
+        "upsampling=nearest, seed=0",
+        "upsampling=trilinear, seed=0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"schema": 9}', '{"schema": 1, "name": "x"}', '{"schema": 1, "cells": 3}'],
+)
+def test_a_plan_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> None:
+    write_ablation(tmp_path, SMALL)
+    (tmp_path / "ablation.json").write_text(content)
+    collection, (study,), _ = studied(tmp_path)
+    assert [Path(file.source).name for file in collection.unreadable] == ["ablation.json"]
+    assert study.reference.why == "the first arm"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("margin", "wide"), ("name", 3), ("reference", {"up": 1})]
+)
+def test_a_plan_of_other_types_is_named(field: str, value: object, tmp_path: Path) -> None:
+    write_ablation(tmp_path, SMALL)
+    path = tmp_path / "ablation.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    (file,) = collect([tmp_path]).unreadable
+    assert file.reason.startswith("not a plan (")
+
+
+def test_a_level_that_left_the_plan_is_compared_and_said(tmp_path: Path) -> None:
+    design = Design(factors={"up": ["a", "b", "c"]}, seeds=2, cases=8)
+    write_ablation(tmp_path, design)
+    path = tmp_path / "ablation.json"
+    old = json.loads(path.read_text())
+    kept = [c for c in old["cells"] if c["levels"]["up"] != "c"]
+    path.write_text(json.dumps(old | {"cells": kept, "factors": {"up": ["a", "b"]}}))
+    _, (study,), said = studied(tmp_path)
+    assert [arm.label for arm in study.arms if arm.dropped] == ["c"]
+    assert "c: not in the plan any more; compared like the others" in said
+    assert len(study.chief.comparisons) == 2
+
+
+def test_plans_that_differ_are_read_together(tmp_path: Path) -> None:
+    write_ablation(tmp_path / "one", SMALL, name="one", margin=0.02)
+    other = Design(factors={"up": ["a", "b"], "down": ["x", "y"]}, seeds=2, cases=8)
+    write_ablation(tmp_path / "other", other, name="other", margin=0.005)
+    collection, (study,), said = studied(tmp_path)
+    assert len(collection.plans) == 2
+    assert len(study.compared) == 6
+    assert len({arm.label for arm in study.arms}) == 6
+    assert study.margin == 0.005
+    assert "name the margins 0.005 and 0.02; ±0.005 is used" in said
+    assert "name different references" in said
+    factors = factors_of(study)
+    assert {effect.factor for effect in factors.main} == {"up", "down"}
+    assert len(factors.left_out) == 2
+    assert "have other factors than the rest, or none" in said
+
+
+def test_a_reference_level_without_a_result_has_a_stand_in(tmp_path: Path) -> None:
+    for folder in write_ablation(tmp_path, SMALL)[:2]:
+        changed(folder, status="failed", error="out of memory", exit_code=4, cases=[])
+    collection, (study,), said = studied(tmp_path)
+    assert study.reference.arm.label == "b"
+    assert "The plan’s reference, a, has no result; b stands in for it." in said
+    assert "a: no result, so no verdict." in said
+    table = problems_table(collection)
+    assert table.column("what")[0].text == "out of memory (exit code 4)"
+
+
+def test_resumed_runs_patch_sizes_and_sizes_missed_are_said(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, SMALL)
+    changed(folders[0], restarts=1, patch_size=[16, 16, 16])
+    matched = {"quantity": "parameters", "value": 150.0, "wanted": 100.0}
+    changed(folders[2], matched=matched)
+    _, _, said = studied(tmp_path)
+    assert "1 run was continued after a stop" in said
+    assert "The patch size differs between runs on phantom" in said
+    assert "b: more than 10 % away from the size it was to be made equal to" in said
+
+
+def test_a_metric_that_one_arm_lacks_is_said(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, SMALL)
+    for folder in folders[2:]:
+        old = json.loads((folder / "record.json").read_text())["cases"]
+        for case in old:
+            case["metrics"] = {
+                name: {"dice": found["dice"]} for name, found in case["metrics"].items()
+            }
+        changed(folder, cases=old)
+    _, _, said = studied(tmp_path)
+    assert "Surface Dice and HD95 is not recorded in every arm" in said
+
+
+def test_many_missing_cells_are_counted_and_all_in_the_csv(runs: Write, tmp_path: Path) -> None:
+    folder = runs(finished())
+    plan(*(cell(f"x{n}", "nearest", n) for n in range(MISSING_SHOWN + 50))).write(folder)
+    report = write_report([folder], tmp_path / "report.html")
+    line(report, "| missing | 50 more cells |")
+    assert sum(row["status"] == "missing" for row in rows(report)) == MISSING_SHOWN + 50
+    assert f"{MISSING_SHOWN + 50} missing" in text(report)
+
+
+def test_a_record_without_anything_is_reported(tmp_path: Path) -> None:
+    RunRecord(name="bare", status="completed", started="").write(tmp_path / "runs" / "bare")
+    report = write_report([tmp_path / "runs"], tmp_path / "report.html")
+    assert "no Dice value is defined" in text(report)
