@@ -85,13 +85,21 @@ def _train(config: DictConfig) -> None:
         run(request)
     except MedsegError as error:
         code = report_error(error)
-        is_alone = settings.launcher._target_.endswith("BasicLauncher")
-        if not in_ablation or (is_alone and isinstance(error, SignalError)):
-            sys.exit(code)  # a signal leaves the ablation as well
+        if not in_ablation or (isinstance(error, SignalError) and _leaves(settings)):
+            sys.exit(code)
         # an exception that crosses to other processes and lets the other runs go on
         raise ArmFailedError(f"a run failed: {folder}: {error}", code) from None
     if not in_ablation:
         log.info("done; next: medseg report %s -o report.html", folder.parent)
+
+
+def _leaves(settings: Any) -> bool:
+    """Whether a signal to a run ends its process, and not the run alone.
+
+    One process for all runs: a signal means all of them. A job of SLURM, which will be queued
+    again: a result, were it an exception, would tell whoever waits for it that the job is over.
+    """
+    return settings.launcher._target_.endswith(("BasicLauncher", "SlurmLauncher"))
 
 
 def _plain_config(config: DictConfig, folder: Path) -> dict[str, Any]:

@@ -111,9 +111,9 @@ class RunRecord:
         predicted_memory_bytes: Peak of a training step by its arithmetic, weights not included.
         memory_before_bytes: What the process held before training: resident or allocated.
         patch_size: That patch, in voxels.
-        seconds: `train`, `validation`, `total` wall-clock seconds, `setup` before training, and
-            `step`, the median step. Those of a continued run count from its last start, but
-            `train` counts every epoch.
+        seconds: `setup`, `train`, `validation`, `total` wall-clock seconds, and `step`, the median
+            step. Of a run that was continued, `former` are those of epochs before its last start;
+            `train` and `total` include them.
         peak_memory_bytes: Peak resident memory of the process (CPU) or allocated memory (GPU).
         history: One dict per epoch: `epoch`, `train_loss`, `val_dice`, `val_dice_<class>`,
             `lr`, `seconds`.

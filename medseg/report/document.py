@@ -13,7 +13,7 @@ from medseg.report.collect import collect
 from medseg.report.latex import render_latex
 from medseg.report.measures import Values
 from medseg.report.page import contents
-from medseg.report.pending import render_pdf
+from medseg.report.pdf import render_pdf
 from medseg.report.reference import Wish
 from medseg.report.render import render_html, render_markdown
 from medseg.report.sources import Unreadable

@@ -7,14 +7,22 @@ from typing import Any
 from markupsafe import Markup
 
 from medseg.record import RunRecord
-from medseg.report import figures, measures, prose, tables
+from medseg.report import (
+    figures,
+    measures,
+    pending,  # noqa: F401
+    prose,
+    tables,
+)
 from medseg.report.arm import Arm
 from medseg.report.artifact_table import artifact_table
-from medseg.report.pending import case_views
+from medseg.report.cases import case_views
 from medseg.report.cautions import cautions_of
 from medseg.report.cells import counted
 from medseg.report.collect import Collection
 from medseg.report.costs import memory_promises, promises_table, step_promises
+from medseg.report.figures.phases import phase_maps
+from medseg.report.figures.spectra import spectra
 from medseg.report.problems import problems_table
 from medseg.report.provenance import provenance_of
 from medseg.report.studies import Study
@@ -161,8 +169,8 @@ def _phases(arms: Sequence[Arm], style: dict[int, int]) -> list[tuple[Markup, st
         if record and record.artifacts and record.artifacts.spectra
     ]
     drawn = (
-        (figures.phase_maps(maps), prose.PHASE_MAPS),
-        (figures.spectra(lines), prose.SPECTRA),
+        (phase_maps(maps), prose.PHASE_MAPS),
+        (spectra(lines), prose.SPECTRA),
     )
     return [(Markup(svg), caption) for svg, caption in drawn if svg]
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from medseg.report.cells import Table
 
 _TABLE_ROWS = 1000
-_HTML = ("page.css", "parts.css", "print.css")
+_STYLES = ("page.css", "parts.css", "cases.css", "print.css")
 
 
 def render_html(content: dict[str, Any]) -> str:
@@ -28,7 +28,7 @@ def render_html(content: dict[str, Any]) -> str:
     hashes = [_digest(text) for text in (script, *content["cases"].scripts)]
     return page.get_template("report.html.j2").render(
         **content,
-        css=Markup("\n".join(_asset(name) for name in _HTML)),
+        css=Markup("\n".join(_asset(name) for name in _STYLES)),
         script=Markup(script),
         script_sources=" ".join(f"'sha256-{found}'" for found in hashes),
         most_rows=_TABLE_ROWS,

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from medseg.report import figures
 from medseg.report.cells import Table, counted
 from medseg.report.collect import Collection
+from medseg.report.factor_figures import effects_figure, interaction_figure, variance_figure
 from medseg.report.factors import Factors, effects_table, factors_of, levels_table
 from medseg.report.studies import Study, Verdicts
 from medseg.report.summary import summarise
@@ -66,7 +67,7 @@ def view_of(collection: Collection, study: Study) -> tuple[StudyView, Factors]:
         summary=tuple(summarise(collection, study, factors, trades_of(study))),
         verdicts=tuple(_verdicts(study, verdicts) for verdicts in study.verdicts.values()),
         factors=_factors(factors),
-        variance=Markup(figures.variance_figure(study.split)),
+        variance=Markup(variance_figure(study.split)),
         power=tuple(_power(study)),
     )
     return view, factors
@@ -95,10 +96,10 @@ def _factors(factors: Factors) -> FactorView:
     return FactorView(
         table=effects_table(factors),
         levels=levels_table(factors),
-        effects=Markup(figures.effects_figure(factors.main, metric="Dice")),
+        effects=Markup(effects_figure(factors.main, metric="Dice")),
         grids=tuple(
             Markup(
-                figures.interaction_figure(
+                interaction_figure(
                     grid.means, grid.rows, grid.columns, titles=grid.titles, metric="Dice"
                 )
             )

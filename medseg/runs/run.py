@@ -116,12 +116,18 @@ def _run_alone(request: Request) -> RunRecord:
     except MedsegError as error:
         progress.update(status="failed", error=str(error), exit_code=error.exit_code)
         raise
+    except SystemExit as error:  # a scheduler's way of stopping a run, wherever it is
+        code = error.code if isinstance(error.code, int) else MedsegError.exit_code
+        progress.update(status="interrupted", error="stopped from outside", exit_code=code)
+        raise
     except Exception:
         last_line = traceback.format_exc().strip().splitlines()[-1]
         progress.update(status="failed", error=last_line, exit_code=MedsegError.exit_code)
         raise
     finally:
-        seconds = progress.record.seconds | {"total": time.perf_counter() - start}
+        seconds = progress.record.seconds
+        here = time.perf_counter() - start
+        seconds = seconds | {"total": here + seconds.get("former", 0.0)}
         progress.update(seconds=seconds, finished=now())
         progress.record.write(request.folder)
         progress.tell(share=1.0, seconds=seconds["total"])
@@ -224,8 +230,9 @@ def _train(
     finally:
         stop.teardown()
         step = history.median_step_seconds
-        seconds = {"train": _train_seconds(history, time.perf_counter() - start)}
-        seconds |= {"step": step} if step else {}
+        here, epochs = time.perf_counter() - start, sum(r["seconds"] or 0.0 for r in history.rows)
+        former = max(0.0, epochs - here)
+        seconds = {"train": here + former, "former": former} | ({"step": step} if step else {})
         progress.update(
             history=history.rows,
             artifact_history=trajectory.rows if trajectory else [],
@@ -248,11 +255,6 @@ def _time_budget(plan: Plan, history: History) -> list[TimeBudget]:
             validate_every=training.validate_every,
         )
     ]
-
-
-def _train_seconds(history: History, here: float) -> float:
-    """Of all epochs: a run that was continued has rows of its former life, too."""
-    return max(here, sum(row["seconds"] or 0.0 for row in history.rows))
 
 
 def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: Progress) -> None:
