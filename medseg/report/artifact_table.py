@@ -8,6 +8,7 @@ from medseg.report import measures
 from medseg.report.arm import Arm
 from medseg.report.cells import (
     NOTHING,
+    TO,
     Cell,
     Column,
     Row,
@@ -79,7 +80,7 @@ def _headline(found: Sequence[Estimate]) -> Cell:
     if not ends:
         return figure(value, significant(value), note=counted(found[0].cases, "case"))
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
-    return figure(value, significant(value), note=f"{significant(low)} … {significant(high)}")
+    return figure(value, significant(value), note=f"{significant(low)}{TO}{significant(high)}")
 
 
 def _largest_p(records: Sequence[ArtifactRecord]) -> float:

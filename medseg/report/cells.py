@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOTHING = "n/a"
+TO = "\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}"  # an interval stays on one line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     """`−0.003 … +0.012` on one line; nothing where an end is unknown."""
     if low is None or high is None:
         return ""
-    return f"{signed(low, digits)}\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}{signed(high, digits)}"
+    return f"{signed(low, digits)}{TO}{signed(high, digits)}"
 
 
 def p_value(value: float | None) -> str:

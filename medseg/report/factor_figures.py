@@ -27,14 +27,16 @@ from medseg.statistics import Contrast, Effect, VarianceSplit
 
 _ROWS = 30  # levels in one figure
 _COLUMNS = 10
-_LETTERS = 16
+_BAR, _LINE = 0.65, 0.19  # inches
+_LETTERS = 20
 _MAP = colormaps["cividis"]  # told apart without colours too
 _PARTS = {"case": "cases", "fold": "folds", "seed": "seeds", "residual": "seed × case"}
 
 
 def effects_figure(effects: Sequence[Effect], *, metric: str) -> str:
-    """Every level against the first of its factor, with intervals over runs and cases and over
-    cases alone; of more than 30 levels the first are drawn.
+    """Every level against the first of its factor, with both intervals.
+
+    Of more than 30 rows the first are drawn.
 
     Args:
         effects: Main effects; factors without a contrast are left out.
@@ -57,7 +59,7 @@ def effects_figure(effects: Sequence[Effect], *, metric: str) -> str:
     for effect, level, found in known:
         if effect.factor not in headed:
             headed.append(effect.factor)
-            first = shortened(effect.levels[0].level, 2 * _LETTERS)
+            first = shortened(effect.levels[0].level, _LETTERS + 12)
             rows.append(IntervalRow(label=f"{effect.factor}, minus {first}", words=""))
         rows.append(_row(level, found, digits, SERIES[(len(headed) - 1) % len(SERIES)]))
     with rc_context(RC):
@@ -122,9 +124,9 @@ def variance_figure(split: VarianceSplit) -> str:
     if not shares:
         return ""
     with rc_context(RC):
-        figure = Figure(figsize=(WIDTH, 1.0 + 0.2 * len(shares)))
-        axes = figure.add_axes((0.02, 0.62, 0.96, 0.16))
-        bare(axes)
+        figure = Figure(figsize=(WIDTH, _BAR + _LINE * len(shares)))
+        height = figure.get_figheight()
+        axes = figure.add_axes((0.02, 1 - 0.52 / height, 0.96, 0.24 / height))
         axes.set_axis_off()
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.set_title("Variance of a single Dice value", loc="left", fontsize=SMALL + 0.5)
@@ -133,21 +135,17 @@ def variance_figure(split: VarianceSplit) -> str:
             colour = SERIES[place % len(SERIES)]
             axes.add_patch(Rectangle((left, 0), share, 1, color=colour, lw=0))
             left += share
-            below = 0.44 - 0.13 * place
-            figure.patches.append(
-                Rectangle(
-                    (0.02, below), 0.028, 0.075, color=colour, lw=0, transform=figure.transFigure
-                )
-            )
-            figure.text(
-                0.065, below, f"{_PARTS[name]}  {percent(share)}", fontsize=SMALL, color=TEXT
-            )
+            below = 1 - (_BAR + _LINE * place + 0.08) / height
+            mark = Rectangle((0.02, below), 0.028, 0.09 / height, color=colour, lw=0)
+            figure.add_artist(mark)
+            text = f"{_PARTS[name]}  {percent(share)}"
+            figure.text(0.065, below, text, fontsize=SMALL, color=TEXT)
         return svg(figure, "Where the variance lies")
 
 
 def _row(level: str, found: Contrast, digits: int, colour: str) -> IntervalRow:
     return IntervalRow(
-        label=f"   {shortened(level, 2 * _LETTERS)}",
+        label=f"   {shortened(level, _LETTERS + 12)}",
         words=signed(found.estimate or 0.0, digits),
         estimate=found.estimate,
         low=found.low,

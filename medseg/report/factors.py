@@ -14,7 +14,6 @@ from medseg.report.cells import (
     Row,
     Table,
     chance,
-    counted,
     fixed,
     interval,
     signed,
@@ -141,7 +140,7 @@ def _level(level: LevelEffect) -> tuple[Cell, ...]:
         mean,
         Cell(text=signed(found.estimate), value=found.estimate, note=note),
         chance(found.p_value),
-        Cell(text=counted(found.cases, "case"), value=found.cases),
+        Cell(text=str(found.cases), value=found.cases),
     )
 
 

@@ -118,11 +118,6 @@ def mean(numbers: Sequence[float]) -> float:
     return statistics.fmean(numbers) if numbers else math.nan
 
 
-def deviation(numbers: Sequence[float]) -> float:
-    """The standard deviation (n - 1), NaN of fewer than two."""
-    return statistics.stdev(numbers) if len(numbers) > 1 else math.nan
-
-
 def worst_gain(record: RunRecord) -> float:
     """The largest DC-gain imbalance of the upsampling layers, NaN where there is none."""
     gains = [number(gain.imbalance) for gain in record.upsampling]

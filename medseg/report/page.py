@@ -7,13 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from medseg.record import RunRecord
-from medseg.report import (
-    figures,
-    measures,
-    pending,  # noqa: F401
-    prose,
-    tables,
-)
+from medseg.report import figures, measures, prose, tables
 from medseg.report.arm import Arm
 from medseg.report.artifact_table import artifact_table
 from medseg.report.cases import case_views
@@ -130,20 +124,22 @@ def _first_reference(arms: Sequence[Arm], studies: Sequence[Study]) -> int:
     return studies[0].reference.arm.number if studies else arms[0].number
 
 
-def _fronts(arms: Sequence[Arm], values: measures.Values, style: dict[int, int]) -> list[Markup]:
-    return [
-        Markup(
-            figures.pareto(
-                front.points,
-                x_label=front.cost.title,
-                y_label=front.y_label,
-                style=style,
-                higher_y_better=front.higher_y_better,
-                x_words=front.cost.shown,
-            )
+def _fronts(
+    arms: Sequence[Arm], values: measures.Values, style: dict[int, int]
+) -> dict[str, list[Markup]]:
+    """Quality → its figures, one by each cost."""
+    drawn: dict[str, list[Markup]] = {}
+    for front in fronts_of(arms, values):
+        svg = figures.pareto(
+            front.points,
+            x_label=front.cost.title,
+            y_label=front.y_label,
+            style=style,
+            higher_y_better=front.higher_y_better,
+            x_words=front.cost.shown,
         )
-        for front in fronts_of(arms, values)
-    ]
+        drawn.setdefault(front.y_label, []).append(Markup(svg))
+    return drawn
 
 
 def _curves(

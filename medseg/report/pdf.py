@@ -19,9 +19,10 @@ td.arm { min-width: 2.6cm; }
 td.verdict { min-width: 2.6cm; max-width: none; }
 .figures figure { display: inline-block; width: 12.5cm; margin: 0 5mm 3mm 0; vertical-align: top; }
 figure.wide svg { max-width: 13cm; }
+td code { overflow-wrap: anywhere; }
 .gallery { orphans: 1; widows: 1; }
-.gallery figure { display: inline-block; width: 2.6cm; margin: 0 2mm 3mm 0; vertical-align: top; }
-.gallery img { width: 2.6cm; height: auto; }
+.gallery figure { display: inline-block; width: 2.2cm; margin: 0 1.5mm 3mm 0; vertical-align: top; }
+.gallery img { width: 2.2cm; height: auto; }
 .gallery .none { display: block; min-height: 2cm; }
 .summary li::before { left: 0; }
 """

@@ -141,7 +141,7 @@ def _factors(factors: Factors) -> str:
     shown = first.p_value is not None and first.p_value <= _ALPHA
     told = (
         f"{fixed(spread)} between its best and its worst level "
-        f"(F-test p {_relation(first.p_value)})"
+        f"(F-test over runs on these cases, p {_relation(first.p_value)})"
     )
     doubt = "" if shown else ", so none was shown to matter"
     if len(factors.main) == 1:

@@ -28,7 +28,8 @@ def _csv(frame: pd.DataFrame) -> str:
     frame = frame.rename(columns=_harmless)
     for name, column in frame.items():
         if not is_numeric_dtype(column):
-            frame[name] = [_harmless(v) if isinstance(v, str) else v for v in column]
+            texts = (value for value in column.unique() if isinstance(value, str))
+            frame[name] = column.replace({t: _harmless(t) for t in texts if _harmless(t) != t})
     return frame.to_csv(index=False, lineterminator="\n")
 
 

@@ -156,12 +156,12 @@ def _row(verdicts: Verdicts, found: Comparison, labels: Mapping[int, str]) -> Ro
         Cell(
             text=interval(found.case_low, found.case_high, digits) or NOTHING,
             value=found.case_low,
-            note="" if found.case_low is not None else "fewer than 8 cases",
+            note="" if found.case_low is not None else "< 8 cases",
         ),
         chance(found.p_holm),
         chance(found.equivalence_p),
         chance(found.wilcoxon_holm, note=_least(found)),
-        _ratio(found.effect_size, 2),
+        _effect_size(found.effect_size),
         _percent(found.superiority),
         _best(verdicts.best.get(found.arm)),
         Cell(text=f"{found.seeds}, {found.reference_seeds}", value=found.seeds),
@@ -194,7 +194,7 @@ def _difference(found: Comparison, digits: int) -> Cell:
 
 
 def _least(found: Comparison) -> str:
-    return f"least possible {found.least_p:.2g}" if found.least_p > 1e-3 else ""
+    return f"least {found.least_p:.2g}" if found.least_p > 1e-3 else ""
 
 
 def _left_out(found: Comparison) -> str:
@@ -202,8 +202,10 @@ def _left_out(found: Comparison) -> str:
     return f"{counted(gone, 'case')} of one arm only, left out" if gone else ""
 
 
-def _ratio(value: float | None, digits: int) -> Cell:
-    return Cell(text=NOTHING) if value is None else Cell(text=signed(value, digits), value=value)
+def _effect_size(value: float | None) -> Cell:
+    if value is None:
+        return Cell(text=NOTHING)
+    return Cell(text=signed(value, 2 if abs(value) < 10 else 0), value=value)
 
 
 def _percent(value: float | None) -> Cell:

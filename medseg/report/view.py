@@ -135,4 +135,4 @@ def _needed(study: Study) -> list[str]:
     ways = [counted(needed.cases, "case") + " with the same seeds"] if needed.cases else []
     ways += [counted(needed.seeds, "seed") + " on the same cases"] if needed.seeds else []
     text = " or ".join(ways) or "more seeds and more cases together"
-    return [f"To find a difference of the margin, {study.margin:g}, needs {text}."]
+    return [f"To find a difference of the margin, {study.margin:g}, takes {text}."]

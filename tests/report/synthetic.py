@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def record(
         "seed": seed,
         "data": {"fold": fold or 0, "split_seed": 0},
         "trainer": {"epochs": design.epochs},
-        "levels": dict(levels),
+        "model": {factor: {"kind": level} for factor, level in levels.items()},
     }
     parameters = 400_000 + 150_000 * (number % 7) + 61_000 * (number % 3)
     macs = 3_000 * parameters
@@ -189,11 +189,6 @@ def planted_better(design: Design) -> list[dict[str, str]]:
     arms = design.arms()
     least = design.planted(arms[0]) + 0.01
     return [levels for levels in arms if design.planted(levels) > least]
-
-
-def without_artifacts(made: RunRecord) -> RunRecord:
-    """The same run with nothing measured but its cases."""
-    return replace(made, artifacts=None, upsampling=[], constant_response=None)
 
 
 def _case(place: int, value: float) -> CaseRecord:

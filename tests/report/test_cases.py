@@ -1,18 +1,14 @@
 """Cases: chosen by rule, drawn from their files, named where a file is not what it should be."""
 
 import base64
-import gzip
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nibabel.affines import apply_affine
 from PIL import Image
 
 from medseg.errors import DataError
@@ -20,11 +16,9 @@ from medseg.record import ArtifactRecord, CaseArtifacts, Picture, RunRecord
 from medseg.report.cases import CaseViews, case_views
 from medseg.report.cases.choice import choose
 from medseg.report.cases.opened import open_case
-from medseg.report.cases.shrunk import LONGEST, shrunk_affine, shrunk_image, shrunk_labels
 from medseg.report.cases.slices import choose_planes
 from medseg.report.cases.values import CaseValues, Scores, artifact_scores
-from medseg.report.cases.viewer import niivue
-from medseg.volumes import ras_affine, to_ras
+from medseg.volumes import to_ras
 from medseg.volumes.overlay import ERROR_COLOURS, FALSE_NEGATIVE, FALSE_POSITIVE
 
 from .records import png
@@ -216,68 +210,6 @@ def test_a_label_without_foreground_shows_the_whole_volume(folder: Path) -> None
     assert opened.frame.image.shape == to_ras(label(), AFFINE).shape
 
 
-@given(
-    st.tuples(*[st.sampled_from([1, 2, 127, 128, 129, 300]) for _ in range(2)]).map(
-        lambda two: (*two, 2)
-    )
-)
-def test_shrunk_volumes_keep_their_place(shape: tuple[int, ...]) -> None:
-    affine = ras_affine(AFFINE, shape)
-    image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    small = shrunk_image(image)
-    factors = [-(-n // LONGEST) for n in shape]
-    assert small.shape == tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
-    assert max(small.shape) <= LONGEST
-    there = shrunk_affine(affine, shape)
-    centre = apply_affine(there, np.zeros(3))
-    corners = [apply_affine(affine, np.zeros(3)), apply_affine(affine, np.array(factors) - 1)]
-    np.testing.assert_allclose(centre, np.mean(corners, axis=0))
-
-
-def test_shrunk_labels_are_the_majority_of_their_block() -> None:
-    whole = np.random.default_rng(0).integers(0, 4, (256, 3, 130)).astype(np.uint8)
-    small = shrunk_labels(whole)
-    assert small.shape == (128, 3, 65)
-    for i, j, k in np.random.default_rng(1).integers(0, small.shape, (200, 3)):
-        block = whole[2 * i : 2 * i + 2, j, 2 * k : 2 * k + 2]
-        counts = np.bincount(block.ravel(), minlength=4)
-        assert counts[small[i, j, k]] == counts.max()
-
-
-def test_the_viewer_is_given_what_the_files_hold(folder: Path) -> None:
-    viewer = views(folder).viewer
-    data = json.loads(viewer.data)
-    assert data["classes"] == ["organ", "tumour"]
-    entry = next(entry for entry in data["cases"] if entry["case"] == "ease_0")
-    found = nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(entry["label"])))
-    np.testing.assert_array_equal(np.asarray(found.dataobj), to_ras(label(), AFFINE))
-    np.testing.assert_allclose(found.affine, ras_affine(AFFINE, SHAPE))
-    (missing, extra) = entry["arms"]
-    assert (missing["number"], extra["number"]) == (1, 2)
-    assert gzip.decompress(base64.b64decode(viewer.library)).decode() == niivue()
-    assert viewer.scripts == (viewer.script, niivue())
-
-
-def test_the_viewer_keeps_to_its_bytes_and_names_what_it_left_out(folder: Path) -> None:
-    whole = views(folder)
-    assert whole.viewer.size <= BUDGET
-    assert whole.viewer.left_out == ()
-    less = views(folder, whole.viewer.size - 1)
-    assert less.viewer.size < whole.viewer.size
-    assert less.viewer.left_out == ("arm 2 of ease_1",) or less.viewer.left_out
-    assert any("Not in the 3-D viewer" in note for note in less.notes)
-    none = views(folder, 1000)
-    assert none.viewer.data == ""
-    assert len(none.viewer.left_out) == len(none.sheets)
-
-
-def test_names_cannot_leave_the_viewers_data_block(folder: Path) -> None:
-    rewrite(folder, "missing", classes=["</script><b>", "tumour"])
-    viewer = views(folder).viewer
-    assert "<" not in viewer.data
-    assert json.loads(viewer.data)["classes"][0] == "</script><b>"
-
-
 def test_the_lowest_dice_come_first(folder: Path) -> None:
     table = views(folder).worst
     lowest = [cell.value for cell in table.column("lowest")]
@@ -307,3 +239,18 @@ def test_only_the_references_dataset_is_shown(folder: Path) -> None:
 
 def test_organ_is_where_the_tests_think() -> None:
     assert np.count_nonzero(label()) == np.prod([edge.stop - edge.start for edge in ORGAN])
+
+
+@pytest.mark.parametrize("path", ["a\0b.nii.gz", "x" * 5000, "."])
+def test_a_path_that_is_none_is_named_and_no_crash(folder: Path, path: str) -> None:
+    cases = RunRecord.read(folder / "extra" / "record.json").cases
+    changed = [replace(case, prediction=path) for case in cases]
+    rewrite(folder, "extra", cases=changed)
+    sheet = next(sheet for sheet in views(folder).sheets if sheet.case == "ease_0")
+    assert sheet.shots[1].drawn
+    assert sheet.shots[2].drawn is None
+    assert sheet.shots[2].note
+    for arm in ("missing", "extra"):
+        rewrite(folder, arm, cases=[replace(case, image=path) for case in cases])
+    assert not views(folder).sheets
+    assert "No slices could be drawn" in views(folder).missing[0].note

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ Write = Callable[..., Path]
 EFFECTS = {"nearest": 0.03, "pixel_shuffle": -0.03}
 
 
-def studied(folder: Path, **wish: object) -> tuple[Collection, tuple[Study, ...]]:
+def studied(folder: Path, **wish: Any) -> tuple[Collection, tuple[Study, ...]]:
     collection = collect([folder])
     return collection, studies_of(collection, Values(collection.arms), Wish(**wish))
 
@@ -78,7 +79,7 @@ def test_the_table_repeats_what_statistics_say(grid: Path) -> None:
         assert cells[places["cases"]].value == 20
     assert len(table.rows) == 12
     # best first, which for a distance is the most negative; the reference stands at 0
-    values = [cell.value for cell in table.column("difference")]
+    values = [float(cell.value or 0.0) for cell in table.column("difference")]
     assert values == sorted(values)
     assert "*" not in "".join(cell.text for row in table.rows for cell in row.cells)
 
@@ -215,6 +216,7 @@ def test_the_forest_keeps_the_ends_and_the_middle(tmp_path: Path) -> None:
 
 def test_datasets_are_not_compared_with_each_other(runs: Write) -> None:
     def run(name: str, dataset: str, seed: int) -> RunRecord:
+        dice: dict[str, float | None]
         dice = {f"{dataset}{c}": 0.5 + 0.01 * c + 0.001 * seed for c in range(8)}
         return simple(dice, name=name, dataset=dataset, seed=seed)
 

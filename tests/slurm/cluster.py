@@ -29,8 +29,9 @@ _SPACES = ("--net", "--pid", "--mount")
 _UNSHARE = ("unshare", *_SPACES, "--fork", "--kill-child", "--mount-proc")
 _PATIENCE = 60.0  # seconds for a daemon to answer
 
+# SLURM resolves names with AI_ADDRCONFIG, to which 127.0.0.1 alone is no network at all;
 # `read` ends when the other end of the pipe does
-_FIRST_PROCESS = "ip link set lo up && echo ready && read -r _"
+_FIRST_PROCESS = "ip link set lo up && ip address add 10.0.0.1/32 dev lo && echo ready && read -r _"
 
 _DATABASE = """\
 create database slurm_acct_db;
@@ -134,7 +135,8 @@ class Cluster:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
+        except BaseException as error:
+            error.add_note(self._logs())
             self._stop()
             raise
         return self
@@ -269,6 +271,10 @@ class Cluster:
             return call.returncode == 0
 
         wait_until(answers, " ".join(words))
+
+    def _logs(self) -> str:
+        ends = {p.name: p.read_text(errors="replace")[-1000:] for p in self.folder.glob("*.out")}
+        return "\n".join(f"{name}:\n{end}" for name, end in ends.items())
 
     def _stop(self) -> None:
         first, *others = self._children

@@ -5,6 +5,14 @@ import pytest
 from PIL import Image
 
 from medseg.volumes import OKABE_ITO, best_slice, draw_slice, picture_of_case, to_png
+from medseg.volumes.overlay import (
+    ERROR_COLOURS,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    WRONG_CLASS,
+    draw_errors,
+    errors_of,
+)
 
 
 def colours(picture: Image.Image) -> set[tuple[int, ...]]:
@@ -111,3 +119,40 @@ def test_png_is_whole_and_repeatable() -> None:
     content = to_png(picture)
     assert content == to_png(picture)
     assert Image.open(io.BytesIO(content)).size == picture.size
+
+
+def test_every_kind_of_error_is_told_from_the_others() -> None:
+    label = np.arange(9).reshape(3, 3) // 3
+    prediction = np.arange(9).reshape(3, 3) % 3
+    found = errors_of(label, prediction)
+    for i, j in np.ndindex(3, 3):
+        expected = 0
+        if label[i, j] != prediction[i, j]:
+            expected = WRONG_CLASS
+            if label[i, j] == 0:
+                expected = FALSE_POSITIVE
+            elif prediction[i, j] == 0:
+                expected = FALSE_NEGATIVE
+        assert found[i, j] == expected
+
+
+def test_errors_are_tinted_within_their_voxels_and_the_label_outlined() -> None:
+    label, prediction = np.zeros((2, 10, 10), int)
+    label[2:8, 2:8] = 1
+    prediction[4:10, 2:8] = 1
+    image = np.zeros((10, 10))
+    picture = np.array(draw_errors(image, (1, 1), label, prediction, size=100, sides=("", "")))
+
+    def tint(error: int) -> list[int]:
+        return np.round(0.65 * np.array(ERROR_COLOURS[error])).astype(int).tolist()
+
+    assert picture[50, 90].tolist() == tint(FALSE_POSITIVE)
+    assert picture[50, 30].tolist() == tint(FALSE_NEGATIVE)
+    assert picture[50, 60].tolist() == [0, 0, 0]
+    assert (picture[50, 20] > 200).all()  # the label's edge
+    alone = draw_errors(image, (1, 1), label, size=100, sides=("", ""))
+    assert len(colours(alone)) == 2
+
+
+def test_colours_of_errors_differ() -> None:
+    assert len(set(ERROR_COLOURS.values())) == len(ERROR_COLOURS) == 3

@@ -6,6 +6,7 @@ viewer, so that a dozen arms of a large scan fit into memory.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,11 @@ def shown_run(arm: Arm, case: str) -> tuple[Run, CaseRecord] | None:
     found = [
         (run, entry) for run in arm.counted for entry in run.record.cases if entry.case == case
     ]
-    kept = (pair for pair in found if (path := _prediction(*pair)) and path.is_file())
+    kept = (
+        (run, entry)
+        for run, entry in found
+        if entry.prediction and isfile(run.path.parent / entry.prediction)
+    )
     return next(kept, found[0] if found else None)
 
 
@@ -103,7 +108,8 @@ def _image_and_label(shown: Sequence[tuple[Run, CaseRecord]]) -> tuple[Volume, V
     faults: dict[str, None] = {}
     for run, entry in shown:
         try:
-            image = read_image(_named(entry.image, "image"), channels=_channels(run))
+            path = _named(entry.image, "image")
+            image = read_image(path, channels=_channels(run), nonfinite="replace")
             label = read_labels(_named(entry.label, "label"), num_classes=None)
             check_same_grid(image, label)
         except DataError as error:
@@ -114,14 +120,10 @@ def _image_and_label(shown: Sequence[tuple[Run, CaseRecord]]) -> tuple[Volume, V
 
 
 def _read_prediction(run: Run, entry: CaseRecord, image: Volume) -> np.ndarray:
-    path = _prediction(run, entry)
-    prediction = read_labels(path or _named("", "prediction"), num_classes=None)
+    path = run.path.parent / _named(entry.prediction, "prediction")
+    prediction = read_labels(path, num_classes=None)
     check_same_grid(image, prediction)
     return prediction.array
-
-
-def _prediction(run: Run, entry: CaseRecord) -> Path | None:
-    return run.path.parent / entry.prediction if entry.prediction else None
 
 
 def _named(path: str, what: str) -> Path:
@@ -130,6 +132,8 @@ def _named(path: str, what: str) -> Path:
             f"the record is of an older version and does not say where the {what} lies; "
             "run it again"
         )
+    if "\0" in path:
+        raise DataError(f"{what}={path!r} in the record is no path; run it again")
     return Path(path)
 
 

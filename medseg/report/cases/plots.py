@@ -68,12 +68,8 @@ def case_by_case(
     cases = [ranked[place] for place in _evenly(len(ranked))]
     with rc_context(RC):
         figure, axes = chart(f"Cases by their Dice in arm {reference}", "Dice by case")
-        axes.set_xticks([0, len(cases) - 1] if len(cases) > 1 else [0])
-        axes.set_xticklabels(["hardest", "easiest"] if len(cases) > 1 else [cases[0]])
-        if len(cases) > 1:
-            left, right = axes.get_xticklabels()
-            left.set_ha("left")
-            right.set_ha("right")
+        ends = {0: "hardest", len(cases) - 1: "easiest"} if len(cases) > 1 else {0: cases[0]}
+        axes.set_xticks(list(ends), labels=list(ends.values()))
         for arm, dice in others.items():
             places = [place for place, case in enumerate(cases) if case in dice]
             _dots(axes, places, [dice[cases[place]] for place in places], style.get(arm))

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,12 +78,14 @@ def sheet_of(choice: Choice, arms: Sequence[Arm]) -> tuple[Sheet, Opened | None]
     return sheet, opened
 
 
-def said_dice(run: Run, case: str) -> str:
-    """Dice of a case in one run: the mean, then by class if there are several."""
+def said_dice(run: Run, case: str, *, classes: bool = True) -> str:
+    """Dice of a case in one run: the mean, then, if wanted, by class and the seed."""
     entry = next(entry for entry in run.record.cases if entry.case == case)
     by_class = {name: number(metrics.get("dice")) for name, metrics in entry.metrics.items()}
-    known = [value for value in by_class.values() if value == value]
-    text = f"Dice {fixed(sum(known) / len(known))}" if known else "Dice undefined"
+    known = [value for value in by_class.values() if not math.isnan(value)]
+    text = f"Dice {fixed(math.fsum(known) / len(known))}" if known else "Dice undefined"
+    if not classes:
+        return text
     if len(by_class) > 1:
         text += f" ({', '.join(f'{name} {fixed(value)}' for name, value in by_class.items())})"
     return f"{text}, seed {run.record.seed}"

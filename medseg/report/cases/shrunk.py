@@ -1,5 +1,7 @@
 """Volumes on a grid that is coarse enough for a page."""
 
+import math
+
 import numpy as np
 
 LONGEST = 128
@@ -12,19 +14,18 @@ def shrunk_image(image: np.ndarray) -> np.ndarray:
     >>> shrunk_image(np.arange(256 * 4.0).reshape(256, 2, 2)).shape
     (128, 2, 2)
     """
-    means = _blocks(image).mean(axis=(1, 3, 5))
-    low, high = np.percentile(means[np.isfinite(means)], _WINDOW_PERCENTILES)
+    means = _sums(image, np.float32) / math.prod(_factors(image.shape))
+    low, high = np.percentile(means, _WINDOW_PERCENTILES)
     share = (means - low) / (high - low if high > low else 1.0)
-    return (np.clip(np.nan_to_num(share), 0, 1) * 255).round().astype(np.uint8)
+    return (np.clip(share, 0, 1) * 255).round().astype(np.uint8)
 
 
 def shrunk_labels(label: np.ndarray) -> np.ndarray:
     """The most frequent class of every block; of equally frequent ones the largest."""
-    blocks = _blocks(label)
-    shape = blocks.shape[::2]
-    winner, most = np.zeros(shape, label.dtype), np.zeros(shape, np.int64)
-    for value in np.unique(label):
-        count = np.count_nonzero(blocks == value, axis=(1, 3, 5))
+    background = _sums(label == 0, np.int32)
+    counts = {value: _sums(label == value, np.int32) for value in np.unique(label) if value}
+    winner, most = np.zeros(background.shape, label.dtype), background
+    for value, count in counts.items():
         winner[count >= most] = value
         most = np.maximum(most, count)
     return winner
@@ -42,14 +43,14 @@ def _factors(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-length // LONGEST) for length in shape)
 
 
-def _blocks(array: np.ndarray) -> np.ndarray:
-    """Shape (i, di, j, dj, k, dk); the last block repeats the last voxel where it is not full."""
+def _sums(array: np.ndarray, dtype: type[np.number]) -> np.ndarray:
+    """Sums of blocks; the last block repeats the last voxel where it is not full."""
     factors = _factors(array.shape)
     pads = [(0, -length % factor) for length, factor in zip(array.shape, factors, strict=True)]
-    padded = np.pad(array, pads, mode="edge")
-    shape = [
-        part
-        for length, factor in zip(padded.shape, factors, strict=True)
-        for part in (length // factor, factor)
-    ]
-    return padded.reshape(shape)
+    padded = np.pad(array, pads, mode="edge") if any(after for _, after in pads) else array
+    shape = [length // factor for length, factor in zip(padded.shape, factors, strict=True)]
+    total = np.zeros(shape, dtype)
+    # a reshaped array would be summed as fast, but needs a copy of the whole volume
+    for i, j, k in np.ndindex(*factors):
+        total += padded[i :: factors[0], j :: factors[1], k :: factors[2]]
+    return total

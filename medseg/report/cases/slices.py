@@ -51,7 +51,7 @@ def choose_planes(opened: Opened) -> Planes:
         for axis in axes
     }
     slices = [f"{_PLANES[a][0]} slice {opened.start[a] + i}" for a, i in indices.items()]
-    return Planes(indices=indices, caption=f"{', '.join(slices)}: {why}")
+    return Planes(indices=indices, caption=f"{', '.join(slices).capitalize()}: {why}.")
 
 
 def draw(opened: Opened, planes: Planes, arm: int | None) -> Drawn:

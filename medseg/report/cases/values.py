@@ -1,10 +1,8 @@
 """Metrics of single cases: what the cases are chosen, drawn and listed by."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import pandas as pd
 
 from medseg.record import CaseArtifacts
 from medseg.report.arm import Arm
@@ -28,25 +26,18 @@ class CaseValues:
     """Every metric by arm, class and case, each the mean over the runs of its arm."""
 
     def __init__(self, arms: Iterable[Arm]):
-        rows = [
-            (arm.number, name, case.case, metric, number(value))
-            for arm in arms
-            for run in arm.counted
-            for case in run.record.cases
-            for name, metrics in case.metrics.items()
-            for metric, value in metrics.items()
-        ]
-        columns = ["arm", "class", "case", "metric", "value"]
-        frame = pd.DataFrame(rows, columns=columns).astype({"value": float}).dropna()
-        means = frame.groupby(["metric", "arm", "class", "case"], sort=False)["value"].mean()
-        self._metrics: dict[str, dict[int, dict[str, dict[str, float]]]] = {}
-        for (metric, arm, name, case), value in means.to_dict().items():
-            arms_of = self._metrics.setdefault(str(metric), {})
-            arms_of.setdefault(arm, {}).setdefault(name, {})[case] = value
+        self._metrics: dict[tuple[str, int], dict[str, dict[str, float]]] = {}
+        found: dict[tuple[str, int, str, str], list[float]] = {}
+        for arm in arms:
+            for key, value in _values(arm):
+                found.setdefault(key, []).append(value)
+        for (metric, arm, name, case), values in found.items():
+            classes = self._metrics.setdefault((metric, arm), {})
+            classes.setdefault(name, {})[case] = _mean(values)
 
     def by_class(self, metric: str, arm: int) -> Mapping[str, Mapping[str, float]]:
         """Class → case → value, where it is defined."""
-        return self._metrics.get(metric, {}).get(arm, {})
+        return self._metrics.get((metric, arm), {})
 
     def by_case(self, metric: str, arm: int) -> dict[str, float]:
         """Case → mean over the classes that have a value."""
@@ -54,7 +45,7 @@ class CaseValues:
         for cases in self.by_class(metric, arm).values():
             for case, value in cases.items():
                 found.setdefault(case, []).append(value)
-        return {case: math.fsum(values) / len(values) for case, values in found.items()}
+        return {case: _mean(values) for case, values in found.items()}
 
 
 def artifact_scores(arms: Iterable[Arm]) -> Scores | None:
@@ -73,10 +64,24 @@ def artifact_scores(arms: Iterable[Arm]) -> Scores | None:
     return None
 
 
+def _values(arm: Arm) -> Iterator[tuple[tuple[str, int, str, str], float]]:
+    """(Metric, arm, class, case) and value, of every run that has one."""
+    for run in arm.counted:
+        for case in run.record.cases:
+            for name, metrics in case.metrics.items():
+                for metric, value in metrics.items():
+                    if not math.isnan(known := number(value)):
+                        yield (metric, arm.number, name, case.case), known
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
 def _means(arm: Arm, read: Callable[[CaseArtifacts], object]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for run in arm.counted:
         for case in run.record.artifacts.cases if run.record.artifacts else ():
             if not math.isnan(score := number(read(case))):
                 found.setdefault(case.case, []).append(score)
-    return {case: math.fsum(scores) / len(scores) for case, scores in found.items()}
+    return {case: _mean(scores) for case, scores in found.items()}

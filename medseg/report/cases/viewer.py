@@ -69,7 +69,7 @@ def build_viewer(
     A case is shown with its first arm or not at all; what is left out is named.
     """
     script, library = viewer_script(), _library()
-    frame = {"classes": list(classes), "colours": [list(colour) for colour in OKABE_ITO]}
+    frame: dict[str, Any] = {"classes": list(classes), "colours": OKABE_ITO, "cases": []}
     room = budget_bytes - len(script.encode()) - len(library) - len(_plain(frame))
     cases: list[dict[str, Any]] = []
     left_out: list[str] = []

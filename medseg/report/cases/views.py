@@ -124,7 +124,7 @@ def _drawn(
 
 def _candidate(case: str, opened: Opened, arms: Sequence[Arm]) -> Candidate:
     said = {
-        arm.number: f"{arm.label}, {said_dice(found[0], case)}"
+        arm.number: f"{arm.label}, {said_dice(found[0], case, classes=False)}"
         for arm in arms
         if (found := shown_run(arm, case))
     }

@@ -130,8 +130,8 @@
       library = await loaded();
       stage.hidden = false;
       viewer = new library.Niivue({
-        backColor: [0, 0, 0, 1], logLevel: "error", loadingText: "", crosshairWidth: 1,
-        crosshairWidthUnit: "mm", crosshairColor: [1, 1, 1, 0.45],
+        backColor: [0, 0, 0, 1], logLevel: "error", loadingText: "", crosshairWidth: 0.4,
+        crosshairWidthUnit: "percent", crosshairColor: [1, 1, 1, 0.6],
         multiplanarShowRender: library.SHOW_RENDER.ALWAYS,
         multiplanarLayout: library.MULTIPLANAR_TYPE.GRID,
       });
