@@ -14,7 +14,9 @@ from medseg.record import FILE_NAME, RunRecord
 
 
 def main(folders: list[str]) -> None:
-    print("| ablation | runs | training, s | cases, s | other, s per run | wall, s | busy at once |")
+    print(
+        "| ablation | runs | training, s | cases, s | other, s per run | wall, s | busy at once |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for folder in folders:
         found = [RunRecord.read(path) for path in sorted(Path(folder).glob(f"*/{FILE_NAME}"))]

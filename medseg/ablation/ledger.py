@@ -69,7 +69,7 @@ class Ledger:
         plan = AblationPlan.read(path)
         return cls(plan=plan, entries=tuple(entry_of(cell, Path(folder)) for cell in plan.cells))
 
-    def count(self, state: State) -> int:
+    def count(self, state: str) -> int:
         """How many runs are in a state."""
         return Counter(entry.state for entry in self.entries)[state]
 

@@ -123,7 +123,7 @@ def _of_runs(records: Sequence[RunRecord]) -> Iterator[str]:
     if resumed:
         yield (
             f"{counted(len(resumed), 'run')} {'was' if len(resumed) == 1 else 'were'} continued "
-            "after a stop; other times than that of training count from the last start."
+            "after a stop; the times of setting up and of validation are those of the last start."
         )
 
 

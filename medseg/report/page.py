@@ -15,8 +15,7 @@ from medseg.report.cautions import cautions_of
 from medseg.report.cells import counted
 from medseg.report.collect import Collection
 from medseg.report.costs import memory_promises, promises_table, step_promises
-from medseg.report.figures.phases import phase_maps
-from medseg.report.figures.spectra import spectra
+from medseg.report.figures import phase_maps, spectra
 from medseg.report.problems import problems_table
 from medseg.report.provenance import provenance_of
 from medseg.report.studies import Study

@@ -33,7 +33,8 @@ ARTIFACTS = (
 
 PHASE_MAPS = (
     "Gain of each phase of the grid, as its departure from the mean over phases, of the first run "
-    "of each coloured arm. White prints nothing."
+    "of each coloured arm. A cell without colour prints nothing; chance is what cases without a "
+    "common pattern would show."
 )
 
 SPECTRA = (

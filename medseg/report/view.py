@@ -8,8 +8,8 @@ from markupsafe import Markup
 from medseg.report import figures
 from medseg.report.cells import Table, counted
 from medseg.report.collect import Collection
-from medseg.report.factor_figures import effects_figure, interaction_figure, variance_figure
 from medseg.report.factors import Factors, effects_table, factors_of, levels_table
+from medseg.report.figures import effects_figure, interaction_figure, variance_figure
 from medseg.report.studies import Study, Verdicts
 from medseg.report.summary import summarise
 from medseg.report.trade import trades_of

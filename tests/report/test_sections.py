@@ -15,8 +15,8 @@ from medseg.report import Wish, render, write_report
 from medseg.report.cells import interval, p_value, percent, signed
 from medseg.report.collect import collect
 from medseg.report.costs import memory_promises, promises_table, step_promises
-from medseg.report.factor_figures import effects_figure, interaction_figure, variance_figure
 from medseg.report.factors import factors_of
+from medseg.report.figures import effects_figure, interaction_figure, variance_figure
 from medseg.report.latex import escaped
 from medseg.report.measures import Values
 from medseg.report.provenance import provenance_of

@@ -277,8 +277,6 @@ class Cluster:
         return "\n".join(f"{name}:\n{end}" for name, end in ends.items())
 
     def _stop(self) -> None:
-        first, *others = self._children
-        first.communicate()  # closes its input, which ends it and all others
-        for child in others:
-            child.wait()
+        for child in self._children:
+            child.communicate()  # closes the input of the first, which ends it and all others
         self._temporary.cleanup()

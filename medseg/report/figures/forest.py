@@ -1,20 +1,21 @@
 """Every arm against the reference."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib import rc_context
 
 from medseg.report.figures.rows import IntervalRow, interval_rows
-from medseg.report.figures.style import OTHER, RC, SERIES, digits_for, plain, shortened, signed
+from medseg.report.figures.style import RC, SERIES, SOFT, digits_for, plain, shortened, signed
 
 # A shape and a word besides the colour: the verdict is read without seeing colours.
 _LOOKS = {
     "better": (SERIES[2], "^"),
     "worse": (SERIES[1], "v"),
     "equal": (SERIES[0], "s"),
-    "undecided": (OTHER, "o"),
+    "undecided": (SOFT, "o"),
 }
 
 
@@ -43,9 +44,7 @@ class ForestRow:
     verdict: str
 
 
-def forest(
-    rows: Sequence[ForestRow], *, margin: float | None, metric: str, reference: str
-) -> str:
+def forest(rows: Sequence[ForestRow], *, margin: float | None, metric: str, reference: str) -> str:
     """Differences to the reference with both intervals, in the order given.
 
     The thick bar is the interval over runs and cases, the thin one over cases alone, the shaded
@@ -60,7 +59,8 @@ def forest(
     known = [row for row in rows if math.isfinite(row.estimate)]
     if not known:
         return ""
-    digits = digits_for(_ends(known))
+    typical = margin or statistics.median(abs(row.estimate) for row in known)
+    digits = digits_for([-typical, typical])
     name = shortened(reference, 44)
     band = f"; shaded: ±{plain(margin)} counts as equal" if margin else ""
     with rc_context(RC):
@@ -77,7 +77,8 @@ def _row(row: ForestRow, digits: int) -> IntervalRow:
     colour, mark = _LOOKS.get(row.verdict, _LOOKS["undecided"])
     return IntervalRow(
         label=f"{row.arm}  {row.label}",
-        words=f"{signed(row.estimate, digits)}  {row.verdict}",
+        words=signed(row.estimate, digits),
+        verdict=row.verdict,
         estimate=row.estimate,
         low=row.low,
         high=row.high,
@@ -86,7 +87,3 @@ def _row(row: ForestRow, digits: int) -> IntervalRow:
         colour=colour,
         mark=mark,
     )
-
-
-def _ends(rows: Sequence[ForestRow]) -> list[float]:
-    return [row.estimate for row in rows] + [0.0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from matplotlib import rc_context
 
 from medseg.report.cells import amount
-from medseg.report.figures.scales import draw_marks, scale
+from medseg.report.figures.scales import NUMBERED, draw_marks, scale
 from medseg.report.figures.style import RC, SOFT, chart, plain, stroke, svg
 
 
@@ -68,12 +68,12 @@ def pareto(
         return ""
     undominated = front(known, higher_y_better=higher_y_better)
     marks = {point.arm: (point.x, point.y) for point in known}
-    shown = [p for p in known if len(known) <= 40 or p.arm in undominated or p.arm in style]
+    shown = [p for p in known if len(known) <= NUMBERED or p.arm in undominated or p.arm in style]
     ends = [y for p in shown for y in (p.y_low, p.y_high) if y is not None and math.isfinite(y)]
     with rc_context(RC):
         figure, axes = chart(x_label, y_label)
         scale(axes, "x", [p.x for p in known], log=x_log, words=x_words)
-        scale(axes, "y", [*(p.y for p in known), *ends], log=False, words=plain)
+        scale(axes, "y", [*(p.y for p in known), *ends], log=False, words=plain, least=1.01)
         steps = sorted({marks[arm] for arm in undominated})
         far = axes.get_xlim()[1]
         xs, ys = [x for x, _ in steps], [y for _, y in steps]
@@ -81,9 +81,7 @@ def pareto(
         for point in shown:
             if point.y_low is not None and point.y_high is not None:
                 colour, _ = stroke(style.get(point.arm))
-                axes.plot(
-                    [point.x] * 2, [point.y_low, point.y_high], color=colour, lw=1, alpha=0.5
-                )
+                axes.plot([point.x] * 2, [point.y_low, point.y_high], color=colour, lw=1, alpha=0.5)
         draw_marks(
             axes,
             marks,

@@ -13,7 +13,7 @@ from medseg.report.figures.style import SMALL, SOFT, TEXT
 _DIGIT = 0.62  # widths of letters over the size of the font
 _MARK = 7.0
 _AROUND = (135, 45, 0, 180, 90, 270, 315, 225)  # degrees; above left is free at a front
-_REACH = (9.0, 13.0, 18.0, 24.0, 32.0, 42.0, 54.0)
+_REACH = (11.0, 14.0, 18.0, 24.0, 32.0, 42.0, 54.0)
 _LEADER = 15.0  # points from which a line leads back to the mark
 
 Boxes = NDArray[np.float64]
@@ -43,7 +43,6 @@ def number_marks(
     axes: Axes,
     labels: Sequence[str],
     places: Sequence[tuple[float, float]],
-    others: Sequence[tuple[float, float]] = (),
     *,
     bold: Sequence[bool] = (),
     below: bool = False,
@@ -54,11 +53,10 @@ def number_marks(
         axes: Settled: limits, scales and place are final.
         labels: Short texts.
         places: Of their marks, in data.
-        others: Marks without a label, which labels keep off if they can.
         bold: Which labels are emphasised; none if empty.
         below: The lower left is tried first, not the upper left.
     """
-    marks = axes.transData.transform(np.array([*places, *others]).reshape(-1, 2))
+    marks = axes.transData.transform(np.array(places).reshape(-1, 2))
     frame = axes.get_window_extent()
     sizes = [(_DIGIT * SMALL * len(label), SMALL) for label in labels]
     offsets = _offsets(marks, sizes, (frame.x0, frame.y0, frame.x1, frame.y1), below)
@@ -89,7 +87,7 @@ def _offsets(
     angles = [math.radians(-a if below else a) for a in _AROUND]
     taken = np.hstack([marks - _MARK / 2, marks + _MARK / 2])
     found = []
-    for mark, (width, height) in zip(marks, sizes, strict=False):
+    for mark, (width, height) in zip(marks, sizes, strict=True):
         stretch = width / height if width > height else 1.0
         tried = [
             (reach * math.cos(a) * (1 + (stretch - 1) / 3), reach * math.sin(a))

@@ -25,6 +25,7 @@ from medseg.report.figures.style import (
 _PITCH, _TOP, _KEY, _BOTTOM = 26.0, 24.0, 15.0, 46.0  # points
 _SIDE = 9.0
 _LETTERS = 62  # of a label and what stands right of it
+_VERDICT, _VERDICT_LETTERS, _GAP = 52.0, 11, 0.02
 _FAR = 4.0  # times the typical half-width: there the axis ends
 _BAND = SERIES[0]
 
@@ -36,6 +37,7 @@ class IntervalRow:
     Args:
         label: Its name.
         words: What stands on the right.
+        verdict: A word after `words`, in a column of its own.
         estimate: None for a heading.
         low: Lower end over runs and cases.
         high: Upper end over runs and cases.
@@ -47,6 +49,7 @@ class IntervalRow:
 
     label: str
     words: str
+    verdict: str = ""
     estimate: float | None = None
     low: float | None = None
     high: float | None = None
@@ -90,11 +93,13 @@ def interval_rows(
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.xaxis.set_major_formatter(lambda value, _: plain(value))
     axes.tick_params(labelsize=SMALL)
-    note = "\nArrows: the interval goes on; the table has its ends." if cut else ""
+    note = "\nArrows: beyond the axis; the table has the numbers." if cut else ""
     axes.set_xlabel(x_label + note, fontsize=SMALL)
     if margin:
         axes.axvspan(-margin, margin, color=_BAND, alpha=0.13, lw=0)
-    axes.axvline(0, color=SOFT, lw=0.9)
+    # Broken, so that it strikes through no name.
+    at = [(place + 0.02, place + 0.47, math.nan) for place, row in enumerate(rows) if row.ends]
+    axes.plot([0.0] * 3 * len(at), [y for segment in at for y in segment], color=SOFT, lw=1)
     for place, row in enumerate(rows):
         _draw_row(axes, place, row, limit)
     top = _PITCH * len(rows) / height + foot / height
@@ -105,13 +110,16 @@ def interval_rows(
 
 def _draw_row(axes: Axes, place: int, row: IntervalRow, limit: float) -> None:
     across = axes.get_yaxis_transform()
-    room = _LETTERS - len(row.words)
+    room = _LETTERS - len(row.words) - (_VERDICT_LETTERS if row.verdict else 0)
+    column = _VERDICT / (WIDTH * 72 - 2 * _SIDE)
     weight = "bold" if row.estimate is None else "normal"
     style = {"transform": across, "fontsize": SMALL, "va": "center"}
     y = place - 0.18 if row.estimate is not None else place + 0.12
     axes.text(0, y, shortened(row.label, room), fontweight=weight, **style)
     colour = TEXT if row.estimate is not None else SOFT
-    axes.text(1, y, row.words, ha="right", color=colour, **style)
+    axes.text(1 - column if row.verdict else 1, y, row.words, ha="right", color=colour, **style)
+    if row.verdict:
+        axes.text(1 - column + _GAP, y, row.verdict, **style)
     if row.estimate is None:
         axes.plot([0, 1], [place - 0.42] * 2, transform=across, color=RULE, lw=0.8)
         return

@@ -16,29 +16,37 @@ from medseg.report.figures.style import OTHER, SMALL, SOFT, settled, stroke
 
 NUMBERED = 40
 
-_LEAST = 1.1  # a range that three digits tell apart
-_PAD = 0.07
+LEAST = 1.04  # highest over lowest cost: three digits tell the ticks apart
+_PAD = 0.09
 _ZEROS = re.compile(r"\.0+(?!\d)|(?<=\.)(\d*[1-9])0+(?!\d)")
 
 Place = tuple[float, float]
 Words = Callable[[float], str]
 
 
-def scale(axes: Axes, name: str, values: Sequence[float], *, log: bool, words: Words) -> None:
+def scale(
+    axes: Axes,
+    name: str,
+    values: Sequence[float],
+    *,
+    log: bool,
+    words: Words,
+    least: float = LEAST,
+) -> None:
     """Limits, scale and ticks of the axis `name` ("x" or "y") for finite `values`.
 
-    The range is at least a tenth of the largest value, so that a difference that nobody would
-    notice does not fill the chart. An axis with a value at or below 0 is linear.
+    The highest value shown is at least `least` times the lowest, so that a difference that nobody
+    would notice does not fill the chart. An axis with a value at or below 0 is linear.
     """
     low, high = min(values), max(values)
     log = log and low > 0
     if log:
-        grow = max(1.0, math.sqrt(_LEAST * low / high))
+        grow = max(1.0, math.sqrt(least * low / high))
         low, high = low / grow, high * grow
         pad = (high / low) ** _PAD
         limits = low / pad, high * pad
     else:
-        grow = max(0.0, (_LEAST - 1) * max(abs(low), abs(high)) - (high - low)) / 2
+        grow = max(0.0, (least - 1) * max(abs(low), abs(high)) - (high - low)) / 2
         low, high = low - grow, high + grow
         pad = _PAD * (high - low) or 1.0
         limits = low - pad, high + pad
@@ -95,7 +103,6 @@ def draw_marks(
         axes,
         [str(arm) for arm in chosen],
         [marks[arm] for arm in chosen],
-        rest,
         bold=[arm in first for arm in chosen],
         below=below,
     )
@@ -120,10 +127,9 @@ def _cloud(axes: Axes, places: Sequence[Place]) -> None:
     """All dots as one path: strokes of no length with round ends."""
     if places:
         points = np.repeat(np.array(places), 2, axis=0)
-        codes = np.tile([Path.MOVETO, Path.LINETO], len(places))
-        axes.add_patch(
-            PathPatch(Path(points, codes), ec=OTHER, fc="none", lw=3.2, capstyle="round", zorder=1)
-        )
+        dots = Path(points, np.tile([Path.MOVETO, Path.LINETO], len(places)))
+        dots.should_simplify = False
+        axes.add_patch(PathPatch(dots, ec=OTHER, fc="none", lw=3.2, capstyle="round", zorder=1))
 
 
 def _ticks(low: float, high: float, *, log: bool, words: Words) -> list[float]:
@@ -135,5 +141,6 @@ def _ticks(low: float, high: float, *, log: bool, words: Words) -> list[float]:
         found = LogLocator(base=base, subs=steps, numticks=7).tick_values(low, high)
     else:
         bins = 4 if words is duration else 5
-        found = MaxNLocator(nbins=bins).tick_values(low / unit, high / unit) * unit
+        ticks = MaxNLocator(nbins=bins).tick_values(low / unit, high / unit)
+        found = [tick * unit for tick in ticks]
     return [float(tick) for tick in found if low <= tick <= high]

@@ -100,8 +100,9 @@ def plain(value: float) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """A difference with that many decimals and its sign: `+0.012`, `−0.003`."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    """A difference with that many decimals and its sign: `+0.012`, `−0.003`, `0.000`."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", "−") if float(text) else text[1:]
 
 
 def digits_for(values: Iterable[float]) -> int:
@@ -128,7 +129,7 @@ def settled(figure: Figure) -> Bbox:
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    return figure.bbox
+    return Bbox.from_bounds(*figure.bbox.bounds)
 
 
 def svg(figure: Figure, title: str) -> str:
