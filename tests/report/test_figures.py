@@ -78,11 +78,9 @@ class TestForest:
 
 
 class TestPareto:
-    STYLE = {1: 0, 2: 1}
-
     def draw(self, *pairs: tuple[float, float]) -> str:
         points = [ParetoPoint(arm=n, x=x, y=y) for n, (x, y) in enumerate(pairs, start=1)]
-        return pareto(points, x_label="Parameters", y_label="Dice", style=self.STYLE)
+        return pareto(points, x_label="Parameters", y_label="Dice", style={1: 0, 2: 1})
 
     def test_axes_and_arms_are_named(self) -> None:
         shown = words(self.draw((1e5, 0.8), (1e6, 0.9)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from medseg.record import RunRecord
 from medseg.report.collect import Arm
@@ -77,6 +78,7 @@ def curve(
         for line in shown:
             _draw(axes, line, points)
         axes.margins(x=0.07)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         settled(figure)
         _number_ends(axes, coloured)
         return svg(figure, f"{label} by epoch")
