@@ -121,7 +121,10 @@ class AblationSweeper(Sweeper):
                 "repeat the command to try them again",
                 max(entry.exit_code or 1 for entry in failed),
             )
-        log.info("done; next: medseg report %s -o report.html", folder)
+        if going := ledger.count("running"):
+            log.info("%d runs are still going in other processes: medseg ablate status", going)
+        else:
+            log.info("done; next: medseg report %s -o report.html", folder)
 
     def _compose(self, overrides: Sequence[str]) -> "Resolve":
         config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
@@ -140,12 +143,29 @@ class AblationSweeper(Sweeper):
         """Starts jobs; what becomes of them stands in their folders, whatever a launcher says."""
         size = self.max_batch_size or max(1, len(jobs))
         for first in range(0, len(jobs), size):
+            former = self._submitted()
             try:
                 self._launcher.launch(jobs[first : first + size], initial_job_idx=first)
             except MedsegError:
                 raise
             except Exception as error:
                 log.warning("the launcher says: %s", " ".join(str(error).split())[:500])
+                _wait_for(self._submitted() - former)
+
+    def _submitted(self) -> set[Path]:
+        """The folders of SLURM jobs; submitit keeps in each what the job is asked to do."""
+        if not self._config.hydra.launcher._target_.endswith("SlurmLauncher"):
+            return set()
+        folder = Path(self._config.hydra.sweep.dir)
+        return {path.parent for path in folder.glob(".submitit/*/*_submitted.pkl")}
+
+
+def _wait_for(places: set[Path]) -> None:
+    """Waits for SLURM jobs: the launcher leaves at the first that ends without a result."""
+    from submitit import SlurmJob
+
+    for place in places:
+        SlurmJob(folder=place.with_name("%j"), job_id=place.name).wait()
 
 
 def register_sweeper() -> None:

@@ -117,10 +117,6 @@ class StopOnSignal(pl.Callback):
             signal.signal(signum, handler)
         self._former.clear()
 
-    def on_exception(self, *_: Any) -> None:
-        """Gives the handlers back when training fails."""
-        self.teardown()
-
     def raise_if_received(self) -> None:
         """Raises `SignalError` if a signal was received."""
         if self.received is not None:

@@ -115,7 +115,6 @@ def test_a_failing_arm_is_named_and_what_is_completed_is_not_queued_again(
     assert {again[name].restarts for name in failed} == {1}
 
 
-@pytest.mark.xfail(reason="one lost job ends the waiting for all others: they are queued twice")
 def test_a_lost_job_is_tried_again_when_all_others_have_ended(
     cluster: Cluster, tmp_path: Path
 ) -> None:
