@@ -4,6 +4,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -183,7 +184,7 @@ class TestPromises:
             assert text in shown
 
 
-def arm(number: int, *histories: list[dict[str, float | None]]) -> SimpleNamespace:
+def arm(number: int, *histories: list[dict[str, float | None]]) -> Any:
     runs = [SimpleNamespace(record=SimpleNamespace(history=history)) for history in histories]
     return SimpleNamespace(number=number, runs=runs)
 
