@@ -16,7 +16,7 @@ class Arm:
     """The runs that are equal apart from seed and fold.
 
     Args:
-        number: From 1, in order of the first start; names the arm in the figures.
+        number: From 1, in order of the plan, else of the first start; names the arm in the figures.
         label: Unique text; the levels, the run's name, or the options that tell the arms apart.
         runs: All of them, whatever their status.
         counted: The completed ones that the numbers come from: the newest of each fold and seed.

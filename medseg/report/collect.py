@@ -81,12 +81,19 @@ def arms_of(runs: Sequence[Run], plans: Sequence[FoundPlan] = ()) -> tuple[Arm, 
         # A run that died before the network was built knows less of itself than its siblings.
         fits = [k for k in groups if all(a in ("", "{}", b) for a, b in zip(key, k, strict=True))]
         groups[fits[0] if len(fits) == 1 else key].append(run)
-    ordered = sorted(groups.values(), key=lambda group: min(r.record.started for r in group))
+    order = {place: number for number, place in enumerate(cells_by_place(plans))}
+    ordered = sorted(groups.values(), key=lambda group: _place(group, order))
     arms = [_arm(number, group, settings) for number, group in enumerate(ordered, start=1)]
     arms = _planned(arms, plans)
     return tuple(
         replace(arm, label=label) for arm, label in zip(arms, labels_of(arms), strict=True)
     )
+
+
+def _place(group: Sequence[Run], order: dict[str, int]) -> tuple[int, str]:
+    """Of an arm among all: that of its first cell in the plan; after them, by its first start."""
+    cells = [order[path] for run in group if (path := os.path.realpath(run.path)) in order]
+    return min(cells, default=len(order)), min(run.record.started for run in group)
 
 
 def _arm(number: int, runs: list[Run], settings: dict[Path, dict[str, str]]) -> Arm:

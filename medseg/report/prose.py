@@ -79,7 +79,8 @@ LIMITS = (
     "Undecided is not equal: it says that this study is too small to tell.",
     "The standard deviation over cases says how much cases differ, not how well the mean is known; "
     "arms are validated on the same cases, so their differences case by case are tighter than it.",
-    "Measured times and memory are those of one machine under its load at that time. MACs count "
+    "Measured times and memory are those of one machine under its load at that time; runs side by "
+    "side are each other’s load. MACs count "
     "convolutions and matrix products of one forward pass on one patch, nothing else.",
     "These are validation cases. If arms, epochs or settings were chosen on them, the best "
     "number is optimistic; a test set that nobody looked at decides.",

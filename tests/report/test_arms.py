@@ -12,7 +12,7 @@ from medseg.report.cells import amount, duration, memory, significant, spread
 from medseg.report.collect import arms_of, collect
 from medseg.report.sources import Run, number
 
-from .records import failed, finished, simple
+from .records import cell, failed, finished, plan, simple
 
 Write = Callable[..., Path]
 
@@ -84,6 +84,16 @@ def test_a_setting_called_seed_that_does_not_follow_the_seed_is_a_setting() -> N
     assert len(arms_of(as_runs(run(0, 0), run(1, 0)))) == 1
     assert len(arms_of(as_runs(run(0, 0), run(1, 1)))) == 1
     assert len(arms_of(as_runs(run(0, 0), run(0, 1), run(1, 0)))) == 2
+
+
+def test_arms_have_the_order_of_the_plan_and_not_of_the_clock(tmp_path: Path) -> None:
+    starts = {"nearest": "2026-01-01", "transposed": "2026-01-02", "trilinear": "2026-01-03"}
+    for name, started in starts.items():
+        finished(name, 0, started=started).write(tmp_path / f"{name}-0")
+    cells = [cell(f"{name}-0", name, 0) for name in ("trilinear", "nearest")]
+    plan(*cells).write(tmp_path)
+    found = [arm.choices["decoder.upsample"] for arm in collect([tmp_path]).arms]
+    assert found == ["trilinear", "nearest", "transposed"]
 
 
 def test_levels_name_the_arms() -> None:
