@@ -182,7 +182,7 @@ class Cluster:
         keepers = [
             process
             for process in self._first.children(recursive=True)
-            if any(f"slurmstepd: [{job}." in " ".join(process.cmdline()) for job in jobs)
+            if any(f"slurmstepd: [{job}." in _command(process) for job in jobs)
         ]
         lost = [self._nodes.pop(node), *keepers]
         lost += [below for keeper in keepers for below in keeper.children(recursive=True)]
@@ -280,3 +280,11 @@ class Cluster:
         for child in self._children:
             child.communicate()  # closes the input of the first, which ends it and all others
         self._temporary.cleanup()
+
+
+def _command(process: psutil.Process) -> str:
+    """Its command line; nothing of a process that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
