@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 # Hydra takes sweepers from this name space only, which is not ours to put a package in.
 _HYDRA_PLUGINS = "hydra_plugins.medseg"
-_FIXED_ELSEWHERE = ("seed", "data.fold", "data.folds")
+_FOLDS = ("data.fold", "data.folds")
 
 
 class ArmFailedError(MedsegError):
@@ -187,7 +187,12 @@ def _fixed(given: Sequence[Override], grid: Grid) -> list[str]:
     fixed = []
     for override in given:
         key = override.get_key_element().lstrip("+~")
-        if override.is_sweep_override() or key in varied or key in _FIXED_ELSEWHERE:
+        if key in _FOLDS and grid.folds is not None:
+            raise ConfigError(
+                f"{override.input_line}: ablation.folds={grid.folds} trains all folds; "
+                "give one of the two"
+            )
+        if override.is_sweep_override() or key in varied or key == "seed":
             continue
         text = override.input_line
         if text is None:

@@ -114,6 +114,14 @@ def test_folds_hold_out_every_case_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert set(held_out) == {*found[0].split["train"], *found[0].split["validation"]}
 
 
+def test_one_fold_may_be_trained_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ablate(monkeypatch, tmp_path, TWO, "data.folds=3", "data.fold=1") == 0
+    found = list(records(tmp_path).values())
+    assert [record.fold for record in found] == [1, 1]
+    ((train, validation),) = {tuple(map(tuple, record.split.values())) for record in found}
+    assert len(validation) in (len(train) // 2, len(train) // 2 + 1)  # a third of all
+
+
 def test_arms_are_made_equal_and_say_in_what(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +161,7 @@ def test_a_time_budget_ends_every_run_after_that_time(
         (["ablation.margin=0"], "ablation.margin=0"),
         (["+ablation.factors.up=up"], "ablation.factors.up='up' must be"),
         (["data.fold=0,1"], "ablation.folds=5"),
+        (["ablation.folds=3", "data.fold=1"], "give one of the two"),
         (["optimizer.lr=interval(0,1)"], "list them as a,b,c"),
     ],
 )
