@@ -7,7 +7,8 @@ errors, files  what went wrong and which exit code it has; files that are whole 
 allocator      memory that the process keeps
 machine        what a figure depends on besides the code: processor, versions, time
 build          Hydra's objects from an allow-list
-record         one run as plain data: the contract between training and the report
+statistics     arms compared on the same cases, with trainings as a source of chance (no torch)
+record         runs and ablations as plain data: the contract between training and the report
 layers         modules that torch lacks or has slow: depthwise, deformable, pixel shuffle
 arithmetic     what an operator or a network costs, needs and sees, without running it
 algebra        operators as matrices, and operators that are others in disguise
@@ -21,10 +22,11 @@ inference      a trained network applied to volumes
 audit          a network's audit, layer by layer: know what you train
 artifacts      what a trained network prints on cases: study, figures, claims
 runs           one run from configuration to record: plan, train, evaluate
-report         records in, HTML, Markdown and CSV out (no torch)
+report         records in, a page, tables and verdicts out (no torch)
 bench          every operator and network timed beside its reference
 explain        operators and lectures worked through: formulas, figures, pages
 budget         networks of equal cost, networks of a wanted reach
+ablation       a grid of runs: planned, made equal, carried out, followed
 cli            the door: `medseg --help` lists its commands
 =============  ==================================================================================
 """
