@@ -43,6 +43,7 @@ check: $(STAMP)  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
 
 .PHONY: test
 test: $(STAMP) check  ## lint, types and all tests but the long ones

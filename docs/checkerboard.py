@@ -1,4 +1,4 @@
-"""The pictures of docs/checkerboard.md, each drawn from calls of medseg.metrics.checkerboard.
+"""The pictures of docs/checkerboard.md, each drawn from calls of medseg.checkerboard.
 
 `python docs/checkerboard.py` writes docs/checkerboard/<name>.png for every method of `Pictures`,
 from made-up images with fixed seeds, in half a minute.
@@ -15,10 +15,10 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
-from medseg.artifacts import figures
-from medseg.artifacts.figures.style import AMOUNT, SERIES, STYLE, array, page
 from medseg.metrics import checkerboard as cb
-from medseg.metrics.segmentation import dice
+from medseg.metrics import dice
+from medseg.report.artifacts import figures
+from medseg.report.artifacts.figures.style import AMOUNT, SERIES, STYLE, array, page
 
 FOLDER = Path(__file__).with_suffix("")
 LINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])

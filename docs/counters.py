@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from medseg.arithmetic.counts import Cost, cost_of
-from medseg.arithmetic.trace import trace
+from medseg.analysis.counts import Cost, cost_of
+from medseg.analysis.trace import trace
 from medseg.cli.options import described
 from medseg.layers.deformable import DeformableConv
 from medseg.models.description import build_network

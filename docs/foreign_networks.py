@@ -1,7 +1,7 @@
 """What the upsamplings of MONAI's and nnU-Net's networks print, before and after training.
 
 Trains each network for a while on noisy ellipses, and prints one Markdown table of whole networks
-and one of their layers: the measures of medseg.metrics.checkerboard on weights, channels weighted
+and one of their layers: the measures of medseg.checkerboard on weights, channels weighted
 by held-out images. nnU-Net's network needs, besides medseg:
 `pip install --no-deps dynamic-network-architectures`.
 """
@@ -14,9 +14,9 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
 from torch import nn
 
-from medseg.metrics.checkerboard import constant_response
-from medseg.metrics.checkerboard.weights.layers import upsampling_measures
-from medseg.metrics.checkerboard.weights.moments import input_moments
+from medseg.checkerboard import constant_response
+from medseg.checkerboard.weights.layers import upsampling_measures
+from medseg.checkerboard.weights.moments import input_moments
 
 warnings.simplefilter("ignore")
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from medseg.metrics.checkerboard import hierarchical_interval
+from medseg.checkerboard import hierarchical_interval
 from medseg.record import ArtifactRecord, CaseArtifacts, RunRecord
 
 _CASES: dict[str, Callable[[CaseArtifacts], float | None]] = {

@@ -11,9 +11,8 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from medseg.artifacts import document
+from medseg import checkerboard
 from medseg.cli import artifacts
-from medseg.metrics import checkerboard
 from medseg.record import (
     ArtifactRecord,
     CaseArtifacts,
@@ -23,6 +22,7 @@ from medseg.record import (
     LayerArtifacts,
     PhaseLocked,
 )
+from medseg.report.artifacts import document
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "checkerboard.md").read_text(encoding="utf-8")

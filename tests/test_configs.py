@@ -11,10 +11,10 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from medseg.analysis.cost import check_patch, count_macs
 from medseg.build import instantiate_allowed
 from medseg.cli.resolvers import register_resolvers
 from medseg.errors import ConfigError
-from medseg.models.cost import check_patch, count_macs
 from medseg.models.description import build_network, describe
 
 CONFIGS = Path(__file__).parents[1] / "configs"

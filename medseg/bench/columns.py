@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from medseg.bench.results import STEP, Case, Figures, Group, Row, Series, figures
+from medseg.analysis.timing_results import STEP, Case, Figures, Group, Row, Series, figures
 
 PER_GMAC = ("networks", "pairs")
 """Groups whose candidates differ in more than one layer: time per arithmetic says more."""

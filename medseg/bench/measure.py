@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from medseg.bench.memory import peak_memory_bytes
-from medseg.bench.results import STEP, Case, Row, Series
-from medseg.bench.timing import Call, Clock, Outcome, interleave
-from medseg.bench.workloads import Candidate, Setting
+from medseg.analysis.measured_memory import peak_memory_bytes
+from medseg.analysis.timing import Call, Clock, Outcome, interleave
+from medseg.analysis.timing_results import STEP, Case, Row, Series
+from medseg.analysis.workloads import Candidate, Setting
 
 _SEED = 0
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Sequence
 from monai.networks.nets import BasicUNet, DynUNet
 from torch import nn
 
+from medseg.analysis.cost import count_macs
+from medseg.analysis.timing_results import Case
+from medseg.analysis.workloads import Candidate, network_candidate
 from medseg.bench.measure import Bench
 from medseg.bench.request import Options
-from medseg.bench.results import Case
-from medseg.bench.workloads import Candidate, network_candidate
 from medseg.blocks import conv, downsample, unit, upsample
-from medseg.models.cost import count_macs
 from medseg.models.decoder import Decoder
 from medseg.models.description import build_network
 from medseg.models.encoder import Encoder

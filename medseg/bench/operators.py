@@ -7,11 +7,10 @@ from monai.networks.blocks.convolutions import Convolution
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.bench.measure import Bench
-from medseg.bench.results import STEP, Case
-from medseg.bench.sizes import PLANES, VOLUMES, Problem, chosen
-from medseg.bench.timing import Call
-from medseg.bench.workloads import (
+from medseg.analysis.cost import count_macs
+from medseg.analysis.timing import Call
+from medseg.analysis.timing_results import STEP, Case
+from medseg.analysis.workloads import (
     BOTH_LAYOUTS,
     CONTIGUOUS,
     FORWARD,
@@ -23,9 +22,10 @@ from medseg.bench.workloads import (
     layout_in_use,
     module_candidate,
 )
+from medseg.bench.measure import Bench
+from medseg.bench.sizes import PLANES, VOLUMES, Problem, chosen
 from medseg.blocks import activation, conv, norm, unit
 from medseg.layers.fast_conv import Geometry, fast_conv
-from medseg.models.cost import count_macs
 
 INPUT_GRADIENT = "input gradient"
 WEIGHT_GRADIENT = "weight gradient"

@@ -8,15 +8,15 @@ from pathlib import Path
 import torch
 
 from medseg.allocator import keep_freed_memory
+from medseg.analysis.timing import CpuClock, GpuClock
+from medseg.analysis.timing_machine import choose_device, describe_machine, precisions_of
+from medseg.analysis.timing_results import Case, Group
 from medseg.bench.document import Document
-from medseg.bench.machine import choose_device, describe_machine, precisions_of
 from medseg.bench.measure import Bench
 from medseg.bench.networks import network_cases, pair_cases
 from medseg.bench.operators import depthwise_cases, norm_cases, separable_cases
 from medseg.bench.request import DIMS, GROUPS, Request
-from medseg.bench.results import Case, Group
 from medseg.bench.slots import slot_cases
-from medseg.bench.timing import CpuClock, GpuClock
 from medseg.errors import ConfigError
 from medseg.files import require_writable, write_text
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor, nn
 
+from medseg.analysis.cost import count_macs
+from medseg.analysis.timing_results import Case
+from medseg.analysis.workloads import Candidate, layout_in_use, module_candidate
 from medseg.bench.measure import Bench
 from medseg.bench.request import Options
-from medseg.bench.results import Case
 from medseg.bench.sizes import MIDDLE, Problem, chosen
-from medseg.bench.workloads import Candidate, layout_in_use, module_candidate
 from medseg.blocks.conv import Standard
 from medseg.layers.resampling import MaxUnpool
-from medseg.models.cost import count_macs
 from medseg.models.description import build
 
 _SCALE = 2

@@ -10,7 +10,7 @@ from medseg.cli.errors import report_error
 from medseg.errors import MedsegError
 
 if TYPE_CHECKING:
-    from medseg.ablation.ledger import Entry, Ledger
+    from medseg.experiment.ledger import Entry, Ledger
 
 _EXAMPLES = """\
 examples:
@@ -47,7 +47,7 @@ def _named(words: Sequence[str]) -> list[str]:
 
 def _status(argv: Sequence[str]) -> int:
     arguments = _status_parser().parse_args(argv)
-    from medseg.ablation.ledger import Ledger
+    from medseg.experiment.ledger import Ledger
 
     try:
         ledger = Ledger.of(arguments.folder)

@@ -11,7 +11,7 @@ from medseg.cli.errors import report_error
 from medseg.errors import ConfigError, DataError, MedsegError
 
 if TYPE_CHECKING:
-    from medseg.artifacts.examine import Examined
+    from medseg.checkerboard.study.examine import Examined
 
 _EXAMPLES = """\
 examples:
@@ -91,12 +91,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(arguments: argparse.Namespace) -> int:
     # after parsing: torch and MONAI take seconds to import
-    from medseg.artifacts.examine import examine, labels_of
-    from medseg.artifacts.study import Study
-    from medseg.artifacts.write import RESULT, write_results
+    from medseg.checkerboard.study.examine import examine, labels_of
+    from medseg.checkerboard.study.study import Study
     from medseg.files import require_writable
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
+    from medseg.report.artifacts.write import RESULT, write_results
     from medseg.volumes import find_volumes
 
     if arguments.shifts < 2:
@@ -139,7 +139,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 
 def _said(found: "Examined") -> str:
-    from medseg.artifacts.document import number
+    from medseg.report.artifacts.document import number
 
     case = found.case
     return (

@@ -12,7 +12,7 @@ from medseg.cli.errors import report_error
 from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
-    from medseg.audit.network import Audit, Subject
+    from medseg.analysis.audit import Audit, Subject
 
 _MIB = 2**20
 _SILENT = "6"  # above every level at which the profiler speaks of its own start and stop
@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _audit(arguments: argparse.Namespace) -> int:
     # Only now, so that `--help` and a usage error answer at once.
-    from medseg.audit.document import markdown, write_audit
-    from medseg.audit.network import audit
+    from medseg.analysis.audit import audit
+    from medseg.analysis.audit_document import markdown, write_audit
 
     subject = _subject(arguments)
     result = audit(subject)
@@ -66,7 +66,7 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
 
 
 def _of_configuration(arguments: argparse.Namespace) -> "Subject":
-    from medseg.audit.network import Subject
+    from medseg.analysis.audit import Subject
     from medseg.cli.arm import arm
     from medseg.models.description import build_network
 
@@ -83,7 +83,7 @@ def _of_configuration(arguments: argparse.Namespace) -> "Subject":
 
 
 def _of_run(arguments: argparse.Namespace) -> "Subject":
-    from medseg.audit.network import Subject
+    from medseg.analysis.audit import Subject
     from medseg.models.weights import load_model
 
     trained = load_model(arguments.model)
@@ -100,7 +100,7 @@ def _of_run(arguments: argparse.Namespace) -> "Subject":
 
 
 def _of_file(arguments: argparse.Namespace) -> "Subject":
-    from medseg.audit.network import Subject
+    from medseg.analysis.audit import Subject
     from medseg.models.description import build_network
 
     description = _read(arguments.network)
@@ -156,9 +156,9 @@ def _spacing(
 
 
 def _measured(subject: "Subject", result: "Audit") -> str:
-    from medseg.audit.document import table
-    from medseg.audit.network import what_runs
-    from medseg.bench.memory import network_peak_bytes
+    from medseg.analysis.audit import what_runs
+    from medseg.analysis.audit_document import table
+    from medseg.analysis.measured_memory import network_peak_bytes
 
     shape = (subject.batch, subject.in_channels, *subject.patch_size)
     rows = []
@@ -179,7 +179,7 @@ def _measured(subject: "Subject", result: "Audit") -> str:
 
 
 def _effective(subject: "Subject") -> str:
-    from medseg.arithmetic.effective_field import effective_field
+    from medseg.analysis.effective_field import effective_field
 
     field = effective_field(subject.network, subject.in_channels, subject.patch_size)
     deviations = ", ".join(f"{deviation:.1f}" for deviation in field.deviation)

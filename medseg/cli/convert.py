@@ -10,7 +10,7 @@ from medseg.cli.errors import report_error
 from medseg.errors import MedsegError
 
 if TYPE_CHECKING:
-    from medseg.models.rewriting import Rewriting
+    from medseg.conversion.rewriting import Rewriting
     from medseg.models.weights import TrainedModel
 
 _SLOTS = {
@@ -83,9 +83,9 @@ def _convert(arguments: argparse.Namespace, wanted: dict[str, str]) -> None:
     from dataclasses import replace
 
     from medseg import __version__
-    from medseg.models.conversion import check_output, save_whole
-    from medseg.models.rewriting import rewrite
-    from medseg.models.targets import target_of
+    from medseg.conversion.convert import check_output, save_whole
+    from medseg.conversion.rewriting import rewrite
+    from medseg.conversion.targets import target_of
     from medseg.models.weights import load_model
     from medseg.volumes import find_volumes
 
@@ -114,8 +114,8 @@ def _show_layers(rewriting: "Rewriting") -> None:
 
 
 def _show_networks(model: "TrainedModel", converted: "TrainedModel") -> None:
-    from medseg.models.cost import count_parameters
-    from medseg.models.rewriting import largest_difference
+    from medseg.analysis.cost import count_parameters
+    from medseg.conversion.rewriting import largest_difference
 
     weights = (count_parameters(m.network) for m in (model, converted))
     print("weights: {:,} before, {:,} now".format(*weights))

@@ -8,8 +8,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.ablation.grid import Factor, Grid, Level
 from medseg.errors import ConfigError
+from medseg.experiment.grid import Factor, Grid, Level
 
 _FORM = '"key=level,level", or {level: [override, ...]}'
 _SEED, _FOLD = "seed", "data.fold"

@@ -8,8 +8,8 @@ from medseg.cli.errors import report_error
 from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
-    from medseg.budget.quantity import Load
-    from medseg.budget.width import Match
+    from medseg.analysis.quantity import Load
+    from medseg.analysis.width import Match
     from medseg.cli.arm import Arm
     from medseg.models.description import Description
 
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _match(arguments: argparse.Namespace) -> None:
     # after parsing: torch and MONAI take seconds to import
-    from medseg.budget.match import match
+    from medseg.analysis.match import match
     from medseg.cli.arm import arm, data_overrides
 
     other = arm(arguments.overrides)
@@ -100,7 +100,7 @@ def _match(arguments: argparse.Namespace) -> None:
 
 
 def _load(arguments: argparse.Namespace, reference: "Arm", other: "Arm") -> "Load":
-    from medseg.budget.quantity import Load
+    from medseg.analysis.quantity import Load
 
     if (reference.in_channels, reference.patch_size) != (other.in_channels, other.patch_size):
         texts = [f"{a.in_channels}×{list(a.patch_size)}" for a in (reference, other)]
@@ -123,15 +123,15 @@ def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.tolerance is not None:
         options["tolerance"] = arguments.tolerance
     if arguments.equal == "latency":
-        from medseg.bench.machine import choose_device
+        from medseg.analysis.timing_machine import choose_device
 
         options["device"] = choose_device(arguments.device)
     return options
 
 
 def _show(rows: "dict[str, Description]", load: "Load") -> None:
-    from medseg.budget.quantity import cost
-    from medseg.budget.widths import widths_of
+    from medseg.analysis.quantity import cost
+    from medseg.analysis.widths import widths_of
 
     print("| network | widths | parameters | MACs | training memory, MiB |")
     print("| --- | --- | --- | --- | --- |")

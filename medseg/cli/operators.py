@@ -11,8 +11,8 @@ def main(argv: list[str] | None = None) -> int:
     """Prints the catalogue of blocks as a Markdown table; returns the exit code."""
     arguments = _parser().parse_args(argv)
     # Only now, so that `--help` and a usage error answer at once.
+    from medseg.analysis.catalogue import SLOTS, catalogue_entry, markdown_table
     from medseg.cli.options import described, option_names
-    from medseg.models.catalogue import SLOTS, catalogue_entry, markdown_table
 
     try:
         entries = [

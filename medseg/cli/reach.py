@@ -10,7 +10,7 @@ from medseg.cli.errors import report_error
 from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
-    from medseg.budget.reach import Advice, Candidate
+    from medseg.analysis.reach import Advice, Candidate
 
 _NOT_REACHED = 1
 _MIB = 2**20
@@ -68,8 +68,8 @@ def _reach(arguments: argparse.Namespace) -> int:
     extent, overrides = _split(arguments.words)
     spacing, further = _split(arguments.spacing)
     # after parsing: torch and MONAI take seconds to import
-    from medseg.budget.quantity import Load
-    from medseg.budget.reach import advise
+    from medseg.analysis.quantity import Load
+    from medseg.analysis.reach import advise
     from medseg.cli.arm import arm
 
     own = arm([*overrides, *further])

@@ -21,13 +21,13 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from medseg.ablation.grid import Grid
 from medseg.cli.factors import grid_of
 from medseg.errors import ConfigError, MedsegError
+from medseg.experiment.grid import Grid
 from medseg.record import AblationPlan
 
 if TYPE_CHECKING:
-    from medseg.ablation.plan import Resolve
+    from medseg.experiment.ablation import Resolve
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +84,8 @@ class AblationSweeper(Sweeper):
         self._carry_out(folder)
 
     def _plan(self, grid: Grid, fixed: list[str], folder: Path) -> AblationPlan:
-        from medseg.ablation.carry_out import former_plan  # heavy: torch, MONAI, Lightning
-        from medseg.ablation.plan import Planner
+        from medseg.experiment.ablation import Planner
+        from medseg.experiment.carry_out import former_plan  # heavy: torch, MONAI, Lightning
 
         ablation, former = self._config.ablation, former_plan(folder)
         planner = Planner(
@@ -104,7 +104,7 @@ class AblationSweeper(Sweeper):
         )
 
     def _carry_out(self, folder: Path) -> None:
-        from medseg.ablation.carry_out import carry_out
+        from medseg.experiment.carry_out import carry_out
 
         ledger = carry_out(
             folder,
@@ -208,6 +208,6 @@ def _margin(margin: Any) -> float:
 
 
 def _device(config: DictConfig) -> Any:
-    from medseg.bench.machine import choose_device
+    from medseg.analysis.timing_machine import choose_device
 
     return choose_device(config.trainer.device)

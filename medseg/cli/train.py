@@ -61,8 +61,8 @@ def _stop(signum: int, _frame: FrameType | None) -> None:
 
 @hydra.main(version_base="1.3", config_path="pkg://medseg.configs", config_name="train")
 def _train(config: DictConfig) -> None:
-    from medseg.ablation.ledger import is_completed
-    from medseg.runs.run import Request, run  # heavy: torch, MONAI, Lightning
+    from medseg.experiment.ledger import is_completed
+    from medseg.experiment.run import Request, run  # heavy: torch, MONAI, Lightning
 
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
-from medseg.arithmetic import closed_form_costs as costs
-from medseg.arithmetic.closed_form_costs import Cost
+from medseg.analysis import closed_form_costs as costs
+from medseg.analysis.closed_form_costs import Cost
 from medseg.explain.operator import Operator
 
 FREE = Cost(parameters=0, macs=0)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from medseg.arithmetic.closed_form import (
+from medseg.analysis.closed_form import (
     conv_input_sizes,
     effective_sigma,
     inverting_output_padding,
@@ -14,7 +14,7 @@ from medseg.arithmetic.closed_form import (
     receptive_field,
     structural_imbalance,
 )
-from medseg.arithmetic.closed_form_costs import arithmetic_intensity
+from medseg.analysis.closed_form_costs import arithmetic_intensity
 from medseg.explain.cost import FREE, biases_of, cost_of, ordinary, separable_channels, traffic_of
 from medseg.explain.operator import Operator
 

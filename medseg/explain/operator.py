@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from medseg.arithmetic.closed_form import (
+from medseg.analysis.closed_form import (
     Layer,
     along_axes,
     conv_output_size,
     same_padding,
     transposed_output_size,
 )
-from medseg.arithmetic.closed_form_costs import require_groups
+from medseg.analysis.closed_form_costs import require_groups
 from medseg.errors import ConfigError
 from medseg.explain.kinds import COUNTED, KINDS, SIZED, Kind
 

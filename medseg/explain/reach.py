@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 
-from medseg.arithmetic.closed_form import jump, receptive_field
+from medseg.analysis.closed_form import jump, receptive_field
 from medseg.errors import ConfigError
 from medseg.explain.board import Array, Panel, board
 from medseg.explain.drawing import WIDTH, Drawing, stacked

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, ResourceError
-from medseg.models.sliding_window import Observer, slide
+from medseg.inference.sliding_window import Observer, slide
 from medseg.models.weights import TrainedModel
 from medseg.volumes import Volume
 

@@ -1,7 +1,7 @@
 """One run as plain data: the only thing that training tells the report.
 
 `record.json` is strict JSON: a number that is not finite is stored as null, and the reason
-why a metric has no value stands in the metric's rule (`medseg.metrics.segmentation`).
+why a metric has no value stands in the metric's rule (`medseg.metrics`).
 """
 
 import dataclasses

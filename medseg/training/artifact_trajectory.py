@@ -8,11 +8,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from medseg.metrics.checkerboard.network.constant_response import constant_response
-from medseg.metrics.checkerboard.network.cycle_spin import cycle_spin_residual
-from medseg.metrics.checkerboard.weights.layers import upsampling_measures
-from medseg.metrics.checkerboard.weights.moments import input_moments
-from medseg.models.lattice import Lattice
+from medseg.checkerboard.lattice import Lattice
+from medseg.checkerboard.network.constant_response import constant_response
+from medseg.checkerboard.network.cycle_spin import cycle_spin_residual
+from medseg.checkerboard.weights.layers import upsampling_measures
+from medseg.checkerboard.weights.moments import input_moments
 from medseg.training.module import SegmentationModule
 
 log = logging.getLogger(__name__)

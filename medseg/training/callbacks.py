@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from medseg.data.cache import PreparedCase
 from medseg.errors import MedsegError, SignalError
-from medseg.models.sliding_window import slide
+from medseg.inference.sliding_window import slide
 from medseg.training.module import SegmentationModule
 from medseg.volumes import picture_of_case
 

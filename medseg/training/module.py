@@ -9,8 +9,8 @@ from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-from medseg.metrics.segmentation import dice
-from medseg.models.sliding_window import slide
+from medseg.inference.sliding_window import slide
+from medseg.metrics import dice
 from medseg.models.unet import MultiscaleNetwork
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from medseg.bench.results import STEP, Case, Row, Series, figures
-from medseg.bench.timing import SLOW_MILLISECONDS, SLOW_ROUNDS, CpuClock, interleave
+from medseg.analysis.timing import SLOW_MILLISECONDS, SLOW_ROUNDS, CpuClock, interleave
+from medseg.analysis.timing_results import STEP, Case, Row, Series, figures
 
 
 class FakeClock:

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from medseg import __version__
+from medseg.analysis.cost import count_parameters
 from medseg.cli.convert import main
+from medseg.conversion import rewriting
 from medseg.data.preprocess import Preprocessing, ZScore
 from medseg.errors import ResourceError
-from medseg.models import rewriting, weights
-from medseg.models.cost import count_parameters
+from medseg.models import weights
 from medseg.models.description import build_network
 from medseg.models.weights import ModelCard, load_model, save_model
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from medseg.budget import latency
-from medseg.budget.quantity import Load, cost
+from medseg.analysis import latency
+from medseg.analysis.quantity import Load, cost
 from medseg.cli.match import main
 from medseg.cli.options import described
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from medseg.arithmetic.receptive_field import receptive_field
-from medseg.budget.changes import Grid, changes
-from medseg.budget.quantity import abstract_network
+from medseg.analysis.changes import Grid, changes
+from medseg.analysis.quantity import abstract_network
+from medseg.analysis.receptive_field import receptive_field
 from medseg.cli.options import described
 from medseg.cli.reach import _replaced, main
 from medseg.models.description import build_network

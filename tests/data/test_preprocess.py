@@ -12,7 +12,7 @@ from scipy import ndimage
 from medseg.data.phantom import phantom_case
 from medseg.data.preprocess import Preprocessing, Window, ZScore, resample, strongest
 from medseg.errors import ConfigError
-from medseg.metrics.segmentation import dice
+from medseg.metrics import dice
 from medseg.volumes import Volume
 
 AsVolume = Callable[..., Volume]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from medseg.algebra.matrix import convolution_matrix
+from medseg.conversion.matrix import convolution_matrix
 from medseg.errors import ConfigError
 from medseg.explain.example import image_of, kernel_of, matrix, small, spatial_map, worked
 from medseg.explain.figures import FIGURES, draw_example, draw_figure

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medseg.arithmetic.closed_form import Layer, receptive_field
+from medseg.analysis.closed_form import Layer, receptive_field
 from medseg.explain.board import Panel, board
 from medseg.explain.drawing import Drawing
 

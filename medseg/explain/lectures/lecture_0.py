@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from medseg.arithmetic import closed_form_costs
+from medseg.analysis import closed_form_costs
 from medseg.explain.lectures import fact, kernels
 from medseg.explain.lectures.fact import Fact, Lecture, Topic, work
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.arithmetic import closed_form, closed_form_costs
+from medseg.analysis import closed_form, closed_form_costs
 from medseg.explain.lectures import fact
 from medseg.explain.lectures.fact import Fact, Lecture, Topic, work
 

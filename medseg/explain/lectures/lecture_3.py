@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import integrate, signal
 
-from medseg.arithmetic import closed_form, closed_form_costs
+from medseg.analysis import closed_form, closed_form_costs
 from medseg.explain.lectures import alexnet, fact, networks
 from medseg.explain.lectures.fact import Fact, Lecture, Topic, rows_of, work
 from medseg.explain.lectures.kernels import correlated, summed, summed_2d

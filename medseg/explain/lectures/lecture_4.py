@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from medseg.arithmetic import closed_form
+from medseg.analysis import closed_form
 from medseg.explain.lectures import fact, kernels, networks, upsampling
 from medseg.explain.lectures.fact import Fact, Lecture, Picture, Topic, rows_of, work
 from medseg.explain.lectures.imagenet import imagenet

@@ -1,1 +1,0 @@
-"""A grid of runs: which there are, what makes them equal, how far they have come."""

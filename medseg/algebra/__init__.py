@@ -1,1 +1,0 @@
-"""Operators as matrices, and operators that are others in disguise."""

@@ -1,0 +1,1 @@
+"""What a network costs and sees, before it is trained."""

@@ -1,1 +1,0 @@
-"""What an operator or a network costs and sees, without running it."""

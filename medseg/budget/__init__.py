@@ -1,1 +1,0 @@
-"""Networks of equal cost, and networks of a wanted reach."""

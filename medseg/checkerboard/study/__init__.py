@@ -1,0 +1,1 @@
+"""Checkerboard measures on real cases."""

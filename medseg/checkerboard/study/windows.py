@@ -1,0 +1,185 @@
+"""What the strides print on the windows of one case, summed up while it is predicted.
+
+Each window is a grid of its own, whose phases start at its first voxel; what is blended from
+several windows has no phases any more. So every voxel is counted in the one window whose middle it
+is nearest to, and only sums are kept: memory does not grow with the volume.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medseg.checkerboard.cases.phase_moments import halo
+from medseg.checkerboard.study.sums import CrackCounts, ErrorCounts, MapSums
+from medseg.inference.sliding_window import Observer, tiles
+
+Part = tuple[slice, ...]
+"""Voxels of a window, per axis."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exemplar:
+    """The window of a case with the most predicted foreground.
+
+    Args:
+        image: `(channels, *window)`.
+        logits: `(classes, *window)`.
+        truth: Labels `window`, or None.
+        start: Its first voxel on the network's grid, three axes.
+    """
+
+    image: Tensor
+    logits: Tensor
+    truth: Tensor | None
+    start: tuple[int, ...]
+
+    @property
+    def contrasts(self) -> list[Tensor]:
+        """Each class's logit over that of the background: what decides between the two."""
+        return [logit - self.logits[0] for logit in self.logits[1:]]
+
+
+class CaseWindows:
+    """The windows of one case, as an observer of `medseg.inference.sliding_window.slide`.
+
+    Args:
+        period: Voxels per axis after which a pattern of the network repeats.
+        patch_size: The window; its length is the network's dimension.
+        overlap: Share of a window that it has in common with the next.
+        truth: Labels on the network's grid, three axes, or None.
+
+    `contrasts` sums each class's logit over that of the background, `images` each channel,
+    `truths` the mask of the foreground; `cracks`, `true_cracks` and `errors` count labels.
+    `fault` says why a case has no numbers, `seconds` how long all that took.
+    """
+
+    def __init__(
+        self,
+        *,
+        period: Sequence[int],
+        patch_size: Sequence[int],
+        overlap: float,
+        truth: Tensor | None = None,
+    ):
+        self.period = tuple(period)
+        self.patch_size = tuple(patch_size)
+        self.overlap = overlap
+        self.truth = truth
+        self._clear()
+
+    def start(self, image: Tensor) -> Observer:
+        """Begins the case anew.
+
+        Args:
+            image: `(channels, *grid)`, three axes.
+        """
+        self._clear()
+        grid = image.shape[1:]
+        window = [*self.patch_size, *[1] * (len(grid) - len(self.patch_size))]
+        self._tiles = [tiles(n, w, self.overlap) for n, w in zip(grid, window, strict=True)]
+        self._is_longer = [n > w for n, w in zip(grid, self.patch_size, strict=False)]
+        return self
+
+    def _clear(self) -> None:
+        self.contrasts = MapSums(self.period, slopes=True)
+        self.images, self.truths = (MapSums(self.period, slopes=False) for _ in range(2))
+        self.cracks, self.true_cracks = CrackCounts(self.period), CrackCounts(self.period)
+        self.errors = ErrorCounts(self.period)
+        self.exemplar: Exemplar | None = None
+        self.fault = ""
+        self.seconds = 0.0
+        self._foreground = -1
+
+    def __call__(self, windows: Tensor, logits: Tensor, starts: list[tuple[int, ...]]) -> None:
+        """Adds the windows of one pass."""
+        start = time.perf_counter()
+        if bool(logits.sum(dtype=torch.float64).isfinite()):  # faster than to ask each
+            self._add(windows, logits.contiguous(), starts)  # one class after the other
+        else:
+            self.fault = "the logits are not finite"
+        self.seconds += time.perf_counter() - start
+
+    def _add(self, windows: Tensor, logits: Tensor, starts: list[tuple[int, ...]]) -> None:
+        labels, truth = _strongest(logits), self._truth_of(logits, starts)
+        for part, members in self._by_part(starts):
+            own = None if truth is None else truth[members]
+            self._add_maps(windows[members], logits[members], own, self._with_halo(part))
+            self._add_labels(labels[members], own, part)
+        foreground = (labels > 0).flatten(1).sum(dim=1)
+        best = int(foreground.argmax())
+        if int(foreground[best]) > self._foreground:
+            self._foreground = int(foreground[best])
+            self.exemplar = Exemplar(
+                image=windows[best].float().cpu().clone(),
+                logits=logits[best].cpu().clone(),
+                truth=None if truth is None else truth[best].cpu(),
+                start=starts[best],
+            )
+
+    def _by_part(self, starts: list[tuple[int, ...]]) -> Iterator[tuple[Part, list[int]]]:
+        """The part of a window that counts, and the windows of which it is that one."""
+        ends = [
+            tuple(
+                (tile[first][0] - first, tile[first][1] - first)
+                for tile, first, _ in zip(self._tiles, start, self.period, strict=False)
+            )
+            for start in starts
+        ]
+        order = sorted(range(len(ends)), key=ends.__getitem__)
+        for place, members in itertools.groupby(order, key=ends.__getitem__):
+            yield tuple(slice(*pair) for pair in place), list(members)
+
+    def _with_halo(self, part: Part) -> Part:
+        """So that all of the part is scored, up to the ends of the window and of the grid."""
+        sizes = zip(part, halo(self.period), self.patch_size, self._is_longer, strict=True)
+        return tuple(
+            slice(max(0, p.start - m), min(n, p.stop + m)) if is_longer else p
+            for p, m, n, is_longer in sizes
+        )
+
+    def _add_maps(self, windows: Tensor, logits: Tensor, truth: Tensor | None, part: Part) -> None:
+        if any(p.stop - p.start <= 2 * m for p, m in zip(part, halo(self.period), strict=True)):
+            return
+        origin, here = [p.start for p in part], (slice(None), slice(None), *part)
+        seen = logits[here]
+        self.contrasts.add(seen[:, 1:] - seen[:, :1], origin)
+        self.images.add(windows[here].float(), origin)
+        if truth is not None:
+            self.truths.add((truth[:, None] > 0)[here].float(), origin)
+
+    def _add_labels(self, labels: Tensor, truth: Tensor | None, part: Part) -> None:
+        origin, here = [p.start for p in part], (slice(None), *part)
+        self.cracks.add(labels[here], origin)
+        if truth is not None:
+            self.true_cracks.add(truth[here], origin)
+            self.errors.add(labels[here], truth[here], origin)
+
+    def _truth_of(self, logits: Tensor, starts: list[tuple[int, ...]]) -> Tensor | None:
+        if self.truth is None:
+            return None
+        size = [*logits.shape[2:], *[1] * (self.truth.ndim - len(self.patch_size))]
+        found = [_window_of(self.truth, size, start) for start in starts]
+        return torch.stack(found).reshape(len(starts), *logits.shape[2:]).to(logits.device)
+
+
+def _strongest(logits: Tensor) -> Tensor:
+    """Class with the largest logit, `(n, *window)`; torch's argmax over channels is slow."""
+    best, labels = logits[:, 0], torch.zeros_like(logits[:, 0], dtype=torch.int16)
+    for index, rival in enumerate(logits.unbind(1)[1:], start=1):
+        labels.masked_fill_(rival > best, index)
+        best = torch.maximum(best, rival)
+    return labels
+
+
+def _window_of(labels: Tensor, size: Sequence[int], start: Sequence[int]) -> Tensor:
+    """Labels of a window, 0 where it reaches beyond the grid."""
+    window = torch.zeros(tuple(size), dtype=torch.int16)
+    ends = zip(start, size, labels.shape, strict=True)
+    there = [(max(0, s), min(s + w, n)) for s, w, n in ends]
+    here = tuple(slice(a - s, b - s) for (a, b), s in zip(there, start, strict=True))
+    window[here] = labels[tuple(slice(a, b) for a, b in there)].to(torch.int16)
+    return window

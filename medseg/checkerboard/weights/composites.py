@@ -1,0 +1,182 @@
+"""Taps of layers held together, composed from those of each: exact, and without an answer."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monai.networks.blocks.upsample import SubpixelUpsample
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medseg.checkerboard.torus import Transposed
+from medseg.checkerboard.weights.taps import kernel_of_weight
+from medseg.layers.parallel import Sum
+from medseg.layers.pooling import BoxBlur
+from medseg.layers.resampling import DepthToSpace, Nails, depth_to_space
+from medseg.layers.upsampling import Upsampling
+
+Composite = Upsampling | SubpixelUpsample
+_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_AveragePool = nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d
+_ConstantPad = nn.ConstantPad1d | nn.ConstantPad2d | nn.ConstantPad3d
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What an impulse at voxel 0 becomes."""
+
+    kernel: Tensor  # (inputs, outputs, *taps)
+    origin: tuple[int, ...]  # voxel of the first tap
+
+
+def scale_of(layer: Composite) -> tuple[int, ...]:
+    """Factor per axis.
+
+    >>> scale_of(SubpixelUpsample(spatial_dims=2, in_channels=1, scale_factor=3))
+    (3, 3)
+    """
+    if isinstance(layer, SubpixelUpsample):
+        return (layer.scale_factor,) * layer.dimensions
+    return layer.scale
+
+
+def composed_kernel_of(layer: Composite) -> Tensor | None:
+    """`(inputs, outputs, *taps)` with the first tap of phase 0; None if it has other layers.
+
+    Known are a convolution with stride 1 and then a shuffle or nails, transposed convolutions,
+    sums of these, and means over boxes behind them.
+
+    Raises:
+        ValueError: a weight that is not finite.
+
+    >>> conv = nn.Conv1d(1, 2, kernel_size=1)
+    >>> _ = nn.init.ones_(conv.weight)
+    >>> shuffle = nn.Sequential(conv, DepthToSpace((2,)), BoxBlur((2,)))
+    >>> composed_kernel_of(Upsampling(shuffle, 1, (2,))).tolist()
+    [[[0.5, 1.0, 0.5]]]
+    """
+    answer = _through_all(_parts(layer), None)
+    if answer is None:
+        return None
+    before = [at % step for at, step in zip(answer.origin, scale_of(layer), strict=True)]
+    return _padded(answer.kernel, before, [0] * len(before))
+
+
+def _parts(layer: Composite) -> list[nn.Module]:
+    if isinstance(layer, Upsampling):
+        return [layer.layers]
+    before, after = (layer.get_submodule(name) for name in ("conv_block", "pad_pool"))
+    return [before, DepthToSpace(scale_of(layer)), after]
+
+
+def _through_all(layers: Sequence[nn.Module], answer: _Answer | None) -> _Answer | None:
+    """None if a layer is not known, or has no kernel before it that it could act on."""
+    for layer in layers:
+        answer = _started(layer) if answer is None else _through(layer, answer)
+        if answer is None:
+            return None
+    return answer
+
+
+def _started(layer: nn.Module) -> _Answer | None:
+    if _is_in_turn(layer):
+        return _through_all(list(layer.children()), None)
+    if isinstance(layer, Sum):
+        return _sum([_started(branch) for branch in layer.branches])
+    if isinstance(layer, Transposed):
+        kernel = kernel_of_weight(layer.weight, layer.groups, layer.dilation)
+        return _Answer(kernel, tuple(-int(pad) for pad in layer.padding))
+    if isinstance(layer, _Conv):
+        return _of_conv(layer)
+    return None
+
+
+def _of_conv(layer: _Conv) -> _Answer | None:
+    padding = layer.padding
+    if not isinstance(padding, str) and max(layer.stride) == 1:
+        kernel = kernel_of_weight(layer.weight, layer.groups, layer.dilation).transpose(0, 1)
+        taps = kernel.shape[2:]
+        origin = tuple(int(pad) - n + 1 for pad, n in zip(padding, taps, strict=True))
+        return _Answer(kernel.flip(list(range(2, kernel.ndim))), origin)
+    return None
+
+
+def _through(layer: nn.Module, answer: _Answer) -> _Answer | None:
+    """The answer of a layer to an answer, which it treats like any image."""
+    if isinstance(layer, nn.Identity):
+        return answer
+    if size := _box(layer, answer):
+        return _blurred(answer, size)
+    if _is_in_turn(layer):
+        return _through_all(list(layer.children()), answer)
+    if isinstance(layer, DepthToSpace | Nails):
+        return _refined(layer(answer.kernel), answer, layer.scale)
+    if isinstance(layer, nn.PixelShuffle):
+        scale = (layer.upscale_factor,) * 2
+        return _refined(depth_to_space(answer.kernel, scale), answer, scale)
+    return None
+
+
+def _is_in_turn(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward
+
+
+def _refined(kernel: Tensor, answer: _Answer, scale: Sequence[int]) -> _Answer:
+    return _Answer(kernel, tuple(at * step for at, step in zip(answer.origin, scale, strict=True)))
+
+
+def _box(layer: nn.Module, answer: _Answer) -> tuple[int, ...]:
+    """Voxels per axis of a mean over the voxel and those before it; empty for another layer."""
+    if isinstance(layer, BoxBlur):
+        return layer.size
+    if not isinstance(layer, nn.Sequential) or len(layer) != 2:
+        return ()
+    pad, pool = layer
+    if not isinstance(pad, _ConstantPad) or not isinstance(pool, _AveragePool):
+        return ()
+    size = _per_axis(pool.kernel_size, answer)
+    before = [side for step in reversed(size) for side in (step - 1, 0)]
+    strides, padding = (_per_axis(option, answer) for option in (pool.stride, pool.padding))
+    keeps_grid = max(strides) == 1 and not any(padding) and pad.value == 0
+    return size if keeps_grid and list(pad.padding) == before else ()
+
+
+def _blurred(answer: _Answer, size: Sequence[int]) -> _Answer:
+    kernel = answer.kernel
+    for axis, taps in enumerate(size, start=2):
+        reach = kernel.shape[axis] + taps - 1
+        wide = list(kernel.shape)
+        wide[axis] = reach
+        out = kernel.new_zeros(wide)
+        for start in range(taps):
+            out.narrow(axis, start, kernel.shape[axis]).add_(kernel)
+        kernel = out
+    return _Answer(kernel / math.prod(size), answer.origin)
+
+
+def _sum(answers: Sequence[_Answer | None]) -> _Answer | None:
+    known = [answer for answer in answers if answer is not None]
+    if not known or len(known) < len(answers):
+        return None
+    origin = [min(along) for along in zip(*(a.origin for a in known), strict=True)]
+    ends = [[at + n for at, n in zip(a.origin, a.kernel.shape[2:], strict=True)] for a in known]
+    last = [max(along) for along in zip(*ends, strict=True)]
+    aligned = [
+        _padded(
+            a.kernel,
+            [at - first for at, first in zip(a.origin, origin, strict=True)],
+            [far - near for far, near in zip(last, end, strict=True)],
+        )
+        for a, end in zip(known, ends, strict=True)
+    ]
+    return _Answer(sum(aligned[1:], start=aligned[0]), tuple(origin))
+
+
+def _padded(kernel: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+    # torch lists the sides of the last axis first
+    sides = [s for pair in zip(reversed(before), reversed(after), strict=True) for s in pair]
+    return functional.pad(kernel, sides) if any(sides) else kernel
+
+
+def _per_axis(size: int | Sequence[int], answer: _Answer) -> tuple[int, ...]:
+    return (size,) * len(answer.origin) if isinstance(size, int) else tuple(size)

@@ -1,0 +1,1 @@
+"""Operators as matrices, and networks rewritten into equivalent ones."""

@@ -1,0 +1,285 @@
+"""Layers read as the kernel that they are, in float64.
+
+Whatever a layer is made of: a convolution that keeps the grid has one dense kernel, an upsampling
+is a convolution and shuffle, a downsampling a strided convolution; or it is refused.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+
+from medseg.conversion.axes import taps_of
+from medseg.conversion.convolutions import (
+    centred,
+    composed,
+    dilated_as_dense,
+    grouped_as_dense,
+    shuffled_channels,
+    space_to_depth_as_strided,
+)
+from medseg.conversion.resamplings import (
+    nails_as_shuffle,
+    nearest_as_shuffle,
+    transposed_as_shuffle,
+)
+from medseg.layers.deformable import DeformableConv
+from medseg.layers.parallel import Sum
+from medseg.layers.pooling import BoxBlur, CellMean
+from medseg.layers.resampling import DepthToSpace, MaxUnpool, Nails, SpaceToDepth
+from medseg.layers.smoothing import SharedSmoothing
+from medseg.layers.upsampling import Upsampling
+
+_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_MAX_POOL = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_REASONS: list[tuple[tuple[type[nn.Module], ...], str]] = [
+    ((DeformableConv,), "its taps move with the image, so that it is no linear map"),
+    ((*_MAX_POOL, MaxUnpool), "it follows the maxima of the image, so that it is no linear map"),
+    ((BoxBlur, nn.Upsample), "it repeats the border, and a convolution sees zeros there"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseKernel:
+    """A convolution with stride 1 that keeps the grid, zeros beyond the border.
+
+    Args:
+        weight: `(out, in, *odd taps)`.
+        bias: `(out,)`.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShuffleKernel:
+    """A convolution that keeps the grid, then depth to space, then perhaps a blur.
+
+    Args:
+        weight: `(out · Π scale, in, *odd taps)`.
+        bias: `(out · Π scale,)`.
+        scale: Factor per axis.
+        blur: Whether the mean over `scale` voxels follows (`layers.pooling.BoxBlur`).
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: tuple[int, ...]
+    blur: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StridedKernel:
+    """A convolution without bias and one output per cell of `scale` voxels.
+
+    Args:
+        weight: `(out, in, *taps)`.
+        scale: Voxels of a cell per axis.
+        padding: Taps per axis before the first voxel of the cell.
+    """
+
+    weight: Tensor
+    scale: tuple[int, ...]
+    padding: tuple[int, ...]
+
+
+def read_convolution(layer: nn.Module, in_channels: int, dims: int) -> DenseKernel:
+    """The dense kernel of a layer that keeps the grid.
+
+    Args:
+        layer: A convolution, a channel shuffle, a shared smoothing, or a row of them.
+        in_channels: Channels of its input.
+        dims: Axes of the grid.
+
+    Raises:
+        ValueError: it is no fixed convolution with zeros beyond the border.
+    """
+    match layer:
+        case nn.Sequential():
+            return _read_row([*layer], in_channels, dims)
+        case nn.ChannelShuffle():
+            return DenseKernel(weight=shuffled_channels(in_channels, layer.groups, dims), bias=None)
+        case SharedSmoothing() if layer.padding_mode == "zeros":
+            same = _weight(layer).expand(in_channels, *layer.weight.shape[1:])
+            return DenseKernel(weight=grouped_as_dense(same, in_channels), bias=None)
+        case _ if isinstance(layer, _CONV) and _keeps_the_grid(layer):
+            grouped = dilated_as_dense(_weight(layer), layer.dilation)
+            return DenseKernel(weight=grouped_as_dense(grouped, layer.groups), bias=_bias(layer))
+    raise _not_linear(layer)
+
+
+def read_upsampling(layer: nn.Module, in_channels: int, dims: int) -> ShuffleKernel:
+    """The convolution and shuffle that an upsampling is.
+
+    Args:
+        layer: A transposed convolution, a sum of them, or a convolution followed by what puts
+            its values in place; perhaps blurred.
+        in_channels: Channels of its input.
+        dims: Axes of the grid.
+
+    Raises:
+        ValueError: it is no fixed linear map with zeros beyond the border.
+    """
+    match layer:
+        case Upsampling():
+            return read_upsampling(layer.layers, in_channels, dims)
+        case Sum():
+            parts = [read_upsampling(part, in_channels, dims) for part in layer.branches]
+            return reduce(_added, parts)
+        case nn.Sequential() if len(layer) > 1:
+            return _placed([*layer][:-1], layer[-1], in_channels, dims)
+        case _ if isinstance(layer, _TRANSPOSED) and _is_plain(layer):
+            scale, *pads = (_sizes(layer, o) for o in ("stride", "padding", "output_padding"))
+            weight, bias = transposed_as_shuffle(_weight(layer), _bias(layer), scale, *pads)
+            return ShuffleKernel(weight=weight, bias=bias, scale=scale)
+    raise _not_linear(layer)
+
+
+def read_downsampling(layer: nn.Module, in_channels: int, dims: int) -> StridedKernel:
+    """The strided convolution that a downsampling is.
+
+    Args:
+        layer: A strided convolution, the mean of cells, or space to depth and a 1×1.
+        in_channels: Channels of its input.
+        dims: Axes of the grid.
+
+    Raises:
+        ValueError: it is no fixed linear map with zeros beyond the border.
+    """
+    none = (0,) * dims
+    match layer:
+        case CellMean():
+            mean = torch.full((in_channels, 1, *layer.scale), 1 / math.prod(layer.scale))
+            weight = grouped_as_dense(mean.double(), in_channels)
+            return StridedKernel(weight=weight, scale=layer.scale, padding=none)
+        case nn.Sequential() if len(layer) == 2 and isinstance(layer[0], SpaceToDepth):
+            project = read_convolution(layer[1], in_channels, dims)
+            if project.bias is None and math.prod(taps_of(project.weight)) == 1:
+                scale = _sizes(layer[0], "scale")
+                weight = space_to_depth_as_strided(project.weight, scale)
+                return StridedKernel(weight=weight, scale=scale, padding=none)
+        case _ if isinstance(layer, _CONV) and _is_plain(layer) and layer.bias is None:
+            return StridedKernel(
+                weight=_weight(layer),
+                scale=_sizes(layer, "stride"),
+                padding=_sizes(layer, "padding"),
+            )
+    raise _not_linear(layer)
+
+
+def _read_row(row: Sequence[nn.Module], in_channels: int, dims: int) -> DenseKernel:
+    kernels: list[DenseKernel] = []
+    for layer in row:
+        channels = len(kernels[-1].weight) if kernels else in_channels
+        kernels.append(read_convolution(layer, channels, dims))
+    return reduce(_one_after_the_other, kernels)
+
+
+def _one_after_the_other(first: DenseKernel, second: DenseKernel) -> DenseKernel:
+    weight = composed(first.weight, second.weight)
+    if first.bias is None:
+        return DenseKernel(weight=weight, bias=second.bias)
+    if math.prod(taps_of(second.weight)) > 1:
+        raise ValueError(
+            f"a bias stands before a kernel of {taps_of(second.weight)} taps, which sees zeros "
+            "and not the bias beyond the border; keep the two convolutions"
+        )
+    carried = second.weight.flatten(1) @ first.bias
+    return DenseKernel(weight=weight, bias=_sum_of(carried, second.bias))
+
+
+def _placed(
+    row: Sequence[nn.Module], last: nn.Module, in_channels: int, dims: int
+) -> ShuffleKernel:
+    """A row of convolutions whose values the last layer puts in place, or blurs."""
+    if isinstance(last, BoxBlur):
+        whole = row[0] if len(row) == 1 else nn.Sequential(*row)
+        rough = read_upsampling(whole, in_channels, dims)
+        if rough.blur or rough.scale != last.size or last.padding_mode != "repeat":
+            raise _not_linear(last)
+        return replace(rough, blur=True)
+    kernel = _read_row(row, in_channels, dims)
+    if isinstance(last, DepthToSpace):
+        return ShuffleKernel(weight=kernel.weight, bias=kernel.bias, scale=last.scale)
+    if isinstance(last, Nails):
+        weight, bias = nails_as_shuffle(kernel.weight, kernel.bias, last.scale)
+        return ShuffleKernel(weight=weight, bias=bias, scale=last.scale)
+    if isinstance(last, nn.Upsample) and last.mode == "nearest":
+        scale = _whole_scale(last, dims)
+        weight, bias = nearest_as_shuffle(kernel.weight, kernel.bias, scale)
+        return ShuffleKernel(weight=weight, bias=bias, scale=scale)
+    raise _not_linear(last)
+
+
+def _added(first: ShuffleKernel, second: ShuffleKernel) -> ShuffleKernel:
+    both = zip(taps_of(first.weight), taps_of(second.weight), strict=True)
+    taps = [max(pair) for pair in both]
+    if first.scale != second.scale or first.blur or second.blur:
+        raise ValueError(
+            f"upsamplings by {first.scale} and {second.scale} cannot be added as one kernel; "
+            "keep the two"
+        )
+    return ShuffleKernel(
+        weight=centred(first.weight, taps) + centred(second.weight, taps),
+        bias=_sum_of(first.bias, second.bias),
+        scale=first.scale,
+    )
+
+
+def _sum_of(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
+
+
+def _whole_scale(layer: nn.Upsample, dims: int) -> tuple[int, ...]:
+    factors = layer.scale_factor
+    scale = factors if isinstance(factors, tuple) else (factors or 0.0,) * dims
+    if any(int(step) != step or step < 1 for step in scale):
+        raise ValueError(f"scale_factor={factors} must be whole numbers; keep the interpolation")
+    return tuple(int(step) for step in scale)
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    return layer.get_parameter("weight").detach().double()
+
+
+def _bias(layer: nn.Module) -> Tensor | None:
+    bias = getattr(layer, "bias", None)
+    return None if bias is None else bias.detach().double()
+
+
+def _keeps_the_grid(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
+    if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+        return False
+    sizes = zip(layer.kernel_size, layer.dilation, layer.padding, layer.stride, strict=True)
+    return all(k % 2 == 1 and 2 * p == d * (k - 1) and s == 1 for k, d, p, s in sizes)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """One group, taps side by side, zeros beyond the border."""
+    return (
+        getattr(layer, "padding_mode", None) == "zeros"
+        and not isinstance(layer.padding, str)
+        and getattr(layer, "groups", None) == 1
+        and set(_sizes(layer, "dilation")) == {1}
+    )
+
+
+def _sizes(layer: nn.Module, option: str) -> tuple[int, ...]:
+    return tuple(getattr(layer, option))
+
+
+def _not_linear(layer: nn.Module) -> ValueError:
+    for part in layer.modules():
+        for kinds, reason in _REASONS:
+            if isinstance(part, kinds):
+                return ValueError(f"{type(part).__name__}: {reason}; keep it")
+    return ValueError(
+        f"{type(layer).__name__}: not known as a convolution with zeros beyond the border; keep it"
+    )

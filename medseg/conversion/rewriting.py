@@ -1,0 +1,242 @@
+"""A trained network rewritten as one of other blocks that computes the same.
+
+The description's blocks are replaced, the network is built from it again, the layers that a block
+made get the kernels of their forerunners, everything else keeps its weights.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medseg.blocks.upsample import AdditiveInterpolate, Interpolate
+from medseg.conversion.axes import taps_of
+from medseg.conversion.origins import Address, MadeLayer, blocks_of, layers_of, replaced
+from medseg.conversion.targets import Target
+from medseg.errors import ConfigError
+from medseg.models.description import Description, build, build_network
+
+_ROUNDING = 1e-10  # of the largest output, in float64: sums in another order, no more
+_LINEAR = (
+    "linear interpolation repeats the border, where a convolution sees zeros; it has no transposed "
+    "convolution in it and stays"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewritten:
+    """A layer that was rewritten.
+
+    Args:
+        layer: Its name in the network.
+        was: The block that it was made of.
+        now: The block that it is made of.
+        difference: Largest absolute difference of its outputs on noise, in the network's precision.
+    """
+
+    layer: str
+    was: str
+    now: str
+    difference: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A layer that stays as it is although its slot is rewritten.
+
+    Args:
+        layer: Its name in the network.
+        block: The block that it is made of.
+        reason: Why it stays.
+    """
+
+    layer: str
+    block: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewriting:
+    """A network rewritten.
+
+    Args:
+        network: In evaluation mode, in the precision of the old one.
+        description: From which it is built.
+        layers: Those that were rewritten.
+        kept: Those that stay, and why.
+    """
+
+    network: nn.Module
+    description: dict[str, Any]
+    layers: list[Rewritten]
+    kept: list[Kept]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Move:
+    """A layer, the kernel it computes, and the target that takes it over."""
+
+    layer: MadeLayer
+    block: Any
+    kernel: Any
+    target: Target
+
+
+def rewrite(network: nn.Module, description: Description, targets: Sequence[Target]) -> Rewriting:
+    """Rewrites every layer of the targets' slots; each is verified in float64, borders included.
+
+    Blocks that are of the target's layers already are left alone, and so is linear interpolation.
+
+    Args:
+        network: Built from the description, with its weights; is not changed.
+        description: What it is built from.
+        targets: At most one per slot.
+
+    Raises:
+        ConfigError: a layer has no exact equivalent, or there is nothing to rewrite; the message
+            names the layer, the reason and the remedy.
+    """
+    moves: list[_Move] = []
+    kept: list[Kept] = []
+    blocks: dict[Address, dict[str, Any]] = {}
+    for target in targets:
+        layers = layers_of(description, target.slot)
+        for address, block in blocks_of(description, target.slot).items():
+            made = [layer for layer in layers if layer.address == address]
+            if isinstance(block, target.same) or not made:
+                continue
+            if _is_linear_interpolation(block):
+                kept += [Kept(layer=m.name, block=repr(block), reason=_LINEAR) for m in made]
+                continue
+            own = [_move(network, layer, block, target) for layer in made]
+            blocks[address] = _described(own)
+            moves += own
+    if not moves:
+        raise _nothing_to_do(description, targets, kept)
+    changed = replaced(description, blocks)
+    exact = _moved(network, build_network(changed).double().eval(), moves)
+    for move in moves:
+        _verify(network, exact, move)
+    new = exact.to(next(network.parameters()).dtype)
+    return Rewriting(
+        network=new,
+        description=changed,
+        layers=[_row(network, new, move, blocks) for move in moves],
+        kept=kept,
+    )
+
+
+def largest_difference(
+    first: nn.Module, second: nn.Module, in_channels: int, size: Sequence[int]
+) -> float:
+    """Largest absolute difference of two networks' outputs on noise of mean 0 and variance 1.
+
+    Args:
+        first: Image → logits, in evaluation mode.
+        second: The other, in the same precision.
+        in_channels: Channels of the image.
+        size: Size of the image in voxels.
+    """
+    noise = torch.randn(1, in_channels, *size, generator=torch.Generator().manual_seed(0))
+    return _difference(first, second, noise.to(next(first.parameters()).dtype))[0]
+
+
+def _is_linear_interpolation(block: Any) -> bool:
+    linear = isinstance(block, Interpolate) and block.mode == "linear"
+    return linear or isinstance(block, AdditiveInterpolate)
+
+
+def _move(network: nn.Module, layer: MadeLayer, block: Any, target: Target) -> _Move:
+    try:
+        kernel = target.read(network.get_submodule(layer.name), layer.in_channels, layer.dims)
+    except ValueError as error:
+        raise _refused(layer.name, block, target, error) from error
+    return _Move(layer=layer, block=block, kernel=kernel, target=target)
+
+
+def _described(moves: Sequence[_Move]) -> dict[str, Any]:
+    """The block that all layers of one block become."""
+    for move in moves:
+        try:
+            move.target.describe([move.kernel])
+        except ValueError as error:
+            raise _refused(move.layer.name, move.block, move.target, error) from error
+    return moves[0].target.describe([move.kernel for move in moves])
+
+
+def _refused(layer: str, block: Any, target: Target, reason: object) -> ConfigError:
+    fault = str(reason).rpartition("; ")[0]  # the remedy is another one here
+    return ConfigError(
+        f"{layer}: {block!r} cannot become {target.option} without a change of its output: "
+        f"{fault}; leave out --{target.slot} {target.option}, or train with "
+        f"{target.slot}={target.option}"
+    )
+
+
+def _nothing_to_do(
+    description: Description, targets: Sequence[Target], kept: Sequence[Kept]
+) -> ConfigError:
+    if kept:
+        reason = f"{kept[0].layer}: {kept[0].block}: {kept[0].reason}"
+        return ConfigError(f"{reason}; there is nothing to rewrite, use the model as it is")
+    wanted = " and ".join(f"{target.slot}={target.option}" for target in targets)
+    if any(blocks_of(description, target.slot) for target in targets):
+        return ConfigError(f"every layer is {wanted} already; use the model as it is")
+    return ConfigError(
+        f"{description.get('name')} has no blocks that could become {wanted}; "
+        "use the model as it is, or train models.unet.UNet"
+    )
+
+
+def _moved(network: nn.Module, new: nn.Module, moves: Sequence[_Move]) -> nn.Module:
+    """The new network with all weights of the old one, the rewritten layers by their kernels."""
+    rewritten = tuple(f"{move.layer.name}." for move in moves)
+    same = {k: v for k, v in network.state_dict().items() if not k.startswith(rewritten)}
+    own = {key: value for key, value in new.state_dict().items() if key.startswith(rewritten)}
+    new.load_state_dict(same | own)
+    for move in moves:
+        move.target.fill(new.get_submodule(move.layer.name), move.kernel)
+    return new
+
+
+def _verify(network: nn.Module, exact: nn.Module, move: _Move) -> None:
+    old = copy.deepcopy(network.get_submodule(move.layer.name)).double()
+    new = exact.get_submodule(move.layer.name)
+    difference, largest = _difference(old, new, _noise(move).double())
+    if not difference <= _ROUNDING * largest:
+        reason = f"the outputs differ by {difference:.3g} of {largest:.3g} in float64; keep it"
+        raise _refused(move.layer.name, move.block, move.target, reason)
+
+
+def _row(
+    network: nn.Module, new: nn.Module, move: _Move, blocks: Mapping[Address, Any]
+) -> Rewritten:
+    name = move.layer.name
+    old = network.get_submodule(name)
+    noise = _noise(move).to(next(network.parameters()).dtype)
+    return Rewritten(
+        layer=name,
+        was=repr(move.block),
+        now=repr(build(blocks[move.layer.address])),
+        difference=_difference(old, new.get_submodule(name), noise)[0],
+    )
+
+
+def _noise(move: _Move) -> Tensor:
+    """Noise on a small grid, of another size per axis, on which every tap meets a voxel."""
+    taps = taps_of(move.kernel.weight)
+    size = [count // 2 + 2 + axis for axis, count in enumerate(taps)]
+    if move.target.slot == "downsample":
+        size = [n * step for n, step in zip(size, move.kernel.scale, strict=True)]
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, move.layer.in_channels, *size, generator=generator)
+
+
+@torch.no_grad()
+def _difference(first: nn.Module, second: nn.Module, x: Tensor) -> tuple[float, float]:
+    """Largest absolute difference of two modules' outputs, and the first's largest value."""
+    expected = first(x)
+    return float((second(x) - expected).abs().max()), float(expected.abs().max())

@@ -1,0 +1,1 @@
+"""One run, or a grid of runs: planned, trained, evaluated, recorded."""

@@ -1,0 +1,89 @@
+"""A trained network on the held-out cases, by the very path that prediction takes."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from medseg.checkerboard.study.study import Study
+from medseg.data.dataset import Case
+from medseg.inference.predictor import Predictor
+from medseg.metrics import score_case
+from medseg.models.weights import TrainedModel
+from medseg.record import CaseRecord, Picture
+from medseg.volumes import (
+    Volume,
+    best_slice,
+    picture_of_case,
+    read_image,
+    read_labels,
+    to_png,
+    to_ras,
+    write_labels,
+)
+
+
+def evaluate_cases(
+    model: TrainedModel,
+    predictor: Predictor,
+    cases: Sequence[Case],
+    *,
+    folder: Path,
+    tolerance_mm: float,
+    pictures: int,
+    study: Study | None = None,
+) -> tuple[list[CaseRecord], list[Picture]]:
+    """Segments every case on its own grid, keeps the label map, scores it against the truth.
+
+    Args:
+        model: The trained network.
+        predictor: The same, ready to predict.
+        cases: Held-out cases.
+        folder: Where label maps go, as `<case id>.nii.gz`.
+        tolerance_mm: For surface Dice.
+        pictures: How many cases are drawn, from the first.
+        study: Is shown what is predicted.
+    """
+    records, drawn = [], []
+    for index, case in enumerate(cases):
+        image = read_image(case.image, channels=model.card.in_channels)
+        label = read_labels(case.label, num_classes=len(model.card.classes) + 1)
+        watched = study and study.watch(predictor.preprocessing.labels(label))
+        labels = predictor.predict(image, observe=watched and watched.start).labels
+        if study and watched:
+            study.add(case.case_id, watched)
+        write_labels(folder / f"{case.case_id}.nii.gz", labels, image)
+        metrics = score_case(
+            labels,
+            label.array,
+            spacing=image.geometry.spacing,
+            classes=model.card.classes,
+            tolerance_mm=tolerance_mm,
+        )
+        records.append(
+            CaseRecord(
+                case=case.case_id,
+                metrics=metrics,
+                image=str(case.image.resolve()),
+                label=str(case.label.resolve()),
+                prediction=f"{folder.name}/{case.case_id}.nii.gz",
+            )
+        )
+        if index < pictures:
+            drawn.append(_picture(case.case_id, image, label, labels))
+    return records, drawn
+
+
+def _picture(case_id: str, image: Volume, label: Volume, labels) -> Picture:
+    affine = image.geometry.affine
+    truth = to_ras(label.array, affine)
+    picture = picture_of_case(
+        to_ras(image.array[0], affine),
+        truth,
+        to_ras(labels, affine),
+        image.geometry.ras_spacing,
+    )
+    return Picture(
+        case=case_id,
+        caption=f"axial slice {best_slice(truth, 2)}: label, prediction",
+        png=base64.b64encode(to_png(picture)).decode(),
+    )

@@ -1,0 +1,158 @@
+"""A configuration turned into objects, before any data is read."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.loss import _Loss
+
+from medseg.analysis.cost import check_patch, count_macs, count_parameters, training_call
+from medseg.analysis.gridding import gridding_warnings
+from medseg.analysis.memory import predicted_memory
+from medseg.build import instantiate_allowed
+from medseg.data.datamodule import SegmentationDataModule
+from medseg.data.preprocess import Preprocessing
+from medseg.errors import ConfigError
+from medseg.models.description import block_texts, build_network, describe
+from medseg.models.unet import MultiscaleNetwork
+from medseg.training.precision import choose_precision
+from medseg.training.trainer import TrainingPlan
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run will do; making one proves that it can be done.
+
+    Args:
+        description: The network as plain data.
+        network: The network, with its first weights.
+        data: Data module, not set up yet.
+        loss: Loss.
+        optimizer: Parameters → optimiser.
+        scheduler: Optimiser → schedule.
+        training: How long and on what.
+        precision: `bf16`, `fp16` or `fp32`.
+        parameters: Trainable parameters.
+        macs: Multiply-accumulates of one forward pass on one patch.
+        blocks: Slot → block with its parameters.
+    """
+
+    description: dict[str, Any]
+    network: nn.Module
+    data: SegmentationDataModule
+    loss: _Loss
+    optimizer: Any
+    scheduler: Any
+    training: TrainingPlan
+    precision: str
+    parameters: int
+    macs: int
+    blocks: dict[str, str]
+
+
+def make_plan(config: dict[str, Any]) -> Plan:
+    """Builds what a resolved configuration describes.
+
+    Raises:
+        ConfigError: something in it is unknown or impossible: value, rule, remedy.
+        ResourceError: a device is asked for that is not there.
+    """
+    try:
+        return _make_plan(config)
+    except (TypeError, ValueError, KeyError) as error:
+        # a word where a number is meant, say: wherever it is noticed, it is the configuration's
+        log.debug("refused", exc_info=True)
+        raise ConfigError(f"the configuration cannot be used: {error}") from error
+
+
+def predicted_training_memory(plan: Plan, config: dict[str, Any]) -> int | None:
+    """Peak of a training step in bytes, weights not included; None if a layer is not known."""
+    several = bool(config["model"].get("deep_supervision", False))
+    try:
+        return predicted_memory(
+            plan.network,
+            plan.data.in_channels,
+            plan.data.patch_size,
+            batch=plan.data.batch_size,
+            training=True,
+            bf16=plan.precision == "bf16",
+            run=training_call(plan.network, deep_supervision=several),
+        ).peak
+    except (ConfigError, RuntimeError, NotImplementedError) as error:
+        log.debug("memory was not predicted: %s", error)
+        return None
+
+
+def _make_plan(config: dict[str, Any]) -> Plan:
+    training = TrainingPlan(**config["trainer"])
+    hardware = training.hardware
+    description = describe(config["model"])
+    network = build_network(description)
+    data_config = config["data"]
+    patch_size, in_channels = list(data_config["patch_size"]), data_config["in_channels"]
+    deep_supervision = bool(config["model"].get("deep_supervision", False))
+    if deep_supervision and not isinstance(network, MultiscaleNetwork):
+        raise ConfigError(
+            f"deep_supervision=true, but {type(network).__name__} has no logits on coarser "
+            "grids; use model=unet or set deep_supervision=false"
+        )
+    for warning in gridding_warnings(network):
+        log.warning("%s", warning)
+    check_patch(network, in_channels, patch_size, deep_supervision=deep_supervision)
+    optimizer = instantiate_allowed(config["optimizer"])
+    scheduler = instantiate_allowed(config["scheduler"])
+    scheduler(optimizer(network.parameters()))  # both check their numbers when they are made
+    return Plan(
+        description=description,
+        network=network,
+        data=make_data(config),
+        loss=instantiate_allowed(config["loss"]),
+        optimizer=optimizer,
+        scheduler=scheduler,
+        training=training,
+        precision=choose_precision(training.precision, network, hardware),
+        parameters=count_parameters(network),
+        macs=count_macs(network, in_channels, patch_size),
+        blocks=block_texts(description),
+    )
+
+
+def make_data(config: dict[str, Any]) -> SegmentationDataModule:
+    """The data module that a resolved configuration describes, not set up yet.
+
+    Raises:
+        ConfigError: something in it is unknown or impossible.
+    """
+    data, augmentation = config["data"], config["augmentation"]
+    try:
+        preprocessing = Preprocessing(
+            intensity=instantiate_allowed(data["intensity"]),
+            spacing=data["spacing"],
+            spatial_dims=data["spatial_dims"],
+            slice_axis=data["slice_axis"],
+        )
+    except ValueError as error:
+        raise ConfigError(f"data: {error}") from error
+    return SegmentationDataModule(
+        source=instantiate_allowed(data["source"]),
+        preprocessing=preprocessing,
+        augmentation=instantiate_allowed(augmentation) if augmentation else None,
+        in_channels=data["in_channels"],
+        num_classes=data["num_classes"],
+        patch_size=data["patch_size"],
+        batch_size=data["batch_size"],
+        batches_per_epoch=data["batches_per_epoch"],
+        foreground_fraction=data["foreground_fraction"],
+        validation_fraction=data["validation_fraction"],
+        patient=data["patient"],
+        split_file=data["split_file"],
+        split_seed=data["split_seed"],
+        folds=data["folds"],
+        fold=data["fold"],
+        cache=data["cache"],
+        num_workers=data["num_workers"],
+        seed=config["seed"],
+    )

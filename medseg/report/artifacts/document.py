@@ -1,0 +1,211 @@
+"""Artifacts as a page, as Markdown and as a table of cases."""
+
+import base64
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from medseg.checkerboard.cases.statistics import band
+from medseg.record import ArtifactRecord, CaseArtifacts, Estimate, PhaseLocked
+from medseg.report.artifacts.drawings import Drawing
+
+NOTHING = "–"
+_BY_CASE = ("Decision", "Cases")  # long: they stand behind the figures
+_GROUPS = ("prediction", "image", "truth", "labels", "cycle_spin", "decision")
+_HEADLINES = {
+    "gain": ("Gain κ", "phases amplify unequally; 0 is clean"),
+    "gain_excess": ("Gain κ over that of the input", "what the network adds"),
+    "cycle_spin": ("Cycle-spin residual", "share of the logits that does not move with the image"),
+    "cycle_spin_locked": ("… locked to the grid", "the part that repeats with the strides"),
+    "staircase": ("Staircase κ", "voxels that a phase is late on a slope"),
+    "crack_distance": ("Boundaries by phase against the truth", "total variation, 0 to 1"),
+    "dice_change": ("Dice, cycle-spun over control", "what the phases cost"),
+    "surface_dice_change": ("Surface Dice, cycle-spun over control", "what the phases cost"),
+}
+
+
+def render_html(title: str, record: ArtifactRecord, figures: Sequence[Drawing]) -> str:
+    """The page; it needs no network."""
+    page = Environment(
+        loader=PackageLoader("medseg.artifacts"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return page.get_template("artifacts.html.j2").render(
+        title=title,
+        figures=[(base64.b64encode(f.png).decode(), f.caption) for f in figures],
+        tables=tables(record),
+        by_case=_BY_CASE,
+        **_sentences(record),
+    )
+
+
+def render_markdown(title: str, record: ArtifactRecord) -> str:
+    """The same tables."""
+    said = _sentences(record)
+    lines = [f"# {title}", "", said["lead"], ""]
+    for name, (head, rows) in tables(record).items():
+        lines += [f"## {name}", "", _row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
+    lines += [f"- {note}" for note in said["notes"]]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_csv(cases: Sequence[CaseArtifacts]) -> str:
+    """One row per case and measure, as `case,of,measure,value`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", "of", "measure", "value"])
+    for case in cases:
+        for group in _GROUPS:
+            values: Mapping[str, float | None] = getattr(case, group)
+            writer.writerows(
+                [case.case, group, name, "" if value is None else repr(value)]
+                for name, value in values.items()
+            )
+    return text.getvalue()
+
+
+def tables(record: ArtifactRecord) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Title → heads and rows; a table without rows is left out."""
+    made = {
+        "Headline": (
+            ["measure", "mean over cases", "95 % interval", "cases", ""], _headline(record)
+        ),
+        "Test over cases": (["of", "p", "R² of phases", "coherence", "cases"], _tests(record)),
+        "Upsampling layers": (
+            ["layer", "stride", "overlap", "DC gain", "… of mean features", "… of features",
+             "noise gain", "imaging", "sum rules"],
+            _layers(record),
+        ),
+        "Gradients of strided layers": (
+            ["layer", "stride", "overlap", "imbalance", ""],
+            [
+                [g.layer, _times(g.stride), number(g.overlap), number(g.imbalance), g.note]
+                for g in record.gradients
+            ],
+        ),
+        "Rows of dilated convolutions": (
+            ["layers", "dilations", "common factor", "largest gap", "coverage", "imbalance"],
+            [
+                [", ".join(d.layers), ", ".join(map(_times, d.dilations)), _times(d.common_factor),
+                 _times(d.largest_gap), number(d.coverage), number(d.imbalance)]
+                for d in record.dilated
+            ],
+        ),
+        "Cases": (
+            ["case", "gain κ", "input's", "η²", "by level", "staircase", "line dB",
+             "cycle-spin", "locked", "cracks TV"],
+            [_case(case) for case in record.cases],
+        ),
+        "Decision": (
+            ["case", "Dice", "cycle-spun", "control", "surface Dice", "cycle-spun", "control"],
+            [_decision(case) for case in record.cases if case.decision],
+        ),
+    }  # fmt: skip
+    return {name: (head, rows) for name, (head, rows) in made.items() if rows}
+
+
+def _sentences(record: ArtifactRecord) -> dict:
+    period = " × ".join(map(str, record.period))
+    lead = f"{len(record.cases)} cases; the patterns of this network repeat every {period} voxels. "
+    response = record.constant_response
+    lead += (
+        "The response to a constant was not measured."
+        if response is None
+        else f"On a constant it prints {number(100 * response)} % of the logits' spread: "
+        f"{band(response)}."
+    )
+    return {"lead": lead, "notes": record.notes}
+
+
+def _headline(record: ArtifactRecord) -> list[list[str]]:
+    return [
+        [title, number(found.mean), interval(found), str(found.cases), _word(name, found, meaning)]
+        for name, (title, meaning) in _HEADLINES.items()
+        if (found := record.headline.get(name)) is not None
+    ]
+
+
+def _word(name: str, found: Estimate, meaning: str) -> str:
+    return f"{band(found.mean)}: {meaning}" if name == "gain" else meaning
+
+
+def _tests(record: ArtifactRecord) -> list[list[str]]:
+    pairs: list[tuple[str, PhaseLocked | None]] = [
+        ("prediction", record.prediction),
+        ("input", record.image),
+    ]
+    return [
+        [of, number(t.p_value), number(t.r_squared), number(t.coherence), str(t.cases)]
+        for of, t in pairs
+        if t is not None
+    ]
+
+
+def _layers(record: ArtifactRecord) -> list[list[str]]:
+    return [
+        [
+            layer.layer,
+            _times(layer.stride),
+            *([layer.unmeasured, *[NOTHING] * 6] if layer.unmeasured else [
+                number(value)
+                for value in (
+                    layer.overlap, layer.dc_gain, layer.dc_gain_mean, layer.dc_gain_data,
+                    layer.noise_gain, layer.imaging, layer.sum_rule_order,
+                )
+            ]),
+        ]
+        for layer in record.layers
+    ]  # fmt: skip
+
+
+def _case(case: CaseArtifacts) -> list[str]:
+    shares = [v for k, v in case.prediction.items() if k.startswith("eta_squared_level_")]
+    return [
+        case.case,
+        number(case.prediction.get("gain")),
+        number(case.image.get("gain")),
+        number(case.prediction.get("eta_squared")),
+        ", ".join(map(number, shares)),
+        number(case.prediction.get("staircase")),
+        number(case.prediction.get("line_decibel")),
+        number(case.cycle_spin.get("residual")),
+        number(case.cycle_spin.get("locked")),
+        number(case.labels.get("crack_distance")),
+    ]
+
+
+def _decision(case: CaseArtifacts) -> list[str]:
+    suffixes = ("", "_spun", "_control")
+    names = [f"{metric}{suffix}" for metric in ("dice", "surface_dice") for suffix in suffixes]
+    found = [case.decision.get(name) for name in names]
+    return [case.case, *(NOTHING if value is None else f"{value:.4f}" for value in found)]
+
+
+def interval(found: Estimate) -> str:
+    """`0.012 … 0.034`; none for fewer than 8 cases."""
+    if found.low is None or found.high is None:
+        return NOTHING
+    return f"{number(found.low)} … {number(found.high)}"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; what is below 1e-6 of anything is rounding, and 0."""
+    if value is None:
+        return NOTHING
+    if abs(value) < 1e-6:
+        return "0"
+    return f"{value:.3g}"
+
+
+def _times(steps: Sequence[int]) -> str:
+    return "×".join(map(str, steps))
+
+
+def _row(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

@@ -1,0 +1,248 @@
+"""Closed forms against torch: output shapes, parameters, its counter of operations, overlaps."""
+
+import doctest
+import importlib
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from medseg.analysis import closed_form, closed_form_costs
+from medseg.analysis.closed_form import along_axes
+from medseg.errors import ConfigError
+from medseg.layers.deformable import DeformableConv
+from medseg.layers.ndim import conv_nd, linear_mode, transposed_nd
+from medseg.layers.resampling import DepthToSpace
+
+THOROUGH = settings(max_examples=1000, deadline=None)
+BRIEF = settings(max_examples=200, deadline=None)
+EVEN_SAME = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> dict[str, tuple[int, ...]]:
+    """Size, kernel, stride, padding, dilation and output padding of 1 to 3 axes."""
+    dims = draw(st.integers(1, 3))
+
+    def each(low: int, high: int) -> tuple[int, ...]:
+        return tuple(draw(st.lists(st.integers(low, high), min_size=dims, max_size=dims)))
+
+    geometry = {
+        "size": each(1, 12),
+        "kernel": each(1, 5),
+        "stride": each(1, 4),
+        "padding": each(0, 3),
+        "dilation": each(1, 3),
+    }
+    limits = [max(s, d) - 1 for s, d in zip(geometry["stride"], geometry["dilation"], strict=True)]
+    geometry["output_padding"] = tuple(draw(st.integers(0, limit)) for limit in limits)
+    return geometry
+
+
+@st.composite
+def channel_counts(draw: st.DrawFn) -> dict[str, int]:
+    """Groups and channels that they divide."""
+    groups = draw(st.integers(1, 3))
+    return {
+        "groups": groups,
+        "in_channels": groups * draw(st.integers(1, 3)),
+        "out_channels": groups * draw(st.integers(1, 3)),
+    }
+
+
+def columns(g: dict[str, tuple[int, ...]], *names: str) -> list[tuple[int, ...]]:
+    return [g[name] for name in ("size", "kernel", "stride", "padding", "dilation", *names)]
+
+
+def options(g: dict[str, tuple[int, ...]], *names: str) -> dict[str, tuple[int, ...]]:
+    return {name: g[name] for name in ("stride", "padding", "dilation", *names)}
+
+
+def counted(layer: nn.Module, size: Sequence[int], in_channels: int) -> tuple[int, int, Tensor]:
+    """Parameters, MACs and output of one sample on the meta device."""
+    layer = layer.to("meta")
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        out = layer(torch.empty(1, in_channels, *size, device="meta"))
+    parameters = sum(p.numel() for p in layer.parameters())
+    return parameters, counter.get_total_flops() // 2, out
+
+
+def abstract(kind: Any, *arguments: Any, **named: Any) -> nn.Module:
+    with torch.device("meta"):
+        return kind(*arguments, **named)
+
+
+@THOROUGH
+@given(geometries(), channel_counts(), st.booleans())
+def test_a_convolution_has_the_size_parameters_and_macs_of_torch(
+    g: dict[str, tuple[int, ...]], channels: dict[str, int], bias: bool
+) -> None:
+    try:
+        output = along_axes(closed_form.conv_output_size, *columns(g))
+    except ConfigError:
+        assume(False)
+    layer = abstract(
+        conv_nd(len(g["size"])), **channels, kernel_size=g["kernel"], bias=bias, **options(g)
+    )
+    parameters, macs, out = counted(layer, g["size"], channels["in_channels"])
+    cost = closed_form_costs.conv(g["kernel"], output, **channels, bias=bias)
+    assert (tuple(out.shape[2:]), parameters, macs) == (output, cost.parameters, cost.macs)
+
+
+@THOROUGH
+@given(geometries(), channel_counts(), st.booleans())
+def test_a_transposed_convolution_has_the_size_parameters_and_macs_of_torch(
+    g: dict[str, tuple[int, ...]], channels: dict[str, int], bias: bool
+) -> None:
+    try:
+        output = along_axes(closed_form.transposed_output_size, *columns(g, "output_padding"))
+    except ConfigError:
+        assume(False)
+    layer = abstract(
+        transposed_nd(len(g["size"])),
+        **channels,
+        kernel_size=g["kernel"],
+        bias=bias,
+        **options(g, "output_padding"),
+    )
+    parameters, macs, out = counted(layer, g["size"], channels["in_channels"])
+    cost = closed_form_costs.transposed(g["kernel"], g["size"], **channels, bias=bias)
+    assert (tuple(out.shape[2:]), parameters, macs) == (output, cost.parameters, cost.macs)
+
+
+@THOROUGH
+@given(geometries())
+def test_output_padding_inverts_a_convolution_and_input_sizes_are_all_there_are(
+    g: dict[str, tuple[int, ...]],
+) -> None:
+    for axis in zip(*columns(g), strict=True):
+        size, *rest = axis
+        try:
+            small = closed_form.conv_output_size(*axis)
+        except ConfigError:
+            continue
+        extra = closed_form.inverting_output_padding(*axis)
+        if extra < max(rest[1], rest[3]):
+            assert closed_form.transposed_output_size(small, *rest, output_padding=extra) == size
+        kernel, _, padding, dilation = rest
+        tried = range(max(1, dilation * (kernel - 1) + 1 - 2 * padding), 80)
+        found = [n for n in tried if closed_form.conv_output_size(n, *rest) == small]
+        assert [*closed_form.conv_input_sizes(small, *rest)] == found
+
+
+@EVEN_SAME
+@BRIEF
+@given(geometries(), st.integers(1, 3), st.integers(1, 4), st.booleans())
+def test_factored_convolutions_cost_what_torch_counts(
+    g: dict[str, tuple[int, ...]], multiplier: int, out_channels: int, bias: bool
+) -> None:
+    dims, channels, kernel, size = len(g["size"]), 3, g["kernel"], g["size"]
+    kind = conv_nd(dims)
+    inner = channels * multiplier
+    spatial = abstract(kind, channels, inner, kernel, padding="same", groups=channels, bias=bias)
+    across = abstract(kind, inner, out_channels, 1, bias=bias)
+    cost = closed_form_costs.depthwise_separable(
+        kernel, size, channels, out_channels, multiplier, bias=bias
+    )
+    assert counted(nn.Sequential(spatial, across), size, channels)[:2] == (
+        cost.parameters,
+        cost.macs,
+    )
+    chain = (channels, *range(2, 1 + dims), out_channels)
+    factors = [
+        abstract(kind, before, after, [1] * a + [k] + [1] * (dims - a - 1), padding="same")
+        for a, (k, before, after) in enumerate(zip(kernel, chain, chain[1:], strict=False))
+    ]
+    cost = closed_form_costs.spatially_separable(kernel, size, chain, bias=True)
+    assert counted(nn.Sequential(*factors), size, channels)[:2] == (cost.parameters, cost.macs)
+
+
+@EVEN_SAME
+@BRIEF
+@given(geometries(), st.integers(1, 3), st.integers(1, 4))
+def test_upsamplings_cost_what_torch_counts(
+    g: dict[str, tuple[int, ...]], in_channels: int, out_channels: int
+) -> None:
+    dims, kernel, size, scale = len(g["size"]), g["kernel"], g["size"], g["stride"]
+    fine = tuple(n * s for n, s in zip(size, scale, strict=True))
+    kind = conv_nd(dims)
+    wide = abstract(kind, in_channels, out_channels * math.prod(scale), kernel, padding="same")
+    parameters, macs, out = counted(nn.Sequential(wide, DepthToSpace(scale)), size, in_channels)
+    cost = closed_form_costs.pixel_shuffle(
+        kernel, size, in_channels, out_channels, scale, bias=True
+    )
+    assert (parameters, macs, tuple(out.shape[2:])) == (cost.parameters, cost.macs, fine)
+    resize = nn.Upsample(size=fine, mode=linear_mode(dims))
+    after = abstract(kind, in_channels, out_channels, kernel, padding="same", bias=False)
+    parameters, macs, _ = counted(nn.Sequential(resize, after), size, in_channels)
+    cost = closed_form_costs.interpolated_conv(kernel, fine, in_channels, out_channels)
+    assert (parameters, macs) == (cost.parameters, cost.macs)
+    assert cost.interpolation == math.prod(fine) * in_channels * 2**dims
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+@pytest.mark.parametrize("kernel", [(3, 3), (3, 1, 5)])
+def test_a_deformable_convolution_has_the_parameters_of_the_layer(
+    kernel: tuple[int, ...], modulated: bool
+) -> None:
+    layer = DeformableConv(4, 6, kernel, modulated=modulated)
+    size = (5,) * len(kernel)
+    offsets = closed_form_costs.offset_channels(kernel, modulated=modulated)
+    cost = closed_form_costs.deformable(kernel, size, 4, 6, modulated=modulated)
+    assert sum(p.numel() for p in layer.parameters()) == cost.parameters + offsets
+    assert cost.macs == math.prod(size) * cost.parameters
+    assert cost.interpolation == math.prod(size) * math.prod(kernel) * 4 * 2 ** len(kernel)
+
+
+@pytest.mark.parametrize("out_channels", [1, 8, 32, 64, 1024])
+@pytest.mark.parametrize("kernel", [(3,), (3, 3), (5, 5), (3, 3, 3)])
+def test_the_separable_ratio_is_the_quotient_of_the_macs(
+    kernel: tuple[int, ...], out_channels: int
+) -> None:
+    separable = closed_form_costs.depthwise_separable(kernel, (4,), 16, out_channels)
+    ordinary = closed_form_costs.conv(kernel, (4,), 16, out_channels)
+    ratio = closed_form_costs.separable_ratio(kernel, out_channels)
+    assert ratio == Fraction(separable.macs, ordinary.macs)
+
+
+def test_a_dense_layer_costs_its_matrix() -> None:
+    cost = closed_form_costs.dense(9216, 4096, bias=True)
+    assert counted(nn.Linear(9216, 4096, device="meta"), (9216,), 1)[:2] == (
+        cost.parameters,
+        cost.macs,
+    )
+
+
+def test_intensity_counts_two_operations_per_mac() -> None:
+    traffic = closed_form_costs.compulsory_traffic(100, 100, 50, bytes_each=2)
+    assert traffic == 500
+    assert closed_form_costs.arithmetic_intensity(1000, traffic) == 4
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: closed_form.conv_output_size(2, 5, 1, 1), "size=2.*spans 5 voxels; choose size=3"),
+        (lambda: closed_form.transposed_output_size(2, 3, 2, output_padding=2), "choose 1"),
+        (lambda: closed_form.transposed_output_size(1, 3, 1, 2), "choose a padding below 2"),
+        (lambda: closed_form_costs.conv((3,), (4,), 6, 4, 4), "groups=4 must divide.*choose 2"),
+    ],
+)
+def test_an_impossible_geometry_is_named(call: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        call()
+
+
+@pytest.mark.parametrize("name", ["closed_form", "closed_form_costs"])
+def test_every_example_is_true(name: str) -> None:
+    done = doctest.testmod(importlib.import_module(f"medseg.arithmetic.{name}"))
+    assert done.failed == 0
+    assert done.attempted > 0

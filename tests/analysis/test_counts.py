@@ -1,0 +1,265 @@
+"""Operations and bytes against counting by hand, loops that multiply, and torch's own counter."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from medseg.analysis.cost import count_parameters
+from medseg.analysis.counts import Cost, cost_of
+from medseg.analysis.trace import abstracted, trace
+from medseg.blocks import conv
+from medseg.cli.options import described, option_names
+from medseg.layers.ndim import conv_nd, transposed_nd
+from medseg.models.description import build_network
+from medseg.models.stage import make_stage
+
+from ..blocks.specs import ANISOTROPIC_CONVS, CONVS, DOWNSAMPLES, UNITS, UPSAMPLES
+from .functions import Function
+
+GRIDS = {2: (12, 16), 3: (4, 6, 8)}
+IN, OUT = 16, 24
+
+
+def cost(network: nn.Module, channels: int, size: Sequence[int]) -> Cost:
+    return sum((cost_of(step) for step in trace(network, channels, size).steps), Cost())
+
+
+def counted_by_torch(network: nn.Module, channels: int, size: Sequence[int]) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        abstracted(network).eval()(torch.empty(1, channels, *size, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("dims", GRIDS)
+@pytest.mark.parametrize("option", option_names("model"))
+def test_macs_of_every_preset_are_torchs(option: str, dims: int) -> None:
+    shape = ("data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
+    network = build_network(described("train", "model", f"model={option}", *shape))
+    size = (32,) * dims
+    total = cost(network, 1, size)
+    assert total.macs == counted_by_torch(network, 1, size) > 0
+    assert not total.unknown
+
+
+@pytest.mark.parametrize("dims", GRIDS)
+@pytest.mark.parametrize("spec", CONVS, ids=repr)
+def test_a_convolution_of_the_catalogue_multiplies_every_weight_at_every_voxel(
+    spec: Any, dims: int
+) -> None:
+    layer, voxels = spec(dims, IN, IN), math.prod(GRIDS[dims])
+    weights = sum(p.numel() for p in layer.parameters() if p.ndim > 1)
+    if isinstance(spec, conv.SmoothedDilated):
+        shared = [p.numel() for p in layer.parameters() if p.shape[:2] == (1, 1)]
+        weights += (IN - 1) * sum(shared)  # one filter for all channels
+    total = cost(layer, IN, GRIDS[dims])
+    assert total.macs == voxels * weights
+    assert not total.unknown
+
+
+@pytest.mark.parametrize("dims", GRIDS)
+def test_operators_of_the_catalogue_cost_what_torch_counts(dims: int) -> None:
+    stages = [make_stage(unit, conv.Standard(), dims, IN, OUT, 2) for unit in UNITS]
+    ups = [spec(dims, IN, IN, 2) for spec in UPSAMPLES]
+    downs = [spec(dims, IN, 2) for spec in DOWNSAMPLES]
+    uneven = [spec(dims, IN, OUT) for spec in ANISOTROPIC_CONVS[dims] if _is_wide(spec)]
+    for layer in (*stages, *ups, *downs, *uneven):
+        total = cost(layer, IN, GRIDS[dims])
+        assert total.macs == counted_by_torch(layer, IN, GRIDS[dims])
+        assert not total.unknown
+
+
+def _is_wide(spec: Any) -> bool:
+    return not isinstance(spec, conv.Depthwise)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[nn.Module, int, tuple[int, ...]]:
+    """A convolution or transposed convolution, its channels and a size."""
+    dims = draw(st.integers(1, 3))
+    each = st.tuples(*[st.integers(1, 3)] * dims)
+    groups = draw(st.sampled_from([1, 2, 3, 4]))
+    channels = groups * draw(st.integers(1, 3))
+    kernel, dilation = draw(each), draw(each)
+    size = draw(st.tuples(*[st.integers(1, 9)] * dims))
+    make = conv_nd(dims) if draw(st.booleans()) else transposed_nd(dims)
+    layer = make(
+        channels,
+        groups * draw(st.integers(1, 3)),
+        kernel,
+        stride=draw(each),
+        padding=draw(st.integers(0, 1)),
+        dilation=dilation,
+        groups=groups,
+        bias=draw(st.booleans()),
+        device="meta",
+    )
+    return layer, channels, size
+
+
+def _passes(layer: Any, size: tuple[int, ...]) -> bool:
+    axes = zip(size, layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
+    if layer.transposed:
+        return all((n - 1) * s - 2 * p + d * (k - 1) >= 0 for n, k, s, p, d in axes)
+    return all(n + 2 * p > d * (k - 1) for n, k, _, p, d in axes)
+
+
+@settings(max_examples=400, deadline=None)
+@given(layers())
+def test_any_layer_costs_what_torch_counts_and_moves_every_tensor_once(
+    drawn: tuple[nn.Module, int, tuple[int, ...]],
+) -> None:
+    layer, channels, size = drawn
+    assume(_passes(layer, size))
+    total = cost(layer, channels, size)
+    assert total.macs == counted_by_torch(layer, channels, size)
+    out = layer(torch.empty(1, channels, *size, device="meta"))
+    numbers = channels * math.prod(size) + count_parameters(layer) + out.numel()
+    assert (total.other, total.bytes_moved) == (0, 4 * numbers)
+
+
+def places(*shape: int) -> Iterator[tuple[int, ...]]:
+    return itertools.product(*map(range, shape))
+
+
+def looped_conv(x: Tensor, layer: Any) -> tuple[Tensor, int]:
+    """The convolution one multiplication at a time, and how many there were."""
+    pads = [p for p in reversed(layer.padding) for _ in range(2)]
+    x, (outs, per_group), done = functional.pad(x, pads), layer.weight.shape[:2], 0
+    spans = [
+        (n - d * (k - 1) - 1) // s + 1
+        for n, k, s, d in zip(
+            x.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
+        )
+    ]
+    out = x.new_zeros(1, outs, *spans)
+    for channel, tap in itertools.product(range(outs), places(*layer.kernel_size)):
+        first = channel // (outs // layer.groups) * per_group
+        for own, place in itertools.product(range(per_group), places(*spans)):
+            at = [
+                o * s + t * d
+                for o, s, t, d in zip(place, layer.stride, tap, layer.dilation, strict=True)
+            ]
+            weight = layer.weight[(channel, own, *tap)]
+            out[(0, channel, *place)] += weight * x[(0, first + own, *at)]
+            done += 1
+    return out, done
+
+
+def looped_transposed(x: Tensor, layer: Any) -> tuple[Tensor, int]:
+    """The same transposed, painted voxel by voxel."""
+    (ins, per_group), size, done = layer.weight.shape[:2], x.shape[2:], 0
+    canvas = [
+        (n - 1) * s + d * (k - 1) + 1
+        for n, k, s, d in zip(size, layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    ]
+    out = x.new_zeros(1, layer.groups * per_group, *canvas)
+    for channel, tap in itertools.product(range(ins), places(*layer.kernel_size)):
+        first = channel // (ins // layer.groups) * per_group
+        for own, place in itertools.product(range(per_group), places(*size)):
+            at = [
+                i * s + t * d
+                for i, s, t, d in zip(place, layer.stride, tap, layer.dilation, strict=True)
+            ]
+            weight = layer.weight[(channel, own, *tap)]
+            out[(0, first + own, *at)] += weight * x[(0, channel, *place)]
+            done += 1
+    inner = tuple(slice(p, n - p) for p, n in zip(layer.padding, canvas, strict=True))
+    return out[(slice(None), slice(None), *inner)], done
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(2, 3, 3, padding=1, bias=False),
+        nn.Conv2d(4, 2, (1, 2), stride=2, dilation=(1, 2), groups=2, bias=False),
+        nn.Conv2d(3, 3, 3, padding=2, dilation=2, groups=3, bias=False),
+        nn.Conv3d(1, 2, 2, stride=(1, 2, 2), bias=False),
+        nn.ConvTranspose2d(2, 3, 2, stride=2, bias=False),
+        nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1, groups=2, bias=False),
+        nn.ConvTranspose2d(4, 2, (3, 1), stride=(2, 1), dilation=(2, 1), groups=2, bias=False),
+        nn.ConvTranspose3d(1, 2, (1, 2, 2), stride=(1, 2, 2), bias=False),
+    ],
+)
+@torch.no_grad()
+def test_macs_are_the_multiplications_of_a_loop(layer: Any) -> None:
+    loop = looped_transposed if layer.transposed else looped_conv
+    x = torch.rand(1, layer.in_channels, *(4, 5, 3)[: layer.weight.ndim - 2])
+    out, done = loop(x, layer)
+    torch.testing.assert_close(out, layer(x))
+    assert cost(layer, layer.in_channels, x.shape[2:]).macs == done
+
+
+@pytest.mark.parametrize(
+    ("function", "macs", "other", "values"),
+    [
+        (lambda x: x.relu(), 0, 60, 60 + 60),
+        (lambda x: x.relu_(), 0, 60, 60 + 60),
+        (lambda x: functional.leaky_relu(x, inplace=True), 0, 60, 60 + 60),
+        (lambda x: x + x, 0, 60, 60 + 60),
+        (lambda x: x + x[:, :, :1], 0, 60, 60 + 15 + 60),
+        (lambda x: x.mul_(2), 0, 60, 60 + 60),
+        (lambda x: x.flatten(1).unsqueeze(0)[:, :, :7].mT, 0, 0, 0),
+        (lambda x: torch.cat([x, x], 1), 0, 0, 60 + 120),
+        (lambda x: x.transpose(2, 3).contiguous(), 0, 0, 60 + 60),
+        (lambda x: functional.instance_norm(x), 0, 240, 60 + 60 + 3 + 3),
+        (lambda x: functional.group_norm(x, 1), 0, 240, 60 + 60 + 1 + 1),
+        (lambda x: functional.max_pool2d(x, 2), 0, 12 * 4, 60 + 12 + 2 * 12),
+        (lambda x: functional.avg_pool2d(x, 3, 1, 1), 0, 60 * 9, 60 + 60),
+        (lambda x: functional.adaptive_avg_pool2d(x, 1), 0, 60, 60 + 3),
+        (lambda x: x.mean((2, 3)), 0, 60, 60 + 3),
+        (lambda x: x.softmax(1), 0, 180, 60 + 60),
+        (lambda x: functional.interpolate(x, scale_factor=2.0), 0, 0, 60 + 240),
+        (lambda x: functional.interpolate(x, (8, 10), mode="bilinear"), 0, 960, 60 + 240),
+        (lambda x: functional.interpolate(x, (8, 10), mode="bicubic"), 0, 3840, 60 + 240),
+        (lambda x: x.mT @ x, 3 * 5 * 4 * 5, 0, 60 + 60 + 75),
+        (lambda x: torch.einsum("bchw,bchw->bc", x, x), 60, 0, 60 + 60 + 3),
+        (lambda x: torch.zeros_like(x), 0, 0, 0),
+    ],
+)
+def test_operations_and_values_moved_by_hand(
+    function: Any, macs: int, other: int, values: int
+) -> None:
+    total = cost(Function(function), 3, (4, 5))  # 3 · 4 · 5 = 60 values
+    assert total == Cost(macs=macs, other=other, bytes_moved=4 * values)
+
+
+def test_stored_statistics_cost_half_of_the_cases_own() -> None:
+    assert cost(nn.BatchNorm2d(3), 3, (4, 5)).other == 2 * 60
+    assert cost(nn.InstanceNorm2d(3), 3, (4, 5)).other == 4 * 60
+
+
+@torch.library.custom_op("tests_of_arithmetic::doubled", mutates_args=())
+def doubled(x: Tensor) -> Tensor:
+    return x * 2
+
+
+@doubled.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: torch.fft.rfft2(x), "_fft_r2c"),
+        (lambda x: x.sort(2).values, "sort"),
+        (lambda x: x.cumsum(2), "cumsum"),
+        (lambda x: functional.unfold(x, 3), "im2col"),
+        (lambda x: doubled(x), "doubled"),
+    ],
+)
+def test_an_unknown_operation_is_named_and_in_no_number(function: Any, name: str) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, 3), Function(function))
+    assert counted_by_torch(network, 1, (9, 9)) == 49 * 9  # torch's counter says nothing
+    total = cost(network, 1, (9, 9))
+    assert (total.unknown, total.macs) == ((name,), 49 * 9)

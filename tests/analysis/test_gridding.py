@@ -1,0 +1,117 @@
+"""Which stacks of dilated convolutions leave holes, by formula and by counting voxels."""
+
+import logging
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from medseg.analysis.gridding import gridding, gridding_warnings, unseen_voxels
+from medseg.blocks import conv, unit
+from medseg.checkerboard import largest_gap
+from medseg.models.description import build_network
+from medseg.models.stage import make_stage
+
+from ..models.networks import block, unet
+
+
+def seen(rates: list[int], kernel: int) -> torch.Tensor:
+    """Which voxels along an axis one output sees, by the gradient of the convolutions."""
+    reach = sum(rates) * (kernel - 1) + 1
+    line = torch.zeros(1, 1, reach, requires_grad=True)
+    out = line
+    for rate in rates:
+        out = functional.conv1d(out, torch.ones(1, 1, kernel), dilation=rate)
+    out.sum().backward()
+    assert out.numel() == 1
+    assert line.grad is not None
+    return line.grad.flatten() > 0
+
+
+@pytest.mark.parametrize(
+    ("rates", "gap"),
+    [([1, 2, 5], 2), ([1, 2, 9], 5), ([2, 4, 8], 4), ([2, 2, 2], 2), ([3, 3, 3], 3), ([4], 4)],
+)
+def test_the_gaps_of_the_paper(rates, gap) -> None:
+    assert largest_gap(rates) == gap
+
+
+@given(rates=st.lists(st.integers(1, 9), min_size=1, max_size=4), kernel=st.sampled_from([3, 5, 7]))
+def test_unseen_voxels_are_those_without_a_gradient(rates, kernel) -> None:
+    found = seen(rates, kernel)
+    expected = int((~found).sum()), len(found)
+    taps = [(kernel, rate) for rate in rates]
+    assert unseen_voxels(taps) == expected
+    assert (gridding(taps) is None) == (expected[0] == 0)
+
+
+@pytest.mark.parametrize("rates", [[1], [1, 1], [1, 2, 5], [1, 2, 3], [1, 2, 5, 1, 2, 5], []])
+def test_no_word_about_rates_that_skip_nothing(rates) -> None:
+    assert gridding([(3, rate) for rate in rates]) is None
+
+
+@pytest.mark.parametrize("rates", [[2], [2, 2, 2], [3, 3], [2, 4, 8], [6, 3]])
+def test_a_common_factor_is_named(rates) -> None:
+    assert f"the common factor {min(rates)}" in str(gridding([(3, rate) for rate in rates]))
+
+
+def test_a_gap_without_a_common_factor_is_named() -> None:
+    problem = str(gridding([(3, 1), (3, 2), (3, 9)]))
+    assert problem == (
+        "dilations 1, 2, 9 skip 4 of the 25 voxels they reach over: their largest gap (HDC) is 5"
+    )
+    assert gridding([(5, 1), (5, 2), (5, 9)]) is None
+
+
+class TestWarnings:
+    def test_a_fixed_dilation_is_named_with_its_stages_and_a_remedy(self) -> None:
+        network = build_network(unet(conv=block("conv.Dilated"), depths=2))
+        (warning,) = [w for w in gridding_warnings(network) if "dilations 2, 2" in w]
+        assert "encoder.stages.1" in warning
+        assert "decoder.stages.0" in warning
+        assert "common factor 2" in warning
+        assert "conv=dilated_schedule" in warning
+
+    @pytest.mark.parametrize(
+        "spec", [conv.Standard(), conv.DilatedSchedule(), conv.SmoothedDilated(), conv.Depthwise()]
+    )
+    def test_no_word_about_the_others(self, spec) -> None:
+        assert not gridding_warnings(make_stage(unit.Plain(), spec, 2, 8, 8, 3))
+
+    def test_an_axis_with_one_tap_does_not_count(self) -> None:
+        flat = conv.Dilated(kernel_size=(1, 3), dilation=(4, 1))
+        assert not gridding_warnings(make_stage(unit.Plain(), flat, 2, 4, 4, 2))
+        steep = conv.Dilated(kernel_size=(1, 3), dilation=(1, 4))
+        assert gridding_warnings(make_stage(unit.Plain(), steep, 2, 4, 4, 2))
+
+    def test_the_schedule_is_judged_at_the_depth_of_the_stage(self) -> None:
+        spec = conv.DilatedSchedule(rates=(2, 1))
+        assert gridding_warnings(make_stage(unit.Plain(), spec, 2, 4, 4, 1))
+        assert not gridding_warnings(make_stage(unit.Plain(), spec, 2, 4, 4, 2))
+
+    def test_what_is_warned_of_is_what_the_gradient_shows(self) -> None:
+        for spec, clean in ((conv.Dilated(), False), (conv.DilatedSchedule(), True)):
+            stage = make_stage(unit.Plain(), spec, 2, 1, 1, 3)
+            convs = torch.nn.Sequential(*(m for m in stage.modules() if type(m) is torch.nn.Conv2d))
+            for tensor in convs.parameters():
+                torch.nn.init.ones_(tensor)
+            image = torch.zeros(1, 1, 25, 25, requires_grad=True)
+            convs(image)[0, 0, 12, 12].backward()
+            assert image.grad is not None
+            reach = 8 if clean else 6
+            inner = image.grad[0, 0, 12 - reach : 13 + reach, 12 - reach : 13 + reach]
+            assert bool((inner > 0).all()) == clean == (not gridding_warnings(stage))
+
+
+def test_training_says_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    from medseg.experiment.plan import make_plan
+
+    from ..test_configs import composed
+
+    with caplog.at_level(logging.WARNING):
+        make_plan(composed("conv@model.encoder.conv=dilated"))
+    said = [r.message for r in caplog.records if "common factor" in r.message]
+    assert said
+    assert len(said) == len(set(said))

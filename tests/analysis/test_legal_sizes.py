@@ -1,0 +1,92 @@
+"""Legal sizes by the rule and by trying every one."""
+
+import pytest
+import torch
+from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
+from torch import nn
+
+from medseg.analysis.legal_sizes import SizeRule, legal_sizes, nearest_legal_size
+from medseg.errors import ConfigError
+from medseg.models.description import build_network
+
+from ..models.networks import unet
+
+
+def dynunet(strides: list) -> nn.Module:
+    return DynUNet(2, 1, 2, [3] * len(strides), strides, strides[1:], filters=[4] * len(strides))
+
+
+NETWORKS = {
+    "ours": build_network(unet()),
+    "MONAI UNet": UNet(2, 1, 2, channels=(4, 4, 4), strides=(2, 2)),
+    "MONAI BasicUNet": BasicUNet(2, 1, 2, features=(4, 4, 4, 4, 4, 4), upsample="deconv"),
+    "MONAI DynUNet": dynunet([1, 2, 2]),
+    "MONAI DynUNet by 3 and 2": dynunet([1, 3, 2]),
+    "MONAI DynUNet, one axis": dynunet([1, (1, 2), (1, 2)]),
+    "MONAI SegResNet": SegResNet(2, 8, 1, 2, blocks_down=(1, 1, 1), blocks_up=(1, 1)),
+    "valid convolution": nn.Sequential(nn.Conv2d(1, 2, 5), nn.Conv2d(2, 2, 3)),
+    "strided alone": nn.Conv2d(1, 2, 3, stride=2),
+}
+
+
+def passes(network: nn.Module, size: tuple[int, int], *, same_grid: bool) -> bool:
+    try:
+        with torch.no_grad():
+            made = network(torch.zeros(1, 1, *size)).shape[2:]
+    except (RuntimeError, ValueError):
+        return False
+    return not same_grid or made == size
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_rule_is_what_trying_every_size_finds(name) -> None:
+    network = NETWORKS[name].eval()
+    size = (36, 36)
+    same_grid = passes(network, size, same_grid=True)
+    for axis, rule in enumerate(legal_sizes(network, 1, size)):
+        assert rule is not None
+        for length in range(1, 50):
+            tried = (length, 36) if axis == 0 else (36, length)
+            expected = length >= rule.least and (length - rule.least) % rule.step == 0
+            assert passes(network, tried, same_grid=same_grid) == expected, (axis, length, rule)
+
+
+def test_a_network_that_gives_back_another_grid_is_not_asked_for_the_same() -> None:
+    assert (
+        legal_sizes(NETWORKS["valid convolution"], 1, (20, 20)) == (SizeRule(least=7, step=1),) * 2
+    )
+
+
+def test_a_size_that_does_not_pass_is_refused_with_its_layer() -> None:
+    message = r"size=\[35, 36\] with 1 channels does not pass upsamples.*DynUNet: "
+    with pytest.raises(ConfigError, match=message):
+        legal_sizes(NETWORKS["MONAI DynUNet"], 1, (35, 36))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "fitting"),
+    [
+        ("ours", (35, 37), (35, 37)),
+        ("MONAI DynUNet", (35, 36), (36, 36)),
+        ("MONAI DynUNet", (33, 34), (36, 36)),
+        ("valid convolution", (3, 30), (8, 32)),
+    ],
+)
+def test_the_nearest_size_that_passes(name, size, fitting) -> None:
+    assert nearest_legal_size(NETWORKS[name], 1, size) == fitting
+
+
+def test_no_size_helps_a_network_of_other_channels() -> None:
+    assert nearest_legal_size(NETWORKS["ours"], 2, (16, 16)) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (SizeRule(least=1, step=1), "any from 1"),
+        (SizeRule(least=16, step=8), "multiples of 8 from 16"),
+        (SizeRule(least=9, step=4), "1 more than 4·n from 9"),
+    ],
+)
+def test_a_rule_in_words(rule, text) -> None:
+    assert str(rule) == text

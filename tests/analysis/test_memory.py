@@ -1,0 +1,121 @@
+"""Predicted peaks of memory against measured ones, and what a prediction leaves alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg.analysis.measured_memory import network_peak_bytes
+from medseg.analysis.memory import predicted_memory
+from medseg.cli.options import described
+from medseg.errors import ConfigError
+from medseg.models.description import build_network
+from medseg.training.precision import cpu_has_bf16
+
+from ..models.networks import unet
+
+SIZES = {2: (96, 128), 3: (24, 32, 24)}
+
+
+def preset(option: str, dims: int) -> nn.Module:
+    shape = ("data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
+    return build_network(described("train", "model", f"model={option}", *shape))
+
+
+def assert_predicted(network: nn.Module, size: Sequence[int], *, batch: int, **how: bool) -> None:
+    measured = network_peak_bytes(network, (batch, 1, *size), **how)
+    predicted = predicted_memory(network, 1, size, batch=batch, **how)
+    assert predicted.peak == pytest.approx(measured, rel=0.1)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("dims", SIZES)
+@pytest.mark.parametrize(
+    "option", ["unet", "resenc_unet", "attention_unet", "monai_dynunet", "monai_unet"]
+)
+def test_the_peak_in_full_precision_is_within_a_tenth(
+    option: str, dims: int, batch: int, training: bool
+) -> None:
+    assert_predicted(preset(option, dims), SIZES[dims], batch=batch, training=training, bf16=False)
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="torch computes bf16 in fp32 on this processor")
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dims", SIZES)
+@pytest.mark.parametrize(
+    ("option", "batch"),
+    [("unet", 1), ("resenc_unet", 2), ("mednext", 1), ("vnet", 2), ("attention_unet", 1)],
+)
+def test_the_peak_in_half_precision_is_within_a_tenth(
+    option: str, dims: int, batch: int, training: bool
+) -> None:
+    assert_predicted(preset(option, dims), SIZES[dims], batch=batch, training=training, bf16=True)
+
+
+BLOCKS = {
+    "depthwise": {"conv": {"name": "blocks.conv.DepthwiseSeparable"}},
+    "dilated": {"conv": {"name": "blocks.conv.Dilated"}},
+    "pooled": {"downsample": {"name": "blocks.downsample.MaxPool"}},
+    "interpolated": {"upsample": {"name": "blocks.upsample.Interpolate"}},
+    "shuffled": {"upsample": {"name": "blocks.upsample.PixelShuffle"}},
+    "residual": {"unit": {"name": "blocks.unit.Residual"}, "skip": {"name": "blocks.skip.Add"}},
+    "nested": {"decoder": "nested"},
+}
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("blocks", BLOCKS.values(), ids=BLOCKS)
+def test_the_peak_of_swapped_operators_is_within_a_tenth(
+    blocks: dict[str, Any], training: bool
+) -> None:
+    network = build_network(unet(2, channels=(16, 32, 64), **blocks))
+    assert_predicted(network, (128, 160), batch=2, training=training, bf16=False)
+
+
+def test_a_chain_holds_input_and_output_of_one_layer_at_a_time() -> None:
+    chain = nn.Sequential(*(nn.Sigmoid() for _ in range(4)))
+    size = 100 * 4
+    inference = predicted_memory(chain, 1, (10, 10))
+    assert (inference.peak, inference.kept) == (2 * size, 0)
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), *chain)
+    training = predicted_memory(network, 1, (10, 10), training=True)
+    assert training.kept == 4 * size + 4  # what every sigmoid made, and the loss
+    assert (training.weights, training.gradients) == (8, 8)
+
+
+def test_weights_and_gradients_are_those_of_the_network() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    network[0].weight.requires_grad_(False)
+    inference = predicted_memory(network, 1, (8, 8))
+    assert inference.gradients == 0
+    assert inference.weights == 4 * (18 + 2 + 2 + 2 + 2 + 2) + 8  # and a counter of batches
+    assert predicted_memory(network, 1, (8, 8), training=True).gradients == 4 * (2 + 2 + 2)
+
+
+def test_a_prediction_leaves_the_network_alone_and_takes_no_memory() -> None:
+    network = build_network(unet(3, channels=(4, 8), strides=(1, 2))).eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    huge = predicted_memory(network, 1, (1024,) * 3, training=True)
+    assert huge.peak > 2**36
+    assert not network.training
+    assert all(p.grad is None for p in network.parameters())
+    for key, value in network.state_dict().items():
+        assert type(value) is Tensor
+        assert torch.equal(value, before[key])
+
+
+def test_the_peak_grows_with_the_batch_and_shrinks_with_half_precision() -> None:
+    network = build_network(unet(2, channels=(16, 32), strides=(1, 2)))
+    one, two = (predicted_memory(network, 1, (64, 64), batch=b, training=True) for b in (2, 4))
+    half = predicted_memory(network, 1, (64, 64), batch=2, training=True, bf16=True)
+    assert two.kept == pytest.approx(2 * one.kept, rel=0.01)
+    assert half.kept < one.kept
+    assert half.peak < one.peak < two.peak
+
+
+def test_a_size_that_does_not_pass_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"size=\[8, 8\] with 2 channels does not pass Conv2d"):
+        predicted_memory(nn.Conv2d(1, 1, 3), 2, (8, 8))

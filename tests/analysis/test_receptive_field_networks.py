@@ -1,0 +1,188 @@
+"""What networks look at, followed through their steps, against the support of the gradient."""
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.networks import nets
+from torch import nn
+
+from medseg.analysis.receptive_field import seen_voxels
+from medseg.analysis.trace import trace
+from medseg.blocks import conv, unit
+from medseg.models.description import build_network
+
+from ..blocks.specs import smallest_kernel
+from ..models.grid import FACTORS, is_impossible, text_of
+from ..models.networks import name_of, unet
+from .positive import positive, seen_by_gradient
+
+DRAWN = 200
+STRIDES = {dims: [(1, 2), (1, 2, 2), (1, (1,) * (dims - 1) + (2,), 2), (1, 3)] for dims in (2, 3)}
+
+
+def along(stride: Any, axis: int) -> int:
+    return stride if isinstance(stride, int) else stride[axis]
+
+
+def fits(cell: dict[str, Any], dims: int, strides: tuple[Any, ...]) -> bool:
+    if is_impossible(cell) or (isinstance(cell["conv"], conv.Deformable) and strides != (1, 2)):
+        return False  # grid_sample hits a voxel exactly where the size is a power of two
+    steps = [max(along(stride, axis) for axis in range(dims)) for stride in strides]
+    resized = math.prod(steps) if cell["network"][0] == "full_scale" else max(steps)
+    smallest = min(smallest_kernel(cell["upsample"]), smallest_kernel(cell["downsample"]))
+    return smallest >= resized
+
+
+def drawn_cell(dice: random.Random) -> tuple[dict[str, Any], int, tuple[Any, ...]]:
+    """Blocks, dimensions and strides that fit each other."""
+    while True:
+        dims = dice.choice((2, 3))
+        cell = {slot: dice.choice(options) for slot, options in FACTORS.items()}
+        strides = dice.choice(STRIDES[dims])
+        if fits(cell, dims, strides):
+            return cell, dims, strides
+
+
+def described(cell: dict[str, Any], dims: int, strides: tuple[Any, ...]) -> dict[str, Any]:
+    kind, join = cell["network"]
+    slots = {slot: name_of(cell[slot]) for slot in FACTORS if slot != "network"}
+    if join is not None:
+        slots["skip"] = name_of(join)
+    channels = (16,) * len(strides)
+    return unet(dims, channels=channels, strides=strides, decoder=kind, **slots)
+
+
+def assert_it_sees_what_the_gradient_shows(
+    network: nn.Module, size: Sequence[int], axis: int, outputs: Sequence[int], name: str
+) -> None:
+    traced = trace(network, 1, size)
+    image = torch.rand(1, 1, *size, dtype=torch.float64)
+    expected = seen_by_gradient(positive(network), image, axis, outputs)
+    found = seen_voxels(traced, axis, outputs)
+    assert expected.any(axis=1).all(), name
+    for output, one, other in zip(outputs, found, expected, strict=True):
+        wrong = np.flatnonzero(one != other).tolist()
+        assert not wrong, f"{name}: {output=} of {size=} {axis=} at {wrong}"
+
+
+def every_phase(length: int) -> list[int]:
+    """Borders, and a whole period in the middle."""
+    return [0, 1, *range(length // 2, length // 2 + 4), length - 1]
+
+
+@pytest.mark.parametrize("seed", range(DRAWN))
+def test_every_network_of_the_grid_sees_what_its_gradient_shows(seed: int) -> None:
+    dice = random.Random(seed)
+    cell, dims, strides = drawn_cell(dice)
+    deformable = isinstance(cell["conv"], conv.Deformable)
+    wide = dims == 2 or isinstance(cell["unit"], unit.Inception)  # which pools over 3 voxels
+    coarse = 4 if deformable else 3 if wide else 2
+    size = [coarse * math.prod(along(s, axis) for s in strides) for axis in range(dims)]
+    axis, length = dice.randrange(dims), 32 if deformable else dice.choice((24, 31, 36))
+    size[axis] = length
+    assert_it_sees_what_the_gradient_shows(
+        build_network(described(cell, dims, strides)),
+        size,
+        axis,
+        every_phase(length),
+        f"{text_of(cell)}, {strides=}",
+    )
+
+
+def test_every_block_is_drawn() -> None:
+    cells = [drawn_cell(random.Random(seed))[0] for seed in range(DRAWN)]
+    for slot, options in FACTORS.items():
+        assert {repr(option) for option in options} == {repr(cell[slot]) for cell in cells}
+
+
+def monai_unet(dice: random.Random, dims: int) -> nn.Module:
+    strides = dice.choice([(2,), (2, 2), (1, 2), (3,)])
+    return nets.UNet(
+        dims,
+        1,
+        2,
+        channels=[dice.choice((2, 3, 4)) for _ in range(len(strides) + 1)],
+        strides=strides,
+        kernel_size=dice.choice((3, 5)),
+        up_kernel_size=dice.choice((3, 5)),
+        num_res_units=dice.choice((0, 1, 2)),
+    )
+
+
+def monai_basic_unet(dice: random.Random, dims: int) -> nn.Module:
+    features = [dice.choice((2, 4)) for _ in range(6)]
+    return nets.BasicUNet(
+        dims, 1, 2, features, upsample=dice.choice(("deconv", "nontrainable", "pixelshuffle"))
+    )
+
+
+def monai_dynunet(dice: random.Random, dims: int) -> nn.Module:
+    uneven = (1,) * (dims - 1) + (2,)
+    strides: list[Any] = dice.choice([[1, 2, 2], [1, uneven, 2], [1, 3, 1], [1, 2, 1, 2]])
+    kernels = [dice.choice((3, 5)) for _ in strides]
+    widths = [dice.choice((2, 4)) for _ in strides]
+    return nets.DynUNet(
+        dims, 1, 2, kernels, strides, strides[1:], widths, res_block=dice.choice((False, True))
+    )
+
+
+def monai_segresnet(dice: random.Random, dims: int) -> nn.Module:
+    stages = dice.choice((2, 3))
+    return nets.SegResNet(
+        dims,
+        init_filters=8,
+        out_channels=2,
+        num_groups=2,
+        blocks_down=[dice.choice((1, 2)) for _ in range(stages)],
+        blocks_up=[1] * (stages - 1),
+        upsample_mode=dice.choice(("nontrainable", "deconv", "pixelshuffle")),
+    )
+
+
+def monai_attention_unet(dice: random.Random, dims: int) -> nn.Module:
+    strides = dice.choice([(2,), (2, 2)])
+    return nets.AttentionUnet(dims, 1, 2, (2, 4, 4)[: len(strides) + 1], strides)
+
+
+def monai_mednext(dice: random.Random, dims: int) -> nn.Module:
+    return nets.MedNeXt(
+        dims,
+        init_filters=2,
+        out_channels=2,
+        kernel_size=dice.choice((3, 5)),
+        use_residual_connection=dice.choice((False, True)),
+        blocks_down=(1, 1),
+        blocks_bottleneck=1,
+        blocks_up=(1, 1),
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "draw",
+    [
+        monai_unet,
+        monai_basic_unet,
+        monai_dynunet,
+        monai_segresnet,
+        monai_attention_unet,
+        monai_mednext,
+    ],
+)
+def test_networks_of_monai_see_what_their_gradient_shows(
+    draw: Callable[[random.Random, int], nn.Module], seed: int
+) -> None:
+    dice = random.Random(seed)
+    dims = 2 + seed % 2
+    axis = dice.randrange(dims)
+    network = draw(dice, dims)
+    size = [16 if draw is not monai_dynunet else 12] * dims
+    size[axis] = 48
+    assert_it_sees_what_the_gradient_shows(
+        network, size, axis, every_phase(48), f"{draw.__name__} {seed}"
+    )

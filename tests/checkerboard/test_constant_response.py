@@ -1,0 +1,248 @@
+"""What whole networks print on a constant."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg.checkerboard import constant_response, lattice_period
+from medseg.models.description import build_network
+
+from ..models.networks import MONAI_UNET, block, unet
+
+NORMS = {
+    "instance": block("norm.Instance"),
+    "batch": block("norm.Batch"),
+    "group of one": block("norm.Group", groups=4),
+    "group of many": block("norm.Group", groups=2),
+    "one group": block("norm.Group", groups=1),
+}
+FLAT = [
+    block("upsample.Interpolate"),
+    block("upsample.Interpolate", mode="nearest"),
+    block("upsample.SmoothedTransposed", kernel_size=3),
+    block("upsample.PixelShuffle", blur=True),
+    block("upsample.PixelShuffle", init="icnr"),
+]
+LEARNED = [
+    *(block("upsample.Transposed", kernel_size=k) for k in (None, 3, 4)),
+    block("upsample.PixelShuffle"),
+    block("upsample.BedOfNails"),
+    block("upsample.LargeKernelTransposed"),
+]
+
+
+def reference(dims: int = 2, channels: int = 1) -> Tensor:
+    """A patch with an offset and a contrast far from 0 and 1."""
+    return 40 * torch.randn(1, channels, *(24, 20, 16)[:dims]) + 300
+
+
+def network_with(norm: str = "instance", **options) -> nn.Module:
+    """A network whose normalisations have learned something."""
+    description = unet(unit=block("unit.Plain", norm=NORMS[norm]), **options)
+    network = build_network(description)
+    for module in network.modules():
+        if "Norm" in type(module).__name__:
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+        if hasattr(module, "running_mean"):
+            module.momentum = 1.0  # a batch norm learns its statistics in one pass
+    encoder = description["encoder"]
+    network.train()(reference(encoder["spatial_dims"], encoder["in_channels"]))
+    return network
+
+
+def scale_transposed_to_ones(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.ones_(module.weight)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+class TestValue:
+    @pytest.mark.parametrize("dims", [2, 3])
+    @pytest.mark.parametrize("upsample", FLAT, ids=str)
+    def test_is_zero_with_interpolation(self, upsample, dims, norm) -> None:
+        network = network_with(norm, dims=dims, upsample=upsample)
+        assert 0 <= constant_response(network, reference(dims)) < 1e-5
+
+    @pytest.mark.parametrize("upsample", LEARNED, ids=str)
+    def test_is_not_with_random_transposed_kernels(self, upsample, norm) -> None:
+        assert constant_response(network_with(norm, upsample=upsample), reference()) > 1e-3
+
+    def test_is_zero_once_all_taps_are_equal_and_the_stride_divides_the_kernel(self, norm) -> None:
+        for kernel, flat in ((None, True), (4, True), (3, False)):
+            upsample = block("upsample.Transposed", kernel_size=kernel)
+            network = network_with(norm, upsample=upsample)
+            scale_transposed_to_ones(network)
+            response = constant_response(network, reference())
+            assert response < 1e-5 if flat else response > 1e-3
+
+
+def test_grows_with_the_imbalance_of_the_kernels() -> None:
+    flat, random = network_with(), network_with()
+    random.load_state_dict(flat.state_dict())
+    scale_transposed_to_ones(flat)
+    responses = []
+    for share in (0.0, 0.03, 0.1, 0.3):
+        network = copy.deepcopy(flat)
+        for key, value in network.state_dict().items():
+            value.lerp_(random.state_dict()[key], share)
+        responses.append(constant_response(network, reference()))
+    assert responses == sorted(responses)
+    assert responses[0] < 1e-5 < responses[1]
+
+
+def test_by_hand_for_one_layer() -> None:
+    network = nn.ConvTranspose2d(1, 1, 2, 2, bias=False)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+    image = reference()
+    expected = image.mean() * torch.tensor([1.0, 2, 3, 4]).std(correction=0) / network(image).std()
+    assert constant_response(network, image) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_is_the_largest_over_the_classes() -> None:
+    network = nn.ConvTranspose2d(1, 2, 2, 2, bias=False)
+    with torch.no_grad():
+        network.weight.copy_(torch.ones(1, 2, 2, 2))
+        network.weight[0, 1, 0, 0] = 3
+    image = reference()
+    spread = torch.tensor([3.0, 1, 1, 1]).std(correction=0)
+    expected = image.mean() * spread / network(image).std()
+    assert constant_response(network, image) == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("conv", [
+    block("conv.Standard"), block("conv.Standard", kernel_size=11),
+    block("conv.Dilated", dilation=8), block("conv.DepthwiseSeparable"), block("conv.Grouped"),
+    block("conv.SmoothedDilated", dilation=4), block("conv.Deformable", version=2),
+    block("conv.SpatiallySeparable", kernel_size=7),
+], ids=str)  # fmt: skip
+def test_every_convolution_goes_around_the_torus(conv) -> None:
+    for upsample, flat in ((FLAT[0], True), (block("upsample.Transposed", kernel_size=12), False)):
+        response = constant_response(network_with(conv=conv, upsample=upsample), reference())
+        assert response < 1e-5 if flat else response > 1e-3
+
+
+@pytest.mark.parametrize("strides", [(1, (1, 2, 2), 2), (1, 3, (2, 1, 1))], ids=str)
+def test_strides_that_differ_by_axis(strides) -> None:
+    network = network_with(dims=3, strides=strides, upsample=FLAT[0])
+    assert constant_response(network, reference(3)) < 1e-5
+    network = network_with(dims=3, strides=strides)
+    assert lattice_period(network) == ((2, 4, 4) if strides[1] != 3 else (6, 3, 3))
+    assert constant_response(network, reference(3)) > 0.01
+
+
+def test_each_channel_has_its_own_constant() -> None:
+    network = network_with(in_channels=2, upsample=FLAT[0])
+    image = reference(channels=2) * torch.tensor([1.0, -3.0]).reshape(1, 2, 1, 1)
+    assert constant_response(network, image) < 1e-5
+
+
+class TestOtherNetworks:
+    def test_none_without_upsampling(self) -> None:
+        assert constant_response(nn.Sequential(nn.Conv2d(1, 2, 3)), reference()) is None
+
+    def test_none_if_the_logits_do_not_vary(self) -> None:
+        network = nn.ConvTranspose2d(1, 2, 2, 2)
+        nn.init.zeros_(network.weight)
+        nn.init.zeros_(network.bias)
+        assert constant_response(network, reference()) is None
+
+    @pytest.mark.parametrize("norm", ["INSTANCE", "BATCH", ["GROUP", {"num_groups": 1}]], ids=str)
+    @pytest.mark.parametrize("residual", [0, 2])
+    def test_the_unet_of_monai_prints_a_pattern(self, norm, residual) -> None:
+        network = build_network(MONAI_UNET | {"norm": norm, "num_res_units": residual})
+        response = constant_response(network, torch.randn(1, 1, 32, 32) + 3)
+        assert response > 0.01
+
+    @pytest.mark.parametrize(("upsample", "flat"), [("nontrainable", True), ("deconv", False)])
+    def test_the_basic_unet_of_monai(self, upsample, flat) -> None:
+        description = {
+            "name": "monai.BasicUNet",
+            "spatial_dims": 2,
+            "features": [4, 4, 4, 8, 8, 4],
+            "upsample": upsample,
+        }
+        response = constant_response(build_network(description), torch.randn(1, 1, 32, 32) + 3)
+        assert response < 1e-5 if flat else response > 0.01
+
+    @pytest.mark.parametrize(("upsample", "flat"), [("nontrainable", True), ("deconv", False)])
+    def test_the_segresnet_of_monai_with_its_group_norms(self, upsample, flat) -> None:
+        # eight filters in eight groups: a constant has no variance in a group of one
+        description = {
+            "name": "monai.SegResNet",
+            "spatial_dims": 2,
+            "init_filters": 8,
+            "blocks_down": [1, 1, 1],
+            "blocks_up": [1, 1],
+            "upsample_mode": upsample,
+        }
+        response = constant_response(build_network(description), torch.randn(1, 1, 32, 32) + 3)
+        assert response < 1e-5 if flat else response > 0.01
+
+
+class Broken(nn.Module):
+    """Fails on every call but the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 1:
+            raise RuntimeError("broken")
+        return x
+
+
+class TestTheNetworkIsLeftAsItWas:
+    def state(self, network: nn.Module) -> list:
+        return [
+            (
+                module.training,
+                getattr(module, "padding_mode", None),
+                len(module._forward_hooks),
+                len(module._forward_pre_hooks),
+                {key: value.clone() for key, value in module.named_buffers(recurse=False)},
+                {key: value.clone() for key, value in module.named_parameters(recurse=False)},
+            )
+            for module in network.modules()
+        ]
+
+    @pytest.mark.parametrize("norm", NORMS)
+    @pytest.mark.parametrize("training", [True, False])
+    def test_afterwards(self, training, norm) -> None:
+        network = network_with(norm).train(training)
+        network.encoder.stem.eval()  # a part that is frozen stays frozen
+        next(m for m in network.modules() if isinstance(m, nn.Conv2d)).padding_mode = "reflect"
+        before = self.state(network)
+        image = reference()
+        logits = copy.deepcopy(network)(image)
+        constant_response(network, image)
+        assert str(self.state(network)) == str(before)
+        assert torch.equal(network(image), logits)
+
+    def test_even_when_it_raises(self) -> None:
+        network = nn.Sequential(
+            network_with(), Broken(), nn.ConvTranspose2d(3, 2, 2, 2), nn.InstanceNorm2d(2)
+        ).train()
+        before = self.state(network)
+        with pytest.raises(RuntimeError, match="broken"):
+            constant_response(network, reference())
+        assert network[1].calls == 2
+        assert str(self.state(network)) == str(before)
+
+    def test_even_when_the_reference_does_not_fit(self) -> None:
+        network = network_with().train()
+        before = self.state(network)
+        with pytest.raises(RuntimeError):
+            constant_response(network, reference(channels=3))
+        assert str(self.state(network)) == str(before)
+
+    def test_no_gradient_is_left(self) -> None:
+        network = network_with()
+        constant_response(network, reference())
+        assert all(p.grad is None and p.requires_grad for p in network.parameters())

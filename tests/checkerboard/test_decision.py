@@ -1,0 +1,110 @@
+"""Cycle-spun predictions: moved, predicted, moved back, averaged."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg.checkerboard.study.cohort import headline
+from medseg.checkerboard.study.decision import (
+    decision_effect,
+    phase_shifts,
+    spun_prediction,
+    whole_shifts,
+)
+from medseg.inference.predictor import Predictor
+from medseg.record import CaseArtifacts
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Printing(nn.Module):
+    """Three classes from the image, plus a pattern on every second plane of the window."""
+
+    def __init__(self, amplitude: float):
+        super().__init__()
+        self.amplitude = amplitude
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[2]).reshape(-1, *[1] * (x.ndim - 3))
+        pattern = self.amplitude * (places % 2).float()
+        return torch.cat([torch.zeros_like(x), x + pattern, x - 1], dim=1)
+
+
+def printing(model, amplitude: float, **options) -> Predictor:
+    return Predictor(replace(model, network=Printing(amplitude)), device="cpu", **options)
+
+
+@pytest.mark.parametrize("period", [(2, 2), (4, 1, 2), (8,), (2, 2, 2)])
+def test_phase_shifts_differ_and_begin_with_none(period) -> None:
+    shifts = phase_shifts(period, 6)
+    assert shifts[0] == (0,) * len(period)
+    assert len(set(shifts)) == len(shifts) == min(6, int(np.prod(period)))
+    assert all(0 <= step < p for shift in shifts for step, p in zip(shift, period, strict=True))
+
+
+@pytest.mark.parametrize("period", [(2, 2), (4, 1, 2), (8,)])
+def test_whole_shifts_differ_and_move_no_phase(period) -> None:
+    shifts = whole_shifts(period, 5)
+    assert shifts[0] == (0,) * len(period)
+    assert len(set(shifts)) == len(shifts) == 5
+    assert all(step % p == 0 for shift in shifts for step, p in zip(shift, period, strict=True))
+    assert all(
+        step == 0 for shift in shifts for step, p in zip(shift, period, strict=True) if p == 1
+    )
+
+
+def test_what_moves_with_the_image_does_not_deviate(model) -> None:
+    predictor = printing(model, 0.0, overlap=0.5)
+    image = torch.randn(1, 20, 17, 9)
+    spun = spun_prediction(predictor, image, phase_shifts((2, 2, 2), 5))
+    torch.testing.assert_close(
+        spun.probabilities, torch.softmax(predictor.logits(image), dim=0), rtol=1e-4, atol=1e-6
+    )
+    assert float(spun.deviation.max()) < 1e-5
+
+
+def test_a_pattern_on_the_grid_deviates_by_its_own_size(model) -> None:
+    predictor = printing(model, 0.6, overlap=0.0)
+    image = torch.randn(1, 15, 16, 16)
+    spun = spun_prediction(predictor, image, [(0, 0, 0), (1, 0, 0)])
+    # one window holds either: a voxel meets the pattern in one of the two shifts
+    assert spun.deviation[0].flatten().tolist() == pytest.approx([0.3] * 15 * 16**2, abs=1e-5)
+    assert float(spun.deviation[1].max()) < 1e-5
+
+
+def test_whole_shifts_do_not_meet_the_pattern(model) -> None:
+    predictor = printing(model, 0.6, overlap=0.0)
+    spun = spun_prediction(predictor, torch.randn(1, 16, 16, 16), whole_shifts((2, 1, 1), 3))
+    assert float(spun.deviation.max()) < 1e-5
+
+
+def test_the_effect_is_scored_on_the_volumes_own_grid(model, scan, as_volume) -> None:
+    predictor = printing(model, 0.0)
+    volume = as_volume(scan[None])
+    grid = predictor.preprocessing.image(volume)
+    scores = torch.softmax(predictor.logits(grid), dim=0)
+    labels = as_volume(predictor.preprocessing.restore_labels(scores, volume)[None])
+    label = replace(labels, array=labels.array[0])
+    found = decision_effect(predictor, volume, label, {"": scores, "_spun": 1 - scores})
+    assert found["dice"] == found["surface_dice"] == 1
+    assert found["dice_spun"] < 0.5
+
+
+def test_what_phases_cost_is_the_spun_prediction_over_the_control() -> None:
+    cases = [
+        CaseArtifacts(
+            case=str(index),
+            prediction={},
+            image={},
+            decision={"dice": 0.7, "dice_spun": 0.9, "dice_control": 0.8},
+        )
+        for index in range(8)
+    ]
+    found = headline(cases)
+    assert found["dice_change"].mean == pytest.approx(0.1)
+    assert found["dice_change"].low == pytest.approx(0.1)
+    assert "surface_dice_change" not in found

@@ -1,0 +1,217 @@
+"""Replicas and sum rules against closed forms, sums over frequencies and reproduced polynomials."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from medseg.checkerboard import (
+    dc_gain_imbalance,
+    imaging_leakage,
+    imaging_spectrum,
+    kernel_gains,
+    sum_rule_order,
+    upsampling_kernel,
+)
+
+from .taps import DIMS, LINEAR, NAILS, NEAREST, ODD_LINEAR, ONES, kernel_of, over_axes
+
+BSPLINES = {2: [1.0, 2, 1], 3: [1.0, 3, 3, 1], 4: [1.0, 4, 6, 4, 1], 5: [1.0, 5, 10, 10, 5, 1]}
+ONES_LEAKAGE = 0.5 - 4 / (3 * math.pi)  # 1 − ⟨(1 + 2 cos ω/2)²⟩ / 6
+
+
+def bicubic() -> torch.Tensor:
+    """torch's cubic interpolation along one axis of two."""
+    return upsampling_kernel(nn.Upsample(scale_factor=(2, 1), mode="bicubic"))
+
+
+def random_kernel(seed: int = 0, *shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape or (2, 3, 4, 3), generator=generator, dtype=torch.float64)
+
+
+def gain(kernel: torch.Tensor, waves: torch.Tensor) -> torch.Tensor:
+    """`‖H(ω)‖²` as a sum over taps, for one wave of the output grid."""
+    places = torch.cartesian_prod(*(torch.arange(n) for n in kernel.shape[2:]))
+    turn = torch.exp(-1j * (places.reshape(-1, len(waves)).double() @ waves))
+    return (kernel.flatten(2).to(turn.dtype) @ turn).abs().square().sum()
+
+
+class TestLeakage:
+    @pytest.mark.parametrize("dims", DIMS)
+    @pytest.mark.parametrize(
+        ("taps", "one"),
+        [
+            (NEAREST, (1 - 2 / math.pi) / 2),
+            (NAILS, 0.5),
+            (LINEAR, 0.0331),
+            (ONES, 0.0756),
+            (ODD_LINEAR, 0.0756),
+        ],
+    )
+    def test_the_table(self, dims, taps, one) -> None:
+        found = imaging_leakage(kernel_of(taps, dims), (2,) * dims)
+        assert found == pytest.approx(over_axes(one, dims), abs=1.5e-4)
+
+    def test_exact_values(self) -> None:
+        assert imaging_leakage(kernel_of(ONES, 1), (2,)) == pytest.approx(ONES_LEAKAGE, abs=1e-11)
+        nearest = imaging_leakage(kernel_of(NEAREST, 1), (2,))
+        assert nearest == pytest.approx((1 - 2 / math.pi) / 2, abs=1e-11)
+
+    def test_cubic_interpolation(self) -> None:
+        assert imaging_leakage(bicubic(), (2, 1)) == pytest.approx(0.0365, abs=1e-4)
+
+    @pytest.mark.parametrize("stride", [2, 3, 4])
+    def test_nails_leak_all_but_their_own_band(self, stride) -> None:
+        assert imaging_leakage(kernel_of(NAILS, 2), (stride, 1)) == pytest.approx(1 - 1 / stride)
+
+    def test_is_the_mean_over_the_band_weighted_by_energy(self) -> None:
+        kernel, points = random_kernel(0, 2, 2, 5), 2000
+        waves = (torch.arange(points, dtype=torch.float64) + 0.5) / points * 2 * math.pi - math.pi
+        passed = torch.stack([gain(kernel, wave.reshape(1) / 3) for wave in waves])
+        replicas = torch.stack([
+            sum(gain(kernel, (wave.reshape(1) + 2 * math.pi * k) / 3) for k in (1, 2))
+            for wave in waves[::50]
+        ])  # fmt: skip
+        share = imaging_spectrum(kernel, (3,), waves[:, None])
+        torch.testing.assert_close(share[::50], replicas / (replicas + passed[::50]))
+        whole = passed / (1 - share)
+        mean = float((whole * share).sum() / whole.sum())
+        assert imaging_leakage(kernel, (3,)) == pytest.approx(mean, abs=1e-5)
+
+
+class TestSpectrum:
+    def test_nearest(self) -> None:
+        waves = torch.linspace(-math.pi, math.pi, 33, dtype=torch.float64)[:, None]
+        expected = (waves[:, 0] / 4).sin().square()
+        found = imaging_spectrum(kernel_of(NEAREST, 1), (2,), waves)
+        torch.testing.assert_close(found, expected, atol=1e-10, rtol=0)
+
+    @pytest.mark.parametrize("dims", DIMS)
+    @pytest.mark.parametrize("taps", [NAILS, ONES, NEAREST, LINEAR, [1.0, -3.0, 2.5]])
+    def test_at_zero_is_the_imbalance_of_dc(self, dims, taps) -> None:
+        kernel, stride = kernel_of(taps, dims), (2,) * dims
+        (found,) = imaging_spectrum(kernel, stride, torch.zeros(1, dims)).tolist()
+        assert found == pytest.approx(dc_gain_imbalance(kernel_gains(kernel, stride)), abs=1e-9)
+
+    @pytest.mark.parametrize("stride", [(2, 3), (1, 2), (4, 1)])
+    def test_is_the_sum_over_replicas(self, stride) -> None:
+        kernel = random_kernel()
+        wave = torch.tensor([0.7, -1.9], dtype=torch.float64)
+        steps = torch.tensor(stride, dtype=torch.float64)
+        gains = [
+            gain(kernel, (wave + 2 * math.pi * torch.tensor(k, dtype=torch.float64)) / steps)
+            for k in itertools.product(*map(range, stride))
+        ]
+        expected = float(1 - gains[0] / sum(gains))
+        found = imaging_spectrum(kernel, stride, wave[None]).item()
+        assert found == pytest.approx(expected, abs=1e-9)
+
+    def test_a_wave_that_does_not_pass_is_refused(self) -> None:
+        # a difference of whole cells passes no constant
+        kernel = torch.tensor([[[1.0, 1.0, -1.0, -1.0]]])
+        with pytest.raises(ValueError, match=r"frequency \[0.0\] does not pass"):
+            imaging_spectrum(kernel, (2,), torch.tensor([[1.0], [0.0]]))
+
+    @pytest.mark.parametrize(
+        ("waves", "message"),
+        [
+            (torch.zeros(3), r"must be \(points, 1\)"),
+            (torch.zeros(3, 2), r"must be \(points, 1\)"),
+            (torch.tensor([[math.nan]]), "must be finite"),
+        ],
+    )
+    def test_other_waves_are_refused(self, waves, message) -> None:
+        with pytest.raises(ValueError, match=message):
+            imaging_spectrum(kernel_of(ONES, 1), (2,), waves)
+
+
+class TestSumRules:
+    @pytest.mark.parametrize("dims", DIMS)
+    @pytest.mark.parametrize(
+        ("taps", "order"), [(NAILS, 0), (ONES, 0), (NEAREST, 1), (ODD_LINEAR, 2), (LINEAR, 3)]
+    )
+    def test_the_table(self, dims, taps, order) -> None:
+        assert sum_rule_order(kernel_of(taps, dims), (2,) * dims) == order
+
+    @pytest.mark.parametrize("order", BSPLINES)
+    def test_splines(self, order) -> None:
+        assert sum_rule_order(kernel_of(BSPLINES[order], 2).float(), (2, 2)) == order
+
+    def test_cubic_interpolation_of_torch_reproduces_constants_only(self) -> None:
+        assert sum_rule_order(bicubic(), (2, 1)) == 1
+
+    @pytest.mark.parametrize("stride", [3, 4])
+    def test_nearest_and_linear_at_other_strides(self, stride) -> None:
+        box = torch.ones(1, 1, stride, dtype=torch.float64)
+        assert sum_rule_order(box, (stride,)) == 1
+        tent = functional.conv1d(box, box, padding=stride - 1)
+        assert sum_rule_order(tent, (stride,)) == 2
+
+    def test_the_least_of_all_axes_and_channels_counts(self) -> None:
+        line = torch.tensor(LINEAR)
+        mixed = line[:, None] * torch.tensor(NEAREST)
+        assert sum_rule_order(mixed[None, None], (2, 2)) == 1
+        assert sum_rule_order(mixed[None, None], (2, 1)) == 3
+        two = torch.stack([line, torch.tensor([0.0, 1, 1, 0])])[None]
+        assert sum_rule_order(two, (2,)) == 1
+
+    def test_phases_that_differ_across_the_stride(self) -> None:
+        # both phases pass constants, but one has moved along the other axis
+        assert sum_rule_order(torch.eye(2)[None, None], (2, 1)) == 1
+
+    @pytest.mark.parametrize("taps", [ONES, NEAREST, ODD_LINEAR, LINEAR])
+    def test_polynomials_below_the_order_come_out_without_a_pattern(self, taps) -> None:
+        kernel = kernel_of(taps, 1)
+        order = sum_rule_order(kernel, (2,))
+        places = torch.arange(40, dtype=torch.float64)
+        for degree in range(order + 1):
+            out = functional.conv_transpose1d(places[None, None] ** degree, kernel, stride=2)
+            inner = out[0, 0, 10:-10]
+            # the differences of that degree and one more are 0 on a polynomial
+            rest = torch.diff(inner, n=degree + 1)
+            assert (rest.abs().max() < 1e-8 * inner.abs().max()) == (degree < order)
+
+    def test_ends_even_if_everything_passes_for_rounding(self) -> None:
+        assert sum_rule_order(kernel_of(ONES, 2), (2, 2), tolerance=2) == 6
+
+
+@pytest.mark.parametrize("measure", [imaging_leakage, sum_rule_order])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "message"),
+    [
+        (torch.ones(1, 1, 3), (1,), "phases=1"),
+        (torch.zeros(1, 1, 3), (2,), "all 3 taps are 0"),
+        (torch.full((1, 1, 3), math.inf), (2,), "NaN or infinite"),
+    ],
+)
+def test_what_has_no_measure_is_refused(measure, kernel, stride, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(kernel, stride)
+    if measure is imaging_leakage:
+        with pytest.raises(ValueError, match=message):
+            imaging_spectrum(kernel, stride, torch.zeros(1, 1))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    factor=st.sampled_from([-2.0, 1e-9, 1e9]),
+    shift=st.integers(0, 3),
+)
+def test_neither_scale_nor_shift_nor_rotation_of_the_outputs_matters(seed, factor, shift) -> None:
+    kernel = random_kernel(seed)
+    turn = torch.linalg.qr(random_kernel(seed + 1, 3, 3)).Q
+    moved = functional.pad(factor * kernel, (shift, 0, 0, shift))
+    moved = torch.einsum("io...,oq->iq...", moved, turn)
+    waves = random_kernel(seed + 2, 5, 2).clamp(-3, 3)
+    assert imaging_leakage(moved, (2, 3)) == pytest.approx(imaging_leakage(kernel, (2, 3)))
+    spectra = [imaging_spectrum(k, (2, 3), waves) for k in (moved, kernel)]
+    torch.testing.assert_close(*spectra, atol=1e-9, rtol=0)
+    smooth = functional.pad(factor * kernel_of(ODD_LINEAR, 2), (shift, 0, 0, shift))
+    assert sum_rule_order(smooth, (2, 2)) == 2

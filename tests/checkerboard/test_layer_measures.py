@@ -1,0 +1,272 @@
+"""All measures of all upsamplings of a network against the single measures and closed forms."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from medseg.blocks import upsample
+from medseg.checkerboard import (
+    dc_gain_imbalance,
+    imaging_leakage,
+    kernel_gains,
+    noise_gain_imbalance,
+    sum_rule_order,
+    upsampling_gains,
+    upsampling_kernel,
+    upsampling_stride,
+    worst_dc_gain_imbalance,
+)
+from medseg.checkerboard.weights import imaging
+from medseg.checkerboard.weights.answers import kernel_of_composite
+from medseg.checkerboard.weights.composites import composed_kernel_of
+from medseg.checkerboard.weights.layers import upsampling_measures
+from medseg.layers.parallel import Sum
+from medseg.layers.resampling import DepthToSpace
+from medseg.layers.upsampling import Upsampling
+from medseg.models.description import build_network
+
+from ..models.networks import block, unet
+from .taps import CONV, DIMS, TRANSPOSED, ones, over_axes
+
+COMPOSITES = [
+    upsample.PixelShuffle(),
+    upsample.PixelShuffle(kernel_size=1),
+    upsample.PixelShuffle(kernel_size=5, blur=True),
+    upsample.PixelShuffle(init="icnr", blur=True),
+    upsample.BedOfNails(),
+    upsample.SmoothedTransposed(),
+    upsample.SmoothedTransposed(kernel_size=5),
+    upsample.LargeKernelTransposed(),
+    upsample.LargeKernelTransposed(kernel_size=4, small_kernel_size=3),
+]
+PRESETS = [
+    *(block("upsample.Transposed", kernel_size=k) for k in (None, 3)),
+    block("upsample.BilinearTransposed"),
+    block("upsample.LargeKernelTransposed"),
+    block("upsample.SmoothedTransposed"),
+    block("upsample.PixelShuffle"),
+    block("upsample.PixelShuffle", init="icnr", blur=True),
+    block("upsample.BedOfNails"),
+    block("upsample.Interpolate"),
+    block("upsample.Interpolate", mode="nearest"),
+]
+
+
+@pytest.mark.parametrize("dims", DIMS)
+class TestClosedForms:
+    @pytest.mark.parametrize(("kernel", "one"), [(1, 0.5), (2, 0), (3, 0.1), (4, 0), (5, 1 / 26)])
+    def test_all_ones(self, kernel, one, dims) -> None:
+        (found,) = upsampling_measures(ones(TRANSPOSED, dims, kernel, 2))
+        expected = pytest.approx(over_axes(one, dims), abs=1e-11)
+        assert found.overlap == expected
+        assert found.dc_gain == found.dc_gain_worst == expected
+        assert found.stride == (2,) * dims
+
+    @pytest.mark.parametrize(
+        ("mode", "order", "leak"), [("nearest", 1, None), ("linear", 3, 0.0331)]
+    )
+    def test_interpolation(self, mode, order, leak, dims) -> None:
+        (found,) = upsampling_measures(upsample.Interpolate(mode=mode)(dims, 4, 3, 2))
+        assert found.overlap is None
+        assert found.dc_gain == found.dc_gain_worst == 0
+        assert found.noise_gain == pytest.approx(0, abs=1e-11)
+        assert found.sum_rule_order == order
+        leak = (1 - 2 / math.pi) / 2 if leak is None else leak
+        assert found.imaging == pytest.approx(over_axes(leak, dims), abs=2e-4)
+
+    def test_blurred_shuffle_of_equal_phases_is_a_tent(self, dims) -> None:
+        layer = upsample.PixelShuffle(kernel_size=1, init="icnr", blur=True)(dims, 3, 2, 2)
+        (found,) = upsampling_measures(layer)
+        assert found.dc_gain_worst == pytest.approx(0, abs=1e-9)
+        assert found.noise_gain == pytest.approx(over_axes(0.1, dims))
+        assert found.sum_rule_order == 2
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("preset", PRESETS, ids=str)
+def test_every_number_is_that_of_its_function(preset, dims) -> None:
+    network = build_network(unet(dims, upsample=preset))
+    layers = dict(network.named_modules())
+    found = upsampling_measures(network)
+    assert len(found) == 2
+    assert {each.layer for each in found} >= {gain.layer for gain in upsampling_gains(network)}
+    for each, gain in zip(found, upsampling_gains(network), strict=True):
+        assert each.unmeasured is None
+        layer = layers[each.layer]
+        assert each.operator == gain.operator == str(layer)
+        taps, stride = upsampling_kernel(layer, dims), upsampling_stride(layer, dims)
+        gains = kernel_gains(taps, stride)
+        assert each.stride == stride
+        assert each.dc_gain == pytest.approx(gain.imbalance, abs=1e-11)
+        assert each.dc_gain == pytest.approx(dc_gain_imbalance(gains), abs=1e-11)
+        assert each.dc_gain_worst == pytest.approx(worst_dc_gain_imbalance(gains), abs=1e-11)
+        assert each.noise_gain == noise_gain_imbalance(taps, stride)
+        assert each.imaging == imaging_leakage(taps, stride)
+        assert each.sum_rule_order == sum_rule_order(taps, stride)
+
+
+@pytest.mark.parametrize(
+    ("dims", "scale"),
+    [(1, (2,)), (1, (3,)), (2, (2, 2)), (2, (1, 3)), (3, (2, 2, 2)), (3, (1, 2, 2))],
+)
+@pytest.mark.parametrize("factory", COMPOSITES, ids=repr)
+def test_composed_taps_are_the_answer_to_impulses(factory, dims, scale) -> None:
+    layer = factory(dims, 3, 2, scale)
+    composed, answered = composed_kernel_of(layer), kernel_of_composite(layer)
+    assert composed is not None
+    assert_same_but_for_outer_zeros(composed, answered, scale)
+    torch.testing.assert_close(kernel_gains(composed, scale), kernel_gains(answered, scale))
+
+
+def assert_same_but_for_outer_zeros(one: torch.Tensor, other: torch.Tensor, scale) -> None:
+    """Cells of zeros before and behind do not count; phases do."""
+    for axis, step in enumerate(scale, start=2):
+        trimmed = []
+        for taps in (one, other):
+            used = (taps.abs() > 1e-12).movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()
+            start = int(used[0]) // step * step
+            trimmed.append(taps.narrow(axis, start, int(used[-1]) + 1 - start))
+        one, other = trimmed
+    torch.testing.assert_close(one, other)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kernel=st.integers(1, 4),
+    dilation=st.integers(1, 3),
+    padding=st.integers(0, 3),
+    groups=st.sampled_from([1, 2]),
+    scale=st.integers(2, 3),
+)
+def test_any_convolution_before_a_shuffle(kernel, dilation, padding, groups, scale) -> None:
+    conv = nn.Conv1d(2, 2 * scale, kernel, padding=padding, dilation=dilation, groups=groups)
+    parts = nn.Sequential(nn.Identity(), nn.Sequential(conv, DepthToSpace((scale,))))
+    layer = Upsampling(nn.Sequential(*parts[1]), 2, (scale,)).double()
+    taps = composed_kernel_of(layer)
+    assert taps is not None
+    x = torch.zeros(1, 2, 31, dtype=torch.float64)
+    bias = layer(x).detach()
+    x[0, 1, 15] = 1
+    answer = (layer(x).detach() - bias)[0]
+    used = answer.abs().sum(dim=0).nonzero().flatten()
+    start = int(used[0]) // scale * scale
+    torch.testing.assert_close(answer[:, start : start + taps.shape[2]], taps[1])
+
+
+class TestBranches:
+    def test_of_other_paddings_are_added_where_they_are(self) -> None:
+        first, second = nn.ConvTranspose1d(2, 3, 4, 2, 1), nn.ConvTranspose1d(2, 3, 5, 2, 2, 1)
+        layer = Upsampling(Sum(first, second), 2, (2,))
+        composed = composed_kernel_of(layer)
+        assert composed is not None
+        assert_same_but_for_outer_zeros(composed, kernel_of_composite(layer), (2,))
+
+    @pytest.mark.parametrize(
+        "inside", [nn.ReLU(), nn.Conv1d(2, 2, 3, padding=1), nn.Upsample(scale_factor=2)], ids=str
+    )
+    def test_layers_that_are_not_known_are_answered(self, inside) -> None:
+        unknown = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), DepthToSpace((2,)), inside)
+        layer = Upsampling(unknown, 2, (2,))
+        assert composed_kernel_of(layer) is None
+        assert composed_kernel_of(Upsampling(Sum(unknown, unknown), 2, (2,))) is None
+
+    def test_a_sequence_that_does_something_else_is_not_known(self) -> None:
+        class Doubled(nn.Sequential):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return 2 * super().forward(x)
+
+        layer = Upsampling(Doubled(nn.ConvTranspose1d(1, 1, 2, 2)), 1, (2,))
+        assert composed_kernel_of(layer) is None
+        torch.testing.assert_close(upsampling_kernel(layer), 2 * upsampling_kernel(layer.layers[0]))
+
+
+class TestReasons:
+    @pytest.mark.parametrize(
+        ("layer", "reason"),
+        [
+            (Upsampling(nn.Sequential(nn.Conv1d(2, 2, 1), nn.Tanh(), DepthToSpace((2,))), 2, (2,)),
+             "not linear"),
+            (nn.Upsample(scale_factor=2, mode="bicubic", align_corners=True), "align_corners=True"),
+            (nn.Upsample(size=8), "no whole scale_factor"),
+            (nn.Upsample(scale_factor=2), "does not say how many"),
+            (nn.MaxUnpool2d(2), "MaxUnpool2d is no upsampling that is linear"),
+            (DepthToSpace((2, 2)), "DepthToSpace is no upsampling"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )  # fmt: skip
+    def test_layers_without_a_kernel(self, layer, reason) -> None:
+        (found,) = upsampling_measures(layer)
+        assert found.noise_gain is found.imaging is found.sum_rule_order is None
+        assert reason in found.unmeasured
+
+    @pytest.mark.parametrize(
+        ("value", "reason"), [(math.nan, "36 of 36 weights are NaN"), (0.0, "all 36 taps are 0")]
+    )
+    def test_weights_that_say_nothing_have_their_overlap_all_the_same(self, value, reason) -> None:
+        layer = nn.ConvTranspose2d(2, 2, 3, 2)
+        nn.init.constant_(layer.weight, value)
+        (found,) = upsampling_measures(layer)
+        assert found.overlap == pytest.approx(0.19)
+        assert found.dc_gain is found.dc_gain_worst is None
+        assert reason in found.unmeasured
+
+    def test_the_unpooling_of_ours_is_listed(self) -> None:
+        network = unet(upsample=block("upsample.MaxUnpool"), downsample=block("downsample.MaxPool"))
+        found = upsampling_measures(build_network(network))
+        assert len(found) == 2
+        assert all("MaxUnpool is no upsampling" in each.unmeasured for each in found)
+
+    def test_what_keeps_the_grid_is_left_out(self) -> None:
+        layers = [
+            nn.ConvTranspose2d(1, 1, 3, 1),
+            nn.Upsample(scale_factor=(1, 1)),
+            nn.Conv2d(1, 1, 3),
+        ]
+        assert upsampling_measures(nn.Sequential(*layers)) == []
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_groups(groups) -> None:
+    layer = nn.ConvTranspose2d(4, 8, 3, 2, groups=groups)
+    (found,) = upsampling_measures(layer)
+    dense = nn.ConvTranspose2d(4, 8, 3, 2)
+    dense.weight.data = upsampling_kernel(layer).float()
+    (expected,) = upsampling_measures(dense)
+    for name in ("dc_gain", "dc_gain_worst", "noise_gain", "imaging"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31), dims=st.integers(1, 3), pairs=st.integers(1, 6))
+def test_both_ways_to_the_autocorrelation_agree(seed, dims, pairs) -> None:
+    taps = (3, 2, 4)[:dims]
+    generator = torch.Generator().manual_seed(seed)
+    kernel = torch.randn(pairs, math.prod(taps), generator=generator, dtype=torch.float64)
+    products, transform = imaging._by_products(kernel, taps), imaging._by_transform(kernel, taps)
+    torch.testing.assert_close(products, transform)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31), inputs=st.integers(1, 4), outputs=st.integers(1, 4))
+def test_the_worst_features_are_those_of_the_generalised_eigenvalue(seed, inputs, outputs) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    gains = torch.randn(4, inputs, outputs, generator=generator, dtype=torch.float64)
+    off = gains - gains.mean(dim=0)
+    part, whole = (torch.einsum("pio,pjo->ij", g, g) for g in (off, gains))
+    ratios = torch.linalg.eigvals(torch.linalg.solve(whole, part)).real
+    found = worst_dc_gain_imbalance(gains)
+    assert found == pytest.approx(float(ratios.max()), abs=1e-7)
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    network = nn.Sequential(CONV[1](1, 2, 3), upsample.PixelShuffle()(2, 2, 2, 2)).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    numbers = torch.get_rng_state()
+    upsampling_measures(network)
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert network[1].training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

@@ -1,0 +1,150 @@
+"""The lattice filter and the sums per phase: exact on lattice frequencies, and over blocks."""
+
+import functools
+import itertools
+import math
+import operator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg.checkerboard.cases.lattice import fold, trapezoid, trimmed
+from medseg.checkerboard.cases.phase_moments import (
+    ONE,
+    RESIDUAL,
+    SMOOTH,
+    PhaseMoments,
+    block_moments,
+    halo,
+    phase_moments,
+)
+
+PERIODS = [(2,), (3,), (4,), (2, 2), (3, 4), (1, 4), (2, 2, 2), (1, 2, 3)]
+
+
+def whole_numbers(*shape: int) -> torch.Tensor:
+    """Numbers whose sums double precision holds exactly, at strides that are powers of 2."""
+    return torch.randint(-64, 64, shape).double()
+
+
+class TestTrapezoid:
+    @pytest.mark.parametrize("step", [2, 3, 4, 5, 8])
+    def test_every_lattice_frequency_is_stopped(self, step) -> None:
+        n = torch.arange(40.0, dtype=torch.float64)
+        for k in range(1, step):
+            wave = torch.cos(2 * math.pi * k * n / step + 0.3)
+            assert trapezoid(wave, [step]).abs().max() < 1e-14
+
+    @pytest.mark.parametrize("step", [2, 3, 4, 5])
+    def test_a_ramp_passes(self, step) -> None:
+        ramp = 0.25 * torch.arange(40.0, dtype=torch.float64) - 3
+        assert trapezoid(ramp, [step]) == pytest.approx(trimmed(ramp, [step // 2]), abs=1e-13)
+
+    @pytest.mark.parametrize("step", [2, 3, 4, 5])
+    @pytest.mark.parametrize("frequency", [0.1, 0.7, 2.9])
+    def test_the_response_in_the_docstring(self, step, frequency) -> None:
+        n = torch.arange(41.0, dtype=torch.float64) - 20
+        found = trapezoid(torch.cos(frequency * n), [step])
+        # an even window is the one of the formula, an odd one is the plain box
+        below = math.tan(frequency / 2) if step % 2 == 0 else math.sin(frequency / 2)
+        response = math.sin(step * frequency / 2) / (step * below)
+        expected = response * trimmed(torch.cos(frequency * n), [step // 2])
+        assert found == pytest.approx(expected, abs=1e-13)
+
+    def test_axes_of_stride_1_are_left_alone(self) -> None:
+        signal = torch.rand(5, 9, dtype=torch.float64)
+        assert torch.equal(
+            trapezoid(signal, [1, 4]), torch.stack([trapezoid(row, [4]) for row in signal])
+        )
+
+
+@pytest.mark.parametrize("period", PERIODS)
+def test_fold_agrees_with_a_loop_over_voxels(period) -> None:
+    shape, origin = [7, 8, 5][: len(period)], [3, 1, 2][: len(period)]
+    signal = torch.rand(*shape)
+    sums = torch.zeros(*period)
+    for index in itertools.product(*(range(n) for n in shape)):
+        phase = tuple((i + o) % s for i, o, s in zip(index, origin, period, strict=True))
+        sums[phase] += signal[index]
+    found = fold(signal[None], period, origin).sum(dim=-1)[0]
+    assert found == pytest.approx(sums.flatten(), abs=1e-5)
+
+
+class TestMoments:
+    @pytest.mark.parametrize("period", PERIODS)
+    def test_count_and_sums_of_a_map(self, period) -> None:
+        signal = torch.rand(*[17, 19, 13][: len(period)], dtype=torch.float64)
+        total = phase_moments(signal, period).gram.sum(dim=0)
+        inner = trimmed(signal, halo(period))
+        square = total[RESIDUAL:3, RESIDUAL:3].sum()
+        assert total[ONE, ONE] == inner.numel()
+        assert float(total[ONE, RESIDUAL] + total[ONE, SMOOTH]) == pytest.approx(float(inner.sum()))
+        assert float(square) == pytest.approx(float(inner.square().sum()))
+
+    @pytest.mark.parametrize("block", [1, 3, 8, 50])
+    @pytest.mark.parametrize("period", [(2,), (4,), (2, 4), (1, 2), (2, 2, 4), (1, 2, 2)])
+    def test_blocks_add_up_to_the_whole_exactly(self, period, block) -> None:
+        signal = whole_numbers(*[11, 13, 15][: len(period)])
+        origin = [3, 5, 1][: len(period)]
+        whole = block_moments(signal, period, origin)
+        parts = phase_moments(signal, period, origin, block=max(block, 4 if signal.ndim > 2 else 1))
+        assert torch.equal(parts.gram, whole.gram)
+
+    @settings(deadline=None, max_examples=25)
+    @given(st.integers(1, 30), st.integers(0, 7), st.sampled_from([2, 3, 5]))
+    def test_blocks_add_up_whatever_the_numbers(self, block, origin, step) -> None:
+        signal = torch.rand(31, 23, dtype=torch.float64, generator=torch.manual_seed(block))
+        whole = block_moments(signal, [step, 4], [origin, 0]).gram
+        parts = phase_moments(signal, [step, 4], [origin, 0], block=block).gram
+        assert parts == pytest.approx(whole, rel=1e-12, abs=1e-12)
+
+    def test_cases_add_up_to_their_union(self) -> None:
+        cases = [phase_moments(whole_numbers(9, 9), [2, 2]) for _ in range(3)]
+        union = functools.reduce(operator.add, cases)
+        assert union.gram[:, ONE, ONE].sum() == 3 * 5 * 5
+
+    def test_an_origin_moves_the_phases(self) -> None:
+        signal = torch.rand(40, dtype=torch.float64)
+        at_0, at_1 = (phase_moments(signal, [4], [o]).gram for o in (0, 1))
+        assert torch.equal(at_1, at_0.roll(1, dims=0))
+
+    def test_single_precision_is_measured_in_double(self) -> None:
+        signal = torch.rand(40, 40)
+        assert torch.equal(
+            phase_moments(signal, [2, 2]).gram, phase_moments(signal.double(), [2, 2]).gram
+        )
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("shape", "period", "message"),
+        [
+            ((8, 8), (1, 1), "one phase"),
+            ((8, 8), (2,), "2 strides"),
+            ((8, 8), (2, 0), "at least 1"),
+            ((8, 8, 8, 8), (2, 2, 2, 2), "1 to 3"),
+            ((8, 8), (4, 4), "smaller than"),
+            ((5,), (2,), "smaller than"),
+        ],
+    )
+    def test_what_has_no_phases(self, shape, period, message) -> None:
+        with pytest.raises(ValueError, match=message):
+            phase_moments(torch.zeros(shape), period)
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_values_that_are_no_numbers(self, bad) -> None:
+        signal = torch.zeros(20)
+        signal[3] = bad
+        with pytest.raises(ValueError, match="1 values are not finite"):
+            phase_moments(signal, [2])
+
+    def test_a_block_that_is_all_halo(self) -> None:
+        with pytest.raises(ValueError, match="halo"):
+            block_moments(torch.zeros(4), [2], [0])
+
+    def test_sums_over_different_phases(self) -> None:
+        moments = phase_moments(torch.rand(20), [2])
+        with pytest.raises(ValueError, match="same phases"):
+            moments + PhaseMoments((4,), moments.gram)

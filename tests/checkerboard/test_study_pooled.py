@@ -1,0 +1,259 @@
+"""What a study keeps of all cases together: the gain by phase and the power by frequency."""
+
+import json
+import math
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, signal, stats
+from torch import Tensor, nn
+
+from medseg.checkerboard.cases.phase_moments import phase_moments
+from medseg.checkerboard.cases.seasonal import gain
+from medseg.checkerboard.study.pooled import axis_spectra, patterns_of, phase_map
+from medseg.checkerboard.study.study import Study
+from medseg.inference.sliding_window import slide
+from medseg.record import ArtifactRecord, RunRecord
+from medseg.record.artifacts import AxisSpectrum, PhaseMap
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WINDOW = (16, 16, 16)
+RAMPS = [(1.0, 0.3, -0.2), (-0.4, 0.7, 0.5), (0.1, -0.9, 0.3)]
+
+
+class Decoder(nn.Module):
+    """Halves the grid by means and brings it back by `up`; logits of the background are 0."""
+
+    def __init__(self, up: nn.Module):
+        super().__init__()
+        self.down = nn.AvgPool3d(2)
+        self.up = up
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.up(self.down(x))
+        return torch.cat([torch.zeros_like(found[:, :1]), found], dim=1)
+
+
+class Interpolated(nn.Module):
+    """A convolution, so that there are weights, and trilinear interpolation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv3d(1, 1, 1)
+        nn.init.constant_(self.mix.weight, 0.7)
+        self.up = nn.Upsample(scale_factor=2, mode="trilinear")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.mix(x))
+
+
+def ones_of_three(classes: int = 1) -> nn.ConvTranspose3d:
+    """Even voxels get one tap along an axis, odd ones two."""
+    up = nn.ConvTranspose3d(1, classes, 3, stride=2, padding=1, output_padding=1, bias=False)
+    nn.init.ones_(up.weight)
+    return up
+
+
+def ramp(slopes: tuple[float, ...], size: int = 32) -> Tensor:
+    axes = torch.meshgrid(*[torch.arange(float(size))] * 3, indexing="ij")
+    return torch.einsum("a,aijk->ijk", torch.tensor(slopes), torch.stack(axes))[None]
+
+
+def record_of(model, up: nn.Module, images: list[Tensor]) -> ArtifactRecord:
+    card = replace(model.card, patch_size=list(WINDOW), classes=["organ"])
+    study = Study(Decoder(up), card, overlap=0.5, shifts=2)
+    for index, image in enumerate(images):
+        watched = study.watch()
+        with torch.no_grad():
+            slide(study.network, image[None], WINDOW, overlap=0.5, observe=watched.start(image))
+        study.add(f"case {index}", watched)
+    return study.record()
+
+
+def texture(seed: int, *shape: int) -> Tensor:
+    noise = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return noise + torch.linspace(0, 9, shape[-1], dtype=torch.float64)
+
+
+def test_a_kernel_of_three_has_the_map_of_its_taps(model) -> None:
+    found = record_of(model, ones_of_three(), [ramp(slopes) for slopes in RAMPS]).phase_map
+    assert found is not None
+    assert (found.period, found.cases) == ([2, 2, 2], len(RAMPS))
+    taps = np.array([1.0, 2.0]) / 1.5
+    closed = np.einsum("i,j,k->ijk", taps, taps, taps)
+    np.testing.assert_allclose(np.reshape(found.values, (2, 2, 2)), closed, atol=2e-4)
+    assert found.noise == pytest.approx(0, abs=2e-4)
+
+
+def test_interpolation_has_a_flat_map(model) -> None:
+    found = record_of(model, Interpolated(), [ramp(slopes) for slopes in RAMPS]).phase_map
+    assert found is not None
+    np.testing.assert_allclose(found.values, 1, atol=2e-4)
+
+
+def test_classes_count_alike(model) -> None:
+    up = ones_of_three(2)
+    with torch.no_grad():
+        up.weight[0, 1] = 0
+        up.weight[0, 1, 1, 1, 1] = 1  # a bed of nails: only even voxels have a value
+    found = record_of(model, up, [ramp(slopes) for slopes in RAMPS]).phase_map
+    assert found is not None
+    taps = np.array([1.0, 2.0]) / 1.5
+    nails = np.zeros((2, 2, 2))
+    nails[0, 0, 0] = 8
+    closed = (np.einsum("i,j,k->ijk", taps, taps, taps) + nails) / 2
+    np.testing.assert_allclose(np.reshape(found.values, (2, 2, 2)), closed, atol=1e-3)
+
+
+def test_a_study_has_the_power_of_every_strided_axis(model) -> None:
+    images = [texture(seed, 1, 32, 32, 32).float() for seed in range(3)]
+    bad, clean = (record_of(model, up, images).spectra for up in (ones_of_three(), Interpolated()))
+    assert [(s.axis, s.period, s.bins, len(s.decibel)) for s in bad] == [
+        (axis, 2, 14, 8) for axis in range(3)
+    ]
+    for uneven, even in zip(bad, clean, strict=True):
+        assert uneven.decibel[-1] > uneven.decibel[4] + 3
+        assert even.decibel[-1] < even.decibel[4]
+
+
+def test_logits_that_do_not_vary_have_neither(model) -> None:
+    record = record_of(model, Interpolated(), [torch.full((1, 32, 32, 32), 2.0)] * 2)
+    assert (record.phase_map, record.spectra) == (None, [])
+    assert not any("spectra" in note for note in record.notes)
+
+
+def test_no_cases_have_neither(model) -> None:
+    record = record_of(model, Interpolated(), [])
+    assert (record.phase_map, record.spectra) == (None, [])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    cases=st.integers(2, 5),
+    classes=st.integers(1, 3),
+    period=st.sampled_from([(2, 1), (3, 2), (4, 4)]),
+)
+def test_a_map_is_the_mean_of_its_cases(seed, cases, classes, period) -> None:
+    maps = texture(seed, cases, classes, 40, 36)
+    moments = [[phase_moments(m, period) for m in case] for case in maps]
+    found = phase_map(moments)
+    assert found is not None
+    betas = np.array([[gain(m).beta.numpy() for m in case] for case in moments])  # pyright: ignore[reportOptionalMemberAccess]
+    by_case = betas.mean(axis=1)
+    centred = by_case - by_case.mean(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(found.values, 1 + centred.mean(axis=0).ravel(), atol=1e-5)
+    error = np.sqrt(np.mean(np.square(stats.sem(centred, axis=0))))
+    assert found.noise == pytest.approx(error, abs=1e-5)
+    assert np.mean(found.values) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_class_without_a_gain_counts_for_nothing() -> None:
+    varies, flat = (phase_moments(m, [2, 2]) for m in (texture(0, 20, 20), torch.ones(20, 20)))
+    assert phase_map([[varies, flat], [flat, flat]]) == phase_map([[varies]])
+    assert phase_map([[varies]]).noise is None  # pyright: ignore[reportOptionalMemberAccess]
+    assert phase_map([[flat]]) is None
+    assert patterns_of([]) is None
+
+
+@pytest.mark.parametrize("length", [39, 50, 201])
+def test_a_spectrum_is_the_periodogram_of_the_residual(length) -> None:
+    maps = texture(3, 4, length).numpy()
+    weights = np.array([0.25, 0.5, 0.25])  # the trapezoid of stride 2
+    residual = (maps - ndimage.convolve1d(maps, weights, axis=1))[:, 1:-1]
+    residual = residual[:, : residual.shape[1] // 2 * 2]
+    no_trend: Any = False
+    _, power = signal.periodogram(residual, window="hann", detrend=no_trend, return_onesided=False)
+    [found] = axis_spectra(torch.from_numpy(maps), [2])
+    decibel = (10 * np.log10(power)).mean(axis=0)
+    np.testing.assert_allclose(found.decibel, decibel[: len(found.decibel)], atol=0.006)
+    assert (found.bins, len(found.decibel)) == (residual.shape[1], residual.shape[1] // 2 + 1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    shape=st.tuples(*[st.integers(14, 40)] * 3),
+    period=st.sampled_from([(2, 2, 2), (4, 2, 1), (1, 3, 1), (3, 2, 4)]),
+)
+def test_all_axes_hold_the_same_mean_power(seed, shape, period) -> None:
+    found = axis_spectra([texture(seed, *shape)], period)
+    assert [s.axis for s in found] == [axis for axis, step in enumerate(period) if step > 1]
+    means = []
+    for spectrum in found:
+        half = 10 ** (np.array(spectrum.decibel) / 10)
+        circle = [half[min(j, spectrum.bins - j)] for j in range(spectrum.bins)]
+        means.append(10 * math.log10(np.mean(circle)))
+    np.testing.assert_allclose(means, means[0], atol=0.02)
+
+
+def test_a_pattern_is_seen_along_every_axis_it_varies_along() -> None:
+    rows, columns = torch.meshgrid(torch.arange(34), torch.arange(42), indexing="ij")
+    board = (-1.0) ** (rows + columns)
+    for spectrum in axis_spectra([board + 0.1 * texture(1, 34, 42)], [2, 2]):
+        assert int(np.argmax(spectrum.decibel)) == len(spectrum.decibel) - 1
+    stripes = (-1.0) ** rows
+    along, across = axis_spectra([stripes + 0.001 * texture(1, 34, 42)], [2, 2])
+    assert int(np.argmax(along.decibel)) == len(along.decibel) - 1
+    assert int(np.argmax(across.decibel)) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(length=st.integers(260, 1500), period=st.integers(2, 32), harmonic=st.integers(1, 16))
+def test_long_axes_are_kept_short_and_harmonics_in_the_middle_of_a_bin(
+    length, period, harmonic
+) -> None:
+    k = 1 + harmonic % max(1, period // 2)
+    line = torch.cos(2 * torch.pi * k * torch.arange(float(length), dtype=torch.float64) / period)
+    [found] = axis_spectra([line], [period])
+    assert len(found.decibel) <= 128
+    assert found.bins % period == 0
+    assert int(np.argmax(found.decibel)) == k * found.bins // period
+
+
+def test_constant_maps_are_left_out() -> None:
+    map_, flat = texture(5, 20, 20), torch.ones(20, 20)
+    assert axis_spectra([flat, map_], [2, 2]) == axis_spectra([map_], [2, 2])
+    assert axis_spectra([flat], [2, 2]) == []
+
+
+def test_maps_below_a_period_are_refused() -> None:
+    with pytest.raises(ValueError, match="smaller than"):
+        axis_spectra([texture(5, 7, 20)], [8, 2])
+
+
+def pooled() -> ArtifactRecord:
+    return ArtifactRecord(
+        period=[4, 2],
+        tested_period=[4, 2],
+        phase_map=PhaseMap(period=[4, 2], values=[1.0, 0.9] * 4, cases=9, noise=0.002),
+        spectra=[AxisSpectrum(axis=1, period=2, bins=4, decibel=[-3.0, 2.5, -300.0])],
+    )
+
+
+def test_map_and_spectra_are_read_as_they_were_written(tmp_path) -> None:
+    run = RunRecord(name="run", status="completed", started="", artifacts=pooled())
+    assert RunRecord.read(run.write(tmp_path)) == run
+
+
+def test_records_without_them_stay_readable(tmp_path) -> None:
+    run = RunRecord(name="run", status="completed", started="", artifacts=pooled())
+    path = run.write(tmp_path)
+    content = json.loads(path.read_text())
+    del content["artifacts"]["phase_map"], content["artifacts"]["spectra"]
+    path.write_text(json.dumps(content))
+    old = RunRecord.read(path).artifacts
+    assert old == replace(pooled(), phase_map=None, spectra=[])
+    assert ArtifactRecord.from_plain(asdict(pooled())) == pooled()
+
+
+def test_a_map_of_512_phases_stays_small() -> None:
+    maps = texture(0, 3, 40, 40, 40)
+    found = phase_map([[phase_moments(m, [8, 8, 8])] for m in maps])
+    assert found is not None
+    assert len(json.dumps(asdict(found))) < 6000

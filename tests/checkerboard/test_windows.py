@@ -1,0 +1,113 @@
+"""Every voxel of a case is counted once, in the phase of the window whose middle it is near to."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg.checkerboard.cases.lattice import trimmed
+from medseg.checkerboard.cases.phase_moments import ONE, halo, phase_moments
+from medseg.checkerboard.cases.seasonal import additive
+from medseg.checkerboard.study.windows import CaseWindows
+from medseg.inference.sliding_window import slide, tiles
+
+
+class Printing(nn.Module):
+    """Two classes; the second is the image plus a pattern on the window's own grid."""
+
+    def __init__(self, period: int, amplitude: float = 0.0):
+        super().__init__()
+        self.period, self.amplitude = period, amplitude
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[2]).reshape(-1, *[1] * (x.ndim - 3))
+        pattern = self.amplitude * (places % self.period == 0).float()
+        return torch.cat([torch.zeros_like(x), x + pattern], dim=1)
+
+
+def watched(
+    image: Tensor, patch: tuple[int, ...], period: tuple[int, ...], *, amplitude=0.0, truth=None
+) -> tuple[CaseWindows, Tensor]:
+    windows = CaseWindows(period=period, patch_size=patch, overlap=0.5, truth=truth)
+    network = Printing(period[0], amplitude)
+    logits = slide(network, image[None], patch, overlap=0.5, observe=windows.start(image))
+    return windows, logits[0]
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("size", [3, 8, 9, 13, 16, 31])
+def test_tiles_cover_an_axis_once_each_within_its_window(size, overlap) -> None:
+    parts = tiles(size, 8, overlap)
+    covered = [n for first, last in parts.values() for n in range(first, last)]
+    assert covered == list(range(size))
+    assert all(start <= first < last <= start + 8 for start, (first, last) in parts.items())
+
+
+@pytest.mark.parametrize("grid", [(16, 12, 8), (17, 9, 5), (5, 30, 11), (3, 4, 5)])
+@pytest.mark.parametrize("patch", [(8, 8, 4), (8, 8), (16, 4, 9), (7, 5)])
+def test_every_voxel_is_counted_once(grid, patch) -> None:
+    image, truth = torch.randn(1, *grid), torch.randint(0, 2, grid)
+    windows, logits = watched(image, patch, (2,) * len(patch), truth=truth)
+    assert int(windows.errors.voxels.sum()) == truth.numel()
+    assert int(windows.errors.wrong.sum()) == int((logits.argmax(0) != truth).sum())
+
+
+@pytest.mark.parametrize(
+    ("grid", "patch", "period"),
+    [((32, 24, 16), (16, 8, 8), (4, 2, 2)), ((32, 24, 3), (16, 8), (4, 2)),
+     ((24, 16, 16), (8, 8, 16), (2, 2, 1))],
+)  # fmt: skip
+def test_windows_that_start_at_phase_0_sum_up_to_the_whole(grid, patch, period) -> None:
+    image = torch.randn(1, *grid)
+    windows, _ = watched(image, patch, period)
+    if len(patch) == 3:
+        whole = phase_moments(image[0], period).gram
+    else:
+        whole = sum(phase_moments(s, period).gram for s in image[0].movedim(-1, 0))
+    torch.testing.assert_close(windows.contrasts.moments[0].gram, whole, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        windows.images.moments[0].gram, whole[:, :3, :3], rtol=1e-4, atol=1e-3
+    )
+
+
+def test_a_pattern_on_the_grid_of_each_window_is_found_wherever_windows_start() -> None:
+    image = torch.randn(1, 45, 13, 13)  # windows start at 0, 5, 10, …: either parity
+    windows, blended = watched(image, (10, 10, 10), (2, 1, 1), amplitude=2.0)
+    found = additive(windows.contrasts.moments[0])
+    assert found.pattern.flatten().tolist() == pytest.approx([1.0, -1.0], abs=0.1)
+    hidden = additive(phase_moments(blended[1] - blended[0], (2, 1, 1)))
+    assert abs(float(hidden.pattern.flatten()[0])) < 0.3
+
+
+def test_masks_and_boundaries_of_the_truth_are_counted_beside_the_prediction() -> None:
+    truth = torch.zeros(16, 12, 8)
+    truth[4:12] = 1
+    windows, _ = watched(2 * truth[None] - 1, (8, 6, 4), (2, 1, 1), truth=truth.long())
+    assert windows.cracks.histograms[0].tolist() == windows.true_cracks.histograms[0].tolist()
+    assert windows.cracks.histograms[1:] == [None, None]
+    assert windows.cracks.histograms[0][1] == 0  # boundaries before voxels 4 and 12
+    inner = trimmed(truth, halo((2, 1, 1)))
+    assert float(windows.truths.moments[0].gram[:, ONE, ONE].sum()) == inner.numel()
+
+
+def test_the_exemplar_is_the_window_with_the_most_foreground() -> None:
+    image = -torch.ones(1, 24, 8, 8)
+    image[:, 16:] = 1
+    windows, _ = watched(image, (8, 8, 8), (2, 2, 2), truth=(image[0] > 0).long())
+    exemplar = windows.exemplar
+    assert exemplar.start == (16, 0, 0)
+    assert bool((exemplar.contrasts[0] == 1).all())
+    assert bool(exemplar.truth.all())
+
+
+def test_a_case_is_begun_anew_after_a_fault() -> None:
+    windows, _ = watched(torch.full((1, 8, 8, 8), torch.nan), (8, 8, 8), (2, 2, 2))
+    assert "not finite" in windows.fault
+    assert windows.contrasts.moments == []
+    windows.start(torch.zeros(1, 8, 8, 8))
+    assert windows.fault == ""
+
+
+def test_a_case_smaller_than_a_period_has_no_moments() -> None:
+    windows, _ = watched(torch.randn(1, 6, 6, 6), (8, 8, 8), (8, 8, 8))
+    assert windows.contrasts.moments == []
+    assert windows.cracks.histograms == [None, None, None]

@@ -1,0 +1,120 @@
+"""What lies on disk → how far an ablation has come."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import pytest
+
+from medseg.errors import DataError
+from medseg.experiment.ledger import Ledger, unfinished
+from medseg.record import AblationPlan, Cell, RunRecord, RunStatus
+
+GONE = 2**22 - 1  # a process that is not there
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    cells = [
+        Cell(folder=f"{arm}-seed{seed}", levels={"up": arm}, seed=seed, digest=f"{arm}{seed}")
+        for seed in (0, 1)
+        for arm in ("a", "b")
+    ]
+    AblationPlan(name="test", factors={"up": ["a", "b"]}, reference={"up": "a"}, cells=cells).write(
+        tmp_path
+    )
+    return tmp_path
+
+
+def tell(folder: Path, name: str, **changes) -> None:
+    usual = {"status": "running", "host": platform.node(), "process": os.getpid()}
+    RunStatus(**usual | {"at": time.time()} | changes).write(folder / name)
+
+
+def complete(folder: Path, name: str, digest: str, seconds: float = 100.0) -> None:
+    record = RunRecord(name="test", status="completed", started="now", digest=digest)
+    record.write(folder / name)
+    tell(folder, name, status="completed", share=1.0, seconds=seconds, exit_code=0)
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {entry.cell.folder: entry.state for entry in Ledger.of(folder).entries}
+
+
+def test_nothing_there_is_waiting(folder: Path) -> None:
+    assert set(states(folder).values()) == {"waiting"}
+    assert Ledger.of(folder).seconds_left(1) is None
+
+
+def test_every_state_is_told_apart(folder: Path) -> None:
+    complete(folder, "a-seed0", "a0")
+    tell(folder, "b-seed0", share=0.25, seconds=30)
+    tell(folder, "a-seed1", process=GONE)
+    tell(folder, "b-seed1", status="failed", error="disk full", exit_code=4)
+    assert list(states(folder).values()) == ["completed", "running", "silent", "failed"]
+
+
+def test_a_run_elsewhere_is_silent_after_ten_minutes(folder: Path) -> None:
+    tell(folder, "a-seed0", host="elsewhere", process=GONE, at=time.time() - 60)
+    tell(folder, "b-seed0", host="elsewhere", process=GONE, at=time.time() - 3600)
+    assert list(states(folder).values())[:2] == ["running", "silent"]
+
+
+def test_a_status_without_its_record_proves_nothing(folder: Path) -> None:
+    tell(folder, "a-seed0", status="completed", share=1.0)
+    assert states(folder)["a-seed0"] == "waiting"
+
+
+def test_a_record_that_was_finished_when_the_process_died_counts(folder: Path) -> None:
+    complete(folder, "a-seed0", "a0")
+    tell(folder, "a-seed0", process=GONE)
+    assert states(folder)["a-seed0"] == "completed"
+
+
+def test_a_half_written_status_is_as_good_as_none(folder: Path) -> None:
+    complete(folder, "a-seed0", "a0")
+    (folder / "a-seed0/status.json").write_text('{"status": "comp')
+    assert states(folder)["a-seed0"] == "waiting"
+
+
+@pytest.mark.parametrize(("code", "mends"), [(1, True), (2, False), (3, False), (4, True)])
+def test_configuration_and_data_do_not_mend_themselves(folder: Path, code: int, mends) -> None:
+    tell(folder, "a-seed0", status="failed", error="why", exit_code=code)
+    (entry,) = (e for e in Ledger.of(folder).entries if e.state == "failed")
+    assert entry.may_mend is mends
+    assert entry in unfinished(Ledger.of(folder).entries)
+
+
+def test_the_time_left_is_that_of_the_same_arm_where_it_is_known(folder: Path) -> None:
+    complete(folder, "a-seed0", "a0", seconds=100)
+    complete(folder, "b-seed0", "b0", seconds=300)
+    tell(folder, "a-seed1", share=0.25, seconds=25)
+    ledger = Ledger.of(folder)
+    assert ledger.seconds_left(1) == pytest.approx(0.75 * 100 + 300)
+    # two side by side cannot be faster than the longest of them
+    assert ledger.seconds_left(2) == pytest.approx(300)
+
+
+def test_the_pace_of_a_running_one_is_all_that_is_known_at_first(folder: Path) -> None:
+    tell(folder, "a-seed0", share=0.5, seconds=50)
+    assert Ledger.of(folder).seconds_left(1) == pytest.approx(50 + 3 * 100)
+
+
+def test_a_run_that_cannot_mend_takes_no_time(folder: Path) -> None:
+    complete(folder, "a-seed0", "a0", seconds=100)
+    for name in ("b-seed0", "b-seed1"):
+        tell(folder, name, status="failed", exit_code=2, error="groups=3")
+    assert Ledger.of(folder).seconds_left(1) == pytest.approx(100)
+
+
+def test_a_folder_without_a_plan_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no ablation\.json is there"):
+        Ledger.of(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 9}', '{"schema": 1}'])
+def test_a_damaged_plan_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ablation.json").write_text(text)
+    with pytest.raises(DataError, match=r"ablation\.json: "):
+        Ledger.of(tmp_path)
