@@ -15,7 +15,7 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
-from medseg.metrics import checkerboard as cb
+from medseg import checkerboard as cb
 from medseg.metrics import dice
 from medseg.report.artifacts import figures
 from medseg.report.artifacts.figures.style import AMOUNT, SERIES, STYLE, array, page
