@@ -13,6 +13,7 @@ from medseg.record.artifacts import (
     PhaseMap,
 )
 from medseg.record.identity import content, digest
+from medseg.record.plain import finite, from_plain
 from medseg.record.run import (
     FILE_NAME,
     SCHEMA,
@@ -22,7 +23,6 @@ from medseg.record.run import (
     RunRecord,
     Status,
     UpsamplingGain,
-    finite,
 )
 from medseg.record.status import STATUS_FILE, RunStatus
 
@@ -52,4 +52,5 @@ __all__ = [
     "content",
     "digest",
     "finite",
+    "from_plain",
 ]

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import DataError
 from medseg.files import write_text
-from medseg.record.artifacts import or_none
+from medseg.record.plain import from_plain
 from medseg.record.run import Matched
 
 PLAN_FILE = "ablation.json"
@@ -92,14 +92,8 @@ class AblationPlan:
                 f"{path}: not a plan of schema {PLAN_SCHEMA}; repeat the command of the ablation"
             )
         try:
-            cells: Any = {"cells": [_cell(cell) for cell in content["cells"]]}
-            return cls(**content | cells)
-        except (KeyError, TypeError, AttributeError) as error:
+            return from_plain(cls, content)
+        except (TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{path}: not a whole plan ({error}); repeat the command of the ablation"
             ) from error
-
-
-def _cell(content: dict[str, Any]) -> Cell:
-    cell = Cell(**content)
-    return replace(cell, matched=or_none(Matched, content.get("matched")))

@@ -1,8 +1,6 @@
 """Artifacts of a trained network as plain data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,28 +204,3 @@ class ArtifactRecord:
     phase_map: PhaseMap | None = None
     spectra: list[AxisSpectrum] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    @classmethod
-    def from_plain(cls, content: dict[str, Any]) -> "ArtifactRecord":
-        """Inverse of `dataclasses.asdict`; records older than map and spectra have none."""
-        return cls(
-            **content
-            | {
-                "layers": [LayerArtifacts(**layer) for layer in content["layers"]],
-                "gradients": [GradientArtifacts(**layer) for layer in content["gradients"]],
-                "dilated": [DilatedArtifacts(**row) for row in content["dilated"]],
-                "cases": [CaseArtifacts(**case) for case in content["cases"]],
-                "headline": {k: Estimate(**v) for k, v in content["headline"].items()},
-                "prediction": or_none(PhaseLocked, content["prediction"]),
-                "image": or_none(PhaseLocked, content["image"]),
-                "phase_map": or_none(PhaseMap, content.get("phase_map")),
-                "spectra": [AxisSpectrum(**axis) for axis in content.get("spectra", [])],
-            }
-        )
-
-
-def or_none(make: Callable[..., Any], content: dict[str, Any] | None) -> Any:
-    """What is made of plain data, None of none."""
-    if content is None:
-        return None
-    return make(**content) if isinstance(make, type) else make(content)

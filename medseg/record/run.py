@@ -6,14 +6,14 @@ why a metric has no value stands in the metric's rule (`medseg.metrics`).
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from medseg.errors import DataError
 from medseg.files import write_text
-from medseg.record.artifacts import ArtifactRecord, or_none
+from medseg.record.artifacts import ArtifactRecord
+from medseg.record.plain import finite, from_plain
 
 SCHEMA = 2
 FILE_NAME = "record.json"
@@ -173,15 +173,22 @@ class RunRecord:
         return target
 
     @classmethod
+    def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Schema 1 had the grid of its ablation in every record; `ablation.json` has it now."""
+        if content["schema"] != SCHEMA:
+            content = {k: v for k, v in content.items() if k != "sweep"} | {"schema": SCHEMA}
+        return content
+
+    @classmethod
     def read(cls, path: Path) -> "RunRecord":
-        """Reads one `record.json`.
+        """Reads one `record.json`; every field has its type afterwards.
 
         Raises:
             DataError: not JSON, not a record, or of a schema that this version does not know.
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: cannot be read as JSON ({error}); remove it") from error
         if not isinstance(content, dict) or content.get("schema") not in (1, SCHEMA):
             found = content.get("schema") if isinstance(content, dict) else type(content).__name__
@@ -189,32 +196,7 @@ class RunRecord:
                 f"{path}: schema={found!r}, this version reads schemas 1 to {SCHEMA}; "
                 "read it with the version that wrote it, or run it again"
             )
-        if content["schema"] == 1:  # had the grid in every record, which `ablation.json` has now
-            content.pop("sweep", None)
-            content["schema"] = SCHEMA
         try:
-            return cls(
-                **content
-                | {
-                    "cases": [CaseRecord(**case) for case in content["cases"]],
-                    "upsampling": [UpsamplingGain(**gain) for gain in content["upsampling"]],
-                    "matched": or_none(Matched, content.get("matched")),
-                    "artifacts": or_none(ArtifactRecord.from_plain, content.get("artifacts")),
-                    "pictures": [Picture(**picture) for picture in content["pictures"]],
-                }
-            )
-        except (KeyError, TypeError, AttributeError) as error:
+            return from_plain(cls, content)
+        except (TypeError, AttributeError, KeyError, RecursionError) as error:
             raise DataError(f"{path}: not a whole record ({error}); run it again") from error
-
-
-def finite(value: Any) -> Any:
-    """Plain data fit for strict JSON: a number that is not finite is None."""
-    match value:
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {key: finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [finite(item) for item in value]
-        case _:
-            return value

@@ -18,7 +18,7 @@ from medseg.checkerboard.cases.seasonal import gain
 from medseg.checkerboard.study.pooled import axis_spectra, patterns_of, phase_map
 from medseg.checkerboard.study.study import Study
 from medseg.inference.sliding_window import slide
-from medseg.record import ArtifactRecord, RunRecord
+from medseg.record import ArtifactRecord, RunRecord, from_plain
 from medseg.record.artifacts import AxisSpectrum, PhaseMap
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -249,7 +249,7 @@ def test_records_without_them_stay_readable(tmp_path) -> None:
     path.write_text(json.dumps(content))
     old = RunRecord.read(path).artifacts
     assert old == replace(pooled(), phase_map=None, spectra=[])
-    assert ArtifactRecord.from_plain(asdict(pooled())) == pooled()
+    assert from_plain(ArtifactRecord, asdict(pooled())) == pooled()
 
 
 def test_a_map_of_512_phases_stays_small() -> None:

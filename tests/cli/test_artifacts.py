@@ -12,7 +12,7 @@ import torch
 from medseg.cli.artifacts import main
 from medseg.models.description import build_network
 from medseg.models.weights import load_model, save_model
-from medseg.record import ArtifactRecord
+from medseg.record import ArtifactRecord, from_plain
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,7 +45,7 @@ def test_a_network_and_volumes_become_page_tables_figures_and_maps(
     assert {p.name for p in out.iterdir()} == {
         "artifacts.csv", "artifacts.html", "artifacts.json", "artifacts.md", "figures", "maps",
     }  # fmt: skip
-    record = ArtifactRecord.from_plain(json.loads((out / "artifacts.json").read_text()))
+    record = from_plain(ArtifactRecord, json.loads((out / "artifacts.json").read_text()))
     assert record.period == [2, 2, 2]
     assert [layer.dc_gain for layer in record.layers] == [0.0]  # trilinear
     assert len(record.cases) == 2

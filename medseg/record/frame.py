@@ -1,0 +1,84 @@
+"""All metric values of all runs as one tidy table, and the one way in which they are averaged.
+
+A case is the unit. Its value in a run is the mean over the classes that are defined in that run;
+its value in an arm is the mean of these over the runs of the arm. A class that one run leaves
+undefined therefore never weighs more than the runs do.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from medseg.record.run import RunRecord
+
+LEVEL = "level "  # in front of a factor's name, as column
+
+
+def frame(arms: Mapping[int, Iterable[RunRecord]]) -> pd.DataFrame:
+    """One row per arm × run × case × class × metric.
+
+    Args:
+        arms: Number of an arm → the runs that it is averaged over.
+
+    Returns:
+        Columns `arm`, `seed`, `fold` (−1 for a single split), `case`, `class`, `metric`,
+        `value` (NaN where undefined), and `level <factor>` for each factor of an ablation.
+    """
+    rows = [
+        (number, run.seed, -1 if run.fold is None else run.fold, case.case, name, metric, value)
+        for number, runs in arms.items()
+        for run in runs
+        for case in run.cases
+        for name, metrics in case.metrics.items()
+        for metric, value in metrics.items()
+    ]
+    columns = ["arm", "seed", "fold", "case", "class", "metric", "value"]
+    table = pd.DataFrame(rows, columns=columns).astype({"value": float})
+    levels = {
+        number: next((r.levels for r in runs if r.levels), {}) for number, runs in arms.items()
+    }
+    for factor in dict.fromkeys(factor for own in levels.values() for factor in own):
+        table[f"{LEVEL}{factor}"] = table["arm"].map(
+            {number: own.get(factor, "") for number, own in levels.items()}
+        )
+    return table
+
+
+def run_means(table: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """Mean over the classes that are defined: one row per arm × metric × run × case.
+
+    Args:
+        table: What `frame` returns.
+        by: Further columns that stay apart, for instance `class`.
+    """
+    return _mean(table, ["arm", "metric", "fold", "seed", "case", *by])
+
+
+def case_means(table: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """Mean over classes, then over runs: one row per arm × metric × case."""
+    return _mean(run_means(table, *by), ["arm", "metric", "case", *by])
+
+
+def summaries(table: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """Mean and standard deviation (n − 1) over cases, one row per arm × metric.
+
+    Returns:
+        Indexed by `(arm, metric, *by)`: `mean`, `deviation`, `cases` with a value, and of the
+        single values (run × case × class) how many are `undefined`, and their `total`.
+    """
+    keys = ["arm", "metric", *by]
+    cases = case_means(table, *by).groupby(keys, sort=False)["value"]
+    singles = table.groupby(keys, sort=False)["value"]
+    return pd.DataFrame(
+        {
+            "mean": cases.mean(),
+            "deviation": cases.std(),
+            "cases": cases.count(),
+            "undefined": singles.size() - singles.count(),
+            "total": singles.size(),
+        }
+    )
+
+
+def _mean(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(table.groupby(keys, sort=False)["value"].mean()).reset_index()
