@@ -64,7 +64,11 @@ ablation: $(STAMP)  ## convolution x upsampling on the default, then the report
 
 .PHONY: bench
 bench: $(STAMP)  ## every operator and network measured beside its reference, into bench/
-	$(BIN)/medseg bench --output bench
+	$(BIN)/python -m benchmarks --output bench
+
+.PHONY: course
+course: $(STAMP)  ## the lectures as pages, into docs/course/build
+	cd docs && $(CURDIR)/$(BIN)/python -m course $(if $(FOLDER),$(abspath $(FOLDER)))
 
 .PHONY: clean
 clean:  ## remove what make has made, but not runs/ and data/

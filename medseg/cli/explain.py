@@ -1,4 +1,4 @@
-"""`medseg explain`: one operator, or a lecture of the course, worked through."""
+"""`medseg explain`: one operator worked through."""
 
 import argparse
 import io
@@ -9,18 +9,14 @@ from typing import Any
 from medseg.cli.errors import report_error
 from medseg.errors import ConfigError, MedsegError
 from medseg.explain.kinds import COUNTED, KINDS, SIZED
-from medseg.explain.lectures import LECTURES
 
 _FIGURES = ("taps", "overlap", "matrix", "field", "all")
-_OPTIONS = ("dims", *SIZED, *COUNTED, "times")
 _EXAMPLES = """\
 examples:
   medseg explain transposed                            a 2×2 input painted with 3×3, as text
   medseg explain conv --size 64 --stride 2 --times 4   the sizes of four in a row
   medseg explain transposed --kernel 4 --figure overlap -o overlap.svg
   medseg explain dilated --dims 3 --html -o dilated.html
-  medseg explain --lecture 4                           its facts as text
-  medseg explain --lecture all -o lectures/            a page for each
 """
 _MEANINGS = {
     "size": "voxels of the input",
@@ -43,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _require_one_subject(arguments)
-        return _lectures(arguments) if arguments.lecture else _operator(arguments)
+        return _operator(arguments)
     except MedsegError as error:
         return report_error(error)
 
@@ -73,22 +69,6 @@ def _operator(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _lectures(arguments: argparse.Namespace) -> int:
-    numbers = LECTURES if arguments.lecture == "all" else (int(arguments.lecture),)
-    if arguments.output is None:
-        from medseg.explain.lectures import load_lecture
-        from medseg.explain.text import lecture_text
-
-        for number in numbers:
-            print(lecture_text(load_lecture(number)))
-        return 0
-    from medseg.explain.write import write_lectures
-
-    for path in write_lectures(numbers, arguments.output):
-        print(path)
-    return 0
-
-
 def _say(text: str, output: Path | None) -> None:
     if output is None:
         print(text, end="")
@@ -101,27 +81,18 @@ def _say(text: str, output: Path | None) -> None:
 
 
 def _require_one_subject(arguments: argparse.Namespace) -> None:
-    if bool(arguments.kind) == bool(arguments.lecture):
-        both = f"kind={arguments.kind} and lecture={arguments.lecture}: one at a time"
-        rule = both if arguments.kind else "nothing to explain"
-        raise ConfigError(f"{rule}; give a KIND or --lecture N")
+    if arguments.lecture:
+        raise ConfigError(
+            f"lecture={arguments.lecture}: the lectures are pages of the course now; "
+            "run `make course` in a checkout of medseg"
+        )
+    if not arguments.kind:
+        raise ConfigError("nothing to explain; give a KIND")
     if arguments.figure and arguments.html:
         raise ConfigError(
             f"figure={arguments.figure} with --html: the page has all figures; leave one out"
         )
-    options = [name for name in _OPTIONS if getattr(arguments, name) is not None]
-    if arguments.lecture and options:
-        option = f"--{options[0].replace('_', '-')}"
-        raise ConfigError(
-            f"{option} with lecture={arguments.lecture}: a lecture has its own numbers; "
-            f"leave {option} out"
-        )
     shape = "--figure" if arguments.figure else "--html" if arguments.html else ""
-    if shape and arguments.lecture:
-        raise ConfigError(
-            f"{shape} with lecture={arguments.lecture}: a lecture is always one page; "
-            f"leave {shape} out and give -o FILE.html"
-        )
     if shape and arguments.output is None:
         raise ConfigError(f"{shape} needs a file to write; give one with -o FILE")
 
@@ -138,17 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medseg explain",
         description="Work one operator through: its formulas with the numbers put in, its sizes, "
-        "an example that is really computed, and its figures. Or a whole lecture.",
+        "an example that is really computed, and its figures.",
         epilog=f"kinds: {', '.join(KINDS)}\n\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("kind", nargs="?", choices=list(KINDS), metavar="KIND", help="see below")
-    parser.add_argument(
-        "--lecture",
-        choices=[*(str(number) for number in LECTURES), "all"],
-        metavar="N",
-        help="a lecture of the course instead, 0 to 4, or all",
-    )
+    parser.add_argument("--lecture", metavar="N", help=argparse.SUPPRESS)
     parser.add_argument("--dims", type=int, choices=(1, 2, 3), help="axes (default: 2)")
     for name in SIZED:
         _add_number(parser, name, nargs="+", more=", one number or one per axis")
@@ -158,9 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     shape = parser.add_argument_group("output (default: text)")
     shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG or SVG")
     shape.add_argument("--html", action="store_true", help="one self-contained page")
-    shape.add_argument(
-        "-o", "--output", type=Path, metavar="PATH", help="file; with --lecture all a folder"
-    )
+    shape.add_argument("-o", "--output", type=Path, metavar="PATH", help="file")
     return parser
 
 

@@ -13,12 +13,12 @@ _COMMANDS = {
     "artifacts": "measure patterns that are locked to a network's strides",
     "report": "compare runs in one HTML, Markdown and CSV report",
     "audit": "say what a network costs and sees, before it is trained",
-    "explain": "work one operator, or a lecture, through",
+    "explain": "work one operator through",
     "match": "find the width at which two networks cost the same",
     "reach": "say which network sees a given extent in mm",
     "convert": "rewrite a trained network into an equivalent one",
     "operators": "list the blocks that can be swapped in, with their cost",
-    "bench": "measure every operator and network beside its reference",
+    "bench": "moved: make bench, or python -m benchmarks, in a checkout",
 }
 
 _PIPE_CLOSED = 141  # as a shell counts a process that SIGPIPE ended

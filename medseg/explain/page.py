@@ -1,6 +1,6 @@
 """Pages: of an operator, of a lecture; each one file that fetches nothing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from itertools import count
@@ -13,7 +13,6 @@ from medseg.explain.drawing import Drawing, render
 from medseg.explain.example import small
 from medseg.explain.figures import FIGURES, draw_example
 from medseg.explain.formulas import Formula, formulas
-from medseg.explain.lectures.fact import Lecture, Picture, Work
 from medseg.explain.operator import Operator
 from medseg.explain.palette import inline_svg
 from medseg.explain.text import chain_of, example_title, grid_of, heading_of
@@ -25,6 +24,22 @@ CAPTIONS = {
     "matrix": "The same operator as a matrix; rows are outputs, columns inputs, in array order.",
     "field": "What one output sees through the operator in a row with itself.",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure that is no operator's own."""
+
+    caption: str
+    draw: Callable[[], Drawing]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """An operator worked through, with figures out of `example` and `FIGURES`."""
+
+    operator: Operator
+    figures: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +66,6 @@ def operator_page(operator: Operator) -> str:
     """HTML with the operator's formulas and all of its figures; one too large says so instead."""
     work = Work(operator=operator, figures=("example", *FIGURES))
     return _rendered("operator.html.j2", work=_worked(work, formulas(operator), _prefixes()))
-
-
-def lecture_page(lecture: Lecture) -> str:
-    """HTML with every topic of the lecture: text, worked operators, figures and facts."""
-    prefixes = _prefixes()
-    topics = [
-        {
-            "topic": topic,
-            "works": [_worked(work, _taught(work.operator), prefixes) for work in topic.works],
-            "pictures": [_shown(picture, prefixes) for picture in topic.pictures],
-        }
-        for topic in lecture.topics
-    ]
-    return _rendered("lecture.html.j2", lecture=lecture, topics=topics)
-
-
-def _taught(operator: Operator) -> list[Formula]:
-    """Without what no lecture speaks of."""
-    return [formula for formula in formulas(operator) if not formula.advanced]
 
 
 def _worked(work: Work, lines: Sequence[Formula], prefixes: Iterator[str]) -> Worked:

@@ -1,10 +1,9 @@
-"""An operator and a lecture as plain text."""
+"""An operator as plain text."""
 
 from medseg.errors import ConfigError
 from medseg.explain.board import Array, planes, written
 from medseg.explain.example import small, uses_of, worked
 from medseg.explain.formulas import formulas
-from medseg.explain.lectures.fact import Lecture
 from medseg.explain.operator import Operator, Sizes, size_chain
 
 _INDENT = "  "
@@ -22,24 +21,6 @@ def operator_text(operator: Operator) -> str:
         lines += _example(operator)
     except ConfigError as error:
         lines += [f"Example not shown: {error}"]
-    return "\n".join(lines) + "\n"
-
-
-def lecture_text(lecture: Lecture) -> str:
-    """Its facts by topic: printed, computed, verdict."""
-    lines = [f"Lecture {lecture.number}: {lecture.title}", lecture.author]
-    for topic in lecture.topics:
-        lines += ["", topic.title] if topic.facts else []
-        for fact in topic.facts:
-            lines += [
-                "",
-                f"{_INDENT}printed   {fact.printed}",
-                f"{_INDENT}computed  {fact.shown}  [{fact.how}]",
-                f"{_INDENT}verdict   {fact.verdict}",
-            ]
-    facts, slips = len(lecture.facts), len(lecture.slips)
-    verb = "is a slip" if slips == 1 else "are slips"
-    lines += ["", f"{facts} facts: {facts - slips} agree, {slips} {verb}"]
     return "\n".join(lines) + "\n"
 
 

@@ -48,32 +48,15 @@ def test_text_goes_to_a_file_too(tmp_path: Path) -> None:
     assert "Linear upsampling" in (tmp_path / "linear.txt").read_text(encoding="utf-8")
 
 
-def test_the_facts_of_a_lecture_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--lecture", "3"]) == 0
-    text = capsys.readouterr().out
-    assert "printed   3 x 3 x 128 x 64 = 73,728\n  computed  73,728" in text
-    assert "slip: 28 should be 48" in text
-
-
-def test_a_lecture_is_a_page(tmp_path: Path) -> None:
-    target = tmp_path / "three.html"
-    assert main(["--lecture", "3", "-o", str(target)]) == 0
-    assert "73,728" in target.read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([], "nothing to explain; give a KIND or --lecture N"),
-        (["conv", "--lecture", "0"], "one at a time; give a KIND or --lecture N"),
+        ([], "nothing to explain; give a KIND"),
         (["conv", "--figure", "taps"], "--figure needs a file to write; give one with -o FILE"),
         (["conv", "--figure", "taps", "--html", "-o", "x"], "leave one out"),
         (["conv", "--figure", "taps", "-o", "x.gif"], "give a name ending in .png or .svg"),
         (["conv", "-o", "x.svg"], "add one of them, or give a name ending in .txt"),
-        (["--lecture", "0", "--html"], "leave --html out and give -o FILE.html"),
-        (["--lecture", "all", "-o", "x.html"], "give a folder"),
-        (["--lecture", "3", "-o", "x.png"], "a lecture is a page; give a name ending in .html"),
-        (["--lecture", "3", "--kernel", "5"], "leave --kernel out"),
+        (["--lecture", "3"], "make course"),
         (["conv", "--times", "0"], "times=0 must be at least 1; choose 1"),
         (["conv", "--kernel", "9", "--size", "3", "--padding", "0"], "choose size=9 or more"),
         (["pointwise", "--kernel", "3"], "pointwise has no such option; leave it out"),
@@ -94,9 +77,7 @@ def test_an_impossible_wish_is_one_line_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "argv", [["blur"], ["conv", "--dims", "4"], ["--lecture", "9"], ["conv", "--size", "many"]]
-)
+@pytest.mark.parametrize("argv", [["blur"], ["conv", "--dims", "4"], ["conv", "--size", "many"]])
 def test_a_wrong_word_is_a_usage_error(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         main(argv)
@@ -118,5 +99,5 @@ def test_help_lists_the_kinds_without_slow_imports() -> None:
     )
     *text, imported = done.stdout.splitlines()
     assert (done.returncode, imported) == (0, "[]")
-    for word in ("depthwise_separable", "max_unpool", "--lecture", "--figure", "--times"):
+    for word in ("depthwise_separable", "max_unpool", "--figure", "--times"):
         assert word in "\n".join(text)

@@ -10,7 +10,7 @@ DOOR = [sys.executable, "-m", "medseg.cli.main"]
 
 def test_a_closed_pipe_is_no_fault() -> None:
     with subprocess.Popen(
-        [*DOOR, "explain", "--lecture", "all"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*DOOR, "operators"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -1,6 +1,5 @@
 """Pages stand alone: no address outside, every topic, every fact, figures with ids of their own."""
 
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,11 +7,10 @@ import pytest
 
 from medseg.errors import ConfigError
 from medseg.explain.figures import draw_figure
-from medseg.explain.lectures import LECTURES, load_lecture
 from medseg.explain.operator import make_operator
-from medseg.explain.page import lecture_page, operator_page
+from medseg.explain.page import operator_page
 from medseg.explain.palette import as_svg, inline_svg
-from medseg.explain.write import write_figure, write_lectures, write_operator_page
+from medseg.explain.write import write_figure, write_operator_page
 
 
 class Elements(HTMLParser):
@@ -32,25 +30,6 @@ class Elements(HTMLParser):
                 self.ids.append(value or "")
             if name in ("src", "href", "xlink:href"):
                 self.references.append(value or "")
-
-
-@pytest.fixture(scope="module", params=LECTURES)
-def number(request: pytest.FixtureRequest) -> int:
-    return request.param
-
-
-def test_the_page_of_a_lecture_holds_all_of_it_and_needs_nothing_else(number: int) -> None:
-    lecture = load_lecture(number)
-    page = lecture_page(lecture)
-    elements = Elements(page)
-    assert len(elements.ids) == len(set(elements.ids))
-    assert all(reference.startswith("#") for reference in elements.references)
-    assert not re.search(r"https?://", page)
-    assert "script" not in elements.tags
-    assert elements.tags.count("svg") >= 1
-    assert elements.tags.count("section") == len(lecture.topics) + bool(lecture.slips)
-    assert page.count(">agrees</td>") == len(lecture.facts) - len(lecture.slips)
-    assert page.count(">slip: ") == len(lecture.slips)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -84,17 +63,6 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
             write_figure(operator, "taps", tmp_path / wrong)
     with pytest.raises(ConfigError, match=r"give a name ending in \.html"):
         write_operator_page(operator, tmp_path / "a.svg")
-    with pytest.raises(ConfigError, match="5 lectures are as many pages; give a folder"):
-        write_lectures(LECTURES, tmp_path / "all.html")
     with pytest.raises(ConfigError, match="too long to draw"):
         write_figure(make_operator("conv", times=200), "all", tmp_path / "b.svg")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_lectures_go_into_a_folder(tmp_path: Path) -> None:
-    written = write_lectures([0, 3], tmp_path / "pages")
-    assert [path.name for path in written] == ["lecture_0.html", "lecture_3.html"]
-    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == [
-        "lecture_0.html",
-        "lecture_3.html",
-    ]

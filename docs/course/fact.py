@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from medseg.explain.drawing import Drawing
-from medseg.explain.operator import Operator, make_operator
+from medseg.explain.operator import make_operator
+from medseg.explain.page import Picture, Work
 
 Value = Any
 """A number, a word, or a tuple of values."""
@@ -59,22 +59,6 @@ class Fact:
         others = len(self.settings) - 1
         tried = f" (and at {others} other settings)" if others else ""
         return f"{worded(self.computed[0])} at {self.settings[0]}{tried}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A figure that is no operator's own."""
-
-    caption: str
-    draw: Callable[[], Drawing]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """An operator worked through, with figures out of `example` and `FIGURES`."""
-
-    operator: Operator
-    figures: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

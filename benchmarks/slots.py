@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor, nn
 
+from benchmarks.measure import Bench
+from benchmarks.request import Options
+from benchmarks.sizes import MIDDLE, Problem, chosen
 from medseg.analysis.cost import count_macs
 from medseg.analysis.timing_results import Case
 from medseg.analysis.workloads import Candidate, layout_in_use, module_candidate
-from medseg.bench.measure import Bench
-from medseg.bench.request import Options
-from medseg.bench.sizes import MIDDLE, Problem, chosen
 from medseg.blocks.conv import Standard
 from medseg.layers.resampling import MaxUnpool
 from medseg.models.description import build

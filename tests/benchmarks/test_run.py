@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.__main__ import _parser, _request
+from benchmarks.columns import time_text, time_title
+from benchmarks.networks import _basic, _dynunet, _like_basic, _like_dynunet
+from benchmarks.request import GROUPS, Request
+from benchmarks.run import JSON, MARKDOWN, run
+from benchmarks.sizes import MIDDLE, PLANES, VOLUMES, chosen
 from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.timing_results import STEP, Series
-from medseg.bench.columns import time_text, time_title
-from medseg.bench.networks import _basic, _dynunet, _like_basic, _like_dynunet
-from medseg.bench.request import GROUPS, Request
-from medseg.bench.run import JSON, MARKDOWN, run
-from medseg.bench.sizes import MIDDLE, PLANES, VOLUMES, chosen
-from medseg.cli.bench import _parser, _request
 from medseg.errors import ConfigError, ResourceError
 
 CONFIGS = Path(__file__).parents[2] / "configs"

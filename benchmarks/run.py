@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.document import Document
+from benchmarks.measure import Bench
+from benchmarks.networks import network_cases, pair_cases
+from benchmarks.operators import depthwise_cases, norm_cases, separable_cases
+from benchmarks.request import DIMS, GROUPS, Request
+from benchmarks.slots import slot_cases
 from medseg.allocator import keep_freed_memory
 from medseg.analysis.timing import CpuClock, GpuClock
 from medseg.analysis.timing_machine import choose_device, describe_machine, precisions_of
 from medseg.analysis.timing_results import Case, Group
-from medseg.bench.document import Document
-from medseg.bench.measure import Bench
-from medseg.bench.networks import network_cases, pair_cases
-from medseg.bench.operators import depthwise_cases, norm_cases, separable_cases
-from medseg.bench.request import DIMS, GROUPS, Request
-from medseg.bench.slots import slot_cases
 from medseg.errors import ConfigError
 from medseg.files import require_writable, write_text
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from course import fact
+from course.fact import Fact, Lecture, Topic, work
 from medseg.analysis import closed_form, closed_form_costs
-from medseg.explain.lectures import fact
-from medseg.explain.lectures.fact import Fact, Lecture, Topic, work
 
 _INPUT = (20, 16, 50, 100)
 _EXAMPLES = (

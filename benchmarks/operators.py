@@ -7,6 +7,8 @@ from monai.networks.blocks.convolutions import Convolution
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.measure import Bench
+from benchmarks.sizes import PLANES, VOLUMES, Problem, chosen
 from medseg.analysis.cost import count_macs
 from medseg.analysis.timing import Call
 from medseg.analysis.timing_results import STEP, Case
@@ -22,8 +24,6 @@ from medseg.analysis.workloads import (
     layout_in_use,
     module_candidate,
 )
-from medseg.bench.measure import Bench
-from medseg.bench.sizes import PLANES, VOLUMES, Problem, chosen
 from medseg.blocks import activation, conv, norm, unit
 from medseg.layers.fast_conv import Geometry, fast_conv
 

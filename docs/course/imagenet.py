@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from medseg.explain.lectures import networks
-from medseg.explain.lectures.fact import Fact, Topic, rounded
+from course import networks
+from course.fact import Fact, Topic, rounded
 
 _fact = partial(Fact, lecture=4)
 

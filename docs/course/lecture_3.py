@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import integrate, signal
 
+from course import alexnet, fact, networks
+from course.fact import Fact, Lecture, Topic, rows_of, work
+from course.kernels import correlated, summed, summed_2d
 from medseg.analysis import closed_form, closed_form_costs
-from medseg.explain.lectures import alexnet, fact, networks
-from medseg.explain.lectures.fact import Fact, Lecture, Topic, rows_of, work
-from medseg.explain.lectures.kernels import correlated, summed, summed_2d
 
 _fact = partial(Fact, lecture=3)
 _FIRST, _SECOND = np.array([1, 2, 3, 4]), np.array([2, 0, -1])

@@ -1,9 +1,8 @@
 """Every formula and number that lecture 3 prints, computed again."""
 
 import pytest
-
-from medseg.explain.lectures import load_lecture
-from medseg.explain.lectures.fact import Fact
+from course import load_lecture
+from course.fact import Fact
 
 LECTURE = load_lecture(3)
 SLIPS = [

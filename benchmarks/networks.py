@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from monai.networks.nets import BasicUNet, DynUNet
 from torch import nn
 
+from benchmarks.measure import Bench
+from benchmarks.request import Options
 from medseg.analysis.cost import count_macs
 from medseg.analysis.timing_results import Case
 from medseg.analysis.workloads import Candidate, network_candidate
-from medseg.bench.measure import Bench
-from medseg.bench.request import Options
 from medseg.blocks import conv, downsample, unit, upsample
 from medseg.models.decoder import Decoder
 from medseg.models.description import build_network

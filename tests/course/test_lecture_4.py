@@ -1,10 +1,9 @@
 """Every formula and number that lecture 4 prints, computed again."""
 
 import pytest
-
-from medseg.explain.lectures import load_lecture
-from medseg.explain.lectures.fact import Fact
-from medseg.explain.lectures.networks import alexnet, googlenet, total, vgg19
+from course import load_lecture
+from course.fact import Fact
+from course.networks import alexnet, googlenet, total, vgg19
 
 LECTURE = load_lecture(4)
 SLIPS = [

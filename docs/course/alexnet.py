@@ -2,8 +2,8 @@
 
 import math
 
-from medseg.explain.lectures import fact, networks
-from medseg.explain.lectures.fact import Fact, Topic, work
+from course import fact, networks
+from course.fact import Fact, Topic, work
 
 _PRINTED = (
     ("conv 1", "11 x 11 x 3 x 48 * 2 ≈ 35K", 35_000),

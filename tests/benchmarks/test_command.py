@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.cli.bench import main
+from benchmarks.__main__ import main
 
 
 def test_a_quick_benchmark_of_one_group_writes_both_files(
@@ -58,7 +58,7 @@ def test_an_output_that_cannot_be_written_is_one_line(
 def test_help_lists_the_groups_without_slow_imports() -> None:
     script = (
         "import sys\n"
-        "from medseg.cli.bench import main\n"
+        "from benchmarks.__main__ import main\n"
         "try:\n"
         "    main(['--help'])\n"
         "finally:\n"

@@ -5,10 +5,10 @@ from functools import partial
 
 import torch
 
+from course import kernels
+from course.fact import Fact, Lecture, Topic, rows_of, work
 from medseg.analysis import closed_form, closed_form_costs
 from medseg.explain.example import kernel_of, worked
-from medseg.explain.lectures import kernels
-from medseg.explain.lectures.fact import Fact, Lecture, Topic, rows_of, work
 from medseg.explain.operator import make_operator
 
 _fact = partial(Fact, lecture=1)

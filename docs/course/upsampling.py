@@ -5,10 +5,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from course.fact import Fact, Topic, rows_of, work
+from course.transposed_matrix import column_starts, why_transposed
 from medseg.analysis import closed_form
 from medseg.explain.example import image_of, kernel_of, matrix, spatial_map, worked
-from medseg.explain.lectures.fact import Fact, Topic, rows_of, work
-from medseg.explain.lectures.transposed_matrix import column_starts, why_transposed
 from medseg.explain.operator import Operator, make_operator
 
 _fact = partial(Fact, lecture=4)

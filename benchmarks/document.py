@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from benchmarks.columns import Column, columns_of, row_cells
 from medseg.analysis.timing import SLOW_MILLISECONDS, SLOW_ROUNDS
 from medseg.analysis.timing_machine import Machine
 from medseg.analysis.timing_results import Case, Group, Row, Series, figures
-from medseg.bench.columns import Column, columns_of, row_cells
 
 _REMARKS = {
     "depthwise": "torch's own operator and `medseg.layers.fast_conv.fast_conv`, which "

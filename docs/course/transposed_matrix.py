@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from course.fact import Fact, Picture, Topic, rows_of, work
 from medseg.explain.board import board
 from medseg.explain.drawing import Drawing
 from medseg.explain.example import matrix
 from medseg.explain.figures import matrix_panel
-from medseg.explain.lectures.fact import Fact, Picture, Topic, rows_of, work
 from medseg.explain.operator import make_operator
 
 _fact = partial(Fact, lecture=4)

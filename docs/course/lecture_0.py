@@ -5,9 +5,9 @@ from functools import partial
 
 import torch
 
+from course import fact, kernels
+from course.fact import Fact, Lecture, Topic, work
 from medseg.analysis import closed_form_costs
-from medseg.explain.lectures import fact, kernels
-from medseg.explain.lectures.fact import Fact, Lecture, Topic, work
 
 _SETTINGS = (
     {"k": 3, "f": 8, "n": 16, "m": 32},

@@ -7,10 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from course import fact, kernels, networks, upsampling
+from course.fact import Fact, Lecture, Picture, Topic, rows_of, work
+from course.imagenet import imagenet
 from medseg.analysis import closed_form
-from medseg.explain.lectures import fact, kernels, networks, upsampling
-from medseg.explain.lectures.fact import Fact, Lecture, Picture, Topic, rows_of, work
-from medseg.explain.lectures.imagenet import imagenet
 
 _fact = partial(Fact, lecture=4)
 _IMAGE = ((1, 1, 1, 0, 0), (0, 1, 1, 1, 0), (0, 0, 1, 1, 1), (0, 0, 1, 1, 0), (0, 1, 1, 0, 0))
