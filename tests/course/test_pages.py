@@ -1,4 +1,4 @@
-"""Pages of the course stand alone: no address outside, every topic, every fact, ids of their own."""
+"""Pages of the course stand alone: nothing from outside, every topic and fact, own ids."""
 
 import re
 
