@@ -1,63 +1,118 @@
-"""The only caller of Hydra's `instantiate`: configuration → objects, from an allow-list.
+"""Builds objects from a configuration: only classes of an explicit list, only from plain values.
 
-A `_target_` is code that runs. Networks are not built here but from names
-(`medseg.models.description`), in training as in prediction.
+A `_target_` is code that runs, and a configuration may come from anywhere. Networks are built from
+names as well (`medseg.models.description`).
 """
 
+import importlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
-
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
-from omegaconf import OmegaConf
 
 from medseg.errors import ConfigError
 
-_ALLOWED = ("medseg.data.", "monai.losses.", "torch.optim.")
+# Classes that compute on tensors, or read data where the user says. None of them loads code,
+# and no value of a configuration can be a callable.
+ALLOWED = {
+    "medseg.data": ("Decathlon", "Folder", "Mni152", "Phantom", "Window", "ZScore"),
+    "medseg.data.decathlon": ("Decathlon",),
+    "medseg.data.folder": ("Folder",),
+    "medseg.data.mni152": ("Mni152",),
+    "medseg.data.patches": ("Augmentation",),
+    "medseg.data.phantom": ("Phantom",),
+    "medseg.data.preprocess": ("Window", "ZScore"),
+    "monai.losses": (
+        "AsymmetricUnifiedFocalLoss",
+        "DiceCELoss",
+        "DiceFocalLoss",
+        "DiceLoss",
+        "FocalLoss",
+        "GeneralizedDiceFocalLoss",
+        "GeneralizedDiceLoss",
+        "HausdorffDTLoss",
+        "LogHausdorffDTLoss",
+        "MCCLoss",
+        "NACLLoss",
+        "SoftDiceclDiceLoss",
+        "SoftclDiceLoss",
+        "TverskyLoss",
+    ),
+    "torch.optim": (
+        "ASGD",
+        "Adadelta",
+        "Adafactor",
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "Adamax",
+        "LBFGS",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+        "Rprop",
+        "SGD",
+    ),
+    "torch.optim.lr_scheduler": (
+        "ConstantLR",
+        "CosineAnnealingLR",
+        "CosineAnnealingWarmRestarts",
+        "CyclicLR",
+        "ExponentialLR",
+        "LinearLR",
+        "MultiStepLR",
+        "OneCycleLR",
+        "PolynomialLR",
+        "StepLR",
+    ),
+}
+"""Module → the classes in it that a configuration may name as a `_target_`."""
+
+_TARGET, _PARTIAL = "_target_", "_partial_"
 
 
-def instantiate_allowed(config: Any) -> Any:
-    """Builds what a configuration describes.
+def build(config: Any) -> Any:
+    """Builds what a resolved configuration describes, its parts first.
+
+    A mapping with `_target_` becomes an object of that class, made with the other entries as
+    arguments; with `_partial_: true`, a function that takes the remaining arguments. Everything
+    else stays plain data.
+
+    >>> build({"_target_": "medseg.data.Window", "low": -100, "high": 240})
+    Window(low=-100, high=240)
 
     Raises:
-        ConfigError: a `_target_` outside the allow-list, or arguments that its class refuses.
+        ConfigError: a `_target_` outside the list, or arguments that its class refuses.
     """
-    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
-    _check_targets(plain)
-    try:
-        return instantiate(plain, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__ or error
-        raise ConfigError(f"{_target_of(plain)}: {cause}") from error
-
-
-def _check_targets(config: Any) -> None:
     match config:
         case Mapping():
-            target = config.get("_target_")
-            if target is not None:
-                _check_target(str(target))
-            for value in config.values():
-                _check_targets(value)
+            options = {key: build(value) for key, value in config.items()}
+            return _construct(options) if _TARGET in options else options
         case list() | tuple():
-            for value in config:
-                _check_targets(value)
-        case str() if "${" in config:
-            # Hydra would resolve it after this check, into a `_target_` that was never looked at
-            raise ConfigError(f"{config!r} is an interpolation in a value; write the value itself")
+            return [build(value) for value in config]
+        case _:
+            return config
 
 
-def _check_target(target: str) -> None:
-    # the class itself is looked at as well: a module also exposes whatever it imports
-    if target.startswith(_ALLOWED):
-        try:
-            found = get_class(target)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"_target_={target!r} cannot be found: {error}") from error
-        if found.__module__.startswith(_ALLOWED):
-            return
-    raise ConfigError(f"_target_={target!r} is not allowed; use a class of {', '.join(_ALLOWED)}")
+def _construct(options: dict[str, Any]) -> Any:
+    target = options.pop(_TARGET)
+    is_partial = options.pop(_PARTIAL, False)
+    constructor = _class_of(target)
+    if unknown := [key for key in options if not str(key).isidentifier() or key.startswith("_")]:
+        raise ConfigError(f"{target} has no option {unknown[0]!r}; remove it")
+    if is_partial:
+        return partial(constructor, **options)
+    try:
+        return constructor(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{target}: {error}") from error
 
 
-def _target_of(config: Any) -> str:
-    return str(config.get("_target_", config)) if isinstance(config, Mapping) else str(config)
+def _class_of(target: Any) -> Any:
+    module, _, name = str(target).rpartition(".")
+    if name not in ALLOWED.get(module, ()):
+        known = ALLOWED.get(module) or ALLOWED
+        raise ConfigError(
+            f"_target_={target!r} is not on the list of classes that a configuration may name; "
+            f"choose from {', '.join(known)}"
+        )
+    return getattr(importlib.import_module(module), name)

@@ -10,7 +10,7 @@ from torch.nn.modules.loss import _Loss
 from medseg.analysis.cost import check_patch, count_macs, count_parameters, training_call
 from medseg.analysis.gridding import gridding_warnings
 from medseg.analysis.memory import predicted_memory
-from medseg.build import instantiate_allowed
+from medseg.build import build
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
@@ -102,14 +102,14 @@ def _make_plan(config: dict[str, Any]) -> Plan:
     for warning in gridding_warnings(network):
         log.warning("%s", warning)
     check_patch(network, in_channels, patch_size, deep_supervision=deep_supervision)
-    optimizer = instantiate_allowed(config["optimizer"])
-    scheduler = instantiate_allowed(config["scheduler"])
+    optimizer = build(config["optimizer"])
+    scheduler = build(config["scheduler"])
     scheduler(optimizer(network.parameters()))  # both check their numbers when they are made
     return Plan(
         description=description,
         network=network,
         data=make_data(config),
-        loss=instantiate_allowed(config["loss"]),
+        loss=build(config["loss"]),
         optimizer=optimizer,
         scheduler=scheduler,
         training=training,
@@ -129,7 +129,7 @@ def make_data(config: dict[str, Any]) -> SegmentationDataModule:
     data, augmentation = config["data"], config["augmentation"]
     try:
         preprocessing = Preprocessing(
-            intensity=instantiate_allowed(data["intensity"]),
+            intensity=build(data["intensity"]),
             spacing=data["spacing"],
             spatial_dims=data["spatial_dims"],
             slice_axis=data["slice_axis"],
@@ -137,9 +137,9 @@ def make_data(config: dict[str, Any]) -> SegmentationDataModule:
     except ValueError as error:
         raise ConfigError(f"data: {error}") from error
     return SegmentationDataModule(
-        source=instantiate_allowed(data["source"]),
+        source=build(data["source"]),
         preprocessing=preprocessing,
-        augmentation=instantiate_allowed(augmentation) if augmentation else None,
+        augmentation=build(augmentation) if augmentation else None,
         in_channels=data["in_channels"],
         num_classes=data["num_classes"],
         patch_size=data["patch_size"],

@@ -23,6 +23,27 @@ Description = Mapping[str, Any]
 _NAME = "name"
 _TARGET = "_target_"
 _MONAI_NETWORKS = "monai.networks.nets"
+# Those that map an image to logits of its own size. Other classes there load weights or code.
+_SEGMENTING = (
+    "AHNet",
+    "AttentionUnet",
+    "BasicUNet",
+    "BasicUNetPlusPlus",
+    "DAF3D",
+    "DynUNet",
+    "FlexibleUNet",
+    "HighResNet",
+    "MedNeXt",
+    "Quicknat",
+    "SegResNet",
+    "SegResNetDS",
+    "SegResNetVAE",
+    "SwinUNETR",
+    "UNETR",
+    "UNet",
+    "VNet",
+)
+_DOWNLOADING = ("pretrained", "progress")  # options that fetch weights of another network
 
 
 def describe(config: Any) -> Any:
@@ -125,7 +146,7 @@ def _class_of(name: Any) -> type:
         if inspect.isclass(value)
         and not key.startswith("_")
         and Protocol not in value.__bases__
-        and (_is_own(value, path) or (room == "monai" and issubclass(value, nn.Module)))
+        and (value.__name__ in _SEGMENTING if room == "monai" else _is_own(value, path))
     }
     if cls not in options:
         close = (
@@ -142,7 +163,7 @@ def _is_own(cls: type, module: str) -> bool:
 
 def _construct(name: str, options: dict[str, Any]) -> Any:
     cls = _class_of(name)
-    known = list(inspect.signature(cls).parameters)
+    known = [key for key in inspect.signature(cls).parameters if key not in _DOWNLOADING]
     unknown = [key for key in options if key not in known]
     if unknown:
         raise ConfigError(

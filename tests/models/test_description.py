@@ -74,7 +74,7 @@ FOREIGN_TARGETS = [
     "medseg.models.weights.torch.load",
     "medseg.models",
     "medseg.files.write_text",
-    "medseg.build.instantiate_allowed",
+    "medseg.build.build",
     "medseg.blocks",
     "monai.networks.nets.unet.UNet",
     "monai.bundle.run",
@@ -133,6 +133,8 @@ NOT_THERE = [
     "monai.Unet_",
     "monai.unet",
     "monai.get_densenet",
+    "monai.Transchex",  # loads a model of a hub
+    "monai.HoVerNet",  # loads weights of an address
 ]
 
 
@@ -155,6 +157,10 @@ class TestBuildRefuses:
             build({"name": "blocks.conv.Standart"})
         with pytest.raises(ConfigError, match=r"monai has no 'Unett'; choose from .*Unet"):
             build({"name": "monai.Unett"})
+
+    def test_weights_of_another_network(self) -> None:
+        with pytest.raises(ConfigError, match="has no option 'pretrained'"):
+            build({"name": "monai.AHNet", "pretrained": True})
 
     def test_an_unknown_option_and_tells_which_there_are(self) -> None:
         message = r"blocks\.conv\.Dilated has no option 'rate'; its options: kernel_size, dilation"
