@@ -1,16 +1,18 @@
 """Files that are whole or absent: write beside the target, flush to disk, rename."""
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from medseg.errors import ResourceError
+from medseg.errors import ConfigError, ResourceError
 
 _PART = ".part"
+_WRITTEN = ".medseg.json"  # file name → SHA-256 of what medseg wrote beside this list
 
 
 @contextmanager
@@ -65,6 +67,51 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise _unwritable(folder, error) from error
+
+
+@contextmanager
+def replacing(targets: Iterable[Path], *, overwrite: bool = False) -> Iterator[None]:
+    """Guards files that a user may have under the names of a command's outputs.
+
+    Before the block every target is checked; after it, what was written is listed in a hidden file
+    of the folder, so that the same command may replace its own outputs later.
+
+    Args:
+        targets: Every file that the block may write.
+        overwrite: Replace files whoever wrote them.
+
+    Raises:
+        ConfigError: a target that exists, and that medseg did not write or that was changed since.
+        ResourceError: the folder cannot be written or the disk is full.
+    """
+    targets = [Path(target) for target in targets]
+    for target in targets:
+        if target.exists() and not (overwrite or _is_own(target)):
+            raise ConfigError(
+                f"{target} exists, and medseg did not write it or it was changed since; "
+                "choose another output, move it away, or give --overwrite"
+            )
+    for folder in {target.parent for target in targets}:
+        require_writable(folder)
+    try:
+        yield
+    finally:
+        for folder in {target.parent for target in targets}:
+            own = {t.name: sha256(t) for t in targets if t.parent == folder and t.is_file()}
+            write_text(folder / _WRITTEN, json.dumps(_written(folder) | own, indent=1) + "\n")
+
+
+def _is_own(target: Path) -> bool:
+    expected = _written(target.parent).get(target.name)
+    return target.is_file() and expected == sha256(target)
+
+
+def _written(folder: Path) -> dict[str, str]:
+    try:
+        content = json.loads((folder / _WRITTEN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def sweep_parts(folder: Path) -> None:
