@@ -84,26 +84,31 @@ def replacing(targets: Iterable[Path], *, overwrite: bool = False) -> Iterator[N
         ConfigError: a target that exists, and that medseg did not write or that was changed since.
         ResourceError: the folder cannot be written or the disk is full.
     """
-    targets = [Path(target) for target in targets]
-    for target in targets:
-        if target.exists() and not (overwrite or _is_own(target)):
+    before = {Path(target): _sha256_or_none(Path(target)) for target in targets}
+    folders = {target.parent for target in before}
+    own = {folder / name: digest for folder in folders for name, digest in _written(folder).items()}
+    for target in before:
+        is_own = target.is_file() and own.get(target) == before[target]
+        if target.exists() and not (overwrite or is_own):
             raise ConfigError(
                 f"{target} exists, and medseg did not write it or it was changed since; "
                 "choose another output, move it away, or give --overwrite"
             )
-    for folder in {target.parent for target in targets}:
+    for folder in folders:
         require_writable(folder)
     try:
         yield
     finally:
-        for folder in {target.parent for target in targets}:
-            own = {t.name: sha256(t) for t in targets if t.parent == folder and t.is_file()}
-            write_text(folder / _WRITTEN, json.dumps(_written(folder) | own, indent=1) + "\n")
+        after = {target: _sha256_or_none(target) for target in before}
+        new = {target: digest for target, digest in after.items() if digest != before[target]}
+        for folder in {target.parent for target in new}:
+            written = {target.name: new[target] for target in new if target.parent == folder}
+            listed = json.dumps(_written(folder) | written, indent=1)
+            write_text(folder / _WRITTEN, listed + "\n")
 
 
-def _is_own(target: Path) -> bool:
-    expected = _written(target.parent).get(target.name)
-    return target.is_file() and expected == sha256(target)
+def _sha256_or_none(path: Path) -> str | None:
+    return sha256(path) if path.is_file() else None
 
 
 def _written(folder: Path) -> dict[str, str]:

@@ -1,9 +1,12 @@
 """Phantoms, tiny untrained networks, and volumes turned every way."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; see `medseg.cli`
 
 import nibabel as nib
 import numpy as np

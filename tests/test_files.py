@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medseg import files
-from medseg.errors import ResourceError
+from medseg.errors import ConfigError, ResourceError
 from medseg.files import (
     atomic_path,
+    replacing,
     require_writable,
     sha256,
     sweep_parts,
@@ -154,6 +155,48 @@ class TestRequireWritable:
         monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", full)
         with pytest.raises(ResourceError, match="Read-only file system"):
             require_writable(tmp_path)
+
+
+class TestReplacing:
+    def write(self, folder, *names, text="medseg", **options) -> None:
+        targets = [folder / name for name in names]
+        with replacing(targets, **options):
+            for target in targets:
+                write_text(target, text)
+
+    def test_its_own_files_are_replaced(self, tmp_path) -> None:
+        self.write(tmp_path / "new", "a.html", "a.md")
+        self.write(tmp_path / "new", "a.html", "a.md", text="again")
+        assert (tmp_path / "new/a.md").read_text() == "again"
+
+    @pytest.mark.parametrize("change", ["a foreign file", "an edited file", "a folder"])
+    def test_what_somebody_else_wrote_stays_and_nothing_is_written(self, tmp_path, change) -> None:
+        foreign = tmp_path / "a.md"
+        if change == "an edited file":
+            self.write(tmp_path, "a.md")
+        if change == "a folder":
+            foreign.mkdir()
+        else:
+            foreign.write_text("mine")
+        with pytest.raises(ConfigError, match=r"a\.md exists"):
+            self.write(tmp_path, "a.html", "a.md")
+        assert not (tmp_path / "a.html").exists()
+        assert foreign.is_dir() or foreign.read_text() == "mine"
+
+    def test_it_is_replaced_where_that_is_asked_for(self, tmp_path) -> None:
+        (tmp_path / "a.md").write_text("mine")
+        self.write(tmp_path, "a.md", overwrite=True)
+        assert (tmp_path / "a.md").read_text() == "medseg"
+
+    def test_a_failed_block_makes_no_foreign_file_its_own(self, tmp_path) -> None:
+        (tmp_path / "a.md").write_text("mine")
+        with (
+            pytest.raises(ValueError, match="failed"),
+            replacing([tmp_path / "a.md"], overwrite=True),
+        ):
+            raise ValueError("failed")
+        with pytest.raises(ConfigError):
+            self.write(tmp_path, "a.md")
 
 
 def test_parts_of_a_killed_process_are_swept_and_nothing_else(tmp_path) -> None:

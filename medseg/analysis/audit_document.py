@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from medseg.analysis.audit import Audit
-from medseg.files import write_text
+from medseg.files import replacing, write_text
 
 _MIB = 2**20
 _ADAMW_STATE = 2  # tensors per parameter
@@ -32,16 +32,21 @@ def markdown(audit: Audit, *, layers: bool = True) -> str:
     return "\n".join(section for section in sections if section)
 
 
-def write_audit(audit: Audit, folder: Path) -> list[Path]:
-    """Writes `audit.md`, `audit.json` and `audit.csv` (the layers) into a folder."""
+def write_audit(audit: Audit, folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Writes `audit.md`, `audit.json` and `audit.csv` (the layers) into a folder.
+
+    Raises:
+        ConfigError: a file of that name is there that medseg did not write; see `replacing`.
+    """
     rows = pd.DataFrame([row.__dict__ for row in audit.layers])
     texts = {
         "audit.md": markdown(audit),
         "audit.json": json.dumps(audit.plain(), indent=1) + "\n",
         "audit.csv": rows.to_csv(index=False),
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    with replacing([folder / name for name in texts], overwrite=overwrite):
+        for name, text in texts.items():
+            write_text(folder / name, text)
     return [folder / name for name in texts]
 
 

@@ -96,15 +96,16 @@ def _measure(arguments: argparse.Namespace) -> int:
     from medseg.files import require_writable
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
-    from medseg.report.artifacts.write import RESULT, write_results
+    from medseg.report.artifacts.write import OUTPUTS, RESULT, write_results
     from medseg.volumes import find_volumes
 
     if arguments.shifts < 2:
         raise ConfigError(f"shifts={arguments.shifts} leaves nothing to compare; give at least 2")
     pairs = labels_of(find_volumes(arguments.images), find_volumes(arguments.labels))
     require_writable(arguments.output)
-    if (arguments.output / RESULT).exists() and not arguments.overwrite:
-        raise ConfigError(f"{arguments.output / RESULT} exists; use --overwrite")
+    found = [path for name in OUTPUTS if (path := arguments.output / name).exists()]
+    if found and not arguments.overwrite:
+        raise ConfigError(f"{found[0]} exists; use --overwrite or choose another folder")
     model = load_model(arguments.run)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
     study = Study(predictor.network, model.card, overlap=predictor.overlap, shifts=arguments.shifts)

@@ -49,7 +49,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     if arguments.effective:
         print(_effective(subject), end="")
     if arguments.output is not None:
-        for path in write_audit(result, arguments.output):
+        for path in write_audit(result, arguments.output, overwrite=arguments.overwrite):
             print(path)
     return 0
 
@@ -237,6 +237,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write audit.md, audit.json, audit.csv"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that medseg did not write as well"
     )
     return parser
 

@@ -35,7 +35,13 @@ def main(argv: list[str] | None = None) -> int:
 
     wish = Wish(reference=arguments.reference, margin=arguments.margin)
     try:
-        report = write_report(arguments.sources, arguments.output, wish=wish, pdf=arguments.pdf)
+        report = write_report(
+            arguments.sources,
+            arguments.output,
+            wish=wish,
+            pdf=arguments.pdf,
+            overwrite=arguments.overwrite,
+        )
     except MedsegError as error:
         return report_error(error)
     for file in report.unreadable:
@@ -109,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="DICE",
         help="differences up to this one are of no consequence (default: the plan's, else 0.01)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that medseg did not write as well"
     )
     parser.add_argument(
         "--pdf", action="store_true", help="prints the page as well; needs medseg[pdf]"

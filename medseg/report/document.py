@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from medseg.errors import ConfigError
-from medseg.files import atomic_path
+from medseg.files import atomic_path, replacing
 from medseg.report.cells import Table
 from medseg.report.collect import collect
 from medseg.report.latex import render_latex
@@ -47,7 +47,12 @@ class Report:
 
 
 def write_report(
-    sources: Sequence[Path], target: Path, *, wish: Wish = AS_FOUND, pdf: bool = False
+    sources: Sequence[Path],
+    target: Path,
+    *,
+    wish: Wish = AS_FOUND,
+    pdf: bool = False,
+    overwrite: bool = False,
 ) -> Report:
     """Writes the page and, beside it, Markdown, two CSV files and LaTeX of the same stem.
 
@@ -58,9 +63,11 @@ def write_report(
         target: The page, ending in `.html`.
         wish: Reference and margin, where the reader has one.
         pdf: Whether the page is also printed.
+        overwrite: Whether files that medseg did not write are replaced.
 
     Raises:
-        ConfigError: the target's name does not end in `.html`, or a wish that cannot be met.
+        ConfigError: the target's name does not end in `.html`, a file is in the way, or a wish
+            that cannot be met.
         DataError: a source does not exist or holds no readable record.
         ResourceError: the folder cannot be written, or nothing is there to print with.
     """
@@ -84,7 +91,7 @@ def write_report(
     printed = target.with_suffix(".pdf") if pdf else None
     if printed:
         made[printed] = render_pdf(page)
-    with ExitStack() as stack:
+    with replacing(made, overwrite=overwrite), ExitStack() as stack:
         parts = {path: stack.enter_context(atomic_path(path)) for path in made}
         for path, part in parts.items():
             part.write_bytes(made[path])

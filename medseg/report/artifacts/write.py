@@ -12,6 +12,8 @@ from medseg.report.artifacts.document import render_csv, render_html, render_mar
 from medseg.report.artifacts.drawings import drawings
 
 RESULT = "artifacts.html"
+OUTPUTS = (RESULT, "artifacts.md", "artifacts.csv", "artifacts.json", "figures", "maps")
+"""All that `medseg artifacts` may write into its folder."""
 
 
 def write_results(
