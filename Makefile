@@ -35,8 +35,8 @@ demo: $(STAMP)  ## train the default, predict a held-out volume, write the repor
 	@echo "         $(DEMO)/mni152/*/pictures/     (validation slices as training went)"
 	@echo "         $(DEMO)/prediction/            (a label map on its image's grid)"
 
-# as many processes as cores, each on one thread: threads of two would wait for each other
-PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# one process a core; an idle one takes over tests of a busy one, whatever files they stand in
+PARALLEL := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: check
 check: $(STAMP)  ## lint, format and types

@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch is imported; see `medseg.cli`
+# OpenMP reads both once, when torch is imported: tiny networks are fastest on one thread, and
+# threads that spin while they wait take the core from a busy neighbour
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import nibabel as nib
 import numpy as np

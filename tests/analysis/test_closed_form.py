@@ -1,7 +1,5 @@
 """Closed forms against torch: output shapes, parameters, its counter of operations, overlaps."""
 
-import doctest
-import importlib
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -239,10 +237,3 @@ def test_intensity_counts_two_operations_per_mac() -> None:
 def test_an_impossible_geometry_is_named(call: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         call()
-
-
-@pytest.mark.parametrize("name", ["closed_form", "closed_form_costs"])
-def test_every_example_is_true(name: str) -> None:
-    done = doctest.testmod(importlib.import_module(f"medseg.arithmetic.{name}"))
-    assert done.failed == 0
-    assert done.attempted > 0

@@ -1,4 +1,4 @@
-"""All that is public among measures of weights has an example (`test_doctests` runs them)."""
+"""All that is public among measures of weights has an example."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Every public measure shows itself by an example (`test_doctests` runs them)."""
+"""Every public measure shows itself by an example."""
 
 import inspect
 

@@ -1,7 +1,5 @@
 """Figures draw what they are given, legibly."""
 
-import doctest
-import importlib
 import math
 from itertools import combinations
 
@@ -26,7 +24,6 @@ from medseg.report.artifacts.figures import (
 )
 from medseg.report.artifacts.figures.style import DPI, WIDTH
 
-ROOMS = ("style", "panels", "phases", "maps", "curves", "spectra")
 EPOCHS = [
     {
         "epoch": epoch,
@@ -173,11 +170,3 @@ def test_a_png_is_900_pixels_wide_and_white(name, tmp_path) -> None:
 def test_what_cannot_be_drawn_is_refused_with_a_remedy(draw) -> None:
     with pytest.raises(ValueError, match=r"; (give|take|cut|pass|count|measure)"):
         draw()
-
-
-@pytest.mark.parametrize("name", ROOMS)
-def test_every_example_is_true(name) -> None:
-    assert (
-        doctest.testmod(importlib.import_module(f"medseg.report.artifacts.figures.{name}")).failed
-        == 0
-    )

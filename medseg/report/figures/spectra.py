@@ -72,8 +72,8 @@ def spectra(rows: Sequence[tuple[int, str, Sequence[AxisSpectrum]]]) -> str:
 def over_mean(found: AxisSpectrum) -> NDArray[np.float64]:
     """Decibel over the mean power of all frequencies from −½ to ½ cycles per voxel.
 
-    >>> over_mean(AxisSpectrum(axis=0, period=2, bins=4, decibel=[3.0, 3.0, 3.0])).tolist()
-    [0.0, 0.0, 0.0]
+    >>> over_mean(AxisSpectrum(axis=0, period=2, bins=4, decibel=[3.0, 3.0, 3.0])).round()
+    array([0., 0., 0.])
     """
     decibel = np.array(found.decibel, dtype=float)
     frequencies = _frequencies(found)
