@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dims", nargs="+", type=int, choices=DIMS, default=list(DIMS), help="default: 2 3"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N")
     parser.add_argument(
         "--threads", type=_count, metavar="N", help="of torch on the CPU (default: its choice)"
     )

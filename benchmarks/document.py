@@ -1,14 +1,19 @@
 """A benchmark as Markdown and as JSON."""
 
 import json
+import os
+import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import psutil
+import torch
+
 from benchmarks.columns import Column, columns_of, row_cells
 from medseg.analysis.timing import SLOW_MILLISECONDS, SLOW_ROUNDS
-from medseg.analysis.timing_machine import Machine
 from medseg.analysis.timing_results import Case, Group, Row, Series, figures
+from medseg.hardware import cpu_name, now, package_versions
 
 _REMARKS = {
     "depthwise": "torch's own operator and `medseg.layers.fast_conv.fast_conv`, which "
@@ -19,6 +24,36 @@ _REMARKS = {
     "DynUNet's partner has as many convolutions; but where the resolution falls DynUNet strides "
     "and widens in one convolution with norm and activation, ours strides first, then widens.",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The machine, the versions and the time."""
+
+    device: str
+    cpu: str
+    cores: int
+    threads: int
+    memory_gib: float
+    gpu: str | None
+    system: str
+    versions: dict[str, str]
+    date: str
+
+
+def describe_machine(device: torch.device) -> Machine:
+    """What the figures depend on."""
+    return Machine(
+        device=device.type,
+        cpu=cpu_name(),
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        system=platform.platform(),
+        versions=package_versions(("torch", "monai", "medseg")),
+        date=now(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

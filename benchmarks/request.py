@@ -36,7 +36,7 @@ class Request:
         groups: Which of `GROUPS`.
         dims: Which of `DIMS`.
         rounds: Measured rounds.
-        device: auto, cpu or gpu.
+        device: auto, cpu, cuda or cuda:N.
         threads: Threads of torch on the CPU; None leaves its choice.
         quick: Tiny sizes and one round; the figures then mean nothing.
     """

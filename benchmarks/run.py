@@ -7,18 +7,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.document import Document
+from benchmarks.document import Document, describe_machine
 from benchmarks.measure import Bench
 from benchmarks.networks import network_cases, pair_cases
 from benchmarks.operators import depthwise_cases, norm_cases, separable_cases
 from benchmarks.request import DIMS, GROUPS, Request
 from benchmarks.slots import slot_cases
-from medseg.allocator import keep_freed_memory
 from medseg.analysis.timing import CpuClock, GpuClock
-from medseg.analysis.timing_machine import choose_device, describe_machine, precisions_of
 from medseg.analysis.timing_results import Case, Group
 from medseg.errors import ConfigError
 from medseg.files import require_writable, write_text
+from medseg.hardware import choose_device, computes_in_bf16, keep_freed_memory
 
 MARKDOWN, JSON = "bench.md", "bench.json"
 
@@ -55,7 +54,7 @@ def _measure(
 ) -> tuple[Path, Path]:
     bench = Bench(
         device=device,
-        precisions=precisions_of(device),
+        precisions=("fp32", "bf16") if computes_in_bf16(device) else ("fp32",),
         rounds=1 if request.quick else request.rounds,
         clock=GpuClock() if device.type == "cuda" else CpuClock(),
         quick=request.quick,

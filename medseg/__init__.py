@@ -4,8 +4,7 @@ Rooms, each importing only from those above it:
 
 =============  ==================================================================================
 errors, files  what went wrong and which exit code it has; files that are whole or absent
-allocator      memory that the process keeps
-machine        what a figure depends on besides the code: processor, versions, time
+hardware       devices, number formats, threads, memory and versions
 build          Hydra's objects from an allow-list
 statistics     arms compared on the same cases, with trainings as a source of chance (no torch)
 record         runs and ablations as plain data: the contract between training and the report

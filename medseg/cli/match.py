@@ -75,9 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="difference at which the search stops (default: 0.001; of latency 0.05)",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="of latency"
-    )
+    parser.add_argument("--device", default="auto", help="of latency: auto, cpu, cuda, cuda:N")
     return parser
 
 
@@ -123,7 +121,7 @@ def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.tolerance is not None:
         options["tolerance"] = arguments.tolerance
     if arguments.equal == "latency":
-        from medseg.analysis.timing_machine import choose_device
+        from medseg.hardware import choose_device
 
         options["device"] = choose_device(arguments.device)
     return options

@@ -208,6 +208,6 @@ def _margin(margin: Any) -> float:
 
 
 def _device(config: DictConfig) -> Any:
-    from medseg.analysis.timing_machine import choose_device
+    from medseg.hardware import choose_device
 
-    return choose_device(config.trainer.device)
+    return choose_device(config.trainer.device, key="trainer.device")

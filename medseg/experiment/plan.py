@@ -14,9 +14,9 @@ from medseg.build import build
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
+from medseg.hardware import choose_precision
 from medseg.models.description import block_texts, build_network, describe
 from medseg.models.unet import MultiscaleNetwork
-from medseg.training.precision import choose_precision
 from medseg.training.trainer import TrainingPlan
 
 log = logging.getLogger(__name__)

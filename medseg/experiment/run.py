@@ -10,16 +10,22 @@ from typing import Any
 import pytorch_lightning as pl
 from filelock import FileLock, Timeout
 
-from medseg.allocator import keep_freed_memory
 from medseg.errors import MedsegError, ResourceError, SignalError
 from medseg.experiment.checkerboard import study_of, trajectory_of
 from medseg.experiment.evaluate import evaluate_cases
 from medseg.experiment.plan import Plan, make_plan, predicted_training_memory
 from medseg.experiment.progress import Progress, former_attempts
-from medseg.experiment.provenance import PACKAGES, machine, peak_memory_bytes, restart_peak_memory
 from medseg.files import require_writable, sweep_parts
+from medseg.hardware import (
+    describe_machine,
+    keep_freed_memory,
+    limit_threads,
+    now,
+    package_versions,
+    peak_memory_bytes,
+    restart_peak_memory,
+)
 from medseg.inference.predictor import Predictor
-from medseg.machine import now, package_versions
 from medseg.models.weights import (
     MODEL_FOLDER,
     ModelCard,
@@ -79,6 +85,7 @@ def run(request: Request) -> RunRecord:
 
 def _run_alone(request: Request) -> RunRecord:
     keep_freed_memory()
+    limit_threads()
     sweep_parts(request.folder)
     start = time.perf_counter()
     config, cell = request.config, request.cell
@@ -93,7 +100,7 @@ def _run_alone(request: Request) -> RunRecord:
         digest=digest(config),
         levels=cell.levels if cell else {},
         matched=cell.matched if cell else None,
-        versions=package_versions(PACKAGES),
+        versions=package_versions(),
         seed=config["seed"],
         fold=config["data"]["fold"] if config["data"]["folds"] is not None else None,
         restarts=former_attempts(request.folder),
@@ -141,7 +148,7 @@ def _carry_out(request: Request, progress: Progress) -> None:
     hardware = plan.training.hardware
     progress.update(
         blocks=plan.blocks,
-        machine=machine(hardware, plan.precision),
+        machine=describe_machine(hardware, plan.precision),
         parameters=plan.parameters,
         macs=plan.macs,
         patch_size=list(plan.data.patch_size),
@@ -261,7 +268,7 @@ def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: Progre
     start = time.perf_counter()
     model = load_model(folder / MODEL_FOLDER)
     predictor = Predictor(
-        model, device=plan.training.hardware, bf16=True if plan.precision == "bf16" else None
+        model, device=str(plan.training.hardware), bf16=True if plan.precision == "bf16" else None
     )
     cases = plan.data.validation_cases()
     study = study_of(model, predictor, config["artifacts"])

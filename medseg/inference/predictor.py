@@ -1,18 +1,17 @@
 """A trained network applied to volumes, on their own grids."""
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, ResourceError
+from medseg.hardware import available_memory_bytes, choose_device, computes_in_bf16
 from medseg.inference.sliding_window import Observer, slide
 from medseg.models.weights import TrainedModel
 from medseg.volumes import Volume
@@ -60,12 +59,12 @@ class Predictor:
         if not 0 <= overlap < 1:
             raise ConfigError(f"overlap={overlap} must lie in [0, 1); for instance 0.5")
         self.card = model.card
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.network = model.network.to(self.device).eval()
         self.preprocessing = Preprocessing.from_description(model.card.preprocessing)
         self.overlap = overlap
         on_gpu = self.device.type == "cuda"
-        self.bf16 = on_gpu and torch.cuda.is_bf16_supported() if bf16 is None else bf16
+        self.bf16 = on_gpu and computes_in_bf16(self.device) if bf16 is None else bf16
 
     def predict(
         self,
@@ -143,22 +142,11 @@ class Predictor:
         yield cpu, cpu, 4
 
 
-def _device(name: str) -> torch.device:
-    if not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", name):
-        raise ConfigError(f"device={name!r} must be one of auto, cpu, cuda, cuda:N")
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda" if gpus else "cpu")
-    if name != "cpu" and int(name.partition(":")[2] or 0) >= gpus:
-        raise ResourceError(f"device={name}, but torch sees {gpus} GPUs; use another, or cpu")
-    return torch.device(name)
-
-
 def _require_memory(image: Tensor, classes: int, volume: Volume) -> None:
     voxels = image[0].numel()
     # logits, their sum of weights, softmax, and two maps on the volume's own grid
     needed = 4 * (voxels * (2 * classes + 2) + 2 * volume.array[0].size)
-    free = psutil.virtual_memory().available
+    free = available_memory_bytes()
     if needed > free:
         raise ResourceError(
             f"{volume.path}: {classes} classes on {voxels} voxels need {needed / 2**30:.1f} GiB, "

@@ -19,10 +19,10 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from medseg.errors import ConfigError, ResourceError
+from medseg.errors import ConfigError
+from medseg.hardware import choose_device, device_name, lightning_name
 from medseg.training.callbacks import History, SeedEachEpoch, StopOnDivergence, StopOnSignal
 from medseg.training.checkpoint import AtomicCheckpointIO
-from medseg.training.precision import lightning_name
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class TrainingPlan:
         validate_every: Epochs between validations.
         patience: Validations without a better Dice after which training stops; None: never.
         gradient_clip: Largest norm of the gradient; None: not clipped.
-        device: `auto`, `cpu` or `gpu`.
-        precision: `auto`, `bf16`, `fp16` or `fp32`; see `medseg.training.precision`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `auto`, `bf16`, `fp16` or `fp32`; see `medseg.hardware.choose_precision`.
         deterministic: Only deterministic kernels, slower on a GPU.
         max_seconds: Of training steps, after which training ends instead; `epochs` then only
             give the schedule its shape. None: epochs count.
@@ -68,20 +68,16 @@ class TrainingPlan:
             raise ConfigError(
                 f"trainer.max_seconds={seconds!r} must be a positive number of seconds, or null"
             )
-        if self.device not in ("auto", "cpu", "gpu"):
-            raise ConfigError(f"trainer.device={self.device!r} must be one of auto, cpu, gpu")
+        object.__setattr__(self, "device", device_name(self.device, key="trainer.device"))
 
     @property
-    def hardware(self) -> str:
-        """`cuda` or `cpu`.
+    def hardware(self) -> torch.device:
+        """The device that `device` names here.
 
         Raises:
             ResourceError: a GPU is asked for and there is none.
         """
-        present = torch.cuda.is_available()
-        if self.device == "gpu" and not present:
-            raise ResourceError("trainer.device=gpu, but torch sees no GPU; use trainer.device=cpu")
-        return "cuda" if present and self.device != "cpu" else "cpu"
+        return choose_device(self.device, key="trainer.device")
 
 
 def make_trainer(
@@ -96,6 +92,7 @@ def make_trainer(
 ) -> pl.Trainer:
     """A trainer that writes checkpoints, logs and curves into `folder`."""
     _quieten()
+    gpu = plan.hardware.index if plan.hardware.type == "cuda" else None
     checkpoints = folder / CHECKPOINTS
     best = ModelCheckpoint(
         checkpoints, "best", monitor="val/dice", mode="max", enable_version_counter=False
@@ -107,8 +104,8 @@ def make_trainer(
     on_terminal = sys.stdout.isatty()
     bar: list[pl.Callback] = [RichProgressBar()] if on_terminal else []
     return pl.Trainer(
-        accelerator="gpu" if plan.hardware == "cuda" else "cpu",
-        devices=1,
+        accelerator="gpu" if plan.hardware.type == "cuda" else "cpu",
+        devices=1 if gpu is None else [gpu],
         precision=lightning_name(precision),  # type: ignore[arg-type]
         max_epochs=plan.epochs if plan.max_seconds is None else -1,
         # a run shorter than that is validated at its end: there is always a best checkpoint

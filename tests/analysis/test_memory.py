@@ -11,8 +11,8 @@ from medseg.analysis.measured_memory import network_peak_bytes
 from medseg.analysis.memory import predicted_memory
 from medseg.cli.options import described
 from medseg.errors import ConfigError
+from medseg.hardware import computes_in_bf16
 from medseg.models.description import build_network
-from medseg.training.precision import cpu_has_bf16
 
 from ..models.networks import unet
 
@@ -42,7 +42,10 @@ def test_the_peak_in_full_precision_is_within_a_tenth(
     assert_predicted(preset(option, dims), SIZES[dims], batch=batch, training=training, bf16=False)
 
 
-@pytest.mark.skipif(not cpu_has_bf16(), reason="torch computes bf16 in fp32 on this processor")
+@pytest.mark.skipif(
+    not computes_in_bf16(torch.device("cpu")),
+    reason="torch computes bf16 in fp32 on this processor",
+)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dims", SIZES)
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_an_impossible_run_stops_before_any_data_is_read(
 def test_a_device_that_is_not_there_is_the_machine_s_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train(monkeypatch, tmp_path, "trainer.device=gpu") == 4
+    assert train(monkeypatch, tmp_path, "trainer.device=cuda") == 4
     assert "trainer.device=cpu" in capsys.readouterr().err
     assert RunRecord.read(the_run(tmp_path) / "record.json").status == "failed"
 

@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 from tests_support import the_run, train
 
 from medseg.data.phantom import Phantom
-from medseg.experiment.provenance import peak_memory_bytes, restart_peak_memory
+from medseg.hardware import peak_memory_bytes, restart_peak_memory
 from medseg.metrics import score_case
 from medseg.record import RunRecord
+
+CPU = torch.device("cpu")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -160,11 +162,11 @@ def test_two_dimensional_training_on_slices_of_the_same_volumes(
 
 
 def test_peak_memory_is_measured_anew_for_each_arm() -> None:
-    restart_peak_memory("cpu")
-    before = peak_memory_bytes("cpu")
+    restart_peak_memory(CPU)
+    before = peak_memory_bytes(CPU)
     block = np.ones(2**26, dtype=np.uint8)
-    raised = peak_memory_bytes("cpu")
+    raised = peak_memory_bytes(CPU)
     assert raised - before > 0.8 * block.nbytes
     del block
-    restart_peak_memory("cpu")
-    assert peak_memory_bytes("cpu") < raised - 2**25
+    restart_peak_memory(CPU)
+    assert peak_memory_bytes(CPU) < raised - 2**25

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from medseg.errors import ConfigError, ResourceError
-from medseg.inference import predictor as predictor_module
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import Volume
@@ -192,26 +191,3 @@ def test_no_window_that_fits_is_an_error_of_the_machine(
 def test_an_overlap_outside_0_to_1_is_refused(overlap: float, model: TrainedModel) -> None:
     with pytest.raises(ConfigError, match=rf"overlap={overlap} must lie in \[0, 1\)"):
         Predictor(model, device="cpu", overlap=overlap)
-
-
-@pytest.mark.parametrize("device", ["gpu", "meta", "mps", "cuda:", "cuda:x", "", "cpu:0"])
-def test_an_unknown_device_is_refused(device: str, model: TrainedModel) -> None:
-    with pytest.raises(ConfigError, match=f"device='{device}' must be one of auto, cpu, cuda"):
-        Predictor(model, device=device)
-
-
-@pytest.mark.parametrize(("gpus", "device"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2")])
-def test_a_gpu_that_is_not_there_is_refused(
-    gpus: int, device: str, model: TrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    with pytest.raises(ResourceError, match=f"device={device}, but torch sees {gpus} GPUs"):
-        Predictor(model, device=device)
-
-
-@pytest.mark.parametrize("gpus", [0, 1])
-def test_auto_takes_a_gpu_if_there_is_one(gpus: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert predictor_module._device("auto").type == ("cuda" if gpus else "cpu")

@@ -9,20 +9,22 @@ import torch
 from monai.losses import DiceCELoss
 from torch import nn
 
+from medseg import hardware
 from medseg.blocks.conv import DepthwiseSeparable, Standard
 from medseg.blocks.downsample import Strided
 from medseg.blocks.unit import Plain
 from medseg.blocks.upsample import Transposed
 from medseg.errors import ConfigError, DataError, ResourceError
+from medseg.hardware import choose_precision, has_native_depthwise
 from medseg.models.decoder import Decoder
 from medseg.models.encoder import Encoder
 from medseg.models.unet import UNet
-from medseg.training import precision
 from medseg.training.callbacks import DivergedError, StopOnDivergence
 from medseg.training.checkpoint import AtomicCheckpointIO
 from medseg.training.module import SegmentationModule
-from medseg.training.precision import choose_precision, has_native_depthwise
 from medseg.training.trainer import TrainingPlan
+
+CPU = torch.device("cpu")
 
 
 def make_network(conv: Any = None, *, deep_supervision: bool = False) -> UNet:
@@ -144,18 +146,18 @@ class TestCheckpoints:
 class TestPrecision:
     @pytest.mark.parametrize("wanted", ["bf16", "fp16", "fp32"])
     def test_a_named_precision_is_kept(self, wanted: str) -> None:
-        assert choose_precision(wanted, make_network(), "cpu") == wanted
+        assert choose_precision(wanted, make_network(), CPU) == wanted
 
     def test_an_unknown_one_is_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"precision='int8'.*auto"):
-            choose_precision("int8", make_network(), "cpu")
+            choose_precision("int8", make_network(), CPU)
 
     @pytest.mark.parametrize(("has_units", "expected"), [(True, "bf16"), (False, "fp32")])
     def test_auto_follows_the_processor(
         self, monkeypatch: pytest.MonkeyPatch, has_units: bool, expected: str
     ) -> None:
-        monkeypatch.setattr(precision, "cpu_has_bf16", lambda: has_units)
-        assert choose_precision("auto", make_network(), "cpu") == expected
+        monkeypatch.setattr(hardware, "computes_in_bf16", lambda _: has_units)
+        assert choose_precision("auto", make_network(), CPU) == expected
 
     @pytest.mark.parametrize(
         ("network", "native"),
@@ -172,9 +174,9 @@ class TestPrecision:
     def test_auto_keeps_torchs_own_depthwise_convolutions_in_fp32_on_a_cpu(
         self, monkeypatch: pytest.MonkeyPatch, network: nn.Module, native: bool
     ) -> None:
-        monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+        monkeypatch.setattr(hardware, "computes_in_bf16", lambda _: True)
         assert has_native_depthwise(network) == native
-        assert choose_precision("auto", network, "cpu") == ("fp32" if native else "bf16")
+        assert choose_precision("auto", network, CPU) == ("fp32" if native else "bf16")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +189,7 @@ def test_an_impossible_plan_is_refused(options: dict[str, int]) -> None:
 
 
 def test_an_unknown_device_is_refused() -> None:
-    with pytest.raises(ConfigError, match="one of auto, cpu, gpu"):
+    with pytest.raises(ConfigError, match=r"trainer\.device='tpu' must be one of"):
         TrainingPlan(epochs=1, device="tpu")
 
 

@@ -1,0 +1,294 @@
+"""Devices, number formats, threads, memory and versions: what a run computes on.
+
+One vocabulary names devices everywhere: `auto`, `cpu`, `cuda`, `cuda:N`. torch is imported inside
+functions only, so that importing this module costs nothing.
+"""
+
+import contextlib
+import ctypes
+import logging
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from medseg.errors import ConfigError, ResourceError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+log = logging.getLogger(__name__)
+
+DEVICES = "auto, cpu, cuda, cuda:N"
+PACKAGES = (
+    "medseg",
+    "torch",
+    "monai",
+    "pytorch-lightning",
+    "hydra-core",
+    "nibabel",
+    "numpy",
+    "scipy",
+)
+
+_LIGHTNING_NAMES = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
+_TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_ONE_GIB = 1 << 30
+_ROOT = Path("/")
+
+
+def device_name(wanted: str, *, key: str = "device") -> str:
+    """Checks the name of a device and replaces the old word `gpu`.
+
+    Args:
+        wanted: `auto`, `cpu`, `cuda` or `cuda:N`.
+        key: The option's name, for messages.
+
+    Raises:
+        ConfigError: another word.
+    """
+    if wanted == "gpu":
+        log.warning("%s=gpu is now called %s=cuda; the old word works in this version", key, key)
+        return "cuda"
+    if not isinstance(wanted, str) or not re.fullmatch("auto|cpu|cuda(:[0-9]+)?", wanted):
+        raise ConfigError(f"{key}={wanted!r} must be one of {DEVICES}; choose auto")
+    return wanted
+
+
+def choose_device(wanted: str, *, key: str = "device") -> "torch.device":
+    """Finds the device of a name; `auto` is the GPU if there is one.
+
+    Args:
+        wanted: `auto`, `cpu`, `cuda` or `cuda:N`.
+        key: The option's name, for messages.
+
+    Raises:
+        ConfigError: another word.
+        ResourceError: a GPU is asked for and torch does not see it.
+    """
+    import torch
+
+    name = device_name(wanted, key=key)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= gpus:
+        raise ResourceError(f"{key}={wanted}, but torch sees {gpus} GPUs; use {key}=cpu")
+    return torch.device(name)
+
+
+def choose_precision(wanted: str, network: "nn.Module", device: "torch.device") -> str:
+    """Chooses `bf16`, `fp16` or `fp32`.
+
+    `auto` is bf16 autocast where the hardware computes in it, fp32 elsewhere. On a CPU a network
+    with torch's own depthwise convolutions in 3-D, such as one of MONAI's, stays in fp32: bf16
+    makes their gradients several times slower; `medseg.layers.depthwise` does not have this fault.
+
+    Args:
+        wanted: `auto`, or one of the three.
+        network: The network.
+        device: Where it is trained.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if wanted in _LIGHTNING_NAMES:
+        return wanted
+    if wanted != "auto":
+        names = ", ".join(["auto", *_LIGHTNING_NAMES])
+        raise ConfigError(f"precision={wanted!r} must be one of {names}; choose auto")
+    if device.type == "cuda":
+        return "bf16" if computes_in_bf16(device) else "fp16"
+    return "bf16" if computes_in_bf16(device) and not has_native_depthwise(network) else "fp32"
+
+
+def lightning_name(precision: str) -> str:
+    """Lightning's name of a precision."""
+    return _LIGHTNING_NAMES[precision]
+
+
+def computes_in_bf16(device: "torch.device") -> bool:
+    """Whether a device multiplies in bfloat16; a CPU is asked on Linux, elsewhere it is denied."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
+def has_native_depthwise(network: "nn.Module") -> bool:
+    """Whether a convolution of torch's own works on each channel alone, and is slow in bf16."""
+    from torch import nn
+
+    slow = {nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d}
+    return any(
+        isinstance(m, nn.modules.conv._ConvNd) and type(m) in slow and m.groups == m.in_channels > 1
+        for m in network.modules()
+    )
+
+
+def usable_cpus(root: Path = _ROOT) -> int:
+    """Counts the CPUs that this process may use, at least 1.
+
+    The count is the least of the process's affinity, the CPU quota of its control groups
+    (versions 1 and 2, rounded down) and `SLURM_CPUS_PER_TASK`.
+
+    Args:
+        root: Where `proc` and `sys` are mounted.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    counts: list[float] = [len(affinity(0)) if affinity else os.cpu_count() or 1]
+    for group in _control_groups("cpu", root):
+        limit = _read(group / "cpu.max").split()
+        quota, period = limit if len(limit) == 2 else ("max", "")
+        quota = _read(group / "cpu.cfs_quota_us") or quota
+        period = _read(group / "cpu.cfs_period_us") or period
+        if quota.isdigit() and period.isdigit() and int(period):
+            counts.append(int(quota) / int(period))
+    slurm = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if slurm.isdigit():
+        counts.append(int(slurm))
+    return max(1, int(min(counts)))
+
+
+def limit_threads() -> None:
+    """Lets torch use no more threads than the process has CPUs, unless `OMP_NUM_THREADS` is set."""
+    import torch
+
+    cpus = usable_cpus()
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > cpus:
+        log.info("torch uses %d threads, as many as this process has CPUs", cpus)
+        torch.set_num_threads(cpus)
+
+
+def available_memory_bytes(root: Path = _ROOT) -> int:
+    """Memory that the process can still take: the system's, or its control group's if less.
+
+    Args:
+        root: Where `proc` and `sys` are mounted.
+    """
+    free = [psutil.virtual_memory().available]
+    for group in _control_groups("memory", root):
+        limit = _read(group / "memory.max") or _read(group / "memory.limit_in_bytes")
+        used = _read(group / "memory.current") or _read(group / "memory.usage_in_bytes")
+        if limit.isdigit() and used.isdigit():
+            # files that are cached count as used and are dropped when memory is wanted
+            dropped = re.search(r"^inactive_file (\d+)", _read(group / "memory.stat"), re.M)
+            free.append(int(limit) - int(used) + (int(dropped[1]) if dropped else 0))
+    return max(0, min(free))
+
+
+def keep_freed_memory() -> bool:
+    """Lets freed blocks up to 1 GiB be used again instead of going back to the system.
+
+    glibc maps every block of a few MiB anew and returns it when freed, so that each activation
+    of a CPU training step is paid for in page faults. Linux with glibc only; elsewhere nothing.
+
+    Returns:
+        Whether the allocator took the setting.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        log.debug("this C library has no mallopt; memory is returned as it is freed")
+        return False
+    return bool(set_option(_MAP_THRESHOLD, _ONE_GIB) and set_option(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> None:
+    """Gives what is free back to the system now, so that a measurement starts from what is used."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(AttributeError, OSError):  # a C library without it
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def restart_peak_memory(device: "torch.device") -> None:
+    """Starts a new measurement of peak memory: several arms may share a process."""
+    return_freed_memory()
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):  # not Linux: the peak is then the process's whole life's
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_memory_bytes(device: "torch.device") -> int:
+    """Peak since the last restart: allocated on a GPU, resident of the process on a CPU."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return psutil.Process().memory_info().rss
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def cpu_name() -> str:
+    """The processor's name, as precisely as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def describe_machine(device: "torch.device", precision: str) -> dict[str, str | int]:
+    """What a run computes on, as its record keeps it."""
+    import torch
+
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "host": platform.node(),
+        "system": platform.platform(),
+    }
+
+
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Package → installed version, Python included."""
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def now() -> str:
+    """The time in ISO form, with its zone."""
+    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+
+
+def _control_groups(controller: str, root: Path) -> Iterator[Path]:
+    """Folders of the process's control groups, the innermost first, for versions 1 and 2."""
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        # version 2 has one tree without a name; in a container the path may lie outside the mount
+        tree = root / "sys/fs/cgroup" / controllers
+        own = tree / path.strip("/")
+        yield from (f for f in (own, *own.parents) if f.is_relative_to(tree) and f.is_dir())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
