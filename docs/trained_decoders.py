@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from medseg.checkerboard import hierarchical_interval
-from medseg.record import ArtifactRecord, CaseArtifacts, RunRecord
+from medseg.record import ArtifactRecord, CaseRow, RunRecord, from_plain
 
-_CASES: dict[str, Callable[[CaseArtifacts], float | None]] = {
-    "κ gain": lambda case: case.prediction["gain"],
-    "κ additive": lambda case: case.prediction["additive"],
-    "PLF": lambda case: case.cycle_spin.get("residual"),
-    "locked": lambda case: case.cycle_spin.get("locked"),
-    "cracks TV": lambda case: case.labels.get("crack_distance"),
+_CASES: dict[str, Callable[[CaseRow], float | None]] = {
+    "κ gain": lambda case: case.get("prediction", "gain"),
+    "κ additive": lambda case: case.get("prediction", "additive"),
+    "PLF": lambda case: case.get("cycle_spin", "cycle_spin"),
+    "locked": lambda case: case.get("cycle_spin", "cycle_spin_locked"),
+    "cracks TV": lambda case: case.get("labels", "crack_distance"),
     "BSI − truth": lambda case: _difference(
-        case.labels.get("boundary_snapping"), case.labels.get("true_boundary_snapping")
+        case.get("labels", "boundary_snapping"), case.get("labels", "true_boundary_snapping")
     ),
 }
 
@@ -47,8 +47,8 @@ def _row(arm: Path) -> list[str]:
         arm.name,
         str(len(runs)),
         _span([_dice(run) for run in runs], "{:.3f}"),
-        _span([_largest(r, "dc_gain") for r in records]),
-        _span([_largest(r, "dc_gain_mean") for r in records]),
+        _span([r.largest("dc_gain") for r in records]),
+        _span([r.largest("dc_gain_mean") for r in records]),
         _span([r.constant_response for r in records]),
         *(_interval(records, read) for read in _CASES.values()),
         _span([r.prediction and r.prediction.coherence for r in records], "{:.2f}"),
@@ -57,7 +57,7 @@ def _row(arm: Path) -> list[str]:
 
 
 def _read(run: Path) -> ArtifactRecord:
-    return ArtifactRecord.from_plain(json.loads((run / "artifacts/artifacts.json").read_text()))
+    return from_plain(ArtifactRecord, json.loads((run / "artifacts/artifacts.json").read_text()))
 
 
 def _dice(run: Path) -> float:
@@ -70,14 +70,7 @@ def _p_values(records: Sequence[ArtifactRecord]) -> list[float]:
     return [r.prediction.p_value for r in records if r.prediction and r.prediction.p_value]
 
 
-def _largest(record: ArtifactRecord, name: str) -> float | None:
-    found = [getattr(layer, name) for layer in record.layers]
-    return max((value for value in found if value is not None), default=None)
-
-
-def _interval(
-    records: Sequence[ArtifactRecord], read: Callable[[CaseArtifacts], float | None]
-) -> str:
+def _interval(records: Sequence[ArtifactRecord], read: Callable[[CaseRow], float | None]) -> str:
     """Mean over seeds and cases, with its interval over both."""
     by_case: dict[str, list[float]] = defaultdict(list)
     for record in records:

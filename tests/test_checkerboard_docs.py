@@ -15,11 +15,9 @@ from medseg import checkerboard
 from medseg.cli import artifacts
 from medseg.record import (
     ArtifactRecord,
-    CaseArtifacts,
-    DilatedArtifacts,
+    CaseRow,
     Estimate,
-    GradientArtifacts,
-    LayerArtifacts,
+    LayerRow,
     PhaseLocked,
 )
 from medseg.report.artifacts import document
@@ -108,13 +106,11 @@ def test_every_header_is_explained() -> None:
     headlines = {name: Estimate(mean=0.0, cases=1) for name in document._HEADLINES}
     record = ArtifactRecord(
         period=[2],
-        layers=[LayerArtifacts(layer="up", operator="", stride=[2])],
-        gradients=[GradientArtifacts(layer="down", operator="", stride=[2])],
-        dilated=[
-            DilatedArtifacts(layers=["a"], dilations=[[2]], common_factor=[2], largest_gap=[2])
-        ],
-        cases=[CaseArtifacts(case="1", prediction={}, image={}, decision={"dice": 1.0})],
-        headline=headlines,
+        layers=[LayerRow(layer="up", operator="")],
+        gradients=[LayerRow(layer="down", operator="")],
+        dilated=[LayerRow(layer="a", operator="")],
+        cases=[CaseRow(case="1", values={"decision": {"dice": 1.0}})],
+        means=headlines,
         prediction=PhaseLocked(cases=1),
     )
     explained = PAGE.split("## How to read")[1]

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,13 +15,12 @@ from medseg.record import (
     FILE_NAME,
     SCHEMA,
     ArtifactRecord,
-    CaseArtifacts,
     CaseRecord,
-    DilatedArtifacts,
+    CaseRow,
     Estimate,
-    GradientArtifacts,
-    LayerArtifacts,
+    LayerRow,
     Matched,
+    Measure,
     PhaseLocked,
     Picture,
     RunRecord,
@@ -54,23 +54,29 @@ artifacts = st.none() | st.builds(
     ArtifactRecord,
     period=lists(st.integers(1, 16)),
     layers=lists(
-        st.builds(LayerArtifacts, layer=texts, operator=texts, stride=lists(st.integers(1, 4)))
-    ),
-    gradients=lists(
-        st.builds(GradientArtifacts, layer=texts, operator=texts, stride=lists(st.integers(1, 4)))
-    ),
-    dilated=lists(
         st.builds(
-            DilatedArtifacts,
-            layers=lists(texts),
-            dilations=lists(lists(st.integers(1, 9))),
-            common_factor=lists(st.integers(1, 9)),
-            largest_gap=lists(st.integers(1, 9)),
+            LayerRow,
+            layer=texts,
+            operator=texts,
+            stride=lists(st.integers(1, 4)),
+            values=measures,
+            note=texts,
         )
     ),
-    constant_response=st.none() | st.floats(),
-    cases=lists(st.builds(CaseArtifacts, case=texts, prediction=measures, image=measures)),
-    headline=tables(st.builds(Estimate, mean=st.floats(), cases=st.integers(0, 99))),
+    measures=tables(
+        st.builds(
+            Measure,
+            title=texts,
+            unit=texts,
+            meaning=texts,
+            level=st.sampled_from(["weights", "network", "cases"]),
+            of=lists(texts),
+            headline=st.booleans(),
+        )
+    ),
+    values=measures,
+    cases=lists(st.builds(CaseRow, case=texts, values=tables(measures))),
+    means=tables(st.builds(Estimate, mean=st.floats(), cases=st.integers(0, 99))),
     prediction=locked,
     image=locked,
     notes=lists(texts),
@@ -191,6 +197,28 @@ def test_a_record_of_the_first_schema_is_read(record, tmp_path) -> None:
     assert asdict(RunRecord.read(path)) == content
 
 
+@pytest.mark.parametrize("schema", [1, 2])
+def test_artifacts_of_an_old_record_are_read_by_the_name_of_their_measure(schema) -> None:
+    record = RunRecord.read(Path(__file__).parent / "records" / f"schema_{schema}.json")
+    found = record.artifacts
+    (layer,), (down,), (dilated,), (case,) = (
+        found.layers, found.gradients, found.dilated, found.cases,
+    )  # fmt: skip
+    assert layer.values["dc_gain"] == 0.698024757029
+    assert layer.values["sum_rule_order"] == 0
+    assert down.values == {"overlap": 0.19, "gradient_imbalance": 0.64613196957}
+    assert dilated.layer == "a, b"
+    assert dilated.values["largest_gap"] == 4
+    assert dilated.values["gridding_imbalance"] == 0.75
+    assert found.constant_response == 0.11620196697238123
+    assert case.get("prediction", "gain") == 0.021430658599444513
+    assert case.get("cycle_spin", "cycle_spin_locked") == 7.990520475143256e-06
+    assert case.get("decision", "dice_spun") == 0.81
+    assert found.means["cycle_spin"].mean == 0.0006945101924899869
+    assert (found.phase_map is None) == (schema == 1)
+    assert len(found.spectra) == 2 * (schema - 1)
+
+
 class TestReadRefuses:
     @pytest.mark.parametrize("content", [b"", b"{", b"{'a': 1}", b"\xff\xfe", b'{"a": 1}x'])
     def test_what_is_not_json(self, content, tmp_path) -> None:
@@ -207,12 +235,12 @@ class TestReadRefuses:
     @pytest.mark.parametrize(
         ("content", "found"),
         [("[]", "'list'"), ("3", "'int'"), ("null", "'NoneType'"), ("{}", "None"),
-         ('{"schema": 0}', "0"), ('{"schema": 3}', "3"), ('{"schema": "1"}', "'1'")],
+         ('{"schema": 0}', "0"), ('{"schema": 4}', "4"), ('{"schema": "1"}', "'1'")],
     )  # fmt: skip
     def test_another_schema(self, content, found, tmp_path) -> None:
         path = tmp_path / FILE_NAME
         path.write_text(content)
-        message = rf"record\.json: schema={found}, this version reads schemas 1 to 2; read"
+        message = rf"record\.json: schema={found}, this version reads schemas 1 to 3; read"
         with pytest.raises(DataError, match=message) as caught:
             RunRecord.read(path)
         assert caught.value.exit_code == 3

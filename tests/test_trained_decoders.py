@@ -10,9 +10,9 @@ import pytest
 
 from medseg.record import (
     ArtifactRecord,
-    CaseArtifacts,
     CaseRecord,
-    LayerArtifacts,
+    CaseRow,
+    LayerRow,
     PhaseLocked,
     RunRecord,
 )
@@ -26,16 +26,17 @@ def write_run(folder: Path, *, dice: float, gain: float) -> None:
     record = ArtifactRecord(
         period=[2, 2],
         layers=[
-            LayerArtifacts(layer="0", operator="x", stride=[2, 2], dc_gain=0.5, dc_gain_mean=0.0),
-            LayerArtifacts(layer="1", operator="x", stride=[2, 2], dc_gain=0.7, dc_gain_mean=0.1),
+            LayerRow(layer="0", operator="x", values={"dc_gain": 0.5, "dc_gain_mean": 0.0}),
+            LayerRow(layer="1", operator="x", values={"dc_gain": 0.7, "dc_gain_mean": 0.1}),
         ],
-        constant_response=2e-8,
+        values={"constant_response": 2e-8},
         cases=[
-            CaseArtifacts(
+            CaseRow(
                 case=f"{index}",
-                prediction={"gain": gain, "additive": None},
-                image={},
-                cycle_spin={"residual": 0.25, "locked": 0.0},
+                values={
+                    "prediction": {"gain": gain, "additive": None},
+                    "cycle_spin": {"cycle_spin": 0.25, "cycle_spin_locked": 0.0},
+                },
             )
             for index in range(9)
         ],

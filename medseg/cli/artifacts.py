@@ -144,8 +144,9 @@ def _said(found: "Examined") -> str:
 
     case = found.case
     return (
-        f"gain {number(case.prediction.get('gain'))} (input {number(case.image.get('gain'))})  "
-        f"cycle-spin {number(case.cycle_spin.get('residual'))}"
+        f"gain {number(case.get('prediction', 'gain'))} "
+        f"(input {number(case.get('image', 'gain'))})  "
+        f"cycle-spin {number(case.get('cycle_spin', 'cycle_spin'))}"
     )
 
 

@@ -293,7 +293,7 @@ def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: Progre
 
 def _upsampling(artifacts: ArtifactRecord | None) -> list[UpsamplingGain]:
     return [
-        UpsamplingGain(layer=row.layer, operator=row.operator, imbalance=row.dc_gain)
+        UpsamplingGain(layer=row.layer, operator=row.operator, imbalance=row.values["dc_gain"])
         for row in (artifacts.layers if artifacts else [])
-        if row.dc_gain is not None
+        if row.values["dc_gain"] is not None
     ]

@@ -1,14 +1,13 @@
 """A run as plain data: the only thing that training tells the report."""
 
 from medseg.record.ablation import PLAN_FILE, AblationPlan, Cell
-from medseg.record.artifacts import (
+from medseg.record.checkerboard import (
     ArtifactRecord,
     AxisSpectrum,
-    CaseArtifacts,
-    DilatedArtifacts,
+    CaseRow,
     Estimate,
-    GradientArtifacts,
-    LayerArtifacts,
+    LayerRow,
+    Measure,
     PhaseLocked,
     PhaseMap,
 )
@@ -34,14 +33,13 @@ __all__ = [
     "AblationPlan",
     "ArtifactRecord",
     "AxisSpectrum",
-    "CaseArtifacts",
     "CaseRecord",
+    "CaseRow",
     "Cell",
-    "DilatedArtifacts",
     "Estimate",
-    "GradientArtifacts",
-    "LayerArtifacts",
+    "LayerRow",
     "Matched",
+    "Measure",
     "PhaseLocked",
     "PhaseMap",
     "Picture",

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from medseg.errors import DataError
 from medseg.files import write_text
-from medseg.record.artifacts import ArtifactRecord
+from medseg.record.checkerboard import ArtifactRecord
 from medseg.record.plain import finite, from_plain
 
-SCHEMA = 2
+SCHEMA = 3
 FILE_NAME = "record.json"
 
 Status = Literal["running", "completed", "failed", "interrupted"]
@@ -174,7 +174,10 @@ class RunRecord:
 
     @classmethod
     def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """Schema 1 had the grid of its ablation in every record; `ablation.json` has it now."""
+        """Schema 1 had the grid of its ablation in every record; `ablation.json` has it now.
+
+        Artifacts older than schema 3 are converted by `ArtifactRecord`.
+        """
         if content["schema"] != SCHEMA:
             content = {k: v for k, v in content.items() if k != "sweep"} | {"schema": SCHEMA}
         return content
@@ -190,7 +193,7 @@ class RunRecord:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{path}: cannot be read as JSON ({error}); remove it") from error
-        if not isinstance(content, dict) or content.get("schema") not in (1, SCHEMA):
+        if not isinstance(content, dict) or content.get("schema") not in range(1, SCHEMA + 1):
             found = content.get("schema") if isinstance(content, dict) else type(content).__name__
             raise DataError(
                 f"{path}: schema={found!r}, this version reads schemas 1 to {SCHEMA}; "

@@ -63,11 +63,11 @@ def _records(arm: Arm) -> list[ArtifactRecord]:
 def _cells(arm: Arm, p_value: float | None) -> list[Cell]:
     records = _records(arm)
     return [
-        *(_headline([r.headline[key] for r in records if key in r.headline]) for key in _HEADLINES),
+        *(_headline([r.means[key] for r in records if key in r.means]) for key in _HEADLINES),
         _test(records, p_value),
         _mean(records, lambda r: r.prediction and r.prediction.coherence),
         _mean(records, lambda r: r.constant_response),
-        _mean(records, _worst_of_mean_features),
+        _mean(records, lambda r: r.largest("dc_gain_mean")),
     ]
 
 
@@ -101,7 +101,3 @@ def _mean(records: Sequence[ArtifactRecord], read: Callable[[ArtifactRecord], ob
     found = [value for r in records if not math.isnan(value := number(read(r)))]
     value = measures.mean(found)
     return figure(value, significant(value))
-
-
-def _worst_of_mean_features(record: ArtifactRecord) -> float | None:
-    return max((r.dc_gain_mean for r in record.layers if r.dc_gain_mean is not None), default=None)

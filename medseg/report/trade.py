@@ -81,5 +81,5 @@ def _point(arm: Arm, key: str, cost: Cost, values: Values) -> ParetoPoint:
 
 
 def _headline(record: RunRecord) -> float | None:
-    found = record.artifacts.headline.get(GAIN) if record.artifacts else None
+    found = record.artifacts.means.get(GAIN) if record.artifacts else None
     return found.mean if found else None

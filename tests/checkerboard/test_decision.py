@@ -15,7 +15,7 @@ from medseg.checkerboard.study.decision import (
     whole_shifts,
 )
 from medseg.inference.predictor import Predictor
-from medseg.record import CaseArtifacts
+from medseg.record import CaseRow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,11 +96,9 @@ def test_the_effect_is_scored_on_the_volumes_own_grid(model, scan, as_volume) ->
 
 def test_what_phases_cost_is_the_spun_prediction_over_the_control() -> None:
     cases = [
-        CaseArtifacts(
+        CaseRow(
             case=str(index),
-            prediction={},
-            image={},
-            decision={"dice": 0.7, "dice_spun": 0.9, "dice_control": 0.8},
+            values={"decision": {"dice": 0.7, "dice_spun": 0.9, "dice_control": 0.8}},
         )
         for index in range(8)
     ]

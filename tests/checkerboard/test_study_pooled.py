@@ -19,7 +19,7 @@ from medseg.checkerboard.study.pooled import axis_spectra, patterns_of, phase_ma
 from medseg.checkerboard.study.study import Study
 from medseg.inference.sliding_window import slide
 from medseg.record import ArtifactRecord, RunRecord, from_plain
-from medseg.record.artifacts import AxisSpectrum, PhaseMap
+from medseg.record.checkerboard import AxisSpectrum, PhaseMap
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WINDOW = (16, 16, 16)

@@ -10,11 +10,11 @@ from PIL import Image
 from medseg.record import (
     AblationPlan,
     ArtifactRecord,
-    CaseArtifacts,
     CaseRecord,
+    CaseRow,
     Cell,
     Estimate,
-    LayerArtifacts,
+    LayerRow,
     PhaseLocked,
     Picture,
     RunRecord,
@@ -55,11 +55,17 @@ def artifacts(upsample: str = "transposed", seed: int = 0) -> ArtifactRecord:
     """What 12 cases print, in proportion to the response to a constant."""
     _, gains, response, _ = NUMBERS[upsample]
     cases = [
-        CaseArtifacts(
+        CaseRow(
             case=f"hippocampus_{index:03d}",
-            prediction={"gain": response * (1 + 0.1 * index)},
-            image={"gain": 0.002},
-            cycle_spin={"residual": response**2, "locked": 0.6 * response**2, "self_test": 0.0},
+            values={
+                "prediction": {"gain": response * (1 + 0.1 * index)},
+                "image": {"gain": 0.002},
+                "cycle_spin": {
+                    "cycle_spin": response**2,
+                    "cycle_spin_locked": 0.6 * response**2,
+                    "cycle_spin_self_test": 0.0,
+                },
+            },
         )
         for index in range(12)
     ]
@@ -67,13 +73,16 @@ def artifacts(upsample: str = "transposed", seed: int = 0) -> ArtifactRecord:
     return ArtifactRecord(
         period=[8, 8, 8],
         layers=[
-            LayerArtifacts(
-                layer="up", operator=BLOCKS[upsample], stride=[2, 2, 2], dc_gain_mean=gains[1] / 9
+            LayerRow(
+                layer="up",
+                operator=BLOCKS[upsample],
+                stride=[2, 2, 2],
+                values={"dc_gain_mean": gains[1] / 9},
             )
         ],
-        constant_response=response,
+        values={"constant_response": response},
         cases=cases,
-        headline={
+        means={
             "gain": Estimate(mean=mean, cases=12, low=0.9 * mean, high=1.1 * mean),
             "gain_excess": Estimate(mean=mean - 0.002, cases=12, low=0.9 * mean, high=1.1 * mean),
             "cycle_spin": Estimate(mean=response**2, cases=12, low=0.0, high=response),

@@ -13,17 +13,17 @@ import numpy as np
 from medseg.record import (
     AblationPlan,
     ArtifactRecord,
-    CaseArtifacts,
     CaseRecord,
+    CaseRow,
     Cell,
     Estimate,
-    LayerArtifacts,
+    LayerRow,
     PhaseLocked,
     RunRecord,
     UpsamplingGain,
     digest,
 )
-from medseg.record.artifacts import AxisSpectrum, PhaseMap
+from medseg.record.checkerboard import AxisSpectrum, PhaseMap
 
 FACTORS = {
     "convolution": ["standard", "dilated", "depthwise"],
@@ -211,17 +211,21 @@ def _artifacts(number: int, seed: int) -> ArtifactRecord:
     return ArtifactRecord(
         period=[2, 2],
         tested_period=[2, 2],
-        layers=[LayerArtifacts(layer="up.0", operator="Up", stride=[2, 2], dc_gain_mean=gain)],
+        layers=[
+            LayerRow(layer="up.0", operator="Up", stride=[2, 2], values={"dc_gain_mean": gain})
+        ],
         cases=[
-            CaseArtifacts(
+            CaseRow(
                 case=f"case_{place:03d}",
-                prediction={"gain": gain},
-                image={"gain": 0.001},
-                cycle_spin={"residual": gain / 4},
+                values={
+                    "prediction": {"gain": gain},
+                    "image": {"gain": 0.001},
+                    "cycle_spin": {"cycle_spin": gain / 4},
+                },
             )
             for place in range(8)
         ],
-        headline={
+        means={
             "gain": Estimate(mean=gain, cases=8, low=0.9 * gain, high=1.1 * gain),
             "cycle_spin": Estimate(mean=gain / 4, cases=8, low=0.2 * gain, high=0.3 * gain),
         },

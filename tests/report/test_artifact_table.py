@@ -26,7 +26,7 @@ def arms(tmp_path):
 
 def test_an_arm_has_the_mean_of_its_seeds_and_the_widest_interval(arms) -> None:
     (row,) = artifact_table(arms(finished(seed=0), finished(seed=1))).rows
-    means = [artifacts(seed=seed).headline["gain"] for seed in (0, 1)]
+    means = [artifacts(seed=seed).means["gain"] for seed in (0, 1)]
     assert row.cells[1].value == pytest.approx(sum(m.mean for m in means) / 2)
     assert row.cells[1].note == "0.12\u00a0…\u00a00.15"
     assert [means[0].low, means[1].high] == pytest.approx([0.12, 0.15], abs=0.005)

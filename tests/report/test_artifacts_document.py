@@ -7,11 +7,9 @@ import pytest
 
 from medseg.record import (
     ArtifactRecord,
-    CaseArtifacts,
-    DilatedArtifacts,
+    CaseRow,
     Estimate,
-    GradientArtifacts,
-    LayerArtifacts,
+    LayerRow,
     PhaseLocked,
 )
 from medseg.report.artifacts.document import number, render_csv, render_html, render_markdown
@@ -25,22 +23,16 @@ def record() -> ArtifactRecord:
     return ArtifactRecord(
         period=[2, 4],
         layers=[
-            LayerArtifacts(layer=HOSTILE, operator="x", stride=[2, 2], dc_gain=0.19),
-            LayerArtifacts(layer="odd", operator="x", stride=[], unmeasured="it is not linear"),
+            LayerRow(layer=HOSTILE, operator="x", stride=[2, 2], values={"dc_gain": 0.19}),
+            LayerRow(layer="odd", operator="x", note="it is not linear"),
         ],
-        gradients=[GradientArtifacts(layer="down", operator="x", stride=[2, 2], imbalance=0.1)],
-        dilated=[
-            DilatedArtifacts(
-                layers=["a", "b"], dilations=[[2], [4]], common_factor=[2], largest_gap=[2]
-            )
-        ],
-        constant_response=0.03,
+        gradients=[LayerRow(layer="down", operator="x", values={"gradient_imbalance": 0.1})],
+        dilated=[LayerRow(layer="a, b", operator="dilations 2, 4", values={"common_factor": 2.0})],
+        values={"constant_response": 0.03},
         cases=[
-            CaseArtifacts(
-                case=HOSTILE, prediction={"gain": 0.012345, "eta_squared": None}, image={}
-            )
+            CaseRow(case=HOSTILE, values={"prediction": {"gain": 0.012345, "eta_squared": None}})
         ],
-        headline={"gain": Estimate(mean=0.2, cases=9, low=0.1, high=0.3)},
+        means={"gain": Estimate(mean=0.2, cases=9, low=0.1, high=0.3)},
         prediction=PhaseLocked(cases=9, p_value=0.001),
         notes=["case x: no cycle-spin residual: <reason>"],
     )

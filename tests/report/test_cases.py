@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medseg.errors import DataError
-from medseg.record import ArtifactRecord, CaseArtifacts, Picture, RunRecord
+from medseg.record import ArtifactRecord, CaseRow, Picture, RunRecord
 from medseg.report.cases import CaseViews, case_views
 from medseg.report.cases.choice import choose
 from medseg.report.cases.opened import open_case
@@ -83,9 +83,10 @@ def test_a_case_is_the_mean_of_its_seeds_and_then_of_its_classes(folder: Path) -
 
 def test_cycle_spin_goes_before_gain(folder: Path) -> None:
     cases = [
-        CaseArtifacts(case="ease_0", prediction={"gain": 0.9}, image={}),
-        CaseArtifacts(
-            case="ease_2", prediction={"gain": 0.1}, image={}, cycle_spin={"residual": 0.02}
+        CaseRow(case="ease_0", values={"prediction": {"gain": 0.9}}),
+        CaseRow(
+            case="ease_2",
+            values={"prediction": {"gain": 0.1}, "cycle_spin": {"cycle_spin": 0.02}},
         ),
     ]
     rewrite(folder, "extra", artifacts=ArtifactRecord(period=[2, 2, 2], cases=cases))

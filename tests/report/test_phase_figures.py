@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medseg.record.artifacts import AxisSpectrum, PhaseMap
+from medseg.record.checkerboard import AxisSpectrum, PhaseMap
 from medseg.report.figures.phases import phase_maps
 from medseg.report.figures.spectra import over_mean, spectra
 

@@ -35,7 +35,7 @@ def test_the_run_records_what_its_cases_show(
     artifacts = record_of(tmp_path).artifacts
     assert {case.case for case in artifacts.cases} == set(record_of(tmp_path).split["validation"])
     assert sum(bool(case.cycle_spin) for case in artifacts.cases) == 1
-    assert artifacts.headline["gain"].mean > 0
+    assert artifacts.means["gain"].mean > 0
     assert artifacts.layers[0].dc_gain_mean is not None
 
 

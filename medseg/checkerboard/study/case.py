@@ -23,13 +23,13 @@ from medseg.checkerboard.cases.seasonal import (
 from medseg.checkerboard.lattice import Lattice
 from medseg.checkerboard.study.sums import ErrorCounts
 from medseg.checkerboard.study.windows import CaseWindows, Exemplar
-from medseg.record import CaseArtifacts
+from medseg.record import CaseRow
 
 T = TypeVar("T")
 Values = dict[str, float | None]
 
 
-def case_artifacts(case: str, windows: CaseWindows, lattice: Lattice) -> CaseArtifacts:
+def case_artifacts(case: str, windows: CaseWindows, lattice: Lattice) -> CaseRow:
     """Everything that the windows of a case tell.
 
     Args:
@@ -40,15 +40,16 @@ def case_artifacts(case: str, windows: CaseWindows, lattice: Lattice) -> CaseArt
     exemplar = windows.exemplar
     contrasts = [] if exemplar is None else exemplar.contrasts
     channels = [] if exemplar is None else list(exemplar.image)
-    return CaseArtifacts(
-        case=case,
-        prediction=_seasonal(windows.contrasts.moments, lattice)
+    values = {
+        "prediction": _seasonal(windows.contrasts.moments, lattice)
         | {"staircase": _mean(_largest(staircase(m)) for m in windows.contrasts.moments)}
         | _line(contrasts, windows.period),
-        image=_seasonal(windows.images.moments, lattice) | _line(channels, windows.period),
-        truth=_seasonal(windows.truths.moments, lattice) if windows.truth is not None else {},
-        labels=_labels(windows, exemplar),
-    )
+        "image": _seasonal(windows.images.moments, lattice) | _line(channels, windows.period),
+        "labels": _labels(windows, exemplar),
+    }
+    if windows.truth is not None:
+        values["truth"] = _seasonal(windows.truths.moments, lattice)
+    return CaseRow(case=case, values=values)
 
 
 def _seasonal(sums: Sequence[PhaseMoments], lattice: Lattice) -> Values:

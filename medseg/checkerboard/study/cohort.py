@@ -13,21 +13,23 @@ from medseg.checkerboard.cases.statistics import (
     holm,
     phase_lock_test,
 )
-from medseg.record import CaseArtifacts, Estimate, PhaseLocked
+from medseg.record import CaseRow, Estimate, PhaseLocked
 
 _HEADLINE = {
-    "gain": lambda case: case.prediction.get("gain"),
-    "gain_excess": lambda case: _difference(case.prediction.get("gain"), case.image.get("gain")),
-    "cycle_spin": lambda case: case.cycle_spin.get("residual"),
-    "cycle_spin_locked": lambda case: case.cycle_spin.get("locked"),
-    "staircase": lambda case: case.prediction.get("staircase"),
-    "crack_distance": lambda case: case.labels.get("crack_distance"),
+    "gain": lambda case: case.get("prediction", "gain"),
+    "gain_excess": lambda case: _difference(
+        case.get("prediction", "gain"), case.get("image", "gain")
+    ),
+    "cycle_spin": lambda case: case.get("cycle_spin", "cycle_spin"),
+    "cycle_spin_locked": lambda case: case.get("cycle_spin", "cycle_spin_locked"),
+    "staircase": lambda case: case.get("prediction", "staircase"),
+    "crack_distance": lambda case: case.get("labels", "crack_distance"),
     "dice_change": lambda case: _change(case, "dice"),
     "surface_dice_change": lambda case: _change(case, "surface_dice"),
 }
 
 
-def headline(cases: Sequence[CaseArtifacts]) -> dict[str, Estimate]:
+def headline(cases: Sequence[CaseRow]) -> dict[str, Estimate]:
     """Means over cases with intervals, of what any case has."""
     found = {
         name: [value for value in map(read, cases) if value is not None]
@@ -73,9 +75,11 @@ def _coherence(cases: Sequence[PhaseMoments]) -> float | None:
     return coherence(torch.stack([fit.beta for fit in fits if fit is not None]))
 
 
-def _change(case: CaseArtifacts, metric: str) -> float | None:
+def _change(case: CaseRow, metric: str) -> float | None:
     """What phases cost: the cycle-spun prediction over the one that only moved its windows."""
-    return _difference(case.decision.get(f"{metric}_spun"), case.decision.get(f"{metric}_control"))
+    return _difference(
+        case.get("decision", f"{metric}_spun"), case.get("decision", f"{metric}_control")
+    )
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

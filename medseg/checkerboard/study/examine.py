@@ -15,7 +15,7 @@ from medseg.checkerboard.study.decision import (
 from medseg.checkerboard.study.study import Study
 from medseg.errors import DataError
 from medseg.inference.predictor import Predictor
-from medseg.record import CaseArtifacts
+from medseg.record import CaseRow
 from medseg.volumes import Form, Volume, case_id, read_image, read_labels, write_probabilities
 
 
@@ -29,7 +29,7 @@ class Examined:
         watching: Seconds of summing up windows.
     """
 
-    case: CaseArtifacts
+    case: CaseRow
     network: float
     watching: float
 
@@ -97,14 +97,14 @@ def _truth(label: Path, image: Volume, classes: int, prefer: Form) -> Volume:
 
 
 def _spun(
-    case: CaseArtifacts,
+    case: CaseRow,
     image: Volume,
     truth: Volume | None,
     *,
     study: Study,
     predictor: Predictor,
     folder: Path,
-) -> CaseArtifacts:
+) -> CaseRow:
     grid = predictor.preprocessing.image(image)
     period = study.lattice.period
     spun = spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
@@ -118,4 +118,5 @@ def _spun(
         "_spun": spun.probabilities,
         "_control": control.probabilities,
     }
-    return replace(case, decision=decision_effect(predictor, image, truth, predictions))
+    effect = decision_effect(predictor, image, truth, predictions)
+    return replace(case, values=case.values | {"decision": effect})

@@ -1,20 +1,18 @@
 """The layers of a network by their weights, and by the features they meet."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 from torch import Tensor, nn
 
-from medseg.checkerboard.weights.gradients import GradientMeasures, gradient_measures
-from medseg.checkerboard.weights.layers import UpsamplingMeasures, upsampling_measures
+from medseg.checkerboard.weights.gradients import gradient_measures
+from medseg.checkerboard.weights.layers import upsampling_measures
 from medseg.checkerboard.weights.moments import input_moments
-from medseg.checkerboard.weights.stacks import DilatedStack, dilated_stacks
-from medseg.record import DilatedArtifacts, GradientArtifacts, LayerArtifacts
+from medseg.checkerboard.weights.stacks import dilated_stacks
+from medseg.record import LayerRow
+from medseg.record.checkerboard import dilations_text
 
 
-def layer_artifacts(network: nn.Module, images: Sequence[Tensor]) -> list[LayerArtifacts]:
+def layer_artifacts(network: nn.Module, images: Sequence[Tensor]) -> list[LayerRow]:
     """Every measure of every upsampling layer.
 
     Args:
@@ -23,29 +21,47 @@ def layer_artifacts(network: nn.Module, images: Sequence[Tensor]) -> list[LayerA
             none leaves these measures out.
     """
     moments = input_moments(network, images) if images else None
+    names = ["overlap", "dc_gain", "dc_gain_mean", "dc_gain_data", "dc_gain_worst", "noise_gain"]
+    names += ["imaging", "sum_rule_order"]
     return [
-        LayerArtifacts(**_plain(row, unmeasured=row.unmeasured or ""))
+        LayerRow(
+            layer=row.layer,
+            operator=row.operator,
+            stride=list(row.stride or ()),
+            values={name: getattr(row, name) for name in names},
+            note=row.unmeasured or "",
+        )
         for row in upsampling_measures(network, moments)
     ]
 
 
-def gradient_artifacts(network: nn.Module) -> list[GradientArtifacts]:
+def gradient_artifacts(network: nn.Module) -> list[LayerRow]:
     """Every strided layer, by what it prints on the gradient before it."""
-    rows = gradient_measures(network)
-    return [GradientArtifacts(**_plain(row, note=row.note or "")) for row in rows]
+    return [
+        LayerRow(
+            layer=row.layer,
+            operator=row.operator,
+            stride=list(row.stride),
+            values={"overlap": row.overlap, "gradient_imbalance": row.imbalance},
+            note=row.note or "",
+        )
+        for row in gradient_measures(network)
+    ]
 
 
-def dilated_artifacts(network: nn.Module) -> list[DilatedArtifacts]:
+def dilated_artifacts(network: nn.Module) -> list[LayerRow]:
     """Every row of dilated convolutions, by what it sees of its reach."""
-    return [DilatedArtifacts(**_plain(row)) for row in dilated_stacks(network)]
-
-
-def _plain(
-    row: UpsamplingMeasures | GradientMeasures | DilatedStack, **changes: str
-) -> dict[str, Any]:
-    """Its fields as JSON has them, sequences as lists, and those that are given otherwise."""
-    fields: dict[str, Any] = json.loads(json.dumps(asdict(row)))
-    if "stride" in fields:
-        fields["stride"] = fields["stride"] or []
-    fields.update(changes)
-    return fields
+    return [
+        LayerRow(
+            layer=", ".join(row.layers),
+            operator=dilations_text(row.dilations),
+            stride=list(row.period),
+            values={
+                "common_factor": max(row.common_factor),
+                "largest_gap": max(row.largest_gap),
+                "coverage": row.coverage,
+                "gridding_imbalance": row.imbalance,
+            },
+        )
+        for row in dilated_stacks(network)
+    ]

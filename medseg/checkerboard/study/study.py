@@ -22,7 +22,7 @@ from medseg.checkerboard.study.pooled import axis_spectra, phase_map
 from medseg.checkerboard.study.sums import MapSums
 from medseg.checkerboard.study.windows import CaseWindows, Exemplar
 from medseg.models.weights import ModelCard
-from medseg.record import ArtifactRecord, AxisSpectrum, CaseArtifacts
+from medseg.record import ArtifactRecord, AxisSpectrum, CaseRow
 
 T = TypeVar("T")
 _SAME = 1e-6  # share of energy that rounding stays far below
@@ -74,7 +74,7 @@ class Study:
         self.spun = spun
         self.kept = kept
         self.studied: list[StudiedCase] = []
-        self._cases: list[CaseArtifacts] = []
+        self._cases: list[CaseRow] = []
         self._contrasts: list[list[PhaseMoments]] = []
         self._images: list[list[PhaseMoments]] = []
         self._notes: list[str] = []
@@ -92,22 +92,26 @@ class Study:
             truth=truth,
         )
 
-    def add(self, name: str, windows: CaseWindows) -> CaseArtifacts:
+    def add(self, name: str, windows: CaseWindows) -> CaseRow:
         """Scores a case whose windows were watched.
 
         A case without numbers, smaller than a period or with logits that are NaN, is noted.
         """
         if fault := _fault(windows, self.lattice.period):
             self._notes.append(f"{name}: {fault}, so it has no numbers")
-            found = CaseArtifacts(case=name, prediction={}, image={})
+            found = CaseRow(case=name)
             self._cases.append(found)
             return found
         found, exemplar, spun = case_artifacts(name, windows, self.lattice), windows.exemplar, None
         if exemplar is not None and (self.spun is None or len(self._cases) < self.spun):
             spun = self._cycle_spin(name, exemplar)
         if spun is not None:
-            values = {k: float(getattr(spun, k)) for k in ("residual", "locked", "self_test")}
-            found = replace(found, cycle_spin=values)
+            shares = {
+                "cycle_spin": spun.residual,
+                "cycle_spin_locked": spun.locked,
+                "cycle_spin_self_test": spun.self_test,
+            }
+            found = replace(found, values=found.values | {"cycle_spin": shares})
         if exemplar is not None and len(self.studied) < self.kept:
             self.studied.append(
                 StudiedCase(name=name, exemplar=exemplar, cycle_spin=spun, windows=windows)
@@ -117,7 +121,7 @@ class Study:
         self._images.append(self._tested(windows.images))
         return found
 
-    def amend(self, case: CaseArtifacts) -> None:
+    def amend(self, case: CaseRow) -> None:
         """Puts a case in the place of the one of the same name."""
         self._cases = [case if old.case == case.case else old for old in self._cases]
 
@@ -129,9 +133,9 @@ class Study:
             layers=layer_artifacts(self.network, self.images),
             gradients=gradient_artifacts(self.network),
             dilated=dilated_artifacts(self.network),
-            constant_response=self._constant_response(),
+            values={"constant_response": self._constant_response()},
             cases=self._cases,
-            headline=headline(self._cases),
+            means=headline(self._cases),
             prediction=phase_locked(self._contrasts) if self._contrasts else None,
             image=phase_locked(self._images) if self._images else None,
             phase_map=phase_map(self._contrasts),

@@ -3,12 +3,12 @@
 import base64
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medseg.checkerboard.cases.statistics import band
-from medseg.record import ArtifactRecord, CaseArtifacts, Estimate, PhaseLocked
+from medseg.record import ArtifactRecord, CaseRow, Estimate, LayerRow, PhaseLocked
 from medseg.report.artifacts.drawings import Drawing
 
 NOTHING = "–"
@@ -54,14 +54,14 @@ def render_markdown(title: str, record: ArtifactRecord) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def render_csv(cases: Sequence[CaseArtifacts]) -> str:
+def render_csv(cases: Sequence[CaseRow]) -> str:
     """One row per case and measure, as `case,of,measure,value`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "of", "measure", "value"])
     for case in cases:
         for group in _GROUPS:
-            values: Mapping[str, float | None] = getattr(case, group)
+            values = case.values.get(group, {})
             writer.writerows(
                 [case.case, group, name, "" if value is None else repr(value)]
                 for name, value in values.items()
@@ -84,15 +84,15 @@ def tables(record: ArtifactRecord) -> dict[str, tuple[list[str], list[list[str]]
         "Gradients of strided layers": (
             ["layer", "stride", "overlap", "imbalance", ""],
             [
-                [g.layer, _times(g.stride), number(g.overlap), number(g.imbalance), g.note]
+                [g.layer, _times(g.stride), *_values(g, "overlap", "gradient_imbalance"), g.note]
                 for g in record.gradients
             ],
         ),
         "Rows of dilated convolutions": (
             ["layers", "dilations", "common factor", "largest gap", "coverage", "imbalance"],
             [
-                [", ".join(d.layers), ", ".join(map(_times, d.dilations)), _times(d.common_factor),
-                 _times(d.largest_gap), number(d.coverage), number(d.imbalance)]
+                [d.layer, d.operator.removeprefix("dilations "),
+                 *_values(d, "common_factor", "largest_gap", "coverage", "gridding_imbalance")]
                 for d in record.dilated
             ],
         ),
@@ -103,7 +103,7 @@ def tables(record: ArtifactRecord) -> dict[str, tuple[list[str], list[list[str]]
         ),
         "Decision": (
             ["case", "Dice", "cycle-spun", "control", "surface Dice", "cycle-spun", "control"],
-            [_decision(case) for case in record.cases if case.decision],
+            [_decision(case) for case in record.cases if "decision" in case.values],
         ),
     }  # fmt: skip
     return {name: (head, rows) for name, (head, rows) in made.items() if rows}
@@ -126,7 +126,7 @@ def _headline(record: ArtifactRecord) -> list[list[str]]:
     return [
         [title, number(found.mean), interval(found), str(found.cases), _word(name, found, meaning)]
         for name, (title, meaning) in _HEADLINES.items()
-        if (found := record.headline.get(name)) is not None
+        if (found := record.means.get(name)) is not None
     ]
 
 
@@ -151,38 +151,40 @@ def _layers(record: ArtifactRecord) -> list[list[str]]:
         [
             layer.layer,
             _times(layer.stride),
-            *([layer.unmeasured, *[NOTHING] * 6] if layer.unmeasured else [
-                number(value)
-                for value in (
-                    layer.overlap, layer.dc_gain, layer.dc_gain_mean, layer.dc_gain_data,
-                    layer.noise_gain, layer.imaging, layer.sum_rule_order,
-                )
-            ]),
+            *([layer.note, *[NOTHING] * 6] if layer.note else _values(
+                layer, "overlap", "dc_gain", "dc_gain_mean", "dc_gain_data", "noise_gain",
+                "imaging", "sum_rule_order",
+            )),
         ]
         for layer in record.layers
     ]  # fmt: skip
 
 
-def _case(case: CaseArtifacts) -> list[str]:
-    shares = [v for k, v in case.prediction.items() if k.startswith("eta_squared_level_")]
+def _case(case: CaseRow) -> list[str]:
+    logits, spin = (case.values.get(group, {}) for group in ("prediction", "cycle_spin"))
+    shares = [v for k, v in logits.items() if k.startswith("eta_squared_level_")]
     return [
         case.case,
-        number(case.prediction.get("gain")),
-        number(case.image.get("gain")),
-        number(case.prediction.get("eta_squared")),
+        number(logits.get("gain")),
+        number(case.get("image", "gain")),
+        number(logits.get("eta_squared")),
         ", ".join(map(number, shares)),
-        number(case.prediction.get("staircase")),
-        number(case.prediction.get("line_decibel")),
-        number(case.cycle_spin.get("residual")),
-        number(case.cycle_spin.get("locked")),
-        number(case.labels.get("crack_distance")),
+        number(logits.get("staircase")),
+        number(logits.get("line_decibel")),
+        number(spin.get("cycle_spin")),
+        number(spin.get("cycle_spin_locked")),
+        number(case.get("labels", "crack_distance")),
     ]
 
 
-def _decision(case: CaseArtifacts) -> list[str]:
+def _values(row: LayerRow, *names: str) -> list[str]:
+    return [number(row.values.get(name)) for name in names]
+
+
+def _decision(case: CaseRow) -> list[str]:
     suffixes = ("", "_spun", "_control")
     names = [f"{metric}{suffix}" for metric in ("dice", "surface_dice") for suffix in suffixes]
-    found = [case.decision.get(name) for name in names]
+    found = [case.get("decision", name) for name in names]
     return [case.case, *(NOTHING if value is None else f"{value:.4f}" for value in found)]
 
 

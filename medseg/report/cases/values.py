@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from medseg.record import CaseArtifacts
+from medseg.record import CaseRow
 from medseg.report.arm import Arm
 from medseg.report.sources import number
 
-_SCORES: tuple[tuple[str, Callable[[CaseArtifacts], object]], ...] = (
-    ("cycle-spin residual", lambda case: case.cycle_spin.get("residual")),
-    ("gain κ", lambda case: case.prediction.get("gain")),
+_SCORES: tuple[tuple[str, Callable[[CaseRow], object]], ...] = (
+    ("cycle-spin residual", lambda case: case.get("cycle_spin", "cycle_spin")),
+    ("gain κ", lambda case: case.get("prediction", "gain")),
 )
 
 
@@ -78,7 +78,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _means(arm: Arm, read: Callable[[CaseArtifacts], object]) -> dict[str, float]:
+def _means(arm: Arm, read: Callable[[CaseRow], object]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for run in arm.counted:
         for case in run.record.artifacts.cases if run.record.artifacts else ():

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from medseg.record.artifacts import PhaseMap
+from medseg.record.checkerboard import PhaseMap
 from medseg.report.figures.style import (
     HIGHLIGHTS,
     RC,

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from medseg.record.artifacts import AxisSpectrum
+from medseg.record.checkerboard import AxisSpectrum
 from medseg.report.figures.style import (
     HIGHLIGHTS,
     RC,
