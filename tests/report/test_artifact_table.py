@@ -47,7 +47,7 @@ def test_p_is_corrected_for_the_number_of_arms(arms) -> None:
 def test_few_cases_have_a_size_and_no_test(arms) -> None:
     few = replace(
         artifacts(),
-        headline={"gain": Estimate(mean=0.1, cases=3)},
+        means={"gain": Estimate(mean=0.1, cases=3)},
         prediction=PhaseLocked(cases=3),
     )
     table = artifact_table(arms(finished(artifacts=few)))

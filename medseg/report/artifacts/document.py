@@ -29,7 +29,7 @@ _HEADLINES = {
 def render_html(title: str, record: ArtifactRecord, figures: Sequence[Drawing]) -> str:
     """The page; it needs no network."""
     page = Environment(
-        loader=PackageLoader("medseg.artifacts"),
+        loader=PackageLoader("medseg.report.artifacts"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
