@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.dataset import Case, read_dataset
 from medseg.data.dataset import Dataset as CaseDataset
-from medseg.data.patches import Augmentation, PatchDataset
+from medseg.data.patches import Augmentation, PatchDataset, keep_sides
 from medseg.data.preprocess import Preprocessing
 from medseg.data.splits import Split, check, fold_of_cases, split_cases
 from medseg.errors import ConfigError, DataError
@@ -139,7 +139,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             [by_id[case_id] for case_id in split.train],
             patch_size=self.patch_size,
             foreground_fraction=self.foreground_fraction,
-            augmentation=self.augmentation,
+            augmentation=self._augmentation(self.dataset.classes),
         )
         self._validation = [by_id[case_id] for case_id in split.validation]
         self.split = split
@@ -182,6 +182,12 @@ class SegmentationDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """Whole prepared volumes, one per batch."""
         return DataLoader(_Volumes(self._validation), batch_size=1)
+
+    def _augmentation(self, classes: Sequence[str]) -> Augmentation | None:
+        if self.augmentation is None:
+            return None
+        sagittal = self.preprocessing.spatial_dims == 2 and self.preprocessing.slice_axis == 0
+        return keep_sides(self.augmentation, classes, left_right=None if sagittal else 0)
 
     def _make_split(self, case_ids: list[str]) -> Split:
         if self.split_file is not None:

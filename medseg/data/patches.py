@@ -1,8 +1,10 @@
 """Training patches: where they are cut, how they are varied."""
 
+import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,18 @@ from torch.utils.data import Dataset
 
 from medseg.data.cache import PreparedCase
 
+log = logging.getLogger(__name__)
+
 _KEYS = ("image", "label")
+_SIDES = {  # spelled out, these also count within a word
+    "left": "right",
+    "sinister": "dexter",
+    "sinistra": "dextra",
+    "sinistrum": "dextrum",
+    "links": "rechts",
+    "gauche": "droit",
+}
+_ABBREVIATED_SIDES = {"l": "r", "lh": "rh", "lt": "rt", "lft": "rgt", "sin": "dex"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +107,69 @@ class Augmentation:
             ),
         ]
         return [transform for probability, transform in steps if probability > 0]
+
+
+def side_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
+    """Finds the classes whose names differ in the side of the body alone.
+
+    Case and punctuation do not matter; an abbreviation must stand alone.
+
+    >>> side_pairs(["Kidney_Left", "kidney (right)", "liver", "l. lung", "R Lung", "L1", "R1"])
+    [('Kidney_Left', 'kidney (right)'), ('l. lung', 'R Lung')]
+    """
+    plain = {_plain_name(name): name for name in classes}
+    pairs = {}
+    for left, right in (_SIDES | _ABBREVIATED_SIDES).items():
+        pattern = left if left in _SIDES else rf"\b{left}\b"
+        for name in plain:
+            mirrored = re.sub(pattern, right, name)
+            if mirrored != name and mirrored in plain:
+                pairs[plain[name]] = plain[mirrored]
+    return list(pairs.items())
+
+
+def keep_sides(
+    augmentation: Augmentation, classes: Sequence[str], left_right: int | None
+) -> Augmentation:
+    """Switches the left-right flip off where the mirrored labels would be wrong.
+
+    Mirrored, the left kidney looks like the right one but keeps its label. Labels are not swapped
+    instead: a heart's ventricles are a pair by name, and no mirror images of each other. A name
+    with a side but without its counterpart, as in "left atrium", only gives a warning.
+
+    Args:
+        augmentation: As configured.
+        classes: Names of the foreground classes.
+        left_right: Axis of the patch that runs from left to right; None: none does.
+    """
+    if not augmentation.flip or left_right not in augmentation.flip_axes:
+        return augmentation
+    if pairs := side_pairs(classes):
+        log.warning(
+            "patches are not mirrored along axis %d, left and right: classes are named by side, "
+            "%r and %r; to silence this, leave %d out of augmentation.flip_axes",
+            left_right,
+            *pairs[0],
+            left_right,
+        )
+        axes = tuple(axis for axis in augmentation.flip_axes if axis != left_right)
+        return replace(augmentation, flip_axes=axes)
+    words = {*_SIDES, *_SIDES.values()}
+    if sided := [name for name in classes if words & {*_plain_name(name).split()}]:
+        log.warning(
+            "patches are mirrored along axis %d, left and right, although a class is called %r; "
+            "leave %d out of augmentation.flip_axes if the other side looks like it",
+            left_right,
+            sided[0],
+            left_right,
+        )
+    return augmentation
+
+
+def _plain_name(name: str) -> str:
+    """Words in lower case, one space between them; `kidneyLeft` is two words."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return " ".join(re.findall(r"[^\W_]+", words)).casefold()
 
 
 class PatchDataset(Dataset):

@@ -197,5 +197,5 @@ def test_an_impossible_request_is_refused(tmp_path: Path, wrong: dict, words: st
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="no GPU"):
+    with pytest.raises(ResourceError, match="sees 0 GPUs"):
         run(Request(blocks={}, networks={}, output=tmp_path, command="", device="cuda"))
