@@ -7,7 +7,7 @@ from itertools import groupby
 from torch import nn
 
 from medseg.checkerboard.weights.stacks import largest_gap
-from medseg.layers.smoothing import SharedSmoothing
+from medseg.layers.fast_conv import SharedSmoothing
 from medseg.models.stage import Stage
 
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

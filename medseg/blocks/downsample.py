@@ -12,7 +12,7 @@ from torch import nn
 from medseg.blocks.sizes import Size, freeze_size, per_axis
 from medseg.layers import resampling
 from medseg.layers.ndim import conv_nd, max_pool_nd
-from medseg.layers.pooling import BoxBlur, CellMean
+from medseg.layers.resampling import BoxBlur, CellMean
 
 
 @runtime_checkable

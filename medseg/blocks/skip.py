@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.blocks.sizes import freeze_count
-from medseg.layers.gate import AttentionGate
+from medseg.layers.ndim import conv_nd
 
 
 class Join(nn.Module):
@@ -71,6 +71,29 @@ class Nothing:
         return _Nothing(channels)
 
 
+class _AttentionGate(nn.Module):
+    """`skip · σ(ψ(relu(W·skip + V·up)))`: one weight in (0, 1) per voxel.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: Channels of the skip and of the upsampled tensor.
+        inner: Channels in between.
+
+    Reference: Oktay et al. 2018, "Attention U-Net", equations 1 and 2; here the gating signal
+    has been upsampled to the skip's grid, there the skip is brought to the signal's.
+    """
+
+    def __init__(self, spatial_dims: int, channels: int, inner: int):
+        super().__init__()
+        conv = conv_nd(spatial_dims)
+        self.of_skip = conv(channels, inner, 1, bias=False)
+        self.of_signal = conv(channels, inner, 1)
+        self.score = nn.Sequential(nn.ReLU(), conv(inner, 1, 1), nn.Sigmoid())
+
+    def forward(self, skip: Tensor, signal: Tensor) -> Tensor:
+        return skip * self.score(self.of_skip(skip) + self.of_signal(signal))
+
+
 class _Concatenate(Join):
     def forward(self, skip: Tensor, up: Tensor) -> Tensor:
         return torch.cat([skip, up], dim=1)
@@ -89,7 +112,7 @@ class _Nothing(Join):
 class _Attention(Join):
     def __init__(self, spatial_dims: int, channels: int, inner: int):
         super().__init__(2 * channels)
-        self.gate = AttentionGate(spatial_dims, channels, inner)
+        self.gate = _AttentionGate(spatial_dims, channels, inner)
 
     def forward(self, skip: Tensor, up: Tensor) -> Tensor:
         return torch.cat([self.gate(skip, up), up], dim=1)

@@ -10,8 +10,8 @@ from torch.nn import functional
 from torch.nn.modules.padding import _ConstantPadNd, _ReflectionPadNd, _ReplicationPadNd
 
 from medseg.layers.deformable import DeformableConv
-from medseg.layers.pooling import BoxBlur
-from medseg.layers.smoothing import SharedSmoothing
+from medseg.layers.fast_conv import SharedSmoothing
+from medseg.layers.resampling import BoxBlur
 
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d

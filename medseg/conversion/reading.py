@@ -27,11 +27,17 @@ from medseg.conversion.resamplings import (
     transposed_as_shuffle,
 )
 from medseg.layers.deformable import DeformableConv
+from medseg.layers.fast_conv import SharedSmoothing
 from medseg.layers.parallel import Sum
-from medseg.layers.pooling import BoxBlur, CellMean
-from medseg.layers.resampling import DepthToSpace, MaxUnpool, Nails, SpaceToDepth
-from medseg.layers.smoothing import SharedSmoothing
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import (
+    BoxBlur,
+    CellMean,
+    DepthToSpace,
+    MaxUnpool,
+    Nails,
+    SpaceToDepth,
+    Upsampling,
+)
 
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

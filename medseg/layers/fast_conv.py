@@ -3,12 +3,13 @@
 The library has fast kernels for every forward pass, for most weight gradients in 2-D and for few
 in 3-D; elsewhere it falls back to slow reference loops. Here
 
-- the weight gradient in 3-D is that of planes (`medseg.layers.planes`);
+- the weight gradient in 3-D is that of planes: the gradient by one slice of the kernel is the
+  gradient by a 2-D kernel, with the slices of the volume as its batch;
 - the input gradient of a depthwise convolution is the forward pass of the outputs' gradient with
   the kernel flipped.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,20 +17,107 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from medseg.layers.context import autocast_dtype, channels_last
-from medseg.layers.planes import Axes, native_gradient, weight_gradient
+from medseg.layers.context import autocast_dtype, channels_last, trains_on_cpu
 
 CONV: dict[int, Callable[..., Tensor]] = {4: functional.conv2d, 5: functional.conv3d}
 """torch's convolution by number of axes of its input."""
 
+Axes = tuple[int, ...]
+
+_FAST_ROW = 3  # taps along the last axis up to which the library's depthwise gradient is fast
+
 
 class Geometry(NamedTuple):
-    """How a convolution steps over the grid, and in how many bundles of channels."""
+    """How a convolution steps over the grid, and in how many groups of channels."""
 
     stride: Axes
     padding: Axes
     dilation: Axes
     groups: int
+
+    def in_plane(self) -> "Geometry":
+        """The geometry along all axes but the first."""
+        return Geometry(self.stride[1:], self.padding[1:], self.dilation[1:], self.groups)
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """`nn.Conv2d` with one group per input channel."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        geometry = _geometry_of(self, x)
+        if geometry is None:
+            return super()._conv_forward(x, weight, bias)
+        return depthwise_conv(x, weight, *geometry[:3])
+
+
+class DepthwiseConv3d(nn.Conv3d):
+    """`nn.Conv3d` with one group per input channel."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        geometry = _geometry_of(self, x)
+        if geometry is None:
+            return super()._conv_forward(x, weight, bias)
+        return depthwise_conv(x, weight, *geometry[:3])
+
+
+class DilatedConv3d(nn.Conv3d):
+    """`nn.Conv3d` whose weight gradient is that of its planes: measured faster when dilated."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        geometry = _geometry_of(self, x)
+        if geometry is None or not trains_on_cpu(x):
+            return super()._conv_forward(x, weight, bias)
+        return fast_conv(x, weight, geometry)
+
+
+class SharedSmoothing(nn.Module):
+    """A learned depthwise convolution with the same kernel for every channel, first the identity.
+
+    Reference: Wang & Ji 2018, "Smoothed Dilated Convolutions for Improved Dense Prediction",
+    section 3.3 (separable and shared convolution).
+    """
+
+    def __init__(self, kernel_size: Sequence[int]):
+        super().__init__()
+        self.padding = tuple((k - 1) // 2 for k in kernel_size)
+        self.padding_mode = "zeros"
+        kernel = torch.zeros(1, 1, *kernel_size)
+        kernel[(0, 0, *self.padding)] = 1.0
+        self.weight = nn.Parameter(kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one = (1,) * len(self.padding)
+        kernels = self.weight.expand(x.shape[1], *self.weight.shape[1:])
+        if self.padding_mode == "zeros":
+            return depthwise_conv(x, kernels, one, self.padding, one)
+        sides = [side for pad in reversed(self.padding) for side in (pad, pad)]
+        padded = functional.pad(x, sides, mode=self.padding_mode)
+        return depthwise_conv(padded, kernels, one, (0,) * len(one), one)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={tuple(self.weight.shape[2:])}"
+
+
+def depthwise_conv(
+    x: Tensor, weight: Tensor, stride: Axes, padding: Axes, dilation: Axes
+) -> Tensor:
+    """Torch's convolution with one group per channel, by the faster of two backward passes.
+
+    Args:
+        x: `(N, channels, *S)`, 2-D or 3-D.
+        weight: `(channels · multiplier, 1, *kernel)`.
+        stride: Step per axis.
+        padding: Zeros at each border per axis.
+        dilation: Distance of taps per axis.
+
+    Returns:
+        `(N, channels · multiplier, *S')`.
+    """
+    geometry = Geometry(stride, padding, dilation, x.shape[1])
+    slow_in_2d = weight.shape[-1] > _FAST_ROW or any(d > 1 for d in dilation)
+    if trains_on_cpu(x) and (x.ndim == 5 or slow_in_2d):  # as measured
+        return fast_conv(x, weight, geometry)
+    return CONV[x.ndim](x, weight, None, *geometry)
 
 
 def fast_conv(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
@@ -38,7 +126,7 @@ def fast_conv(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     return _FastConv.apply(x.to(dtype), weight.to(dtype), geometry)  # type: ignore[return-value]
 
 
-def geometry_of(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> Geometry | None:
+def _geometry_of(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> Geometry | None:
     """The geometry of a layer as networks use it: batched, zeros beyond the border, no bias.
 
     None for any other use, which is torch's.
@@ -71,11 +159,12 @@ class _FastConv(torch.autograd.Function):
 
 
 def _input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """`∂L/∂x` from `∂L/∂y`, `(N, out, *S')`; `x` is `(N, in, *S)`, both channels last."""
     sizes = zip(weight.shape[2:], geometry.padding, geometry.dilation, strict=True)
     padding = [d * (k - 1) - p for k, p, d in sizes]
     flips = geometry.groups == x.shape[1] and set(geometry.stride) == {1} and min(padding) >= 0
     if not flips:
-        return native_gradient(gradient, x, weight, *geometry, by_weight=False)
+        return _native_gradient(gradient, x, weight, geometry, by_weight=False)
     flipped = weight.flip(list(range(2, weight.ndim)))
     parts = [
         CONV[x.ndim](g, w, None, 1, padding, geometry.dilation, geometry.groups)
@@ -85,10 +174,12 @@ def _input_gradient(gradient: Tensor, x: Tensor, weight: Tensor, geometry: Geome
 
 
 def _weight_gradient(gradient: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """`∂L/∂weight` from `∂L/∂y`; only the weight's shape `(out, in / groups, *kernel)` counts."""
+    by_weight = _of_plane if x.ndim == 4 else _of_volume
     if geometry.groups < x.shape[1]:
-        return weight_gradient(gradient, x, weight, *geometry)
+        return by_weight(gradient, x, weight, geometry)
     parts = [
-        weight_gradient(g, x, w, *geometry)
+        by_weight(g, x, w, geometry)
         for g, w in zip(_copies(gradient, x), _copies(weight, x, axis=0), strict=True)
     ]
     return torch.stack(parts, dim=1).flatten(0, 1)  # output channel c · multiplier + copy
@@ -100,3 +191,57 @@ def _copies(tensor: Tensor, x: Tensor, axis: int = 1) -> Iterator[Tensor]:
     for copy in range(multiplier):
         chosen = [slice(None)] * axis + [slice(copy, None, multiplier)]
         yield tensor if multiplier == 1 else tensor[tuple(chosen)]
+
+
+def _of_volume(gradient: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The weight gradient in 3-D, slice by slice of the kernel."""
+    stride, padding, dilation = geometry.stride[0], geometry.padding[0], geometry.dilation[0]
+    taps = []
+    for tap in range(weight.shape[2]):
+        offset = tap * dilation - padding
+        # outputs first ≤ o < last for which the tap lies inside the grid
+        first = max(0, -(offset // stride))
+        last = min(gradient.shape[2], (x.shape[2] - 1 - offset) // stride + 1)
+        total = torch.zeros_like(weight[:, :, tap])
+        if first < last:
+            start = first * stride + offset
+            slices = slice(start, start + (last - first - 1) * stride + 1, stride)
+            for case in range(len(x)):  # a case's slices are a view, those of a batch a copy
+                total = total + _of_plane(
+                    gradient[case, :, first:last].transpose(0, 1),
+                    x[case, :, slices].transpose(0, 1),
+                    weight[:, :, tap],
+                    geometry.in_plane(),
+                )
+        taps.append(total)
+    return torch.stack(taps, dim=2)
+
+
+def _of_plane(gradient: Tensor, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The weight gradient in 2-D; depthwise, long rows of taps go in pieces that are fast."""
+    row = weight.shape[3]
+    if row <= _FAST_ROW or geometry.groups < x.shape[1]:
+        return _native_gradient(gradient, x, weight, geometry, by_weight=True)
+    beside, dilation, stride = geometry.padding[1], geometry.dilation[1], geometry.stride[1]
+    padded = functional.pad(x, (beside, beside))
+    width = (gradient.shape[3] - 1) * stride + 1
+    geometry = geometry._replace(padding=(geometry.padding[0], 0))
+    pieces = []
+    for first in range(0, row, _FAST_ROW):
+        piece = weight[..., first : first + _FAST_ROW]
+        extent = width + dilation * (piece.shape[3] - 1)
+        under = padded.narrow(3, first * dilation, extent)
+        pieces.append(_native_gradient(gradient, under, piece, geometry, by_weight=True))
+    return torch.cat(pieces, dim=3)
+
+
+def _native_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, *, by_weight: bool
+) -> Tensor:
+    """Torch's own gradient by the weight, or by the input."""
+    stride, padding, dilation, groups = geometry
+    wanted = [not by_weight, by_weight, False]
+    none = [0] * len(stride)
+    return torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, stride, padding, dilation, False, none, groups, wanted
+    )[int(by_weight)]

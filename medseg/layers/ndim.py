@@ -2,8 +2,7 @@
 
 from torch import nn
 
-from medseg.layers.depthwise import DepthwiseConv2d, DepthwiseConv3d
-from medseg.layers.dilated import DilatedConv3d
+from medseg.layers.fast_conv import DepthwiseConv2d, DepthwiseConv3d, DilatedConv3d
 from medseg.layers.instance_norm import InstanceNorm2d, InstanceNorm3d
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

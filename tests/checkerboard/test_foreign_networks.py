@@ -15,8 +15,7 @@ from medseg.checkerboard import (
 )
 from medseg.checkerboard.weights.gradients import gradient_measures
 from medseg.checkerboard.weights.layers import upsampling_measures
-from medseg.layers.resampling import DepthToSpace
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import DepthToSpace, Upsampling
 
 from .taps import ODD_LINEAR, kernel_of, over_axes
 

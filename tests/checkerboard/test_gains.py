@@ -13,7 +13,7 @@ from medseg.checkerboard import (
     phase_gains,
     upsampling_gains,
 )
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import Upsampling
 
 TRANSPOSED = [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d]
 

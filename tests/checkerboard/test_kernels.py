@@ -23,9 +23,7 @@ from medseg.checkerboard import (
     upsampling_stride,
 )
 from medseg.layers.ndim import linear_mode
-from medseg.layers.pooling import BoxBlur
-from medseg.layers.resampling import DepthToSpace
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
 
 from .taps import DIMS, LINEAR, NAILS, NEAREST, ODD_LINEAR, ONES, TRANSPOSED, kernel_of, over_axes
 

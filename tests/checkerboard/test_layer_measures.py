@@ -25,8 +25,7 @@ from medseg.checkerboard.weights.answers import kernel_of_composite
 from medseg.checkerboard.weights.composites import composed_kernel_of
 from medseg.checkerboard.weights.layers import upsampling_measures
 from medseg.layers.parallel import Sum
-from medseg.layers.resampling import DepthToSpace
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import DepthToSpace, Upsampling
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet

@@ -14,10 +14,9 @@ from medseg.conversion.reading import (
     read_downsampling,
     read_upsampling,
 )
+from medseg.layers.fast_conv import SharedSmoothing
 from medseg.layers.parallel import Sum
-from medseg.layers.pooling import BoxBlur
-from medseg.layers.resampling import DepthToSpace, Nails, SpaceToDepth, depth_to_space
-from medseg.layers.smoothing import SharedSmoothing
+from medseg.layers.resampling import BoxBlur, DepthToSpace, Nails, SpaceToDepth, depth_to_space
 
 from ..blocks.helpers import of_axes
 from ..blocks.specs import (

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.layers.depthwise import DepthwiseConv2d, DepthwiseConv3d
-from medseg.layers.fast_conv import Geometry, fast_conv
+from medseg.layers.fast_conv import DepthwiseConv2d, DepthwiseConv3d, Geometry, fast_conv
 
 CONV = {2: functional.conv2d, 3: functional.conv3d}
 NATIVE = {2: nn.Conv2d, 3: nn.Conv3d}

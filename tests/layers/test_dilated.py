@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from medseg.layers.dilated import DilatedConv3d
+from medseg.layers.fast_conv import DilatedConv3d
 
 AXES = st.tuples(*[st.integers(1, 3)] * 3)
 

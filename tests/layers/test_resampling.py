@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose
 from torch import nn
 from torch.nn import functional
 
-from medseg.layers.pooling import BoxBlur, CellMean
 from medseg.layers.resampling import (
+    BoxBlur,
+    CellMean,
     ChannelSum,
     MaxUnpool,
     Nails,

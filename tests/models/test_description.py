@@ -153,7 +153,7 @@ class TestBuildRefuses:
             build({"name": name})
 
     def test_a_misspelt_class_and_tells_which_there_are(self) -> None:
-        with pytest.raises(ConfigError, match="choose from Deformable, Dilated, DilatedSchedule"):
+        with pytest.raises(ConfigError, match="choose from Standard, Pointwise, Grouped"):
             build({"name": "blocks.conv.Standart"})
         with pytest.raises(ConfigError, match=r"monai has no 'Unett'; choose from .*Unet"):
             build({"name": "monai.Unett"})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medseg.checkerboard.phases import phase_means, require_finite
 from medseg.checkerboard.torus import reach, torus
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import Upsampling
 
 _CONSTANTS_AT_ONCE = 32
 _IMPULSES_AT_ONCE = 4  # their grids are larger

@@ -11,9 +11,7 @@ from torch.nn import functional
 from medseg.checkerboard.torus import Transposed
 from medseg.checkerboard.weights.taps import kernel_of_weight
 from medseg.layers.parallel import Sum
-from medseg.layers.pooling import BoxBlur
-from medseg.layers.resampling import DepthToSpace, Nails, depth_to_space
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import BoxBlur, DepthToSpace, Nails, Upsampling, depth_to_space
 
 Composite = Upsampling | SubpixelUpsample
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d

@@ -22,7 +22,7 @@ from medseg.checkerboard.weights.kernels import (
 )
 from medseg.checkerboard.weights.taps import spread_taps
 from medseg.checkerboard.weights.walk import spatial_dims_of, upsampling_layers
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import Upsampling
 from medseg.record import UpsamplingGain
 
 
@@ -32,7 +32,7 @@ def phase_gains(
     """DC gain of each output phase of an upsampling layer.
 
     Of a transposed convolution from its weights, within its groups: `(phases, inputs,
-    outputs / groups)`; of several layers that `medseg.layers.upsampling.Upsampling` or MONAI's
+    outputs / groups)`; of several layers that `medseg.layers.resampling.Upsampling` or MONAI's
     `SubpixelUpsample` holds together, from theirs, or, as of an interpolation, from what they
     make of constants.
 

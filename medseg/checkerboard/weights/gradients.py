@@ -12,8 +12,7 @@ from medseg.checkerboard.weights.imbalance import dc_gain_imbalance
 from medseg.checkerboard.weights.overlap import overlap_imbalance
 from medseg.checkerboard.weights.polyphase import kernel_gains
 from medseg.checkerboard.weights.taps import kernel_of_weight
-from medseg.layers.pooling import CellMean
-from medseg.layers.resampling import SpaceToDepth, depth_to_space
+from medseg.layers.resampling import CellMean, SpaceToDepth, depth_to_space
 
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _MaxPool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d

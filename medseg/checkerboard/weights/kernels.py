@@ -7,7 +7,7 @@ from medseg.checkerboard.torus import Transposed
 from medseg.checkerboard.weights.answers import kernel_of_composite, kernel_of_interpolation
 from medseg.checkerboard.weights.composites import Composite, composed_kernel_of, scale_of
 from medseg.checkerboard.weights.taps import kernel_of_weight
-from medseg.layers.upsampling import Upsampling
+from medseg.layers.resampling import Upsampling
 
 AnyUpsampling = Transposed | nn.Upsample | Composite
 _AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
@@ -19,7 +19,7 @@ def upsampling_kernel(
     """`h` of `y[n] = Σ_m h[n − s·m] x[m] + b`, in double precision, without gradient.
 
     Of a transposed convolution its weights, with zeros between dilated taps and between groups;
-    of layers that `medseg.layers.upsampling.Upsampling` or MONAI's `SubpixelUpsample` holds
+    of layers that `medseg.layers.resampling.Upsampling` or MONAI's `SubpixelUpsample` holds
     together, and of an interpolation, their answer to impulses. The first tap is on phase 0, up
     to the padding of the layer, which only relabels phases. Interpolation works channel by
     channel: one input and one output.

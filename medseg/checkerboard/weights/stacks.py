@@ -12,7 +12,7 @@ from medseg.checkerboard.weights.gridding import (
     gridding_imbalance,
 )
 from medseg.checkerboard.weights.kernels import AnyUpsampling
-from medseg.layers.smoothing import SharedSmoothing
+from medseg.layers.fast_conv import SharedSmoothing
 
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _Layer = _Conv | SharedSmoothing
