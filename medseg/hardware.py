@@ -90,7 +90,7 @@ def choose_precision(wanted: str, network: "nn.Module", device: "torch.device") 
 
     `auto` is bf16 autocast where the hardware computes in it, fp32 elsewhere. On a CPU a network
     with torch's own depthwise convolutions in 3-D, such as one of MONAI's, stays in fp32: bf16
-    makes their gradients several times slower; `medseg.layers.depthwise` does not have this fault.
+    makes their gradients several times slower; `medseg.layers.fast_conv` does not have this fault.
 
     Args:
         wanted: `auto`, or one of the three.
