@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from medseg.analysis.measured_memory import peak_memory_bytes
+from medseg.analysis.memory import peak_memory_bytes
 from medseg.analysis.timing import Call, Clock, Outcome, interleave
 from medseg.analysis.timing_results import STEP, Case, Row, Series
 from medseg.analysis.workloads import Candidate, Setting

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from medseg.analysis.counts import Cost, cost_of
+from medseg.analysis.cost import Cost, cost_of
 from medseg.analysis.trace import trace
 from medseg.cli.options import described
 from medseg.layers.deformable import DeformableConv

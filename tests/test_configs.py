@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from medseg.analysis.cost import check_patch, count_macs
+from medseg.analysis.cost import count_macs
+from medseg.analysis.input_sizes import check_patch
 from medseg.build import build
 from medseg.cli.resolvers import register_resolvers
 from medseg.errors import ConfigError

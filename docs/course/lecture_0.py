@@ -7,7 +7,7 @@ import torch
 
 from course import fact, kernels
 from course.fact import Fact, Lecture, Topic, work
-from medseg.analysis import closed_form_costs
+from medseg.analysis import closed_form
 
 _SETTINGS = (
     {"k": 3, "f": 8, "n": 16, "m": 32},
@@ -78,7 +78,7 @@ def _pointwise() -> Topic:
         facts=(
             _law(
                 lambda k, f, n, m: (1 * 1 * n) * m * f * f,
-                lambda k, f, n, m: closed_form_costs.pointwise((f, f), n, m).macs,
+                lambda k, f, n, m: closed_form.pointwise((f, f), n, m).macs,
                 place=place,
                 printed="(1 × 1 × N) × M × F × F = F² × N × M",
                 how="multiply-accumulates of the closed form",
@@ -103,7 +103,7 @@ def _depthwise() -> Topic:
         facts=(
             _law(
                 lambda k, f, n, m: (k * k * 1) * n * f * f,
-                lambda k, f, n, m: closed_form_costs.depthwise((k, k), (f, f), n).macs,
+                lambda k, f, n, m: closed_form.depthwise((k, k), (f, f), n).macs,
                 place=place,
                 printed="(K × K × 1) × N × F × F = K² × F² × N",
                 how="multiply-accumulates of the closed form",
@@ -150,7 +150,7 @@ def _separable() -> Topic:
                 place=place,
                 printed="K = 3, M ≥ 32: the cost falls to 1/9",
                 stated=Fraction(1, 9),
-                computed=closed_form_costs.separable_ratio((3, 3), 32),
+                computed=closed_form.separable_ratio((3, 3), 32),
                 how="1/K² + 1/M at K = 3, M = 32",
                 slip="1/9 is the limit for many channels; at M = 32 the ratio is 41/288, about "
                 "1/7.02, and at M = 1,024 it is still above 1/9.",
@@ -216,9 +216,9 @@ def _checkerboard() -> Topic:
     )
 
 
-def _cost(kernel: int, size: int, ins: int, outs: int) -> closed_form_costs.Cost:
-    return closed_form_costs.conv((kernel, kernel), (size, size), ins, outs)
+def _cost(kernel: int, size: int, ins: int, outs: int) -> closed_form.Cost:
+    return closed_form.conv((kernel, kernel), (size, size), ins, outs)
 
 
-def _separable_cost(kernel: int, size: int, ins: int, outs: int) -> closed_form_costs.Cost:
-    return closed_form_costs.depthwise_separable((kernel, kernel), (size, size), ins, outs)
+def _separable_cost(kernel: int, size: int, ins: int, outs: int) -> closed_form.Cost:
+    return closed_form.depthwise_separable((kernel, kernel), (size, size), ins, outs)

@@ -7,7 +7,7 @@ import torch
 
 from course import kernels
 from course.fact import Fact, Lecture, Topic, rows_of, work
-from medseg.analysis import closed_form, closed_form_costs
+from medseg.analysis import closed_form
 from medseg.explain.example import kernel_of, worked
 from medseg.explain.operator import make_operator
 
@@ -90,7 +90,7 @@ def _dilated() -> Topic:
         facts=(
             note(
                 printed="the number of input pixels is the same",
-                stated=closed_form_costs.conv((3, 3), (1,), 1, 1).macs,
+                stated=closed_form.conv((3, 3), (1,), 1, 1).macs,
                 computed=torch.nn.Conv2d(1, 1, 3, dilation=2, bias=False).weight.numel(),
                 how="taps with and without dilation",
             ),
@@ -163,7 +163,7 @@ def _separable() -> Topic:
             note(
                 printed="two convolutions with 3 multiplications each",
                 stated=2 * 3,
-                computed=closed_form_costs.spatially_separable((3, 3), (1,), (1, 1, 1)).macs,
+                computed=closed_form.spatially_separable((3, 3), (1,), (1, 1, 1)).macs,
                 how="3 + 3 in place of 9 products per output",
             ),
         ),
@@ -185,7 +185,7 @@ def _depthwise() -> Topic:
                 place="Depthwise Conv2d, figure",
                 printed="3x8x8 matrix, 3x3x3 kernel",
                 stated=3 * 3 * 3,
-                computed=closed_form_costs.depthwise((3, 3), (6, 6), 3).parameters,
+                computed=closed_form.depthwise((3, 3), (6, 6), 3).parameters,
                 how="weights of three 3×3 kernels",
             ),
             _fact(
@@ -242,7 +242,7 @@ def _pointwise() -> Topic:
                 place="Pointwise Conv2d",
                 printed="a kernel of size 1x1xC compresses into 1 channel",
                 stated=1 * 1 * channels,
-                computed=closed_form_costs.pointwise((1,), channels, 1).parameters,
+                computed=closed_form.pointwise((1,), channels, 1).parameters,
                 how=f"weights of one filter at C = {channels}",
             ),
         ),
@@ -250,8 +250,8 @@ def _pointwise() -> Topic:
 
 
 def _grouped() -> Topic:
-    ordinary = closed_form_costs.conv((3, 3), (8, 8), 16, 32)
-    grouped = closed_form_costs.conv((3, 3), (8, 8), 16, 32, 4)
+    ordinary = closed_form.conv((3, 3), (8, 8), 16, 32)
+    grouped = closed_form.conv((3, 3), (8, 8), 16, 32, 4)
     return Topic(
         title="8. Grouped convolution",
         text=(
@@ -287,7 +287,7 @@ def _deformable() -> Topic:
                 place="Deformable Conv2d, figures 1 and 2",
                 printed="3×3 deformable convolution, 2-D offsets",
                 stated=3 * 3 * 2,
-                computed=closed_form_costs.offset_channels((3, 3), modulated=False),
+                computed=closed_form.offset_channels((3, 3), modulated=False),
                 how="offset channels: two numbers for each of nine taps",
             ),
         ),

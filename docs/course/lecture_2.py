@@ -10,7 +10,7 @@ from torch import nn
 
 from course import fact
 from course.fact import Fact, Lecture, Topic, work
-from medseg.analysis import closed_form, closed_form_costs
+from medseg.analysis import closed_form
 
 _INPUT = (20, 16, 50, 100)
 _EXAMPLES = (
@@ -80,7 +80,7 @@ def _basic() -> Topic:
                 place="1. Convolution, example",
                 printed=f"{code}, its parameters",
                 stated=sum(p.numel() for p in layer.parameters()),
-                computed=closed_form_costs.conv(kernel, size, 16, 33, bias=True).parameters,
+                computed=closed_form.conv(kernel, size, 16, 33, bias=True).parameters,
                 how="weights and biases by the closed form, beside torch's",
             ),
         ]
@@ -133,7 +133,7 @@ def _depthwise() -> Topic:
                 printed="nn.Conv2d(nin, nin * kernels_per_layer, kernel_size=3, padding=1, "
                 "groups=nin)",
                 stated=sum(p.numel() for p in layer.parameters()),
-                computed=closed_form_costs.depthwise((3, 3), (8, 8), 6, 4, bias=True).parameters,
+                computed=closed_form.depthwise((3, 3), (8, 8), 6, 4, bias=True).parameters,
                 how="parameters at nin = 6, kernels_per_layer = 4, by the closed form",
             ),
             _fact(
@@ -170,9 +170,7 @@ def _depthwise_separable() -> Topic:
             fact.law(
                 settings,
                 lambda c, k, m: k**2 * c + c * m,
-                lambda c, k, m: (
-                    closed_form_costs.depthwise_separable((k, k), (1,), c, m).parameters
-                ),
+                lambda c, k, m: closed_form.depthwise_separable((k, k), (1,), c, m).parameters,
                 lecture=2,
                 place="6. Depthwise Separable Convolution",
                 printed="K2C + CM",
@@ -191,7 +189,7 @@ def _depthwise_separable() -> Topic:
                 place="6. Depthwise Separable Convolution, code",
                 printed="class depthwise_separable_conv(nin, kernels_per_layer, nout)",
                 stated=sum(p.numel() for p in layer.parameters()),
-                computed=closed_form_costs.depthwise_separable(
+                computed=closed_form.depthwise_separable(
                     (3, 3), (1,), 6, 10, 4, bias=True
                 ).parameters,
                 how="the class as printed at (6, 4, 10): Cκ(K² + M) weights, Cκ + M biases",
@@ -210,7 +208,7 @@ def _pointwise() -> Topic:
                 place="7. Pointwise Convolution, code",
                 printed="nn.Conv2d(nin, nout, kernel_size=1)",
                 stated=sum(p.numel() for p in nn.Conv2d(16, 33, kernel_size=1).parameters()),
-                computed=closed_form_costs.pointwise((1,), 16, 33, bias=True).parameters,
+                computed=closed_form.pointwise((1,), 16, 33, bias=True).parameters,
                 how="parameters at nin = 16, nout = 33, by the closed form",
             ),
             _constructed("7. Pointwise Convolution, code", "pointwise_conv", pointwise_conv),

@@ -10,7 +10,7 @@ from scipy import integrate, signal
 from course import alexnet, fact, networks
 from course.fact import Fact, Lecture, Topic, rows_of, work
 from course.kernels import correlated, summed, summed_2d
-from medseg.analysis import closed_form, closed_form_costs
+from medseg.analysis import closed_form
 
 _fact = partial(Fact, lecture=3)
 _FIRST, _SECOND = np.array([1, 2, 3, 4]), np.array([2, 0, -1])
@@ -141,7 +141,7 @@ def _arithmetic() -> Topic:
                 place="Convolution Arithmetic",
                 printed="3 x 3 x 128 x 64 = 73,728",
                 stated=73_728,
-                computed=closed_form_costs.conv((3, 3), (40, 40), 128, 64).parameters,
+                computed=closed_form.conv((3, 3), (40, 40), 128, 64).parameters,
                 how="weights of the closed form",
             ),
         ),
@@ -213,7 +213,7 @@ def _history() -> Topic:
 
 def _stack(kernel: int, depth: int) -> tuple[int, int]:
     layers = [closed_form.Layer(kernel=kernel)] * depth
-    weights = depth * closed_form_costs.conv((kernel, kernel), (1,), 1, 1).parameters
+    weights = depth * closed_form.conv((kernel, kernel), (1,), 1, 1).parameters
     return closed_form.receptive_field(layers), weights
 
 

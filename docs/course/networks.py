@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from medseg.analysis.closed_form import conv_output_size
-from medseg.analysis.closed_form_costs import Cost, conv, dense
+from medseg.analysis.closed_form import Cost, conv, conv_output_size, dense
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def write_audit(audit: Audit, folder: Path, *, overwrite: bool = False) -> list[
     Raises:
         ConfigError: a file of that name is there that medseg did not write; see `replacing`.
     """
-    rows = pd.DataFrame([row.__dict__ for row in audit.layers])
+    rows = pd.DataFrame([row.plain() for row in audit.layers])
     texts = {
         "audit.md": markdown(audit),
         "audit.json": json.dumps(audit.plain(), indent=1) + "\n",
@@ -51,15 +51,15 @@ def write_audit(audit: Audit, folder: Path, *, overwrite: bool = False) -> list[
 
 
 def _totals(audit: Audit) -> str:
-    voxels = _times(audit.patch_size)
-    intensity = 2 * audit.macs / audit.bytes_moved if audit.bytes_moved else 0
+    voxels, total = _times(audit.patch_size), audit.total
+    intensity = 2 * total.macs / total.bytes_moved if total.bytes_moved else 0
     rows = [
         ("input", f"{audit.in_channels} channels, {voxels} voxels"),
         ("logits", f"{audit.logits[0]} channels, {_times(audit.logits[1:])} voxels"),
         ("parameters", f"{audit.parameters:,}"),
-        ("multiply-accumulates", f"{audit.macs:,}"),
-        ("other operations", f"{audit.other:,}"),
-        ("bytes moved, fp32", f"{audit.bytes_moved:,}"),
+        ("multiply-accumulates", f"{total.macs:,}"),
+        ("other operations", f"{total.other:,}"),
+        ("bytes moved, fp32", f"{total.bytes_moved:,}"),
         ("operations per byte, fp32", f"{intensity:.1f}"),
     ]
     return f"# {audit.name}\n\n{table(('one image', ''), rows)}"
@@ -70,17 +70,17 @@ def _unknown(audit: Audit) -> str:
         return ""
     rows = [(layer or "the network itself", operation) for layer, operation in audit.unknown]
     return (
-        "## Unknown\n\nThe cost of these operations is in none of the numbers, and what is seen "
-        f"through them is taken for everything.\n\n{table(('layer', 'operation'), rows)}"
+        "## Unknown\n\nThe cost of these operations is in none of the numbers; their receptive "
+        f"field counts as the whole image.\n\n{table(('layer', 'operation'), rows)}"
     )
 
 
 def _sizes(audit: Audit) -> str:
     rows = [
         (str(axis), str(size), str(rule) if rule else "only this one was found")
-        for axis, (size, rule) in enumerate(zip(audit.patch_size, audit.legal, strict=True))
+        for axis, (size, rule) in enumerate(zip(audit.patch_size, audit.valid_sizes, strict=True))
     ]
-    return f"## Input sizes\n\n{table(('axis', 'this', 'legal'), rows)}"
+    return f"## Valid input sizes\n\n{table(('axis', 'this', 'valid'), rows)}"
 
 
 def _field(audit: Audit) -> str:
@@ -106,8 +106,8 @@ def _field(audit: Audit) -> str:
         )
     text = (
         f"## Receptive field\n\n{table(head, rows)}\n"
-        "Of the logits, far from every border, from the phase that sees least to the one that "
-        "sees most. Statistics of a normalisation are taken as given.\n"
+        "Of the logits, far from every border, from the phase with the smallest field to the one "
+        "with the largest. Statistics of a normalisation count as given.\n"
     )
     return text + "".join(f"\n**Gridding:** {warning}\n" for warning in audit.gridding)
 
@@ -140,22 +140,31 @@ def _upsamplings(audit: Audit) -> str:
     ]
     return (
         f"## Checkerboard\n\n{table(('layer', 'upsampling', 'DC-gain imbalance'), rows)}\n"
-        "0: a constant stays a constant; with the weights that are there.\n"
+        "0: a constant stays a constant; at these weights.\n"
     )
 
 
 def _layers(audit: Audit) -> str:
-    head = ("layer", "operator", "output", "parameters", "MACs", "other", "bytes", "sees")
+    head = (
+        "layer",
+        "operator",
+        "output",
+        "parameters",
+        "MACs",
+        "other",
+        "bytes",
+        "receptive field",
+    )
     rows = [
         (
             row.layer or "(the network itself)",
             f"`{row.operator}`",
             _times(row.output),
-            f"{row.parameters:,}" if row.parameters else "",
-            f"{row.macs:,}" if row.macs else "",
-            ", ".join(f"unknown: {name}" for name in row.unknown)
-            or (f"{row.other:,}" if row.other else ""),
-            f"{row.bytes_moved:,}" if row.bytes_moved else "",
+            f"{row.cost.parameters:,}" if row.cost.parameters else "",
+            f"{row.cost.macs:,}" if row.cost.macs else "",
+            ", ".join(f"unknown: {name}" for name in row.cost.unknown)
+            or (f"{row.cost.other:,}" if row.cost.other else ""),
+            f"{row.cost.bytes_moved:,}" if row.cost.bytes_moved else "",
             _times("all" if extent is None else extent for extent in row.extent),
         )
         for row in audit.layers

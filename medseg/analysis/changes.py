@@ -1,7 +1,7 @@
-"""Changes that let a U-Net see further, each as a description and as overrides to paste."""
+"""Changes that enlarge the receptive field of a U-Net, each as a description and as overrides."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ _SEPARABLE = "blocks.conv.DepthwiseSeparable"
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What the network is for.
+    """The images of a network.
 
     Args:
         spacing: mm per voxel of each axis.
@@ -51,21 +51,24 @@ class Change:
 
 
 def changes(description: Description, grid: Grid) -> dict[str, Iterator[Change]]:
-    """Kind of change → changes of this kind, the weakest first; none for a network of others."""
+    """Kinds of changes that enlarge the receptive field, of each kind the weakest first.
+
+    Returns:
+        Nothing for a network that is no `models.unet.UNet`.
+    """
     if description.get("name") != _NETWORK:
         return {}
-    kinds: dict[str, Callable[..., Iterator[Change]]] = {
-        "stages": _more_stages,
-        "depth": _more_units,
-        "coarsest depth": _more_coarsest_units,
-        "encoder kernel": _larger_encoder_kernel,
-        "kernel": _larger_kernel,
-        "separable encoder kernel": _separable_encoder_kernel,
-        "separable kernel": _separable_kernel,
-        "dilation": _dilated_encoder,
-        "coarsest dilation": _dilated_coarsest,
+    return {
+        "stages": _more_stages(description, grid),
+        "depth": _more_units(description),
+        "coarsest depth": _more_coarsest_units(description),
+        "encoder kernel": _larger_kernels(description, ("encoder",)),
+        "kernel": _larger_kernels(description, _HALVES),
+        "separable encoder kernel": _separable_kernels(description, ("encoder",)),
+        "separable kernel": _separable_kernels(description, _HALVES),
+        "dilation": _dilated_encoder(description),
+        "coarsest dilation": _dilated_coarsest(description),
     }
-    return {kind: make(description, grid) for kind, make in kinds.items()}
 
 
 def _more_stages(description: Description, grid: Grid) -> Iterator[Change]:
@@ -110,7 +113,7 @@ def _next_step(strides: Sequence[Any], grid: Grid) -> list[int]:
     ]
 
 
-def _more_units(description: Description, grid: Grid) -> Iterator[Change]:
+def _more_units(description: Description) -> Iterator[Change]:
     own = description["encoder"]["depths"]
     halves = [half for half in _HALVES if description[half]["depths"] == own]
     for more in _MORE_UNITS:
@@ -120,19 +123,11 @@ def _more_units(description: Description, grid: Grid) -> Iterator[Change]:
         yield _change(f"{_more(more, 'unit')} in {where}", description, values)
 
 
-def _more_coarsest_units(description: Description, grid: Grid) -> Iterator[Change]:
+def _more_coarsest_units(description: Description) -> Iterator[Change]:
     *fine, last = _unit_counts(description)
     for more in _MORE_COARSEST_UNITS:
         values = {("encoder", "depths"): [*fine, last + more]}
         yield _change(f"{_more(more, 'unit')} in the coarsest stage", description, values)
-
-
-def _larger_encoder_kernel(description: Description, grid: Grid) -> Iterator[Change]:
-    yield from _larger_kernels(description, ("encoder",))
-
-
-def _larger_kernel(description: Description, grid: Grid) -> Iterator[Change]:
-    yield from _larger_kernels(description, _HALVES)
 
 
 def _larger_kernels(description: Description, halves: Sequence[str]) -> Iterator[Change]:
@@ -141,14 +136,6 @@ def _larger_kernels(description: Description, halves: Sequence[str]) -> Iterator
             continue
         values = {(half, "conv", "kernel_size"): kernel for half in halves}
         yield _change(f"kernel {kernel} in the {' and '.join(halves)}", description, values)
-
-
-def _separable_encoder_kernel(description: Description, grid: Grid) -> Iterator[Change]:
-    yield from _separable_kernels(description, ("encoder",))
-
-
-def _separable_kernel(description: Description, grid: Grid) -> Iterator[Change]:
-    yield from _separable_kernels(description, _HALVES)
 
 
 def _separable_kernels(description: Description, halves: Sequence[str]) -> Iterator[Change]:
@@ -167,7 +154,7 @@ def _separable_kernels(description: Description, halves: Sequence[str]) -> Itera
         )
 
 
-def _dilated_encoder(description: Description, grid: Grid) -> Iterator[Change]:
+def _dilated_encoder(description: Description) -> Iterator[Change]:
     counts = _unit_counts(description)
     of_decoder = {("decoder", "depths"): description["decoder"]["depths"]}  # else it follows
     for rates in _SCHEDULES:
@@ -176,7 +163,7 @@ def _dilated_encoder(description: Description, grid: Grid) -> Iterator[Change]:
         yield _dilated(description, ("encoder", "conv"), rates, depths, "in the encoder")
 
 
-def _dilated_coarsest(description: Description, grid: Grid) -> Iterator[Change]:
+def _dilated_coarsest(description: Description) -> Iterator[Change]:
     *fine, last = _unit_counts(description)
     stage = str(len(fine))
     taken = description["encoder"].get("stage") or {}

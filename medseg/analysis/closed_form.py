@@ -1,7 +1,7 @@
-"""Sizes, reach and overlap of operators in closed form: whole numbers and exact fractions.
+"""Sizes, receptive fields, overlaps and costs of operators in closed form, in exact numbers.
 
-Sizes are voxels along one axis; `along_axes` applies a rule to every axis. What operators cost
-is in `closed_form_costs`.
+Sizes are voxels along one axis; `along_axes` applies a rule to every axis. A cost counts one
+sample; of its `other` operations it holds those that fetch values between voxels.
 """
 
 import math
@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from medseg.analysis.cost import Cost
+from medseg.checkerboard.weights.overlap import overlap_counts
 from medseg.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What the reach of a layer depends on, along one axis."""
+    """What the receptive field of a layer depends on, along one axis."""
 
     kernel: int
     stride: int = 1
@@ -43,7 +45,7 @@ def conv_output_size(
     >>> conv_output_size(7, 3), conv_output_size(7, 3, stride=2, padding=1)
     (5, 4)
     """
-    return _reach_left(size, kernel, padding, dilation) // stride + 1
+    return _room(size, kernel, padding, dilation) // stride + 1
 
 
 def transposed_output_size(
@@ -74,7 +76,7 @@ def transposed_output_size(
     if out < 1:
         raise ConfigError(
             f"padding={padding} trims all of the {out + 2 * padding} voxels that a size of {size} "
-            f"paints; choose a padding below {(out + 2 * padding + 1) // 2}"
+            f"is spread over; choose a padding below {(out + 2 * padding + 1) // 2}"
         )
     return out
 
@@ -87,7 +89,7 @@ def inverting_output_padding(
     >>> inverting_output_padding(4, 3, stride=2, padding=1)
     1
     """
-    return _reach_left(size, kernel, padding, dilation) % stride
+    return _room(size, kernel, padding, dilation) % stride
 
 
 def conv_input_sizes(
@@ -121,7 +123,7 @@ def receptive_field(layers: Iterable[Layer]) -> int:
     >>> receptive_field([Layer(kernel=3), Layer(kernel=3)])
     5
     """
-    return 1 + sum(_reaches(layers))
+    return 1 + sum(_extents(layers))
 
 
 def jump(layers: Iterable[Layer]) -> int:
@@ -154,18 +156,6 @@ def effective_sigma(layers: Iterable[Layer]) -> float:
     return math.sqrt(effective_variance(layers))
 
 
-def overlap_counts(kernel: int, stride: int, dilation: int = 1) -> tuple[int, ...]:
-    """`n_φ`: taps of a transposed convolution that paint each phase of its output.
-
-    Reference: Odena, Dumoulin & Olah 2016, Distill, "Deconvolution and Checkerboard Artifacts".
-
-    >>> overlap_counts(3, 2), overlap_counts(4, 2), overlap_counts(1, 2)
-    ((2, 1), (2, 2), (1, 0))
-    """
-    phases = [tap * dilation % stride for tap in range(kernel)]
-    return tuple(phases.count(phase) for phase in range(stride))
-
-
 def structural_imbalance(
     kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> Fraction:
@@ -182,15 +172,193 @@ def structural_imbalance(
     return 1 - evenness
 
 
-def _reaches(layers: Iterable[Layer]) -> Iterable[int]:
+def conv(
+    kernel: Sequence[int],
+    output: Sequence[int],
+    in_channels: int,
+    out_channels: int,
+    groups: int = 1,
+    *,
+    bias: bool = False,
+) -> Cost:
+    """`Πk · C/g · M` weights, `N_out` times as many MACs, whatever the stride and dilation.
+
+    Raises:
+        ConfigError: the groups do not divide the channels.
+
+    >>> cost = conv((3, 3), (32, 32), 128, 64)
+    >>> cost.parameters, cost.macs
+    (73728, 75497472)
+    """
+    require_groups(in_channels, out_channels, groups)
+    weights = math.prod(kernel) * in_channels // groups * out_channels
+    return Cost(parameters=weights + bias * out_channels, macs=math.prod(output) * weights)
+
+
+def transposed(
+    kernel: Sequence[int],
+    input_size: Sequence[int],
+    in_channels: int,
+    out_channels: int,
+    groups: int = 1,
+    *,
+    bias: bool = False,
+) -> Cost:
+    """`Πk · C · M/g` weights; each is used at every input voxel, so MACs count `N_in`."""
+    return conv(kernel, input_size, in_channels, out_channels, groups, bias=bias)
+
+
+def pointwise(
+    output: Sequence[int], in_channels: int, out_channels: int, *, bias: bool = False
+) -> Cost:
+    """`C · M` weights: a convolution of one tap."""
+    return conv((1,), output, in_channels, out_channels, bias=bias)
+
+
+def depthwise(
+    kernel: Sequence[int],
+    output: Sequence[int],
+    channels: int,
+    multiplier: int = 1,
+    *,
+    bias: bool = False,
+) -> Cost:
+    """`Πk · C · m` weights: one group per channel, `m` kernels each."""
+    return conv(kernel, output, channels, channels * multiplier, channels, bias=bias)
+
+
+def depthwise_separable(
+    kernel: Sequence[int],
+    output: Sequence[int],
+    in_channels: int,
+    out_channels: int,
+    multiplier: int = 1,
+    *,
+    bias: bool = False,
+) -> Cost:
+    """`C · m · (Πk + M)` weights: depthwise, then pointwise.
+
+    Reference: Howard et al. 2017, "MobileNets", section 3.1.
+    """
+    spatial = depthwise(kernel, output, in_channels, multiplier, bias=bias)
+    return spatial + pointwise(output, in_channels * multiplier, out_channels, bias=bias)
+
+
+def separable_ratio(kernel: Sequence[int], out_channels: int) -> Fraction:
+    """`1/Πk + 1/M`: MACs of the depthwise-separable over those of the ordinary convolution.
+
+    >>> separable_ratio((3, 3), 32)
+    Fraction(41, 288)
+    """
+    return Fraction(1, math.prod(kernel)) + Fraction(1, out_channels)
+
+
+def spatially_separable(
+    kernel: Sequence[int], output: Sequence[int], channels: Sequence[int], *, bias: bool = False
+) -> Cost:
+    """`Σᵢ kᵢ · Cᵢ · Cᵢ₊₁` weights: one axis after the other, at stride 1.
+
+    Args:
+        kernel: Taps per axis.
+        output: Voxels per axis, kept by every factor.
+        channels: Before the first factor, between the factors and after the last.
+        bias: Whether every factor has one number per output channel.
+
+    >>> spatially_separable((3, 3), (1,), (1, 1, 1)).macs
+    6
+    """
+    factors = zip(kernel, channels, channels[1:], strict=False)
+    return sum(
+        (conv((k,), output, before, after, bias=bias) for k, before, after in factors),
+        Cost(),
+    )
+
+
+def pixel_shuffle(
+    kernel: Sequence[int],
+    input_size: Sequence[int],
+    in_channels: int,
+    out_channels: int,
+    scale: Sequence[int],
+    *,
+    bias: bool = False,
+) -> Cost:
+    """`Πk · C · M · Πs` weights: a convolution to `M · Πs` channels on the coarse grid."""
+    return conv(kernel, input_size, in_channels, out_channels * math.prod(scale), bias=bias)
+
+
+def offset_channels(kernel: Sequence[int], offset_groups: int = 1, *, modulated: bool) -> int:
+    """`(d [+ 1]) · Πk · G`: a displacement, in version 2 a weight too, of every tap.
+
+    >>> offset_channels((3, 3), modulated=False), offset_channels((3, 3), modulated=True)
+    (18, 27)
+    """
+    return (len(kernel) + modulated) * math.prod(kernel) * offset_groups
+
+
+def deformable(
+    kernel: Sequence[int],
+    output: Sequence[int],
+    in_channels: int,
+    out_channels: int,
+    offset_groups: int = 1,
+    *,
+    modulated: bool = False,
+    bias: bool = False,
+) -> Cost:
+    """A convolution, one of the same kernel for the offsets, and `2^d` taps per fetched value.
+
+    Reference: Dai et al. 2017, "Deformable Convolutional Networks"; Zhu et al. 2019 (`modulated`).
+    """
+    offsets = offset_channels(kernel, offset_groups, modulated=modulated)
+    fetches = math.prod(output) * math.prod(kernel) * in_channels * 2 ** len(kernel)
+    return (
+        Cost(other=fetches)
+        + conv(kernel, output, in_channels, offsets, bias=bias)
+        + conv(kernel, output, in_channels, out_channels, bias=bias)
+    )
+
+
+def dense(inputs: int, outputs: int, *, bias: bool = False) -> Cost:
+    """`inputs · outputs` weights, each used once."""
+    return conv((1,), (1,), inputs, outputs, bias=bias)
+
+
+def compulsory_traffic(inputs: int, outputs: int, parameters: int, bytes_each: int = 4) -> int:
+    """Bytes that must cross the memory bus: every number read or written once."""
+    return bytes_each * (inputs + outputs + parameters)
+
+
+def arithmetic_intensity(macs: int, traffic: int) -> Fraction:
+    """Floating-point operations per byte, two to a MAC.
+
+    Reference: Williams, Waterman & Patterson 2009, "Roofline".
+    """
+    return Fraction(2 * macs, traffic)
+
+
+def require_groups(in_channels: int, out_channels: int, groups: int) -> None:
+    """Makes sure that groups divide the channels.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if in_channels % groups or out_channels % groups:
+        raise ConfigError(
+            f"groups={groups} must divide in_channels={in_channels} and "
+            f"out_channels={out_channels}; choose {math.gcd(in_channels, out_channels, groups)}"
+        )
+
+
+def _extents(layers: Iterable[Layer]) -> Iterable[int]:
     spacing = 1
     for layer in layers:
         yield layer.dilation * (layer.kernel - 1) * spacing
         spacing *= layer.stride
 
 
-def _reach_left(size: int, kernel: int, padding: int, dilation: int) -> int:
-    """Voxels that the kernel can move by from its first place."""
+def _room(size: int, kernel: int, padding: int, dilation: int) -> int:
+    """Voxels by which the kernel can move from its first place."""
     left = size + 2 * padding - dilation * (kernel - 1) - 1
     if left < 0:
         raise ConfigError(

@@ -1,17 +1,111 @@
-"""What a network costs: parameters and multiply-accumulates; and whether a patch passes."""
+"""What a step, a network and a description cost: parameters, operations, bytes, memory."""
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from medseg.analysis.counts import cost_of
-from medseg.analysis.trace import abstracted, trace
+from medseg.analysis import vocabulary as ops
+from medseg.analysis.memory import predicted_memory
+from medseg.analysis.trace import Step, trace
 from medseg.errors import ConfigError
+from medseg.models.description import Description, build_network
 from medseg.models.unet import MultiscaleNetwork
 
-_INSTANCE_NORM = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What an operator, a layer or a network costs for one image; costs add up.
+
+    Args:
+        parameters: Learned numbers.
+        macs: Multiply-accumulates of convolutions and products of matrices. One is a product and
+            its addition to a sum; biases cost nothing.
+        other: Operations of everything else: one per value of an activation, sum or product;
+            4 per value of a normalisation whose statistics are the case's own and 2 where they
+            are stored; `2^d` per interpolated value; the window per pooled value.
+        bytes_moved: Read and written, each tensor of a step once; views move nothing.
+        unknown: Operations that are not known, whose cost is in none of the numbers.
+    """
+
+    parameters: int = 0
+    macs: int = 0
+    other: int = 0
+    bytes_moved: int = 0
+    unknown: tuple[str, ...] = ()
+
+    def __add__(self, more: "Cost") -> "Cost":
+        return Cost(
+            parameters=self.parameters + more.parameters,
+            macs=self.macs + more.macs,
+            other=self.other + more.other,
+            bytes_moved=self.bytes_moved + more.bytes_moved,
+            unknown=tuple(dict.fromkeys((*self.unknown, *more.unknown))),
+        )
+
+
+def cost_of(step: Step) -> Cost:
+    """The cost of one step of a trace; parameters belong to layers and are not in it.
+
+    Reference: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning".
+    """
+    name = ops.base_name(step.operator)
+    if name not in ops.KNOWN:
+        return Cost(unknown=(step.operator,))
+    if name in ops.VIEWS | ops.MAKERS:
+        return Cost()
+    return Cost(macs=_macs(name, step), other=_other(name, step), bytes_moved=_bytes_moved(step))
+
+
+def _macs(name: str, step: Step) -> int:
+    if name in ops.CONVOLUTIONS:
+        return _convolution_macs(step)
+    if name in ops.PRODUCTS:
+        first, second = _matrices(step)
+        return math.prod(first) * (second[-1] if len(second) > 1 else 1)
+    return 0
+
+
+def _convolution_macs(step: Step) -> int:
+    """Every weight once per voxel of the grid that it is moved over: transposed, the input's."""
+    weight = step.arguments["weight"].shape
+    grid = step.arguments["input"] if step.arguments["transposed"] else step.outputs[0]
+    return grid.shape[0] * math.prod(grid.shape[2:]) * math.prod(weight)
+
+
+def _matrices(step: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    names = ("mat1", "mat2") if "mat1" in step.arguments else ("batch1", "batch2")
+    if names[0] not in step.arguments:
+        names = ("mat", "vec") if "vec" in step.arguments else ("self", "mat2")
+    if names[1] not in step.arguments:
+        names = ("self", "tensor")
+    return step.arguments[names[0]].shape, step.arguments[names[1]].shape
+
+
+def _other(name: str, step: Step) -> int:
+    values = math.prod(step.outputs[0].shape) if step.outputs else 0
+    if name in ops.POINTWISE:
+        return values
+    if name in ops.NORMS:
+        own_statistics = step.arguments.get("training", not name.endswith("no_training"))
+        return values * (4 if own_statistics else 2)
+    if name in ops.POOLS:
+        return values * math.prod(step.arguments["kernel_size"])
+    if name in ops.LINEAR_INTERPOLATIONS | ops.SAMPLERS:
+        return values * 2 ** (len(step.outputs[0].shape) - 2)
+    if name in ops.CUBIC_INTERPOLATIONS:
+        return values * 16
+    if name in ops.REDUCTIONS:
+        return max(math.prod(value.shape) for value in step.inputs)
+    return 3 * values if name in ops.SOFTMAXES else 0
+
+
+def _bytes_moved(step: Step) -> int:
+    read = {value.index: value.bytes for value in step.inputs}
+    return sum(read.values()) + sum(value.bytes for value in step.outputs)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -41,7 +135,7 @@ def training_call(
 ) -> Callable[[nn.Module, torch.Tensor], Any]:
     """What a training step calls on a network and an image.
 
-    A network of another library is called as it is: its own option says what it then returns.
+    A network of another library is called as it is: its own option decides what it then returns.
     """
     several = deep_supervision and isinstance(network, MultiscaleNetwork)
     return _all_logits if several else nn.Module.__call__
@@ -51,35 +145,90 @@ def _all_logits(network: Any, image: torch.Tensor) -> list[torch.Tensor]:
     return network.multiscale_logits(image)
 
 
-def check_patch(
-    network: nn.Module, in_channels: int, patch_size: Sequence[int], *, deep_supervision: bool
-) -> None:
-    """Makes sure that a patch passes the network in training, without computing anything.
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """The input of a network.
+
+    Args:
+        in_channels: Channels of the image.
+        patch_size: In voxels.
+        batch: Patches at once.
+    """
+
+    in_channels: int
+    patch_size: Sequence[int]
+    batch: int = 1
+
+
+def abstract_network(description: Description) -> nn.Module:
+    """A network whose tensors have shapes and no values, at once however large it is.
 
     Raises:
-        ConfigError: it does not; or it shrinks to a single voxel, whose variance is 0.
+        ConfigError: it cannot be built.
     """
-    abstract = abstracted(network).train()
-    patch = torch.empty((1, in_channels, *patch_size), device="meta")
-    single: list[nn.Module] = []
-    for norm in [m for m in abstract.modules() if isinstance(m, _INSTANCE_NORM)]:
-        norm.register_forward_pre_hook(
-            lambda norm, inputs: single.append(norm) if inputs[0][0, 0].numel() == 1 else None
-        )
-    try:
-        with torch.no_grad():
-            if deep_supervision and isinstance(abstract, MultiscaleNetwork):
-                abstract.multiscale_logits(patch)
-            abstract(patch)
-    except (RuntimeError, ValueError) as error:
-        if not single:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(
-                f"patch_size={list(patch_size)} with {in_channels} channels does not pass "
-                f"{type(network).__name__}: {reason}"
-            ) from error
-    if single:
+    with torch.device("meta"):
+        return build_network(description)
+
+
+def measure(quantity: str, description: Description, load: Load) -> int:
+    """One of `QUANTITIES` of a network.
+
+    Raises:
+        ConfigError: no such quantity, or the network cannot be built or does not accept the patch.
+    """
+    if quantity not in QUANTITIES:
         raise ConfigError(
-            f"patch_size={list(patch_size)} shrinks to a single voxel in the bottleneck, which "
-            "cannot be normalised; choose a larger patch_size or fewer stages"
+            f"quantity={quantity!r} must be one of {', '.join(QUANTITIES)}; choose macs"
         )
+    return QUANTITIES[quantity](description, load)
+
+
+def costs(description: Description, load: Load) -> dict[str, int]:
+    """Parameters, multiply-accumulates, and bytes of a training step; see `QUANTITIES`.
+
+    Raises:
+        ConfigError: as `measure`.
+    """
+    return {name: measure(name, description, load) for name in ("parameters", "macs", "memory")}
+
+
+def _parameters(description: Description, load: Load) -> int:
+    return count_parameters(abstract_network(description))
+
+
+def _patch_macs(description: Description, load: Load) -> int:
+    return count_macs(abstract_network(description), load.in_channels, load.patch_size)
+
+
+def _training_memory(description: Description, load: Load) -> int:
+    return _peak(description, load, training=True)
+
+
+def _inference_memory(description: Description, load: Load) -> int:
+    return _peak(description, load, training=False)
+
+
+def _peak(description: Description, load: Load, *, training: bool) -> int:
+    # the prediction asks on which device the tensors are; memory that nobody writes to is free
+    network = abstract_network(description).to_empty(device="cpu")
+    several = training and bool(description.get("deep_supervision"))
+    return predicted_memory(
+        network,
+        load.in_channels,
+        load.patch_size,
+        batch=load.batch,
+        training=training,
+        run=training_call(network, deep_supervision=several),
+    ).peak
+
+
+QUANTITIES: dict[str, Callable[[Description, Load], int]] = {
+    "parameters": _parameters,
+    "macs": _patch_macs,
+    "memory": _training_memory,
+    "inference_memory": _inference_memory,
+}
+"""What networks are matched in; memory in bytes, of a training or an inference step."""
+
+LATENCY = "latency"
+"""Milliseconds of a training step. It is measured, not counted: `medseg.analysis.match`."""

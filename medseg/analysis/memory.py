@@ -1,20 +1,33 @@
-"""Peak memory of a network, without running it: every tensor is made and freed, without values."""
+"""Peak memory of a network: predicted from abstract tensors, and measured for comparison.
 
+The prediction makes and frees every tensor without values. To the tensors it adds what torch's CPU
+library takes inside a convolution.
+"""
+
+import copy
+import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from medseg.analysis.trace import copied
-from medseg.analysis.workspace import workspace_bytes
 from medseg.errors import ConfigError
 from medseg.layers.context import CHANNELS_LAST
+
+_FORWARD = {torch.ops.aten.convolution.default}
+_BACKWARD = {torch.ops.aten.convolution_backward.default}
+_BLOCK = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # channels in a register
+_SMALL = 20480  # torch's own bound (use_mkldnn in ATen/native/Convolution.cpp)
+_ALLOCATION = "[memory]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +37,7 @@ class Memory:
     Args:
         weights: Parameters and buffers.
         gradients: Of the parameters.
-        kept: Tensors kept for the backward pass when the forward pass ends; 0 in inference.
+        kept: Tensors held for the backward pass when the forward pass ends; 0 in inference.
         peak: Most that is held at once besides weights, gradients and the image.
     """
 
@@ -109,11 +122,11 @@ class _Ledger(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._enter(tensor.untyped_storage())
-        self.peak = max(self.peak, self.live + workspace_bytes(func, args, result))
+        self.peak = max(self.peak, self.live + _workspace_bytes(func, args, result))
         return result
 
     def leave_out(self, tensor: Tensor | None) -> None:
-        """Does not count a tensor that is there before."""
+        """Leaves a tensor out that was there before."""
         if tensor is not None:
             storage = tensor.untyped_storage()
             self._known[storage._cdata] = weakref.ref(storage)
@@ -139,3 +152,153 @@ def _laid_out(operation: Any, arguments: tuple[Any, ...], result: Any) -> Any:
     if image.ndim not in CHANNELS_LAST or image.stride(1) != 1:
         return result
     return torch.empty_like(result[0], memory_format=CHANNELS_LAST[image.ndim]), *result[1:]
+
+
+def _workspace_bytes(operation: Any, arguments: tuple[Any, ...], result: Any) -> int:
+    """Memory that a convolution on a CPU takes only while it computes; 0 for all other steps.
+
+    oneDNN computes on tensors whose channels are last in memory as they are. Others it first puts
+    into a layout of its own, in blocks of channels. Single small images torch unfolds into the
+    columns of a matrix instead. What that takes is in no tensor; these rules were read off measured
+    peaks of torch 2.13 (docs/arithmetic.md).
+    """
+    if operation in _FORWARD:
+        image, weight, _, _, _, _, transposed, _, groups = arguments
+        output, needed = result, _forward
+    elif operation in _BACKWARD:
+        output, image, weight, _, _, _, _, transposed, _, groups, _ = arguments
+        needed = _backward
+    else:
+        return 0
+    if image.device.type != "cpu":
+        return 0
+    if _is_unfolded(image, weight):
+        return _columns(image, weight, image if transposed else output)
+    return needed(image, weight, output, groups)
+
+
+def _is_unfolded(image: Tensor, weight: Tensor) -> bool:
+    small = math.prod(image.shape[:4]) <= _SMALL and max(weight.shape[-2:]) <= 3
+    single = image.dtype == torch.float32 and len(image) == 1
+    return single and small and not _is_pointwise(weight)
+
+
+def _is_pointwise(weight: Tensor) -> bool:
+    return math.prod(weight.shape[2:]) == 1
+
+
+def _columns(image: Tensor, weight: Tensor, grid: Tensor) -> int:
+    """Every tap of every voxel of the grid that the kernel moves over."""
+    columns = math.prod(weight.shape[1:]) * math.prod(grid.shape[2:]) * image.element_size()
+    return columns + (_size(image) if _has_channels_last(image) else 0)
+
+
+def _forward(image: Tensor, weight: Tensor, output: Tensor, groups: int) -> int:
+    if _has_channels_last(image):
+        return 2 * _size(weight)
+    if groups > 1:
+        return _size(image) + _size(output)
+    first, second = _blocked(image), _blocked(output)
+    needed = max(first, second) + _size(weight)
+    if not _is_pointwise(weight):
+        return needed
+    if image.dtype == torch.float32:
+        return max(needed, first + second - _size(output))
+    return first + second + _accumulators(image, second) - _size(output)
+
+
+def _backward(image: Tensor, weight: Tensor, gradient: Tensor, groups: int) -> int:
+    half, last = image.dtype != torch.float32, _has_channels_last(image)
+    plain, blocked = _size(image) + _size(gradient), _blocked(image) + _blocked(gradient)
+    if last:
+        return plain if half else 3 * _size(weight)
+    if groups > 1:
+        return _size(image)
+    if half and _is_pointwise(weight):
+        return _accumulators(image, _blocked(image)) + _blocked(gradient)
+    if half:
+        return 2 * plain if blocked == plain else blocked
+    return max(plain, blocked - _size(image))
+
+
+def _accumulators(image: Tensor, result: int) -> int:
+    """Every thread sums up the result of one image in single precision."""
+    return 2 * torch.get_num_threads() * result // len(image)
+
+
+def _has_channels_last(x: Tensor) -> bool:
+    return x.ndim > 3 and x.shape[1] > 1 and x.stride(1) == 1
+
+
+def _blocked(x: Tensor) -> int:
+    channels = x.shape[1]
+    return _size(x) // channels * (-(-channels // _BLOCK) * _BLOCK)
+
+
+def _size(x: Tensor) -> int:
+    return x.numel() * x.element_size()
+
+
+def peak_memory_bytes(call: Callable[[], None], device: torch.device) -> int:
+    """Most bytes of tensors that the call held at once, above those that were there before."""
+    if device.type == "cuda":
+        return _gpu_peak(call)
+    return highest_sum(_allocation_deltas(call))
+
+
+def network_peak_bytes(
+    network: nn.Module,
+    shape: Sequence[int],
+    *,
+    training: bool,
+    bf16: bool,
+    run: Callable[[nn.Module, Tensor], Any] = nn.Module.__call__,
+) -> int:
+    """The measured peak of one batch, its gradients allocated before, as `predicted_memory` counts.
+
+    Args:
+        network: Image → logits; left as it was.
+        shape: Of the batch, `(N, channels, *S)`.
+        training: Forward and backward instead of forward alone.
+        bf16: Under autocast to bfloat16.
+        run: What is called on network and image.
+    """
+    own = copy.deepcopy(network).train(training)
+    device = next(own.parameters()).device
+    image = torch.randn(tuple(shape), device=device)
+    for parameter in own.parameters():
+        parameter.grad = torch.zeros_like(parameter) if training else None
+
+    def once() -> None:
+        with torch.set_grad_enabled(training):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                outputs = run(own, image)
+            if training:
+                torch.stack([t.float().sum() for t in tree_leaves(outputs)]).sum().backward()
+
+    once()  # what is made once, such as kernels, is no part of a step
+    return peak_memory_bytes(once, device)
+
+
+def highest_sum(deltas_bytes: Iterable[int]) -> int:
+    """Highest running sum of allocations (positive) and releases (negative), at least 0."""
+    return max(accumulate(deltas_bytes, initial=0))
+
+
+def _gpu_peak(call: Callable[[], None]) -> int:
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def _allocation_deltas(call: Callable[[], None]) -> list[int]:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        call()
+    # the profiler's public table adds up an operator's own allocations and loses their order
+    raw = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = [event for event in raw if event.name() == _ALLOCATION]
+    events.sort(key=lambda event: event.start_ns())
+    return [event.nbytes() for event in events]  # type: ignore[attr-defined]

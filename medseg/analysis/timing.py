@@ -1,4 +1,4 @@
-"""Several calls timed in turn, so that a machine's moods meet all of them alike."""
+"""Calls timed in turn, so that drifts of the machine meet all of them alike."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -18,7 +18,7 @@ class Clock(Protocol):
     """Times one call."""
 
     def milliseconds(self, call: Call) -> float:
-        """Calls it; the time that it took."""
+        """Calls it and returns the time that it took."""
         ...
 
 
@@ -26,7 +26,7 @@ class CpuClock:
     """Wall-clock time."""
 
     def milliseconds(self, call: Call) -> float:
-        """Calls it; the time that it took."""
+        """Calls it and returns the time that it took."""
         start = time.perf_counter()
         call()
         return (time.perf_counter() - start) * 1e3
@@ -36,7 +36,7 @@ class GpuClock:
     """Time between two events on the GPU, which is idle before and after."""
 
     def milliseconds(self, call: Call) -> float:
-        """Calls it; the time that the GPU took."""
+        """Calls it and returns the time that the GPU took."""
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
         start.record()
@@ -63,7 +63,7 @@ def interleave(calls: Mapping[Key, Call], rounds: int, clock: Clock) -> dict[Key
     Args:
         calls: What is timed.
         rounds: Measured rounds, at least 1.
-        clock: What times a call.
+        clock: Times a call.
     """
     planned: dict[Key, int] = {}
     outcomes: dict[Key, Outcome] = {}

@@ -1,8 +1,13 @@
-"""The widths of a network: where its description names them, and how they are scaled."""
+"""The widths of a network: where its description names them, how they scale, how they are found.
+
+The different widths of a network are its levels, in ascending order. Equal widths stay equal,
+whatever stages, halves or keys they belong to.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import permutations
 from typing import Any
 
 from medseg.errors import ConfigError
@@ -15,13 +20,15 @@ _KEYS = ("channels", "features", "filters", "init_filters", "width")
 _LARGEST_MULTIPLE = 64
 _LEAST_PRIME = 5
 
+_LARGEST_WIDTH = 2**14
+_SLACK = 2  # multiples that a refined width may lie from the scaled one
+_MOST_MEASURED = 150  # networks, of a tenth of a second each
+_SMALL_FACTOR = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How widths are rounded.
-
-    The different widths of a network are its levels. Equal widths stay equal, whatever stages,
-    halves or keys they belong to, and a level never overtakes a larger one.
+    """How the levels of a network are scaled and rounded; a level never overtakes a larger one.
 
     Args:
         levels: The different widths of the network as it is, ascending.
@@ -78,21 +85,9 @@ def with_levels(description: Description, levels: Sequence[int]) -> Description:
     new = dict(zip(levels_of(description), levels, strict=True))
     changed: Description = description
     for path, value in _named_widths(description, ()):
-        replaced = new[value] if isinstance(value, int) else [new[width] for width in value]
-        changed = replaced_at(changed, path, replaced)
+        scaled = new[value] if isinstance(value, int) else [new[width] for width in value]
+        changed = replaced_at(changed, path, scaled)
     return changed
-
-
-def scale_widths(description: Description, factor: float, *, multiple_of: int = 1) -> Description:
-    """The network with all widths times a factor, each rounded to a multiple and at least it.
-
-    Raises:
-        ConfigError: it names no widths, or the multiple or the factor is none.
-    """
-    if not 0 < factor < math.inf:
-        raise ConfigError(f"factor={factor} must be positive and finite; for instance 0.5")
-    scale = Scale(levels=levels_of(description), multiple=checked_multiple(multiple_of))
-    return with_levels(description, scale.at(factor))
 
 
 def fitting_scale(
@@ -106,13 +101,15 @@ def fitting_scale(
     Args:
         description: Of the network.
         accepts: Whether a description can be built and used.
-        multiple_of: The multiple is one of this.
+        multiple_of: All widths are multiples of this.
 
     Raises:
-        ConfigError: there is none up to 64 times `multiple_of`.
+        ConfigError: no multiple up to 64 times `multiple_of` fits, or it is no whole number.
     """
-    levels, step = levels_of(description), checked_multiple(multiple_of)
-    multiples = range(step, step * _LARGEST_MULTIPLE + 1, step)
+    if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
+        raise ConfigError(f"multiple_of={multiple_of!r} must be a whole number ≥ 1; for instance 8")
+    levels = levels_of(description)
+    multiples = range(multiple_of, multiple_of * _LARGEST_MULTIPLE + 1, multiple_of)
     for multiple in multiples:
         if accepts(with_levels(description, _without_common_factors(levels, multiple))):
             return Scale(levels=levels, multiple=multiple)
@@ -121,20 +118,9 @@ def fitting_scale(
         if accepts(with_levels(description, [x // levels[0] * prime * multiple for x in levels])):
             return Scale(levels=levels, multiple=multiple, proportional=True)
     raise ConfigError(
-        f"widths {list(levels)} can be scaled to no multiple of {step} up to {multiples[-1]} that "
-        "the blocks accept; choose fewer groups or another --multiple-of"
+        f"widths {list(levels)} can be scaled to no multiple of {multiple_of} up to "
+        f"{multiples[-1]} that the blocks accept; choose fewer groups or another --multiple-of"
     )
-
-
-def checked_multiple(multiple_of: int) -> int:
-    """The multiple.
-
-    Raises:
-        ConfigError: it is not a whole number from 1.
-    """
-    if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
-        raise ConfigError(f"multiple_of={multiple_of!r} must be a whole number ≥ 1; for instance 8")
-    return multiple_of
 
 
 def replaced_at(description: Description, path: Path, value: Any) -> dict[str, Any]:
@@ -175,3 +161,123 @@ def _next_prime(number: float) -> int:
 
 def _has_whole_ratios(levels: Levels) -> bool:
     return all(level % levels[0] == 0 for level in levels)
+
+
+@dataclass(kw_only=True)
+class WidthSearch:
+    """The levels whose cost is nearest to a wanted one.
+
+    One factor is bisected; then single levels move by up to two multiples. The same question has
+    the same answer.
+
+    Args:
+        scale: How the levels are rounded.
+        quantity: What the cost is called in errors.
+        costs: Levels → cost; None where no network can be built.
+        wanted: The cost to come near to.
+        tolerance: Relative difference at which the search stops.
+    """
+
+    scale: Scale
+    quantity: str
+    costs: Callable[[Levels], float | None]
+    wanted: float
+    tolerance: float
+    _known: dict[Levels, float | None] = field(default_factory=dict)
+
+    def run(self) -> tuple[float, Levels]:
+        """The factor and the levels.
+
+        Raises:
+            ConfigError: the narrowest network costs more, or no width costs as much.
+        """
+        below, above = self._bracket()
+        while self.scale.at(below) != self.scale.at(above) and above / below > 1 + _SMALL_FACTOR:
+            middle = math.sqrt(below * above)
+            below, above = (below, middle) if self._is_enough(middle) else (middle, above)
+        lower, upper = self.scale.at(below), self.scale.at(above)
+        if self._cost(lower) is None and self._error(upper) > self.tolerance:
+            cheapest = self._cost(upper) or math.inf
+            raise below_smallest(self.quantity, self.wanted, cheapest, upper)
+        ends = sorted([(below, lower), (above, upper)], key=lambda end: self._error(end[1]))
+        if not self.scale.proportional:
+            ends = [(factor, self._refined(levels, factor)) for factor, levels in ends]
+        return min(ends, key=lambda end: self._error(end[1]))
+
+    def _cost(self, levels: Levels) -> float | None:
+        if levels not in self._known:
+            self._known[levels] = self.costs(levels)
+        return self._known[levels]
+
+    def _error(self, levels: Levels) -> float:
+        cost = self._cost(levels)
+        return math.inf if cost is None else abs(cost / self.wanted - 1)
+
+    def _bracket(self) -> tuple[float, float]:
+        below = 1 / (4 * self.scale.levels[-1])
+        least = self._cost(self.scale.at(below))
+        if least is not None and least > self.wanted * (1 + self.tolerance):
+            raise below_smallest(self.quantity, self.wanted, least, self.scale.at(below))
+        above = 1.0
+        while not self._is_enough(above):
+            above *= 2
+            if self.scale.at(above)[-1] > _LARGEST_WIDTH:
+                raise ConfigError(
+                    f"{self.quantity}={self.wanted:,.6g} is not reached by widths up to "
+                    f"{_LARGEST_WIDTH}; choose a smaller reference or more stages"
+                )
+        return below, above
+
+    def _is_enough(self, factor: float) -> bool:
+        cost = self._cost(self.scale.at(factor))
+        return cost is not None and cost >= self.wanted
+
+    def _refined(self, levels: Levels, factor: float) -> Levels:
+        while self._error(levels) > self.tolerance and len(self._known) < _MOST_MEASURED:
+            better = self._better(levels, factor)
+            if better is None:
+                break
+            levels = better
+        return levels
+
+    def _better(self, levels: Levels, factor: float) -> Levels | None:
+        """One level moved; where that does not help, two levels against each other."""
+        for moves in (self._single_moves(), self._paired_moves()):
+            moved = [tuple(a + b for a, b in zip(levels, move, strict=True)) for move in moves]
+            allowed = [other for other in moved if self._is_allowed(other, factor)]
+            nearest = min(allowed, key=self._error, default=levels)
+            if self._error(nearest) < self._error(levels):
+                return nearest
+        return None
+
+    def _is_allowed(self, levels: Levels, factor: float) -> bool:
+        near = all(
+            abs(level - old * factor) <= _SLACK * self.scale.multiple
+            for level, old in zip(levels, self.scale.levels, strict=True)
+        )
+        return near and levels[0] >= self.scale.multiple and list(levels) == sorted(levels)
+
+    def _single_moves(self) -> Iterator[Levels]:
+        count, step = len(self.scale.levels), self.scale.multiple
+        for place in reversed(range(count)):
+            for move in (-step, step):
+                yield tuple(move if index == place else 0 for index in range(count))
+
+    def _paired_moves(self) -> Iterator[Levels]:
+        count, step = len(self.scale.levels), self.scale.multiple
+        for one, other in permutations(range(count), 2):
+            for move in (step, 2 * step):
+                yield tuple(
+                    move * (index == one) - step * (index == other) for index in range(count)
+                )
+                yield tuple(
+                    step * (index == other) - move * (index == one) for index in range(count)
+                )
+
+
+def below_smallest(quantity: str, wanted: float, least: float, levels: Levels) -> ConfigError:
+    """The error for a wanted cost below that of the narrowest network."""
+    return ConfigError(
+        f"{quantity}={wanted:,.6g} is less than these blocks cost at their smallest widths "
+        f"{list(levels)}, {least:,.6g}; choose a larger reference, fewer stages or cheaper blocks"
+    )

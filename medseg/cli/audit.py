@@ -156,9 +156,8 @@ def _spacing(
 
 
 def _measured(subject: "Subject", result: "Audit") -> str:
-    from medseg.analysis.audit import what_runs
     from medseg.analysis.audit_document import table
-    from medseg.analysis.measured_memory import network_peak_bytes
+    from medseg.analysis.memory import network_peak_bytes
 
     shape = (subject.batch, subject.in_channels, *subject.patch_size)
     rows = []
@@ -170,7 +169,7 @@ def _measured(subject: "Subject", result: "Audit") -> str:
                 shape,
                 training=training,
                 bf16=precision == "bf16",
-                run=what_runs(subject, training=training),
+                run=subject.call(training=training),
             )
             sizes = (f"{peak / _MIB:.1f}", f"{predicted.peak / _MIB:.1f}")
             rows.append((use, precision, *sizes, f"{predicted.peak / peak - 1:+.1%}"))
@@ -179,7 +178,7 @@ def _measured(subject: "Subject", result: "Audit") -> str:
 
 
 def _effective(subject: "Subject") -> str:
-    from medseg.analysis.effective_field import effective_field
+    from medseg.analysis.receptive_field import effective_field
 
     field = effective_field(subject.network, subject.in_channels, subject.patch_size)
     deviations = ", ".join(f"{deviation:.1f}" for deviation in field.deviation)
@@ -208,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medseg audit",
         description="Say what a network costs, needs and sees, layer by layer and in total, "
-        "without running it: parameters, multiply-accumulates, bytes moved, memory, legal input "
+        "without running it: parameters, multiply-accumulates, bytes moved, memory, valid input "
         "sizes, receptive field, gridding, checkerboard.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,8 +8,8 @@ from medseg.cli.errors import report_error
 from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
-    from medseg.analysis.quantity import Load
-    from medseg.analysis.width import Match
+    from medseg.analysis.cost import Load
+    from medseg.analysis.match import Match
     from medseg.cli.arm import Arm
     from medseg.models.description import Description
 
@@ -98,7 +98,7 @@ def _match(arguments: argparse.Namespace) -> None:
 
 
 def _load(arguments: argparse.Namespace, reference: "Arm", other: "Arm") -> "Load":
-    from medseg.analysis.quantity import Load
+    from medseg.analysis.cost import Load
 
     if (reference.in_channels, reference.patch_size) != (other.in_channels, other.patch_size):
         texts = [f"{a.in_channels}×{list(a.patch_size)}" for a in (reference, other)]
@@ -128,16 +128,16 @@ def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(rows: "dict[str, Description]", load: "Load") -> None:
-    from medseg.analysis.quantity import cost
+    from medseg.analysis.cost import costs
     from medseg.analysis.widths import widths_of
 
     print("| network | widths | parameters | MACs | training memory, MiB |")
     print("| --- | --- | --- | --- | --- |")
     for name, network in rows.items():
-        own = cost(network, load)
+        own = costs(network, load)
         widths = "; ".join({str(_short(w)): None for w in widths_of(network).values()})
-        memory = f"{own.memory / _MIB:,.1f}"
-        print(f"| {name} | {widths} | {own.parameters:,} | {own.macs:,} | {memory} |")
+        memory = f"{own['memory'] / _MIB:,.1f}"
+        print(f"| {name} | {widths} | {own['parameters']:,} | {own['macs']:,} | {memory} |")
 
 
 def _show_match(quantity: str, found: "Match") -> None:

@@ -10,7 +10,7 @@ from medseg.cli.errors import report_error
 from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
-    from medseg.analysis.reach import Advice, Candidate
+    from medseg.analysis.field_search import Advice, Candidate
 
 _NOT_REACHED = 1
 _MIB = 2**20
@@ -68,8 +68,8 @@ def _reach(arguments: argparse.Namespace) -> int:
     extent, overrides = _split(arguments.words)
     spacing, further = _split(arguments.spacing)
     # after parsing: torch and MONAI take seconds to import
-    from medseg.analysis.quantity import Load
-    from medseg.analysis.reach import advise
+    from medseg.analysis.cost import Load
+    from medseg.analysis.field_search import advise
     from medseg.cli.arm import arm
 
     own = arm([*overrides, *further])
@@ -109,13 +109,13 @@ def _show(advice: "Advice") -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     furthest = [advice.furthest] if advice.furthest else []
     for own in (advice.base, *advice.candidates, *furthest):
-        memory = f"{own.cost.memory / _MIB:,.1f}"
+        memory = f"{own.costs['memory'] / _MIB:,.1f}"
         added = f"`{shlex.join(own.change.overrides)}`" if own.change.overrides else ""
         cells = (
             own.change.text,
             _extent(own),
-            f"{own.cost.parameters:,}",
-            f"{own.cost.macs:,}",
+            f"{own.costs['parameters']:,}",
+            f"{own.costs['macs']:,}",
             memory,
             added,
         )

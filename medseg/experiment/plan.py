@@ -7,9 +7,10 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
-from medseg.analysis.cost import check_patch, count_macs, count_parameters, training_call
-from medseg.analysis.gridding import gridding_warnings
+from medseg.analysis.cost import count_macs, count_parameters, training_call
+from medseg.analysis.input_sizes import check_patch
 from medseg.analysis.memory import predicted_memory
+from medseg.analysis.receptive_field import gridding_warnings
 from medseg.build import build
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.preprocess import Preprocessing

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 
-from medseg.analysis.match import match
-from medseg.analysis.quantity import LATENCY, QUANTITIES, Load
-from medseg.analysis.width import Match
+from medseg.analysis.cost import LATENCY, QUANTITIES, Load
+from medseg.analysis.match import Match, match
 from medseg.errors import ConfigError
 from medseg.models.description import describe
 from medseg.record import Matched

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 
-from medseg.analysis import closed_form_costs as costs
-from medseg.analysis.closed_form_costs import Cost
+from medseg.analysis import closed_form as costs
+from medseg.analysis.closed_form import Cost
 from medseg.explain.operator import Operator
 
-FREE = Cost(parameters=0, macs=0)
+FREE = Cost()
 
 
 def cost_of(operator: Operator) -> Cost:
@@ -75,7 +75,7 @@ def _pixel_shuffle(o: Operator) -> Cost:
 
 def _linear(o: Operator) -> Cost:
     fetched = math.prod(o.output) * o.in_channels * 2**o.dims
-    return Cost(parameters=0, macs=0, interpolation=fetched)
+    return Cost(other=fetched)
 
 
 def _dense(o: Operator) -> Cost:

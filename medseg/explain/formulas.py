@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from medseg.analysis.closed_form import (
+    arithmetic_intensity,
     conv_input_sizes,
     effective_sigma,
     inverting_output_padding,
@@ -14,7 +15,6 @@ from medseg.analysis.closed_form import (
     receptive_field,
     structural_imbalance,
 )
-from medseg.analysis.closed_form_costs import arithmetic_intensity
 from medseg.explain.cost import FREE, biases_of, cost_of, ordinary, separable_channels, traffic_of
 from medseg.explain.operator import Operator
 
@@ -192,12 +192,12 @@ def _work(o: Operator) -> list[Formula]:
                 numbers=f"{voxels:,} · {cost.parameters:,} = {cost.macs:,}",
             )
         )
-    if cost.interpolation:
+    if cost.other:
         lines.append(
             Formula(
                 name="Interpolation besides",
                 law="2^dims per value fetched",
-                numbers=f"{cost.interpolation:,}",
+                numbers=f"{cost.other:,}",
                 meaning="Multiply-accumulates without weights, which counters leave out.",
             )
         )

@@ -7,10 +7,10 @@ from medseg.analysis.closed_form import (
     Layer,
     along_axes,
     conv_output_size,
+    require_groups,
     same_padding,
     transposed_output_size,
 )
-from medseg.analysis.closed_form_costs import require_groups
 from medseg.errors import ConfigError
 from medseg.explain.kinds import COUNTED, KINDS, SIZED, Kind
 

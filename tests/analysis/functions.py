@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medseg.analysis.receptive_field import seen_voxels
+from medseg.analysis.receptive_field import input_voxels
 from medseg.analysis.trace import trace
 
 from .positive import seen_by_gradient
@@ -51,7 +51,7 @@ def assert_looks_where_the_gradient_is(
     for axis in range(len(size)):
         outputs = range(traced.logits.shape[2 + axis])
         expected = seen_by_gradient(function, image, axis, outputs, least=1e-12)
-        found = seen_voxels(traced, axis, outputs)
+        found = input_voxels(traced, axis, outputs)
         if at_least:
             assert (found >= expected).all()
         else:
@@ -65,5 +65,5 @@ def assert_looks_where_poking_shows(
     traced = trace(Function(function), channels, size)
     for axis in range(len(size)):
         expected = seen_by_poking(function, (1, channels, *size), axis)
-        found = seen_voxels(traced, axis, range(traced.logits.shape[2 + axis]))
+        found = input_voxels(traced, axis, range(traced.logits.shape[2 + axis]))
         np.testing.assert_array_equal(found, expected)

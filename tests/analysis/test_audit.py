@@ -55,10 +55,10 @@ def test_the_layers_add_up_to_the_network(name) -> None:
     network = NETWORKS[name]
     result = audited(network)
     parameters = sum(p.numel() for p in network.parameters())
-    assert result.parameters == parameters == sum(row.parameters for row in result.layers)
+    assert result.parameters == parameters == sum(row.cost.parameters for row in result.layers)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         logits = copy.deepcopy(network).to("meta").eval()(torch.empty(1, 1, 32, 24, device="meta"))
-    assert result.macs == counter.get_total_flops() // 2
+    assert result.total.macs == counter.get_total_flops() // 2
     assert result.logits == logits.shape[1:]
     assert not result.unknown
 
@@ -82,8 +82,8 @@ def test_a_shared_layer_has_its_weights_once_and_its_cost_twice() -> None:
     shared = nn.Conv2d(1, 1, 3, padding=1)
     result = audited(nn.Sequential(shared, shared))
     assert result.parameters == 10
-    assert sum(row.parameters for row in result.layers) == 10
-    assert result.macs == 2 * 9 * 32 * 24
+    assert sum(row.cost.parameters for row in result.layers) == 10
+    assert result.total.macs == 2 * 9 * 32 * 24
 
 
 def test_an_unknown_operation_is_named_and_never_free() -> None:
@@ -155,9 +155,9 @@ def test_what_is_written_is_what_was_found(tmp_path) -> None:
     assert [path.name for path in paths] == ["audit.md", "audit.json", "audit.csv"]
     content = json.loads(paths[1].read_text())
     table = pd.read_csv(paths[2])
-    assert content["totals"]["macs"] == result.macs == table["macs"].sum()
+    assert content["totals"]["macs"] == result.total.macs == table["macs"].sum()
     assert content["parameters"] == table["parameters"].sum()
-    assert content["legal"] == [{"least": 1, "step": 1}] * 2
+    assert content["valid_sizes"] == [{"least": 1, "step": 1}] * 2
     assert paths[0].read_text() == markdown(result)
 
 

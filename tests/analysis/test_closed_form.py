@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from medseg.analysis import closed_form, closed_form_costs
+from medseg.analysis import closed_form
 from medseg.analysis.closed_form import along_axes
 from medseg.errors import ConfigError
 from medseg.layers.deformable import DeformableConv
@@ -91,7 +91,7 @@ def test_a_convolution_has_the_size_parameters_and_macs_of_torch(
         conv_nd(len(g["size"])), **channels, kernel_size=g["kernel"], bias=bias, **options(g)
     )
     parameters, macs, out = counted(layer, g["size"], channels["in_channels"])
-    cost = closed_form_costs.conv(g["kernel"], output, **channels, bias=bias)
+    cost = closed_form.conv(g["kernel"], output, **channels, bias=bias)
     assert (tuple(out.shape[2:]), parameters, macs) == (output, cost.parameters, cost.macs)
 
 
@@ -112,7 +112,7 @@ def test_a_transposed_convolution_has_the_size_parameters_and_macs_of_torch(
         **options(g, "output_padding"),
     )
     parameters, macs, out = counted(layer, g["size"], channels["in_channels"])
-    cost = closed_form_costs.transposed(g["kernel"], g["size"], **channels, bias=bias)
+    cost = closed_form.transposed(g["kernel"], g["size"], **channels, bias=bias)
     assert (tuple(out.shape[2:]), parameters, macs) == (output, cost.parameters, cost.macs)
 
 
@@ -147,7 +147,7 @@ def test_factored_convolutions_cost_what_torch_counts(
     inner = channels * multiplier
     spatial = abstract(kind, channels, inner, kernel, padding="same", groups=channels, bias=bias)
     across = abstract(kind, inner, out_channels, 1, bias=bias)
-    cost = closed_form_costs.depthwise_separable(
+    cost = closed_form.depthwise_separable(
         kernel, size, channels, out_channels, multiplier, bias=bias
     )
     assert counted(nn.Sequential(spatial, across), size, channels)[:2] == (
@@ -159,7 +159,7 @@ def test_factored_convolutions_cost_what_torch_counts(
         abstract(kind, before, after, [1] * a + [k] + [1] * (dims - a - 1), padding="same")
         for a, (k, before, after) in enumerate(zip(kernel, chain, chain[1:], strict=False))
     ]
-    cost = closed_form_costs.spatially_separable(kernel, size, chain, bias=True)
+    cost = closed_form.spatially_separable(kernel, size, chain, bias=True)
     assert counted(nn.Sequential(*factors), size, channels)[:2] == (cost.parameters, cost.macs)
 
 
@@ -174,14 +174,12 @@ def test_upsamplings_cost_what_torch_counts(
     kind = conv_nd(dims)
     wide = abstract(kind, in_channels, out_channels * math.prod(scale), kernel, padding="same")
     parameters, macs, out = counted(nn.Sequential(wide, DepthToSpace(scale)), size, in_channels)
-    cost = closed_form_costs.pixel_shuffle(
-        kernel, size, in_channels, out_channels, scale, bias=True
-    )
+    cost = closed_form.pixel_shuffle(kernel, size, in_channels, out_channels, scale, bias=True)
     assert (parameters, macs, tuple(out.shape[2:])) == (cost.parameters, cost.macs, fine)
     resize = nn.Upsample(size=fine, mode=linear_mode(dims))
     after = abstract(kind, in_channels, out_channels, kernel, padding="same", bias=False)
     parameters, macs, _ = counted(nn.Sequential(resize, after), size, in_channels)
-    cost = closed_form_costs.interpolated_conv(kernel, fine, in_channels, out_channels)
+    cost = closed_form.interpolated_conv(kernel, fine, in_channels, out_channels)
     assert (parameters, macs) == (cost.parameters, cost.macs)
     assert cost.interpolation == math.prod(fine) * in_channels * 2**dims
 
@@ -193,8 +191,8 @@ def test_a_deformable_convolution_has_the_parameters_of_the_layer(
 ) -> None:
     layer = DeformableConv(4, 6, kernel, modulated=modulated)
     size = (5,) * len(kernel)
-    offsets = closed_form_costs.offset_channels(kernel, modulated=modulated)
-    cost = closed_form_costs.deformable(kernel, size, 4, 6, modulated=modulated)
+    offsets = closed_form.offset_channels(kernel, modulated=modulated)
+    cost = closed_form.deformable(kernel, size, 4, 6, modulated=modulated)
     assert sum(p.numel() for p in layer.parameters()) == cost.parameters + offsets
     assert cost.macs == math.prod(size) * cost.parameters
     assert cost.interpolation == math.prod(size) * math.prod(kernel) * 4 * 2 ** len(kernel)
@@ -205,14 +203,14 @@ def test_a_deformable_convolution_has_the_parameters_of_the_layer(
 def test_the_separable_ratio_is_the_quotient_of_the_macs(
     kernel: tuple[int, ...], out_channels: int
 ) -> None:
-    separable = closed_form_costs.depthwise_separable(kernel, (4,), 16, out_channels)
-    ordinary = closed_form_costs.conv(kernel, (4,), 16, out_channels)
-    ratio = closed_form_costs.separable_ratio(kernel, out_channels)
+    separable = closed_form.depthwise_separable(kernel, (4,), 16, out_channels)
+    ordinary = closed_form.conv(kernel, (4,), 16, out_channels)
+    ratio = closed_form.separable_ratio(kernel, out_channels)
     assert ratio == Fraction(separable.macs, ordinary.macs)
 
 
 def test_a_dense_layer_costs_its_matrix() -> None:
-    cost = closed_form_costs.dense(9216, 4096, bias=True)
+    cost = closed_form.dense(9216, 4096, bias=True)
     assert counted(nn.Linear(9216, 4096, device="meta"), (9216,), 1)[:2] == (
         cost.parameters,
         cost.macs,
@@ -220,9 +218,9 @@ def test_a_dense_layer_costs_its_matrix() -> None:
 
 
 def test_intensity_counts_two_operations_per_mac() -> None:
-    traffic = closed_form_costs.compulsory_traffic(100, 100, 50, bytes_each=2)
+    traffic = closed_form.compulsory_traffic(100, 100, 50, bytes_each=2)
     assert traffic == 500
-    assert closed_form_costs.arithmetic_intensity(1000, traffic) == 4
+    assert closed_form.arithmetic_intensity(1000, traffic) == 4
 
 
 @pytest.mark.parametrize(
@@ -231,7 +229,7 @@ def test_intensity_counts_two_operations_per_mac() -> None:
         (lambda: closed_form.conv_output_size(2, 5, 1, 1), "size=2.*spans 5 voxels; choose size=3"),
         (lambda: closed_form.transposed_output_size(2, 3, 2, output_padding=2), "choose 1"),
         (lambda: closed_form.transposed_output_size(1, 3, 1, 2), "choose a padding below 2"),
-        (lambda: closed_form_costs.conv((3,), (4,), 6, 4, 4), "groups=4 must divide.*choose 2"),
+        (lambda: closed_form.conv((3,), (4,), 6, 4, 4), "groups=4 must divide.*choose 2"),
     ],
 )
 def test_an_impossible_geometry_is_named(call: Any, words: str) -> None:

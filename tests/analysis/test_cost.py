@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.analysis.cost import check_patch, count_macs, count_parameters
+from medseg.analysis.cost import count_macs, count_parameters
+from medseg.analysis.input_sizes import check_patch
 from medseg.blocks import conv, downsample, upsample
 from medseg.errors import ConfigError
 from medseg.models.description import build_network

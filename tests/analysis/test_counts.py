@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from medseg.analysis.cost import count_parameters
-from medseg.analysis.counts import Cost, cost_of
+from medseg.analysis.cost import Cost, cost_of, count_parameters
 from medseg.analysis.trace import abstracted, trace
 from medseg.blocks import conv
 from medseg.cli.options import described, option_names

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from medseg.analysis.gridding import gridding, gridding_warnings, unseen_voxels
+from medseg.analysis.receptive_field import gridding, gridding_warnings, skipped_voxels
 from medseg.blocks import conv, unit
 from medseg.checkerboard import largest_gap
 from medseg.models.description import build_network
@@ -39,11 +39,11 @@ def test_the_gaps_of_the_paper(rates, gap) -> None:
 
 
 @given(rates=st.lists(st.integers(1, 9), min_size=1, max_size=4), kernel=st.sampled_from([3, 5, 7]))
-def test_unseen_voxels_are_those_without_a_gradient(rates, kernel) -> None:
+def test_skipped_voxels_are_those_without_a_gradient(rates, kernel) -> None:
     found = seen(rates, kernel)
     expected = int((~found).sum()), len(found)
     taps = [(kernel, rate) for rate in rates]
-    assert unseen_voxels(taps) == expected
+    assert skipped_voxels(taps) == expected
     assert (gridding(taps) is None) == (expected[0] == 0)
 
 

@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
 from torch import nn
 
-from medseg.analysis.legal_sizes import SizeRule, legal_sizes, nearest_legal_size
+from medseg.analysis.input_sizes import SizeRule, next_valid_size, valid_sizes
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 
@@ -43,7 +43,7 @@ def test_the_rule_is_what_trying_every_size_finds(name) -> None:
     network = NETWORKS[name].eval()
     size = (36, 36)
     same_grid = passes(network, size, same_grid=True)
-    for axis, rule in enumerate(legal_sizes(network, 1, size)):
+    for axis, rule in enumerate(valid_sizes(network, 1, size)):
         assert rule is not None
         for length in range(1, 50):
             tried = (length, 36) if axis == 0 else (36, length)
@@ -53,14 +53,14 @@ def test_the_rule_is_what_trying_every_size_finds(name) -> None:
 
 def test_a_network_that_gives_back_another_grid_is_not_asked_for_the_same() -> None:
     assert (
-        legal_sizes(NETWORKS["valid convolution"], 1, (20, 20)) == (SizeRule(least=7, step=1),) * 2
+        valid_sizes(NETWORKS["valid convolution"], 1, (20, 20)) == (SizeRule(least=7, step=1),) * 2
     )
 
 
 def test_a_size_that_does_not_pass_is_refused_with_its_layer() -> None:
     message = r"size=\[35, 36\] with 1 channels does not pass upsamples.*DynUNet: "
     with pytest.raises(ConfigError, match=message):
-        legal_sizes(NETWORKS["MONAI DynUNet"], 1, (35, 36))
+        valid_sizes(NETWORKS["MONAI DynUNet"], 1, (35, 36))
 
 
 @pytest.mark.parametrize(
@@ -73,11 +73,11 @@ def test_a_size_that_does_not_pass_is_refused_with_its_layer() -> None:
     ],
 )
 def test_the_nearest_size_that_passes(name, size, fitting) -> None:
-    assert nearest_legal_size(NETWORKS[name], 1, size) == fitting
+    assert next_valid_size(NETWORKS[name], 1, size) == fitting
 
 
 def test_no_size_helps_a_network_of_other_channels() -> None:
-    assert nearest_legal_size(NETWORKS["ours"], 2, (16, 16)) is None
+    assert next_valid_size(NETWORKS["ours"], 2, (16, 16)) is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medseg.analysis.measured_memory import highest_sum, peak_memory_bytes
+from medseg.analysis.memory import highest_sum, peak_memory_bytes
 
 MIB = 2**20
 CPU = torch.device("cpu")

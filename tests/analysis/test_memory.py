@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.analysis.measured_memory import network_peak_bytes
-from medseg.analysis.memory import predicted_memory
+from medseg.analysis.memory import network_peak_bytes, predicted_memory
 from medseg.cli.options import described
 from medseg.errors import ConfigError
 from medseg.hardware import computes_in_bf16

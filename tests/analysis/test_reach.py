@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from medseg.analysis import reach
+from medseg.analysis import field_search
 from medseg.analysis.changes import Grid, changes
-from medseg.analysis.gridding import gridding_warnings
-from medseg.analysis.quantity import Load, cost
-from medseg.analysis.reach import Advice, advise
-from medseg.analysis.receptive_field import receptive_field
+from medseg.analysis.cost import Load, costs
+from medseg.analysis.field_search import Advice, advise
+from medseg.analysis.receptive_field import gridding_warnings, receptive_field
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 
@@ -60,7 +59,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def _only(*kinds: str) -> None:
         monkeypatch.setattr(
-            reach, "changes", lambda *given: {kind: changes(*given)[kind] for kind in kinds}
+            field_search, "changes", lambda *given: {kind: changes(*given)[kind] for kind in kinds}
         )
 
     return _only
@@ -74,9 +73,9 @@ def test_every_candidate_sees_and_costs_what_is_told() -> None:
         assert candidate.extents_mm == fields_mm(description, (1, 1), PATCH)
         assert min(candidate.extents_mm) >= 40
         assert gridding_warnings(build_network(description)) == []
-        assert candidate.cost == cost(description, LOAD)
+        assert candidate.costs == costs(description, LOAD)
         assert candidate.change.overrides
-    macs = [candidate.cost.macs for candidate in advice.candidates]
+    macs = [candidate.costs["macs"] for candidate in advice.candidates]
     assert macs == sorted(macs)
     assert advice.furthest is None
 
@@ -106,7 +105,7 @@ def test_the_extent_is_reached_to_the_voxel() -> None:
     own = fields_mm(unet(), (1, 1), PATCH)[0]
     advice = asked([own])
     assert advice.is_reached
-    assert not advice.base.reaches((own, own + 0.5))
+    assert not advice.base.covers((own, own + 0.5))
 
 
 def test_spacing_counts_and_each_axis_for_itself() -> None:
@@ -114,7 +113,7 @@ def test_spacing_counts_and_each_axis_for_itself() -> None:
     fine = asked([own, own / 2], spacing=[1, 0.5])
     assert fine.base.extents_mm == (own, own / 2)
     assert fine.is_reached
-    assert not fine.base.reaches((own, own))
+    assert not fine.base.covers((own, own))
 
 
 def test_a_further_stage_halves_fine_axes_only(only: Callable[..., None]) -> None:
@@ -211,7 +210,7 @@ def test_where_nothing_reaches_the_furthest_is_told(only: Callable[..., None]) -
     assert advice.candidates == ()
     assert advice.furthest is not None
     assert "4 more units" in advice.furthest.change.text
-    assert not advice.furthest.reaches(advice.wanted_mm)
+    assert not advice.furthest.covers(advice.wanted_mm)
 
 
 def test_of_another_network_only_what_it_sees_is_told() -> None:

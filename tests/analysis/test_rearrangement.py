@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.analysis.receptive_field import seen_voxels
+from medseg.analysis.receptive_field import input_voxels
 from medseg.analysis.trace import trace
 
 from .functions import (
@@ -177,10 +177,10 @@ def test_groups_look_only_at_their_own_channels() -> None:
 
 def test_nothing_is_seen_of_what_does_not_count() -> None:
     traced = trace(Function(lambda x: torch.ones_like(x)), 1, (4, 4))
-    assert not seen_voxels(traced, 0, range(4)).any()
+    assert not input_voxels(traced, 0, range(4)).any()
 
 
 @pytest.mark.parametrize("function", [lambda x: x.sort(2).values, lambda x: x.cumsum(2)])
 def test_an_unknown_operation_sees_everything(function: Callable[[Tensor], Tensor]) -> None:
-    found = seen_voxels(trace(Function(function), 1, (4, 4)), 0, range(4))
+    found = input_voxels(trace(Function(function), 1, (4, 4)), 0, range(4))
     np.testing.assert_array_equal(found, np.ones((4, 4), dtype=bool))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.analysis.receptive_field import AxisField, receptive_field, seen_voxels
+from medseg.analysis.receptive_field import AxisField, input_voxels, receptive_field
 from medseg.analysis.trace import WRITE_THROUGH_VIEW, trace
 from medseg.cli.options import described, option_names
 from medseg.errors import ConfigError
@@ -74,7 +74,7 @@ def test_a_stack_that_only_shrinks_reaches_as_far_as_the_recurrence(
 def test_one_convolution_sees_its_kernel_around_the_voxel(kernel: int) -> None:
     half = kernel // 2
     assert field_of(conv(kernel)) == AxisField(
-        period=1, first=(-half,), last=(half,), seen=(kernel,)
+        period=1, first=(-half,), last=(half,), voxels=(kernel,)
     )
 
 
@@ -126,7 +126,7 @@ def test_coverage_counts_the_holes_of_dilated_stacks(rates: tuple[int, ...]) -> 
         places = {place + rate * tap for place in places for tap in (-1, 0, 1)}
     field = field_of(*(conv(3, dilation=rate) for rate in rates))
     reach = 2 * sum(rates) + 1
-    assert (field.extents, field.seen) == ((reach,), (len(places),))
+    assert (field.extents, field.voxels) == ((reach,), (len(places),))
     assert field.coverage == len(places) / reach
 
 
@@ -173,7 +173,7 @@ def test_circular_padding_is_named_as_unknown_and_misses_no_voxel() -> None:
     assert WRITE_THROUGH_VIEW in [step.operator for step in traced.steps]
     expected = seen_by_gradient(positive(network), torch.rand(1, 1, 8, 8).double(), 0, range(8))
     assert expected[0, 7]
-    assert (seen_voxels(traced, 0, range(8)) >= expected).all()
+    assert (input_voxels(traced, 0, range(8)) >= expected).all()
 
 
 def test_phases_are_found_in_functions_too() -> None:
@@ -191,7 +191,7 @@ def test_axes_are_told_apart() -> None:
     network = nn.Conv3d(1, 1, (1, 3, 5), padding=(0, 2, 2), dilation=(1, 2, 1))
     fields = receptive_field(network, 1, (8, 8, 8))
     assert [field.extents for field in fields if field] == [(1,), (5,), (5,)]
-    assert [field.seen for field in fields if field] == [(1,), (3,), (5,)]
+    assert [field.voxels for field in fields if field] == [(1,), (3,), (5,)]
 
 
 @pytest.mark.parametrize("option", option_names("model"))
@@ -207,7 +207,7 @@ def test_the_field_of_every_preset_is_the_gradients_or_endless(option: str) -> N
         assert found[:, [0, -1]].all()
         return
     places = [np.flatnonzero(row) for row in found]
-    assert field.seen == tuple(map(len, places))
+    assert field.voxels == tuple(map(len, places))
     assert field.first == tuple(p[0] - o for p, o in zip(places, outputs, strict=True))
     assert field.last == tuple(p[-1] - o for p, o in zip(places, outputs, strict=True))
 

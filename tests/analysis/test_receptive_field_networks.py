@@ -11,7 +11,7 @@ import torch
 from monai.networks import nets
 from torch import nn
 
-from medseg.analysis.receptive_field import seen_voxels
+from medseg.analysis.receptive_field import input_voxels
 from medseg.analysis.trace import trace
 from medseg.blocks import conv, unit
 from medseg.models.description import build_network
@@ -63,7 +63,7 @@ def assert_it_sees_what_the_gradient_shows(
     traced = trace(network, 1, size)
     image = torch.rand(1, 1, *size, dtype=torch.float64)
     expected = seen_by_gradient(positive(network), image, axis, outputs)
-    found = seen_voxels(traced, axis, outputs)
+    found = input_voxels(traced, axis, outputs)
     assert expected.any(axis=1).all(), name
     for output, one, other in zip(outputs, found, expected, strict=True):
         wrong = np.flatnonzero(one != other).tolist()

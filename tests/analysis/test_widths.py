@@ -1,7 +1,6 @@
 """Where widths are named, how they are rounded, and which multiples blocks ask for."""
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.analysis.quantity import Load, measure
-from medseg.analysis.width import scale_for
+from medseg.analysis.cost import Load, measure
+from medseg.analysis.match import scale_for
 from medseg.analysis.widths import (
     Scale,
     fitting_scale,
     levels_of,
-    scale_widths,
     widths_of,
     with_levels,
 )
@@ -23,6 +21,7 @@ from medseg.errors import ConfigError
 from medseg.models.description import build_network
 
 from ..models.networks import MONAI_UNET, block, unet
+from .widths import scaled
 
 LOAD = Load(in_channels=1, patch_size=(32, 32))
 FACTORS = st.floats(0.01, 20)
@@ -40,7 +39,7 @@ def test_both_halves_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "key", "scaled"),
+    ("options", "key", "wider"),
     [
         (("UNet", {"channels": [4, 8], "strides": [2]}), "channels", [8, 16]),
         (("BasicUNet", {"features": [4, 4, 8, 8, 16, 4]}), "features", [8, 8, 16, 16, 32, 8]),
@@ -48,9 +47,9 @@ def test_both_halves_are_named() -> None:
         (("SegResNet", {"init_filters": 8}), "init_filters", 16),
     ],
 )
-def test_networks_of_monai_have_their_own_keys(options, key, scaled) -> None:
+def test_networks_of_monai_have_their_own_keys(options, key, wider) -> None:
     name, widths = options
-    assert scale_widths(monai(name, **widths), 2)["network"][key] == scaled
+    assert scaled(monai(name, **widths), 2)["network"][key] == wider
 
 
 def test_a_network_without_widths_is_refused() -> None:
@@ -61,7 +60,7 @@ def test_a_network_without_widths_is_refused() -> None:
 def test_everything_but_the_widths_stays_and_the_original_too() -> None:
     before = unet(decoder="full_scale", of_decoder={"width": 4}, unit=block("unit.Dense", growth=4))
     kept = copy.deepcopy(before)
-    after = scale_widths(before, 3)
+    after = scaled(before, 3)
     assert before == kept
     assert after == unet(
         decoder="full_scale",
@@ -127,10 +126,4 @@ def test_what_no_multiple_satisfies_is_refused() -> None:
 @pytest.mark.parametrize("multiple", [0, -1, 1.5, True])
 def test_a_multiple_is_a_whole_number(multiple) -> None:
     with pytest.raises(ConfigError, match=r"multiple_of=.* must be a whole number ≥ 1"):
-        scale_widths(unet(), 1, multiple_of=multiple)
-
-
-@pytest.mark.parametrize("factor", [0, -1, math.nan, math.inf])
-def test_a_factor_is_positive_and_finite(factor) -> None:
-    with pytest.raises(ConfigError, match=r"factor=.* must be positive and finite"):
-        scale_widths(unet(), factor)
+        scale_for(unet(), LOAD, multiple_of=multiple)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from medseg.analysis import latency
-from medseg.analysis.quantity import Load, cost
+from medseg.analysis import match as matching
+from medseg.analysis.cost import Load, costs
 from medseg.cli.match import main
 from medseg.cli.options import described
 
@@ -41,9 +41,9 @@ def test_the_printed_override_gives_the_printed_numbers(capsys: pytest.CaptureFi
         "after": [*SEPARABLE, SMALL[1], override],
     }
     for name, overrides in arms.items():
-        own = cost(described("train", "model", *overrides), LOAD)
-        memory = f"{own.memory / 2**20:,.1f}"
-        assert table[name][1:] == [f"{own.parameters:,}", f"{own.macs:,}", memory]
+        own = costs(described("train", "model", *overrides), LOAD)
+        memory = f"{own['memory'] / 2**20:,.1f}"
+        assert table[name][1:] == [f"{own['parameters']:,}", f"{own['macs']:,}", memory]
     assert f"parameters: {table['after'][1]}, wanted {table['reference'][1]}: " in text
 
 
@@ -59,9 +59,9 @@ def test_a_network_of_monai_has_its_own_key_and_the_default_is_the_reference(
     network = described("train", "model", "data=hippocampus", "model=monai_dynunet", override)
     load = Load(in_channels=1, patch_size=(16, 16, 16), batch=1)
     table = rows(text)
-    assert table["after"][1] == f"{cost(network, load).parameters:,}"
-    reference = cost(described("train", "model", "data=hippocampus"), load)
-    assert table["reference"][1] == f"{reference.parameters:,}"
+    assert table["after"][1] == f"{costs(network, load)['parameters']:,}"
+    reference = costs(described("train", "model", "data=hippocampus"), load)
+    assert table["reference"][1] == f"{reference['parameters']:,}"
 
 
 def test_widths_that_the_decoder_has_of_its_own_are_printed_too(
@@ -85,7 +85,7 @@ def test_latency_is_measured_on_the_device_that_is_named(
         def milliseconds(self, call: object) -> float:
             return 3.0
 
-    monkeypatch.setattr(latency, "CpuClock", Steady)
+    monkeypatch.setattr(matching, "CpuClock", Steady)
     assert main([*SMALL, *PATCH, "--equal", "latency", "--device", "cpu", "--like", *SMALL]) == 0
     assert "latency: 3.00 ms, wanted 3.00 ms: +0.00%" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from medseg.analysis.changes import Grid, changes
-from medseg.analysis.quantity import abstract_network
+from medseg.analysis.cost import abstract_network
 from medseg.analysis.receptive_field import receptive_field
 from medseg.cli.options import described
 from medseg.cli.reach import _replaced, main

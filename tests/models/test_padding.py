@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.analysis.cost import check_patch
+from medseg.analysis.input_sizes import check_patch
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 from medseg.models.padding import Padded

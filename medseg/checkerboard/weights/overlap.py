@@ -8,8 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.analysis.closed_form import overlap_counts
 from medseg.checkerboard.weights.imbalance import phase_imbalance
+
+
+def overlap_counts(kernel: int, stride: int, dilation: int = 1) -> tuple[int, ...]:
+    """`n_φ`: taps of a transposed convolution that reach each phase of its output.
+
+    Reference: Odena, Dumoulin & Olah 2016, Distill, "Deconvolution and Checkerboard Artifacts".
+
+    >>> overlap_counts(3, 2), overlap_counts(4, 2), overlap_counts(1, 2)
+    ((2, 1), (2, 2), (1, 0))
+    """
+    phases = [tap * dilation % stride for tap in range(kernel)]
+    return tuple(phases.count(phase) for phase in range(stride))
 
 
 def tap_counts(

@@ -1,0 +1,259 @@
+"""Networks brought to equal cost: how near, how repeatably, and what is out of range."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+
+from medseg.analysis.cost import (
+    LATENCY,
+    QUANTITIES,
+    Load,
+    abstract_network,
+    costs,
+    count_macs,
+    count_parameters,
+    measure,
+)
+from medseg.analysis.match import TrainingStep, match, match_latency, solve_width
+from medseg.analysis.timing import CpuClock
+from medseg.analysis.widths import widths_of
+from medseg.errors import ConfigError, ResourceError
+from medseg.models.description import build_network
+
+from ..models.networks import assert_it_trains, block, unet
+from .widths import scaled
+
+CHANNELS = (16, 32, 64)
+# two patches: of one small one torch's CPU library keeps a copy that does not grow with the width
+LOADS = {
+    2: Load(in_channels=1, patch_size=(32, 32), batch=2),
+    3: Load(in_channels=1, patch_size=(16, 16, 16), batch=2),
+}
+DYNUNET = {
+    "name": "monai.DynUNet",
+    "in_channels": 1,
+    "out_channels": 3,
+    "kernel_size": [3, 3, 3],
+    "strides": [1, 2, 2],
+    "upsample_kernel_size": [2, 2],
+    "filters": [16, 32, 64],
+}
+OTHERS: dict[str, dict[str, Any]] = {
+    "separable": {"conv": block("conv.DepthwiseSeparable")},
+    "grouped": {"conv": block("conv.Grouped", groups=2)},
+    "dilated, deeper": {"conv": block("conv.Dilated"), "depths": 2},
+    "bilinear": {"upsample": block("upsample.Interpolate")},
+    "nested": {"decoder": "nested"},
+    "residual": {"unit": block("unit.Residual")},
+    "MONAI": {},
+}
+
+
+def other_network(name: str, dims: int) -> dict[str, Any]:
+    if name == "MONAI":
+        return {**DYNUNET, "spatial_dims": dims}
+    return unet(dims, **{"channels": CHANNELS, **OTHERS[name]})
+
+
+def covering() -> Iterator[tuple[str, str, int]]:
+    """Every network with every quantity and every number of axes, not all three at once."""
+    for place, name in enumerate(OTHERS):
+        for quantity, dims in zip(("parameters", "macs"), (2, 3), strict=True):
+            yield name, quantity, dims if place % 2 else 5 - dims
+
+
+@pytest.mark.parametrize(("name", "quantity", "dims"), list(covering()))
+def test_equal_within_a_percent(name: str, quantity: str, dims: int) -> None:
+    reference, load = unet(dims, channels=CHANNELS), LOADS[dims]
+    found = match(reference, other_network(name, dims), quantity, load, tolerance=0.005)
+    assert abs(found.error) < 0.01
+    assert found.wanted == measure(quantity, reference, load)
+    network = build_network(found.description)
+    counted = {
+        "parameters": count_parameters(network),
+        "macs": count_macs(network, 1, load.patch_size),
+    }
+    assert found.value == counted[quantity]
+
+
+def test_a_network_equals_itself_without_a_change() -> None:
+    base = unet(channels=CHANNELS)
+    found = match(base, base, "parameters", LOADS[2])
+    assert (found.description, found.error) == (base, 0)
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    other = other_network("separable", 2)
+    first, second = (solve_width(other, 54321, "parameters", LOADS[2]) for _ in range(2))
+    assert first == second
+
+
+def test_a_matched_network_trains() -> None:
+    reference = unet(channels=(4, 8, 8))
+    other = unet(channels=(4, 8, 8), conv=block("conv.Dilated"))
+    found = match(reference, {**other, "num_classes": 3}, "macs", LOADS[2])
+    assert_it_trains(build_network(found.description), torch.randn(2, 1, 16, 16))
+
+
+@pytest.mark.parametrize("groups", [4, 8])
+def test_widths_stay_multiples_of_the_groups_and_halves_stay_mirrored(groups: int) -> None:
+    other = unet(channels=CHANNELS, conv=block("conv.Grouped", groups=groups))
+    found = match(unet(channels=CHANNELS), other, "parameters", LOADS[2])
+    assert found.multiple == groups
+    assert found.widths[("encoder", "channels")] == found.widths[("decoder", "channels")]
+    assert all(width % groups == 0 for width in found.widths[("encoder", "channels")])
+    assert abs(found.error) < 0.03
+
+
+@pytest.mark.parametrize("quantity", ["memory", "inference_memory"])
+def test_memory_is_as_near_as_one_multiple_of_the_widths(quantity: str) -> None:
+    other = other_network("separable", 2)
+    found = match(unet(channels=CHANNELS), other, quantity, LOADS[2], tolerance=0.03)
+    step = 1 / min(found.widths[("encoder", "channels")])
+    assert abs(found.error) < step
+
+
+def test_one_number_of_widths_is_the_nearest_there_is() -> None:
+    other = {
+        "name": "monai.SegResNet",
+        "spatial_dims": 2,
+        "in_channels": 1,
+        "out_channels": 3,
+        "init_filters": 8,
+    }
+    found = match(scaled(other, 3), {**other}, "parameters", LOADS[2])
+    assert (found.error, found.multiple) == (0, 8)
+    assert widths_of(found.description) == {("init_filters",): [24]}
+
+
+class TestQuantities:
+    @pytest.mark.parametrize("quantity", QUANTITIES)
+    def test_every_quantity_grows_with_the_widths(self, quantity: str) -> None:
+        networks = [scaled(unet(channels=CHANNELS), factor) for factor in (0.25, 0.5, 1, 1.5, 3)]
+        found = [measure(quantity, network, LOADS[2]) for network in networks]
+        assert all(a < b for a, b in pairwise(found))
+
+    def test_deep_supervision_counts_in_training_memory(self) -> None:
+        plain, deep = (
+            costs(unet(channels=CHANNELS, deep_supervision=on), LOADS[2]) for on in (False, True)
+        )
+        assert deep["memory"] > plain["memory"]
+        assert deep["macs"] == plain["macs"]
+        own = {**DYNUNET, "spatial_dims": 2}
+        several = measure("memory", {**own, "deep_supervision": True}, LOADS[2])
+        assert several > measure("memory", own, LOADS[2])
+
+    def test_a_batch_needs_more_memory_and_no_more_macs(self) -> None:
+        twice = replace(LOADS[2], batch=4)
+        one, two = (costs(unet(channels=CHANNELS), load) for load in (LOADS[2], twice))
+        assert two["memory"] > 1.9 * one["memory"]
+        assert two["macs"] == one["macs"]
+
+    def test_an_abstract_network_holds_no_values(self) -> None:
+        vast = unet(channels=(2**13, 2**14), strides=(1, 2))
+        assert all(p.is_meta for p in abstract_network(vast).parameters())
+
+
+class TestRefused:
+    def test_less_than_the_narrowest_network(self) -> None:
+        message = r"parameters=10 is less than .* \[1, 1, 1\], \d+; choose a larger"
+        with pytest.raises(ConfigError, match=message):
+            solve_width(unet(channels=CHANNELS), 10, "parameters", LOADS[2])
+
+    def test_less_than_the_narrowest_network_that_can_be_built(self) -> None:
+        unit = block("unit.Bottleneck", reduction=8)
+        with pytest.raises(ConfigError, match=r"parameters=40 .* \[8, 1[56], 3[0-2]\]"):
+            solve_width(unet(channels=CHANNELS, unit=unit), 40, "parameters", LOADS[2])
+
+    def test_more_than_any_width(self) -> None:
+        with pytest.raises(ConfigError, match=r"up to 16384; choose a smaller"):
+            solve_width(unet(channels=CHANNELS), 1e15, "parameters", LOADS[2])
+
+    @pytest.mark.parametrize("wanted", [0, -5, float("nan"), float("inf")])
+    def test_an_amount_that_is_not_positive_and_finite(self, wanted: float) -> None:
+        with pytest.raises(ConfigError, match="macs="):
+            solve_width(unet(), wanted, "macs", LOADS[2])
+
+    @pytest.mark.parametrize("tolerance", [-0.1, 1, float("nan")])
+    def test_a_tolerance_that_is_no_share(self, tolerance: float) -> None:
+        with pytest.raises(ConfigError, match="tolerance="):
+            solve_width(unet(), 1000, "macs", LOADS[2], tolerance=tolerance)
+
+    def test_an_unknown_quantity(self) -> None:
+        with pytest.raises(ConfigError, match="quantity='speed'"):
+            match(unet(), unet(), "speed", LOADS[2])
+
+    def test_a_patch_that_does_not_pass(self) -> None:
+        with pytest.raises(ConfigError, match="does not pass"):
+            match(unet(), unet(), "macs", LOADS[3])
+
+
+LOAD = Load(in_channels=1, patch_size=(16, 16))
+REFERENCE = unet(channels=CHANNELS)
+SEPARABLE = unet(channels=CHANNELS, conv=block("conv.DepthwiseSeparable"))
+
+
+def weights_of(step: Any) -> int:
+    return sum(parameter.numel() for parameter in step.parameters)
+
+
+class CountingClock:
+    """A step takes a millisecond, and one more for every thousand weights; noise is added."""
+
+    def __init__(self, noise: float = 0.0):
+        self.random = torch.Generator().manual_seed(0)
+        self.noise, self.calls = noise, 0
+
+    def milliseconds(self, call: Any) -> float:
+        self.calls += 1
+        noise = self.noise * float(torch.randn((), generator=self.random))
+        return (1 + weights_of(call) / 1000) * (1 + noise)
+
+
+class TestLatency:
+    @pytest.mark.parametrize("noise", [0.0, 0.02])
+    def test_equal_times_in_few_measurements(self, noise: float) -> None:
+        clock = CountingClock(noise)
+        found = match_latency(REFERENCE, SEPARABLE, LOAD, clock=clock, rounds=5)
+        assert abs(found.error) <= 0.05
+        measurements, rest = divmod(clock.calls, 2 * (5 + 1))
+        assert rest == 0
+        assert 1 <= measurements <= 10
+
+    def test_without_noise_the_times_are_those_of_the_clock(self) -> None:
+        found = match(REFERENCE, SEPARABLE, LATENCY, LOAD, clock=CountingClock(), tolerance=0.01)
+        step = TrainingStep(found.description, LOAD, torch.device("cpu"))
+        assert found.value == CountingClock().milliseconds(step)
+        assert abs(found.error) <= 0.01
+
+    def test_the_multiple_holds(self) -> None:
+        found = match_latency(REFERENCE, SEPARABLE, LOAD, clock=CountingClock(), multiple_of=8)
+        assert all(width % 8 == 0 for width in found.widths[("encoder", "channels")])
+
+    def test_a_network_that_is_slower_at_any_width_is_refused(self) -> None:
+        reference = weights_of(TrainingStep(REFERENCE, LOAD, torch.device("cpu")))
+
+        class Slow(CountingClock):
+            def milliseconds(self, call: Any) -> float:
+                return 1.0 if weights_of(call) == reference else 2.0
+
+        with pytest.raises(ConfigError, match=r"latency=1 is less than .* \[1, 1, 1\], 2; choose"):
+            match_latency(REFERENCE, SEPARABLE, LOAD, clock=Slow())
+
+    def test_a_step_that_fails_is_refused_with_its_reason(self) -> None:
+        class Broken(CountingClock):
+            def milliseconds(self, call: Any) -> float:
+                raise RuntimeError("out of memory")
+
+        with pytest.raises(ResourceError, match="out of memory; choose"):
+            match_latency(REFERENCE, SEPARABLE, LOAD, clock=Broken())
+
+    def test_the_real_clock_measures_a_real_step(self) -> None:
+        small = unet(channels=(2, 4), strides=(1, 2))
+        found = match_latency(small, small, LOAD, clock=CpuClock(), rounds=1, tolerance=0.9)
+        assert found.value > 0
+        assert found.wanted > 0
