@@ -16,7 +16,7 @@ from medseg.analysis import closed_form
 from medseg.analysis.closed_form import along_axes
 from medseg.errors import ConfigError
 from medseg.layers.deformable import DeformableConv
-from medseg.layers.ndim import conv_nd, linear_mode, transposed_nd
+from medseg.layers.ndim import conv_nd, transposed_nd
 from medseg.layers.resampling import DepthToSpace
 
 THOROUGH = settings(max_examples=1000, deadline=None)
@@ -176,12 +176,6 @@ def test_upsamplings_cost_what_torch_counts(
     parameters, macs, out = counted(nn.Sequential(wide, DepthToSpace(scale)), size, in_channels)
     cost = closed_form.pixel_shuffle(kernel, size, in_channels, out_channels, scale, bias=True)
     assert (parameters, macs, tuple(out.shape[2:])) == (cost.parameters, cost.macs, fine)
-    resize = nn.Upsample(size=fine, mode=linear_mode(dims))
-    after = abstract(kind, in_channels, out_channels, kernel, padding="same", bias=False)
-    parameters, macs, _ = counted(nn.Sequential(resize, after), size, in_channels)
-    cost = closed_form.interpolated_conv(kernel, fine, in_channels, out_channels)
-    assert (parameters, macs) == (cost.parameters, cost.macs)
-    assert cost.interpolation == math.prod(fine) * in_channels * 2**dims
 
 
 @pytest.mark.parametrize("modulated", [False, True])
@@ -195,7 +189,7 @@ def test_a_deformable_convolution_has_the_parameters_of_the_layer(
     cost = closed_form.deformable(kernel, size, 4, 6, modulated=modulated)
     assert sum(p.numel() for p in layer.parameters()) == cost.parameters + offsets
     assert cost.macs == math.prod(size) * cost.parameters
-    assert cost.interpolation == math.prod(size) * math.prod(kernel) * 4 * 2 ** len(kernel)
+    assert cost.other == math.prod(size) * math.prod(kernel) * 4 * 2 ** len(kernel)
 
 
 @pytest.mark.parametrize("out_channels", [1, 8, 32, 64, 1024])
