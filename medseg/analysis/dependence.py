@@ -335,10 +335,10 @@ _RULES: dict[str, _Rule] = {
     **{f"upsample_nearest{d}d": _resized(masks.nearest_inputs) for d in (1, 2, 3)},
     **{f"_upsample_nearest_exact{d}d": _resized(masks.nearest_exact_inputs) for d in (1, 2, 3)},
     **{f"max_unpool{d}d": _resized(masks.nearest_inputs) for d in (2, 3)},
+    **dict.fromkeys(ops.SOFTMAXES, _along_axis),
+    **dict.fromkeys(ops.REDUCTIONS, _reduced),  # adaptive pools are among them
     **{f"_adaptive_avg_pool{d}d": _adaptive_pool for d in (2, 3)},
     **{f"adaptive_max_pool{d}d": _adaptive_pool for d in (2, 3)},
-    **dict.fromkeys(ops.SOFTMAXES, _along_axis),
-    **dict.fromkeys(ops.REDUCTIONS, _reduced),
     **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm"), _product),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), _view),
     **dict.fromkeys(("unsqueeze", "squeeze", "unflatten"), _view),
