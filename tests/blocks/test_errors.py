@@ -1,25 +1,24 @@
-"""What a block refuses, and that the message holds the value, the rule and a remedy."""
+"""What a block refuses: the message holds the value, the rule and a remedy that works."""
 
+import ast
 import re
+from itertools import product
 
 import pytest
 
 from medseg.blocks import conv, downsample, norm, skip, unit, upsample
-from medseg.layers import ndim
+
+from .specs import CONVS, DOWNSAMPLES, GUIDED_UPSAMPLES, UNITS, UPSAMPLES
 
 NOT_A_SIZE = ["3", 2.0, None, [], {}, [3, "3"], [3.0, 3], True, [True, 3]]
-ODD_KERNELS = [
-    conv.Standard,
-    conv.Depthwise,
-    conv.DepthwiseSeparable,
-    conv.SpatiallySeparable,
-    conv.Dilated,
-    conv.DilatedSchedule,
-    conv.SmoothedDilated,
-    conv.Grouped,
-    conv.Deformable,
-    upsample.PixelShuffle,
-]
+NOT_A_COUNT = [0, -1, 2.0, "4", None, True, [2]]
+
+
+def classes(blocks) -> list[type]:
+    return list(dict.fromkeys(type(block) for block in blocks))
+
+
+ODD_KERNELS = [*(c for c in classes(CONVS) if c is not conv.Pointwise), upsample.PixelShuffle]
 FREE_KERNELS = [
     downsample.Strided,
     upsample.Transposed,
@@ -27,34 +26,23 @@ FREE_KERNELS = [
     upsample.LargeKernelTransposed,
 ]
 MAY_BE_NONE = [downsample.Strided, upsample.Transposed, upsample.SmoothedTransposed]
-UNITS = [
-    unit.Plain,
-    unit.Residual,
-    unit.Bottleneck,
-    unit.InvertedBottleneck,
-    unit.SeparableResidual,
-    unit.Inception,
-    unit.Fire,
-    unit.Dense,
+COUNTS = [
+    (conv.DepthwiseSeparable, "multiplier"),
+    (conv.Grouped, "groups"),
+    (unit.Residual, "convs"),
+    (unit.Bottleneck, "reduction"),
+    (unit.InvertedBottleneck, "expansion"),
+    (unit.SeparableResidual, "repeats"),
+    (unit.Fire, "squeeze"),
+    (unit.Dense, "layers"),
+    (unit.Dense, "growth"),
+    (skip.Attention, "reduction"),
 ]
-
-DOWNSAMPLES = [
-    downsample.Strided,
-    downsample.MaxPool,
-    downsample.AveragePool,
-    downsample.BlurPool,
-    downsample.SpaceToDepth,
-]
-UPSAMPLES = [
-    upsample.Transposed,
-    upsample.BilinearTransposed,
-    upsample.SmoothedTransposed,
-    upsample.LargeKernelTransposed,
-    upsample.Interpolate,
-    upsample.AdditiveInterpolate,
-    upsample.BedOfNails,
-    upsample.MaxUnpool,
-    upsample.PixelShuffle,
+CHOICES = [
+    (conv.Deformable, "version", (1, 2), [0, 3, "2", None, 1.5, 2.0, True]),
+    (unit.InvertedBottleneck, "conv_on", ("wide", "narrow"), ["middle", "", None, 1]),
+    (upsample.PixelShuffle, "init", ("random", "icnr"), ["zeros", "ICNR", None, 0]),
+    (upsample.Interpolate, "mode", ("linear", "nearest"), ["bilinear", "cubic", "", None]),
 ]
 
 
@@ -63,14 +51,26 @@ def refused(value: str, rule: str, remedy: str):
     return pytest.raises(ValueError, match=f"(?s){pattern}")
 
 
+@pytest.mark.parametrize("block", [*ODD_KERNELS, *FREE_KERNELS])
+def test_a_kernel_size_is_one_whole_number_or_one_per_axis(block) -> None:
+    for size in (0, -1, [3, 0]):
+        with refused(f"kernel_size={size!r}", "at least 1", "choose 1 or more"):
+            block(kernel_size=size)
+    for size in NOT_A_SIZE:
+        if not (size is None and block in MAY_BE_NONE):
+            with refused(f"kernel_size={size!r}", "whole number", "for instance 3"):
+                block(kernel_size=size)
+    assert block(kernel_size=[1, 3, 3]) == block(kernel_size=(1, 3, 3))
+    assert isinstance(hash(block(kernel_size=[1, 3, 3])), int)
+
+
 @pytest.mark.parametrize("block", ODD_KERNELS)
-@pytest.mark.parametrize("size", [2, 4, [3, 2], (1, 4, 3)])
-def test_an_even_kernel_is_refused(block, size) -> None:
-    even = next(n for n in ([size] if isinstance(size, int) else size) if n % 2 == 0)
-    with refused(f"kernel_size={size!r}", "odd", f"choose {even - 1} or {even + 1}"):
-        block(kernel_size=size)
-    for remedy in (even - 1, even + 1):
-        block(kernel_size=remedy)
+def test_an_even_kernel_is_refused(block) -> None:
+    for size, even in ((2, 2), (4, 4), ([3, 2], 2), ((1, 4, 3), 4)):
+        with refused(f"kernel_size={size!r}", "odd", f"choose {even - 1} or {even + 1}"):
+            block(kernel_size=size)
+        for remedy in (even - 1, even + 1):
+            block(kernel_size=remedy)
 
 
 @pytest.mark.parametrize("block", FREE_KERNELS)
@@ -78,97 +78,119 @@ def test_an_even_kernel_may_be_a_resamplings(block) -> None:
     assert block(kernel_size=[2, 4]).kernel_size == (2, 4)
 
 
-@pytest.mark.parametrize("block", [*ODD_KERNELS, *FREE_KERNELS])
-class TestKernelSize:
-    @pytest.mark.parametrize("size", [0, -1, [3, 0]])
-    def test_less_than_one_is_refused(self, block, size) -> None:
-        with refused(f"kernel_size={size!r}", "at least 1", "choose 1 or more"):
-            block(kernel_size=size)
-        block(kernel_size=1)
-
-    def test_what_is_not_a_size_is_refused(self, block) -> None:
-        for size in NOT_A_SIZE:
-            if size is None and block in MAY_BE_NONE:
-                continue
-            with refused(f"kernel_size={size!r}", "whole number", "for instance 3"):
-                block(kernel_size=size)
-
-    def test_a_list_becomes_a_tuple(self, block) -> None:
-        assert block(kernel_size=[1, 3, 3]) == block(kernel_size=(1, 3, 3))
-        assert block(kernel_size=[1, 3, 3]).kernel_size == (1, 3, 3)
-        assert isinstance(hash(block(kernel_size=[1, 3, 3])), int)
-
-
 @pytest.mark.parametrize("block", ODD_KERNELS)
-@pytest.mark.parametrize(("dims", "size"), [(2, (3, 3, 3)), (3, (3, 3)), (3, (3,))])
-def test_a_kernel_of_other_dimensions_is_refused(block, dims, size) -> None:
+def test_a_kernel_of_other_dimensions_is_refused(block) -> None:
     scale = (2,) if block is upsample.PixelShuffle else ()
-    remedy = f"give one number, or {dims}"
-    with refused(f"kernel_size={size}", f"{len(size)} axes, the network has {dims}", remedy):
-        block(kernel_size=size)(dims, 4, 4, *scale)
-    block(kernel_size=size[0])(dims, 4, 4, *scale)
+    for dims, size in ((2, (3, 3, 3)), (3, (3, 3)), (3, (3,))):
+        remedy = f"give one number, or {dims}"
+        with refused(f"kernel_size={size}", f"{len(size)} axes, the network has {dims}", remedy):
+            block(kernel_size=size)(dims, 4, 4, *scale)
+        block(kernel_size=size[0])(dims, 4, 4, *scale)
 
 
-@pytest.mark.parametrize("rate", [0, -2, [1, 0]])
-def test_a_dilation_below_one_is_refused(rate) -> None:
-    for block in (conv.Dilated, conv.SmoothedDilated):
+@pytest.mark.parametrize("block", [conv.Dilated, conv.SmoothedDilated])
+def test_a_dilation_is_a_size_that_fits_the_network(block) -> None:
+    for rate in (0, -2, [1, 0]):
         with refused(f"dilation={rate!r}", "at least 1", "choose 1 or more"):
             block(dilation=rate)
-
-
-def test_a_dilation_that_is_no_size_is_refused() -> None:
     for rate in NOT_A_SIZE:
-        for block in (conv.Dilated, conv.SmoothedDilated):
-            with refused(f"dilation={rate!r}", "whole number", "for instance 3"):
-                block(dilation=rate)
-
-
-def test_a_dilation_per_axis_must_fit_the_network() -> None:
-    assert conv.Dilated(dilation=[1, 2]).dilation == (1, 2)
+        with refused(f"dilation={rate!r}", "whole number", "for instance 3"):
+            block(dilation=rate)
+    assert block(dilation=[1, 2]).dilation == (1, 2)
     with refused("dilation=(1, 2)", "has 2 axes, the network has 3", "give one number, or 3"):
-        conv.Dilated(dilation=[1, 2])(3, 4, 4)
-    with refused("dilation=(1, 2)", "has 2 axes, the network has 3", "give one number, or 3"):
-        conv.SmoothedDilated(dilation=[1, 2])(3, 4, 4)
+        block(dilation=[1, 2])(3, 4, 4)
 
 
-@pytest.mark.parametrize("groups", [0, -1, 2.0, "4", None])
-def test_groups_that_are_no_number_of_groups_are_refused(groups) -> None:
-    with refused(f"groups={groups!r}", "whole number ≥ 1", "for instance 4"):
-        conv.Grouped(groups=groups)
+@pytest.mark.parametrize("rates", [1, 5, [], "12", None, [2.0], [1, True], {}, [1, 0], [-1]])
+def test_rates_are_a_list_of_whole_numbers(rates) -> None:
+    with refused(
+        f"rates={rates!r}", "must be a list of whole numbers ≥ 1", "for instance"
+    ) as error:
+        conv.DilatedSchedule(rates=rates)
+    advised = re.search(r"for instance (.+)$", str(error.value))
+    assert advised is not None
+    conv.DilatedSchedule(rates=ast.literal_eval(advised[1]))
+
+
+@pytest.mark.parametrize(("block", "name"), COUNTS)
+def test_a_number_of_things_is_a_whole_number(block, name) -> None:
+    for value in NOT_A_COUNT:
+        if (name, value) != ("growth", None):
+            with refused(f"{name}={value!r}", "whole number ≥ 1", "for instance 4"):
+                block(**{name: value})
+    assert getattr(block(**{name: 4}), name) == 4
+
+
+@pytest.mark.parametrize(("block", "name", "choices", "wrong"), CHOICES)
+def test_a_choice_is_one_of_those_listed(block, name, choices, wrong) -> None:
+    listed = ", ".join(map(str, choices))
+    for value in wrong:
+        with refused(f"{name}={value!r}", f"one of {listed}", f"choose {choices[0]}"):
+            block(**{name: value})
+    for choice in choices:
+        assert getattr(block(**{name: choice}), name) == choice
 
 
 @pytest.mark.parametrize(
     ("name", "channels", "nearest"),
     [("in_channels", (6, 8), 3), ("out_channels", (8, 6), 3), ("in_channels", (1, 8), 1)],
 )
-def test_groups_must_divide_the_channels(name, channels, nearest) -> None:
-    wrong = min(channels)
+def test_groups_divide_the_channels(name, channels, nearest) -> None:
     remedy = f"choose groups={nearest} or channels that are multiples of 4"
-    with refused("groups=4", f"must divide {name}={wrong}", remedy):
+    with refused("groups=4", f"must divide {name}={min(channels)}", remedy):
         conv.Grouped(groups=4)(2, *channels)
-
-
-def test_the_remedy_for_groups_works() -> None:
-    conv.Grouped(groups=3)(2, 6, 9)
+    conv.Grouped(groups=nearest)(2, min(channels), 6)
 
 
 @pytest.mark.parametrize("groups", [3, 0, -1])
-def test_a_norms_groups_must_divide_the_channels(groups) -> None:
+def test_the_groups_of_a_norm_divide_the_channels(groups) -> None:
     with refused(f"norm groups={groups}", "must divide channels=8", "fewer groups"):
         norm.Group(groups=groups)(2, 8)
 
 
-@pytest.mark.parametrize("block", UNITS)
-@pytest.mark.parametrize("dropout", [1, 1.5, -0.1, float("nan")])
-def test_a_dropout_that_is_no_probability_is_refused(block, dropout) -> None:
-    with refused(f"dropout={dropout!r}", "[0, 1)", "for instance 0.1"):
-        block(dropout=dropout)
+@pytest.mark.parametrize("block", classes(UNITS))
+def test_a_dropout_is_a_probability_below_one(block) -> None:
+    for dropout in (1, 1.5, -0.1, float("nan")):
+        with refused(f"dropout={dropout!r}", "[0, 1)", "for instance 0.1"):
+            block(dropout=dropout)
 
 
-@pytest.mark.parametrize("mode", ["cubic", "bilinear", "", None])
-def test_an_unknown_mode_is_refused(mode) -> None:
-    with refused(f"mode={mode!r}", "one of linear, nearest", "choose linear"):
-        upsample.Interpolate(mode=mode)
+@pytest.mark.parametrize(
+    ("block", "name", "value", "channels"),
+    [
+        (unit.Bottleneck, "reduction", 8, 4),
+        (unit.Fire, "squeeze", 5, 4),
+        (unit.Dense, "layers", 7, 6),
+    ],
+)
+def test_a_divisor_leaves_at_least_one_channel(block, name, value, channels) -> None:
+    remedy = f"choose {name}={channels} or less"
+    with refused(f"{name}={value}", f"leaves no channel of out_channels={channels}", remedy):
+        block(**{name: value})(2, 4, channels, conv.Standard())
+    block(**{name: channels})(2, 4, channels, conv.Standard())
+
+
+@pytest.mark.parametrize(
+    ("block", "least"), [(unit.Inception(), 4), (unit.Fire(squeeze=1), 2)], ids=repr
+)
+def test_a_unit_of_branches_names_the_channels_that_it_needs(block, least) -> None:
+    with pytest.raises(ValueError, match=f"={least - 1}; choose {least} channels or more"):
+        block(2, 4, least - 1, conv.Standard())
+    block(2, 4, least, conv.Standard())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "nearest"), [(4, 6, 4), (12, 5, 4), (12, 7, 6), (7, 3, 1)]
+)
+def test_channels_that_do_not_add_up_are_refused(inputs, outputs, nearest) -> None:
+    rule = f"must be a multiple of out_channels={outputs}"
+    with refused(f"in_channels={inputs}", rule, f"choose channels={nearest} there"):
+        upsample.AdditiveInterpolate()(2, inputs, outputs, 2)
+    upsample.AdditiveInterpolate()(2, inputs, nearest, 2)
+
+
+def test_an_attention_gate_has_a_channel_whatever_its_reduction() -> None:
+    assert skip.Attention(reduction=64)(2, 4).out_channels == 8
 
 
 class TestResampling:
@@ -197,55 +219,24 @@ class TestResampling:
             upsample.LargeKernelTransposed()(2, 4, 4, 4)
         upsample.LargeKernelTransposed(kernel_size=8, small_kernel_size=8)(2, 4, 4, 8)
 
-    @pytest.mark.parametrize(
-        "make",
-        [
-            *(lambda scale, b=b: b()(2, 4, scale) for b in DOWNSAMPLES),
-            *(lambda scale, b=b: b()(2, 4, 4, scale) for b in UPSAMPLES),
-        ],
-        ids=[block.__name__ for block in (*DOWNSAMPLES, *UPSAMPLES)],
-    )
-    def test_a_scale_that_does_not_fit_is_refused(self, make) -> None:
+    @pytest.mark.parametrize("block", classes([*DOWNSAMPLES, *UPSAMPLES, *GUIDED_UPSAMPLES]))
+    def test_a_scale_that_does_not_fit_is_refused(self, block) -> None:
+        widths = (4,) if block in classes(DOWNSAMPLES) else (4, 4)
         with refused("scale=(2, 2, 2)", "3 axes, the network has 2", "give one number, or 2"):
-            make((2, 2, 2))
+            block()(2, *widths, (2, 2, 2))
         for scale in (0, -2, (2, 0), 2.0, (2.0, 2)):
             with refused(f"scale={scale!r}", "whole numbers of at least 1", "for instance 2"):
-                make(scale)
+                block()(2, *widths, scale)
 
 
-@pytest.mark.parametrize("dims", [0, 4, "two"])
-@pytest.mark.parametrize(
-    "lookup",
-    [
-        ndim.conv_nd,
-        ndim.depthwise_nd,
-        ndim.transposed_nd,
-        ndim.max_pool_nd,
-        ndim.average_pool_nd,
-        ndim.instance_norm_nd,
-        ndim.batch_norm_nd,
-        ndim.dropout_nd,
-        ndim.linear_mode,
-    ],
-)
-def test_other_dimensions_are_refused(lookup, dims) -> None:
-    with refused(f"spatial_dims={dims!r}", "1, 2 or 3", "choose 2 or 3"):
-        lookup(dims)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        *(lambda b=b: b()(4, 4, 4) for b in ODD_KERNELS if b is not upsample.PixelShuffle),
-        lambda: conv.Pointwise()(4, 2, 2),
-        *(lambda b=b: b()(4, 2, 2) for b in DOWNSAMPLES),
-        *(lambda b=b: b()(4, 2, 2, 2) for b in UPSAMPLES),
-        *(lambda b=b: b()(4, 8, 8, conv.Standard()) for b in UNITS),
-        lambda: skip.Attention()(4, 2),
-        lambda: norm.Batch()(4, 2),
-        lambda: norm.Instance()(4, 2),
-    ],
-)
-def test_four_dimensions_are_refused_by_every_block(make) -> None:
-    with refused("spatial_dims=4", "must be", "choose 2 or 3"):
-        make()
+def test_four_dimensions_are_refused_by_every_block() -> None:
+    calls = [
+        *product(classes(CONVS), [(4, 4, 4)]),
+        *product(classes(DOWNSAMPLES), [(4, 2, 2)]),
+        *product(classes([*UPSAMPLES, *GUIDED_UPSAMPLES]), [(4, 2, 2, 2)]),
+        *product(classes(UNITS), [(4, 8, 8, conv.Standard())]),
+        *product([skip.Attention, norm.Batch, norm.Instance], [(4, 2)]),
+    ]
+    for block, arguments in calls:
+        with refused("spatial_dims=4", "must be", "choose 2 or 3"):
+            block()(*arguments)

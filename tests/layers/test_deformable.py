@@ -127,7 +127,7 @@ class TestLayer:
         assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
 
 
-@pytest.mark.parametrize(("grid", "kernel"), [((2, 2), (3, 3)), ((2, 1, 2), (1, 3, 1))], ids=str)
+@pytest.mark.parametrize(("grid", "kernel"), [((2, 2), (1, 3)), ((2, 1, 2), (1, 3, 1))], ids=str)
 def test_its_gradients_are_those_of_its_values(grid, kernel) -> None:
     inputs = [t.requires_grad_() for t in draw(grid, kernel)]
     assert torch.autograd.gradcheck(deformable_conv, inputs)

@@ -46,7 +46,7 @@ def assert_equals_torch(x: Tensor, dims: int, **options) -> None:
         torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     grid=st.one_of(
         st.tuples(st.integers(1, 9), st.integers(2, 9)),
@@ -179,8 +179,8 @@ def test_autocast_takes_half_precision_and_single_precision_parameters(dims, las
 # torch's compiler instantiates every autograd function that it traces
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated")
 @layouts
-@dimensions
-def test_compiled_it_is_the_same(dims, last) -> None:
+def test_compiled_it_is_the_same(last) -> None:
+    dims = 3
     x = laid_out(torch.randn(2, 4, *GRIDS[dims]), last)
     norm, _ = norms(dims, 4, torch.float32)
     expected = results(norm, x)
@@ -192,8 +192,8 @@ def test_compiled_it_is_the_same(dims, last) -> None:
 
 
 @layouts
-@dimensions
-def test_exported_it_is_made_of_torchs_own(dims, last) -> None:
+def test_exported_it_is_made_of_torchs_own(last) -> None:
+    dims = 2
     x = laid_out(torch.randn(2, 4, *GRIDS[dims]), last)
     norm, _ = norms(dims, 4, torch.float32)
     with torch.no_grad():
@@ -206,11 +206,10 @@ def test_exported_it_is_made_of_torchs_own(dims, last) -> None:
 
 @layouts
 @dimensions
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_it_works_without_gradients_and_in_evaluation(mode, dims, last) -> None:
+def test_it_works_without_gradients_and_in_evaluation(dims, last) -> None:
     x = laid_out(torch.randn(2, 4, *GRIDS[dims]), last)
     norm, native = norms(dims, 4, torch.float32)
-    with mode():
+    with torch.inference_mode():
         torch.testing.assert_close(norm.eval()(x), native.eval()(x), atol=1e-5, rtol=1e-5)
 
 

@@ -8,12 +8,14 @@ from ..blocks.specs import CONVS, DOWNSAMPLES, GUIDED_UPSAMPLES, SKIPS, UNITS, U
 from .networks import name_of, unet
 
 NETWORKS = [*(("standard", join) for join in SKIPS), ("nested", None), ("full_scale", None)]
+SLOTS = ("conv", "upsample", "unit", "downsample")
 FACTORS: dict[str, list[Any]] = {
     "conv": CONVS,
     "upsample": [*UPSAMPLES, *GUIDED_UPSAMPLES],
     "unit": UNITS,
     "downsample": DOWNSAMPLES,
     "network": NETWORKS,
+    "dims": [2, 3],
 }
 
 
@@ -25,13 +27,13 @@ def is_impossible(cell: dict[str, Any]) -> bool:
     return not pooled or cell.get("network", ("", None))[0] == "full_scale"
 
 
-def network_of(cell: dict[str, Any], dims: int, **options: Any) -> dict[str, Any]:
+def network_of(cell: dict[str, Any], **options: Any) -> dict[str, Any]:
     """The description of a cell; widths that every block can divide."""
     kind, join = cell["network"]
     joined = {} if join is None else {"skip": name_of(join)}
-    blocks = {slot: name_of(cell[slot]) for slot in ("conv", "upsample", "unit", "downsample")}
+    blocks = {slot: name_of(cell[slot]) for slot in SLOTS}
     return unet(
-        dims, channels=(16, 32), strides=(1, 2), decoder=kind, **blocks, **joined, **options
+        cell["dims"], channels=(16, 32), strides=(1, 2), decoder=kind, **blocks, **joined, **options
     )
 
 
@@ -39,7 +41,7 @@ def text_of(cell: dict[str, Any]) -> str:
     """A cell in words."""
     kind, join = cell["network"]
     name = f"{kind} {type(join).__name__}" if join else kind
-    return ", ".join([name, *(repr(cell[slot]) for slot in FACTORS if slot != "network")])
+    return ", ".join([f"{cell['dims']}-D", name, *(repr(cell[slot]) for slot in SLOTS)])
 
 
 DEFAULTS = {
@@ -47,4 +49,5 @@ DEFAULTS = {
     "downsample": downsample.MaxPool(),
     "conv": CONVS[0],
     "unit": UNITS[0],
+    "dims": 2,
 }

@@ -1,4 +1,4 @@
-"""Networks of every combination of blocks, dimensions and decoders, by all pairs."""
+"""Networks of blocks, dimensions and decoders: every two of them meet in one."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from medseg.errors import ConfigError
 from medseg.models.description import build_network
 from medseg.models.weights import ModelCard, load_model, save_model
 
+from ..pairwise import pairwise_cells, possible_pairs
 from .grid import DEFAULTS, FACTORS, NETWORKS, is_impossible, network_of, text_of
 from .networks import assert_it_trains
-from .pairwise import pairwise_cells
 
 ODD = {2: (7, 9), 3: (5, 4, 7)}
 # oneDNN gives no finite weight gradient of 7³ taps on a grid of fewer than 4 voxels per axis
@@ -48,10 +48,10 @@ def assert_each_tensor_stands_once(network: nn.Module) -> None:
     assert len(set(storages)) == len(storages)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("cell", CELLS, ids=text_of)
-def test_every_network_learns_and_is_the_same_after_saving(cell, dims, tmp_path) -> None:
-    description = network_of(cell, dims, depths=2 if dims == 2 else 1)
+def test_every_network_learns_and_is_the_same_after_saving(cell, tmp_path) -> None:
+    dims = cell["dims"]
+    description = network_of(cell, depths=2 if dims == 2 else 1)
     network = build_network(description).train()
     is_large = dims == 3 and isinstance(cell["upsample"], upsample.LargeKernelTransposed)
     image = torch.randn(2, 1, *(LARGER if is_large else ODD[dims]))
@@ -64,9 +64,8 @@ def test_every_network_learns_and_is_the_same_after_saving(cell, dims, tmp_path)
         assert torch.equal(loaded(image), network.eval()(image))
 
 
-@pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("different", REFUSED, ids=repr)
-def test_max_unpooling_where_nothing_was_max_pooled_is_refused(different, dims) -> None:
+def test_max_unpooling_where_nothing_was_max_pooled_is_refused(different) -> None:
     cell = DEFAULTS | {"upsample": upsample.MaxUnpool()} | different
     assert is_impossible(cell)
     if "network" in different:
@@ -74,5 +73,12 @@ def test_max_unpooling_where_nothing_was_max_pooled_is_refused(different, dims) 
     else:
         message = "upsample=MaxUnpool .* downsampling into stage 1 is .*; choose downsample=max_p"
     with pytest.raises(ConfigError, match=message):
-        build_network(network_of(cell, dims))
-    build_network(network_of(DEFAULTS | {"upsample": upsample.MaxUnpool()}, dims))
+        build_network(network_of(cell))
+    build_network(network_of(DEFAULTS | {"upsample": upsample.MaxUnpool()}))
+
+
+def test_what_cannot_be_is_max_unpooling_without_max_pooling_or_over_several_stages() -> None:
+    refused = possible_pairs(FACTORS) - possible_pairs(FACTORS, is_impossible)
+    pools = [d for d in FACTORS["downsample"] if not isinstance(d, downsample.MaxPool)]
+    full_scale = [network for network in NETWORKS if network[0] == "full_scale"]
+    assert len(refused) == len(pools) + len(full_scale) == 7

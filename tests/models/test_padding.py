@@ -1,7 +1,6 @@
 """A network of another library takes any size, and is itself where it could before."""
 
 import math
-from itertools import product
 
 import pytest
 import torch
@@ -31,7 +30,7 @@ class Strict(nn.Module):
         return x.clone()
 
 
-@pytest.mark.parametrize("size", list(product(range(1, 10), repeat=2)), ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (4, 8), (5, 9), (3, 4), (9, 2)], ids=str)
 @pytest.mark.parametrize("multiple", [(4, 4), (1, 3), (5, 2)], ids=str)
 def test_what_comes_out_is_what_went_in_of_any_size(size, multiple) -> None:
     network = Strict(*multiple)

@@ -4,10 +4,8 @@ from itertools import combinations, product
 
 import pytest
 
-from medseg.blocks import downsample
-
-from .grid import FACTORS, NETWORKS, is_impossible
-from .pairwise import pairwise_cells, possible_pairs
+from ..pairwise import pairwise_cells, possible_pairs
+from .grid import FACTORS, is_impossible
 
 SMALL = {"a": [0, 1, 2], "b": ["x", "y"], "c": [True, False], "d": list("pqrs")}
 GRIDS = [
@@ -37,11 +35,3 @@ class TestCells:
         assert cells == pairwise_cells(factors, impossible)
         assert len({repr(cell) for cell in cells}) == len(cells)
         assert len(cells) < len(possible_pairs(factors, impossible)) / 2
-
-
-def test_what_cannot_be_is_max_unpooling_without_max_pooling_or_over_several_stages() -> None:
-    free = possible_pairs(FACTORS, lambda cell: False)
-    refused = free - possible_pairs(FACTORS, is_impossible)
-    pools = [d for d in FACTORS["downsample"] if not isinstance(d, downsample.MaxPool)]
-    full_scale = [network for network in NETWORKS if network[0] == "full_scale"]
-    assert len(refused) == len(pools) + len(full_scale) == 7

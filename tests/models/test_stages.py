@@ -47,7 +47,7 @@ def half_of(half: str, stage: dict | None = None) -> nn.Module:
 
 
 def parts_of(half: str, module: nn.Module) -> list[str]:
-    """All that stands at each stage, in print."""
+    """All that stands at each stage, as text."""
     match half:
         case "encoder":
             rows = list(zip(module.downsamples, module.stages, strict=True))
@@ -65,20 +65,17 @@ def parts_of(half: str, module: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize(("half", "slot", "stage"), CASES)
-class TestOneStage:
-    def test_it_alone_changes_and_to_what_all_would_change(self, half, slot, stage) -> None:
-        before = parts_of(half, half_of(half))
-        after = parts_of(half, half_of(half, {stage: {slot: BLOCKS[slot]}}))
-        every = {index: {slot: BLOCKS[slot]} for index in range(len(before))}
-        wanted = parts_of(half, half_of(half, every))
-        nothing_to_do = (half, slot, stage) == ("encoder", "downsample", 0)
-        assert (after[stage] == before[stage]) == nothing_to_do
-        assert after == [*before[:stage], wanted[stage], *before[stage + 1 :]]
-
-    def test_its_key_may_be_a_number_or_a_word(self, half, slot, stage) -> None:
-        number = half_of(half, {stage: {slot: BLOCKS[slot]}})
-        word = half_of(half, {str(stage): {slot: BLOCKS[slot]}})
-        assert str(number) == str(word)
+def test_one_stage_alone_changes_and_to_what_all_would_change(half, slot, stage) -> None:
+    before = parts_of(half, half_of(half))
+    own = half_of(half, {stage: {slot: BLOCKS[slot]}})
+    after = parts_of(half, own)
+    every = {index: {slot: BLOCKS[slot]} for index in range(len(before))}
+    wanted = parts_of(half, half_of(half, every))
+    nothing_to_do = (half, slot, stage) == ("encoder", "downsample", 0)
+    assert (after[stage] == before[stage]) == nothing_to_do
+    assert after == [*before[:stage], wanted[stage], *before[stage + 1 :]]
+    by_word = half_of(half, {str(stage): {slot: BLOCKS[slot]}})
+    assert str(by_word) == str(own)
 
 
 @pytest.mark.parametrize(

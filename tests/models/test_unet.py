@@ -1,4 +1,4 @@
-"""The U-Net of every combination of blocks."""
+"""The U-Net: strides, depths, padding, memory layout, deep supervision, refusals."""
 
 import copy
 
@@ -6,20 +6,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medseg.blocks.unit import Plain
 from medseg.blocks.upsample import Interpolate
 from medseg.models.description import build_network
 from medseg.models.unet import MultiscaleNetwork, UNet
 
-from ..blocks.specs import NORMS, UNITS, UPSAMPLES
+from ..blocks.specs import NORMS, UPSAMPLES
 from .networks import DECODERS, assert_it_trains, block, name_of, unet
 
 ODD = {2: (13, 18), 3: (9, 12, 5)}
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("unit", [*UNITS, *(type(UNITS[0])(norm=norm) for norm in NORMS)], ids=repr)
-def test_every_unit_and_norm_learns(unit, dims) -> None:
-    network = build_network(unet(dims, unit=name_of(unit))).train()
+@pytest.mark.parametrize("norm", NORMS, ids=repr)
+def test_every_norm_learns(norm, dims) -> None:
+    network = build_network(unet(dims, unit=name_of(Plain(norm=norm)))).train()
     assert_it_trains(network, torch.randn(2, 1, *ODD[dims]))
 
 

@@ -9,8 +9,14 @@ Value = tuple[str, int]  # a factor and the place of one of its values
 Pair = frozenset[Value]
 
 
+def never(cell: dict[str, Any]) -> bool:
+    """Every cell can be."""
+    return False
+
+
 def possible_pairs(
-    factors: Mapping[str, Sequence[Any]], impossible: Callable[[dict[str, Any]], bool]
+    factors: Mapping[str, Sequence[Any]],
+    impossible: Callable[[dict[str, Any]], bool] = never,
 ) -> set[Pair]:
     """All pairs of values of two factors that may stand in one cell."""
     return {
@@ -23,7 +29,8 @@ def possible_pairs(
 
 
 def pairwise_cells(
-    factors: Mapping[str, Sequence[Any]], impossible: Callable[[dict[str, Any]], bool]
+    factors: Mapping[str, Sequence[Any]],
+    impossible: Callable[[dict[str, Any]], bool] = never,
 ) -> list[dict[str, Any]]:
     """Cells that cover all possible pairs, greedily and always the same ones.
 
