@@ -4,6 +4,7 @@ Figures are drawn in dark ink on a transparent background. A page in dark mode i
 CSS filter, `invert(1) hue-rotate(180deg)`, which keeps their hues; nothing is drawn twice.
 """
 
+import hashlib
 import io
 import re
 import warnings
@@ -116,18 +117,27 @@ def shortened(text: str, letters: int) -> str:
     return line if len(line) <= letters else f"{line[: letters - 1].rstrip()}…"
 
 
-def to_svg(figure: Figure, title: str) -> str:
+def to_svg(figure: Figure | None, title: str) -> str:
     """The figure as an SVG element of a page, with the page's font, as wide as the page lets it be.
 
     Args:
-        figure: Any.
+        figure: Any; None gives no text.
         title: Read by a screen reader.
     """
+    if figure is None:
+        return ""
     content = _svg(figure, {"svg.fonttype": "none"}, transparent=True)
-    content = re.sub(r"<(metadata|style)\b.*?</\1>", "", content, flags=re.DOTALL)
-    content = re.sub(r'<g id="[^"]*"', "<g", content)  # would be equal in several figures
-    content = re.sub(r"font-family:[^;\"]*;", "", content)
-    content = re.sub(r'\s(width|height)="[\d.]+pt"', "", content, count=2)
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    for pattern, replacement in (
+        (r"<(metadata|style)\b.*?</\1>", ""),
+        (r'<g id="[^"]*"', "<g"),
+        (r'\sxmlns(:\w+)?="[^"]*"', ""),
+        (r"xlink:href=", "href="),
+        (r'(\bid="|href="#|url\(#)', rf"\g<1>f{digest}"),  # no two figures share an id
+        (r"font-family:[^;\"]*;", ""),
+        (r'\s(width|height)="[\d.]+pt"', ""),  # the page's width decides
+    ):
+        content = re.sub(pattern, replacement, content, flags=re.DOTALL)
     label = quoteattr(shortened(title, 200))
     attributes = f'role="img" aria-label={label} stroke-linejoin="round"'
     return content[content.index("<svg") :].replace("<svg", f"<svg {attributes}", 1).strip()

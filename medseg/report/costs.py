@@ -18,7 +18,15 @@ from medseg.report.cells import (
     memory,
     words,
 )
-from medseg.report.figures import Promise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promise:
+    """One quantity of an arm as predicted and as measured, in the same unit."""
+
+    arm: int
+    promised: float
+    measured: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +38,14 @@ class Cost:
         title: Names it for readers.
         read: Record → its value.
         shown: Value → text.
+        unit: "B", "s", or none of a count.
     """
 
     key: str
     title: str
     read: Callable[[RunRecord], object]
     shown: Callable[[float], str]
+    unit: str = ""
 
     def of(self, arm: Arm) -> float:
         """Mean over the counted runs, NaN where none recorded it."""
@@ -51,12 +61,14 @@ STEP = Cost(
     title="Training step, median",
     read=lambda record: record.seconds.get("step"),
     shown=duration,
+    unit="s",
 )
 MEMORY = Cost(
     key="memory",
     title="Peak memory",
     read=lambda record: record.peak_memory_bytes,
     shown=memory,
+    unit="B",
 )
 COSTS = (PARAMETERS, MACS, STEP, MEMORY)
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
+from medseg.plotting import to_svg
 from medseg.record import RunRecord
 from medseg.report import figures, measures, prose, tables
 from medseg.report.arm import Arm
@@ -60,11 +62,11 @@ def contents(
         "cases": case_views(
             arms, _first_reference(arms, studies), sorted(style), budget_bytes=CASE_BYTES
         ),
-        "curves": _curves(arms, style, _CURVES, lambda record: record.history),
+        "curves": _curves(arms, style, _CURVES, "history"),
         "upsampling": tables.upsampling_table(arms),
         "artifacts": artifact_table(arms),
         "phases": _phases(arms, style),
-        "trajectories": _curves(arms, style, _TRAJECTORIES, lambda r: r.artifact_history),
+        "trajectories": _curves(arms, style, _TRAJECTORIES, "artifact_history"),
         "promises": promises_table(arms, references),
         "promised": _promised(arms, references, style),
         "provenance": provenance_of(collection),
@@ -111,7 +113,7 @@ def _style(arms: Sequence[Arm], values: measures.Values, references: Any) -> dic
         if summary and summary.cases:
             means[arm.number] = summary.mean
     first = {arm.number: float("inf") for arm in references}
-    return figures.styles(arms, means | first)
+    return figures.styles(means | first)
 
 
 def _verdicts(studies: Sequence[Study]) -> dict[int, str]:
@@ -129,23 +131,27 @@ def _fronts(
     """Quality → its figures, one by each cost."""
     drawn: dict[str, list[Markup]] = {}
     for front in fronts_of(arms, values):
-        svg = figures.pareto(
-            front.points,
+        figure = figures.pareto(
+            pd.DataFrame(map(vars, front.points)),
             x_label=front.cost.title,
             y_label=front.y_label,
-            style=style,
-            higher_y_better=front.higher_y_better,
-            x_words=front.cost.shown,
+            places=style,
+            unit=front.cost.unit,
+            higher_better=front.higher_y_better,
         )
+        svg = to_svg(figure, f"{front.y_label} against {front.cost.title}")
         drawn.setdefault(front.y_label, []).append(Markup(svg))
     return drawn
 
 
 def _curves(
-    arms: Sequence[Arm], style: dict[int, int], wanted: dict[str, str], history: Any
+    arms: Sequence[Arm], style: dict[int, int], wanted: dict[str, str], field: Any
 ) -> list[Markup]:
     drawn = (
-        figures.curve(arms, key, label, style, history=history) for key, label in wanted.items()
+        to_svg(
+            figures.curve(figures.histories(arms, key, field), label, style), f"{label} by epoch"
+        )
+        for key, label in wanted.items()
     )
     return [Markup(svg) for svg in drawn if svg]
 
@@ -164,8 +170,8 @@ def _phases(arms: Sequence[Arm], style: dict[int, int]) -> list[tuple[Markup, st
         if record and record.artifacts and record.artifacts.spectra
     ]
     drawn = (
-        (phase_maps(maps), prose.PHASE_MAPS),
-        (spectra(lines), prose.SPECTRA),
+        (to_svg(phase_maps(maps), "Gain of each phase by arm"), prose.PHASE_MAPS),
+        (to_svg(spectra(lines), "Power of the logits by frequency, by arm"), prose.SPECTRA),
     )
     return [(Markup(svg), caption) for svg, caption in drawn if svg]
 
@@ -177,12 +183,14 @@ def _measured(arm: Arm) -> RunRecord | None:
 def _promised(
     arms: Sequence[Arm], references: dict[str, Arm], style: dict[int, int]
 ) -> list[Markup]:
-    drawn = (
-        figures.promise_figure(
-            memory_promises(arms), label="Memory of a training step", unit="B", style=style
-        ),
-        figures.promise_figure(
-            step_promises(arms, references), label="Training step", unit="s", style=style
-        ),
-    )
+    drawn = []
+    for promises, label, unit in (
+        (memory_promises(arms), "Memory of a training step", "B"),
+        (step_promises(arms, references), "Training step", "s"),
+    ):
+        frame = pd.DataFrame(map(vars, promises), columns=["arm", "promised", "measured"])
+        figure = figures.predicted_figure(
+            frame.rename(columns={"promised": "predicted"}), label=label, unit=unit, places=style
+        )
+        drawn.append(to_svg(figure, f"{label}: measured against predicted"))
     return [Markup(svg) for svg in drawn if svg]

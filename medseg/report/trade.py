@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from medseg.record import RunRecord
 from medseg.report.arm import Arm
 from medseg.report.costs import COSTS, Cost
-from medseg.report.figures import ParetoPoint
 from medseg.report.measures import Values, mean, of_runs
 from medseg.report.studies import Study
 
 GAIN = "gain"  # of the artifacts' headline
 _QUALITIES = (("dice", "Dice", True), ("surface_dice", "Surface Dice", True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParetoPoint:
+    """An arm: x is what it costs, y what it is worth, with the ends of its interval if known."""
+
+    arm: int
+    x: float
+    y: float
+    y_low: float = math.nan
+    y_high: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ from medseg.report.cells import (
     signed,
     words,
 )
-from medseg.report.figures import ForestRow
 from medseg.report.measures import DIGITS
 from medseg.report.studies import Study, Verdicts
 from medseg.statistics import Comparison
@@ -29,6 +28,20 @@ from medseg.statistics import Comparison
 FOREST_ROWS = 40
 WORDS = ("better", "worse", "equal", "undecided")
 _UNITS = {"hd95_mm": "mm"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForestRow:
+    """An arm minus the reference, as `figures.forest` draws it."""
+
+    arm: int
+    label: str
+    estimate: float
+    low: float | None
+    high: float | None
+    case_low: float | None
+    case_high: float | None
+    verdict: str
 
 
 @dataclass(frozen=True, kw_only=True)

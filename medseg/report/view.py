@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from markupsafe import Markup
 
+from medseg.plotting import to_svg
 from medseg.report import figures
 from medseg.report.cells import Table, counted
 from medseg.report.collect import Collection
@@ -13,7 +15,7 @@ from medseg.report.figures import effects_figure, interaction_figure, variance_f
 from medseg.report.studies import Study, Verdicts
 from medseg.report.summary import summarise
 from medseg.report.trade import trades_of
-from medseg.report.verdicts import forest_rows, verdict_counts, verdict_table
+from medseg.report.verdicts import ForestRow, forest_rows, verdict_counts, verdict_table
 from medseg.statistics import Detectable, needed_for
 
 
@@ -67,7 +69,7 @@ def view_of(collection: Collection, study: Study) -> tuple[StudyView, Factors]:
         summary=tuple(summarise(collection, study, factors, trades_of(study))),
         verdicts=tuple(_verdicts(study, verdicts) for verdicts in study.verdicts.values()),
         factors=_factors(factors),
-        variance=Markup(variance_figure(study.split)),
+        variance=Markup(to_svg(variance_figure(study.split.shares()), "Where the variance lies")),
         power=tuple(_power(study)),
     )
     return view, factors
@@ -77,7 +79,7 @@ def _verdicts(study: Study, verdicts: Verdicts) -> VerdictView:
     chosen = forest_rows(study, verdicts)
     unit = " in mm" if verdicts.metric == "hd95_mm" else ""
     drawn = figures.forest(
-        chosen.rows,
+        pd.DataFrame(map(vars, chosen.rows), columns=list(ForestRow.__annotations__)),
         margin=verdicts.margin,
         metric=f"{verdicts.title}{unit}",
         reference=study.reference.arm.label,
@@ -87,7 +89,7 @@ def _verdicts(study: Study, verdicts: Verdicts) -> VerdictView:
         title=verdicts.title,
         counts=", ".join(f"{len(found)} {word}" for word, found in counts.items() if found),
         table=verdict_table(study, verdicts),
-        forest=Markup(drawn),
+        forest=Markup(to_svg(drawn, f"{verdicts.title} of every arm minus the reference")),
         left_out=chosen.said,
     )
 
@@ -96,11 +98,14 @@ def _factors(factors: Factors) -> FactorView:
     return FactorView(
         table=effects_table(factors),
         levels=levels_table(factors),
-        effects=Markup(effects_figure(factors.main, metric="Dice")),
+        effects=Markup(to_svg(effects_figure(factors.main, metric="Dice"), "Effects on Dice")),
         grids=tuple(
             Markup(
-                interaction_figure(
-                    grid.means, grid.rows, grid.columns, titles=grid.titles, metric="Dice"
+                to_svg(
+                    interaction_figure(
+                        grid.means, grid.rows, grid.columns, titles=grid.titles, metric="Dice"
+                    ),
+                    f"Dice by {grid.titles[0]} and {grid.titles[1]}",
                 )
             )
             for grid in factors.grids

@@ -1,226 +1,311 @@
-"""Figures of the report: what they show, and what they do where there is little to show."""
+"""Figures of the report: the data they draw, and what they do where there is little to draw."""
 
 import math
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from medseg.plotting import new_figure, save, styled, to_svg
+from medseg.record.checkerboard import AxisSpectrum, PhaseMap
 from medseg.report.figures import (
-    ForestRow,
-    ParetoPoint,
-    Promise,
     curve,
     forest,
     front,
+    histories,
+    interaction_figure,
     pareto,
-    promise_figure,
+    phase_maps,
+    predicted_figure,
+    spectra,
+    styles,
+    variance_figure,
 )
-from medseg.report.figures.placing import apart
-from medseg.report.figures.scales import NUMBERED
+from medseg.report.figures.cases import MOST_CASES, case_by_case, distribution
+from medseg.report.figures.phases import over_mean
+
+FOREST = ["arm", "label", "estimate", "low", "high", "case_low", "case_high", "verdict"]
+HOSTILE = '$x_1$ </svg> \x07 \ud800 双 id="a"'
+
+
+def texts(figure: Figure | None) -> list[str]:
+    assert figure is not None
+    figure.draw_without_rendering()
+    return [text.get_text() for text in figure.findobj(Text) if text.get_visible()]
+
+
+def lines(figure: Figure | None) -> list[list[float]]:
+    assert figure is not None
+    return [np.asarray(line.get_ydata(), float).tolist() for line in figure.axes[0].lines]
+
+
+def rows(*estimates: float, **changes: Any) -> pd.DataFrame:
+    usual = {"low": None, "high": None, "case_low": None, "case_high": None, "label": "arm"}
+    found = [
+        {"arm": n, "estimate": e, "verdict": "equal"} | usual | changes
+        for n, e in enumerate(estimates, start=2)
+    ]
+    return pd.DataFrame(found, columns=FOREST)
+
+
+def points(*pairs: tuple[float, float]) -> pd.DataFrame:
+    frame = pd.DataFrame(pairs, columns=["x", "y"], dtype=float)
+    return frame.assign(arm=range(1, len(pairs) + 1), y_low=math.nan, y_high=math.nan)
+
+
+def flat(*period: int, value: float = 1.0) -> PhaseMap:
+    return PhaseMap(period=list(period), values=[value] * math.prod(period), cases=8, noise=0.001)
+
+
+class TestEmpty:
+    @pytest.mark.parametrize(
+        "figure",
+        [
+            forest(rows(), margin=0.01, metric="Dice", reference="x"),
+            forest(rows(math.nan), margin=0.01, metric="Dice", reference="x"),
+            pareto(points((math.nan, 0.5)), x_label="", y_label="", places={}),
+            predicted_figure(
+                pd.DataFrame({"arm": [1], "predicted": [math.nan], "measured": [1.0]}),
+                label="", unit="B", places={},
+            ),
+            curve(histories([], "loss"), "Loss", {}),
+            interaction_figure({}, ["a"], ["b"], titles=("c", "d"), metric="Dice"),
+            variance_figure({}),
+            phase_maps([]),
+            spectra([(1, "a", [])]),
+            distribution(pd.DataFrame({"arm": [1], "value": [math.nan]}), "organ", {}),
+        ],
+    )  # fmt: skip
+    def test_nothing_is_drawn_of_nothing(self, figure) -> None:
+        assert figure is None
+        assert to_svg(figure, "title") == ""
+
+
+class TestFiles:
+    @styled()
+    def draw(self) -> Figure:
+        figure = new_figure(2.0)
+        figure.add_subplot().plot([0, 1], [0, 1])
+        return figure
+
+    def test_the_same_figure_gives_the_same_svg_without_a_size_of_its_own(self) -> None:
+        svg = to_svg(self.draw(), 'a "title" & <more>')
+        assert svg == to_svg(self.draw(), 'a "title" & <more>')
+        root = ElementTree.fromstring(svg)
+        assert root.get("aria-label") == 'a "title" & <more>'
+        assert root.get("width") is None
+        assert "<style" not in svg
+
+    @pytest.mark.parametrize("end", ["pdf", "svg", "png"])
+    def test_papers_get_a_file(self, tmp_path: Path, end: str) -> None:
+        magic = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}[end]
+        first, second = (tmp_path / f"{n}.{end}" for n in "ab")
+        save(self.draw(), first)
+        save(self.draw(), second)
+        assert first.read_bytes().startswith(magic)
+        assert first.read_bytes() == second.read_bytes()
+
+    def test_a_name_may_hold_anything(self) -> None:
+        figures = (
+            forest(rows(0.1, label=HOSTILE), margin=None, metric="Dice", reference=HOSTILE),
+            phase_maps([(1, HOSTILE, flat(2, 2))]),
+            distribution(pd.DataFrame({"arm": [1], "value": [0.5]}), HOSTILE, {}),
+            interaction_figure(
+                {(HOSTILE, "b"): 0.5}, [HOSTILE], ["b"], titles=(HOSTILE, "d"), metric="Dice"
+            ),
+        )
+        for figure in figures:
+            shown = " ".join(ElementTree.fromstring(to_svg(figure, HOSTILE)).itertext())
+            assert "$x_1$ </svg> 双" in shown
+
 
 numbers = st.floats(-5, 5).map(lambda value: round(value, 1))
-points = st.lists(st.tuples(numbers, numbers), max_size=12).map(
-    lambda pairs: [ParetoPoint(arm=arm, x=x, y=y) for arm, (x, y) in enumerate(pairs)]
-)
-
-
-def words(svg: str) -> str:
-    """All text of a figure that is well-formed."""
-    return " ".join(ElementTree.fromstring(svg).itertext())
-
-
-def row(arm: int, estimate: float, **changes) -> ForestRow:
-    usual = {"label": f"arm <{arm}>", "verdict": "undecided", "case_low": None, "case_high": None}
-    ends = {"low": estimate - 0.01, "high": estimate + 0.01}
-    return ForestRow(arm=arm, estimate=estimate, **usual | ends | changes)
 
 
 class TestFront:
-    @given(points=points, higher=st.booleans())
-    def test_it_is_what_no_other_arm_beats(self, points, higher) -> None:
+    @given(pairs=st.lists(st.tuples(numbers, numbers), max_size=12), higher=st.booleans())
+    def test_it_is_what_no_other_arm_beats_and_quality_rises_along_it(self, pairs, higher) -> None:
         sign = 1 if higher else -1
+        found = front([x for x, _ in pairs], [y for _, y in pairs], higher_better=higher)
+        for (x, y), best in zip(pairs, found, strict=True):
+            as_good = {(a, b) for a, b in pairs if a <= x and sign * b >= sign * y}
+            assert best == (not as_good - {(x, y)})
+        chosen = sorted({pair for pair, best in zip(pairs, found, strict=True) if best})
+        assert all(sign * b[1] > sign * a[1] for a, b in pairwise(chosen))
 
-        def beats(one: ParetoPoint, other: ParetoPoint) -> bool:
-            as_good = one.x <= other.x and sign * one.y >= sign * other.y
-            return as_good and (one.x, one.y) != (other.x, other.y)
-
-        wanted = {p.arm for p in points if not any(beats(other, p) for other in points)}
-        assert front(points, higher_y_better=higher) == wanted
-
-    @given(points=points)
-    def test_along_it_quality_rises_with_cost(self, points) -> None:
-        found = front(points)
-        chosen = {(p.x, p.y) for p in points if p.arm in found}
-        assert all(a[1] < b[1] for a, b in pairwise(sorted(chosen)))
-
-    def test_an_arm_without_a_number_is_not_in_it(self) -> None:
-        assert front([ParetoPoint(arm=1, x=math.nan, y=9), ParetoPoint(arm=2, x=1, y=1)]) == {2}
+    def test_an_arm_without_a_number_is_not_on_it(self) -> None:
+        assert front([math.nan, 1.0], [9.0, 1.0]) == [False, True]
 
 
 class TestForest:
-    def test_every_arm_is_named_with_its_verdict(self) -> None:
-        rows = [row(2, 0.02, verdict="better"), row(3, -0.5, verdict="worse")]
-        shown = words(forest(rows, margin=0.01, metric="Dice", reference="one & all"))
-        for text in ("arm <2>", "arm <3>", "better", "worse", "Dice", "one & all", "0.01"):
-            assert text in shown
+    def test_an_estimate_far_beyond_the_others_does_not_squash_them(self) -> None:
+        near = [0.001 * arm for arm in range(2, 7)]
+        figure = forest(rows(*near, -3.0), margin=0.01, metric="Dice", reference="x")
+        assert figure is not None
+        assert figure.axes[0].get_xlim()[1] < 0.1
+        marks = {line.get_marker() for line in figure.axes[0].lines}
+        assert "<" in marks
+        assert any("−3.0" in text for text in texts(figure))
 
-    def test_unknown_ends_are_no_obstacle(self) -> None:
-        lonely = row(2, 0.1, low=None, high=None)
-        assert "arm <2>" in words(forest([lonely], margin=None, metric="HD95", reference="x"))
-
-    @pytest.mark.parametrize("rows", [[], [row(1, math.nan, low=None, high=None)]])
-    def test_nothing_is_drawn_of_nothing(self, rows) -> None:
-        assert forest(rows, margin=0.01, metric="Dice", reference="x") == ""
-
-    def test_equal_arms_have_a_figure(self) -> None:
-        rows = [row(arm, 0.0, low=0.0, high=0.0) for arm in (2, 3)]
-        assert "arm <3>" in words(forest(rows, margin=0.01, metric="Dice", reference="x"))
-
-    def test_a_mark_beyond_the_axis_becomes_an_arrow_and_is_said(self) -> None:
-        near = [row(arm, 0.001 * arm) for arm in range(2, 7)]
-        shown = words(forest([*near, row(7, -3.0)], margin=0.01, metric="Dice", reference="x"))
-        assert "Arrows" in shown
-        assert "−3.000" in shown
-        assert "Arrows" not in words(forest(near, margin=0.01, metric="Dice", reference="x"))
-
-    def test_labels_are_text_whatever_they_hold(self) -> None:
-        label = '$x_1$ </svg> \x07 \u53cc id="a" #0a0b0c 0.123456'
-        shown = words(
-            forest([row(2, 0.0, label=label)], margin=None, metric="Dice", reference=label)
-        )
-        for text in ("$x_1$", "</svg>", "\u53cc", 'id="a"', "#0a0b0c", "0.123456"):
-            assert shown.count(text) >= 1
-
-    def test_forty_arms_are_light(self) -> None:
-        rows = [
-            row(arm, 0.001 * arm, case_low=0.0, case_high=0.002 * arm, label="a" * 80)
-            for arm in range(40)
-        ]
-        assert len(forest(rows, margin=0.01, metric="Dice", reference="x")) < 60_000
+    def test_verdicts_differ_by_shape_and_unrepeated_runs_are_hollow(self) -> None:
+        drawn = rows(0.1, 0.2, low=0.0, high=0.3)
+        drawn.loc[0, "verdict"], drawn.loc[1, "low"] = "better", None
+        figure = forest(drawn, margin=None, metric="Dice", reference="x")
+        assert figure is not None
+        marks = figure.axes[0].lines
+        assert marks[0].get_marker() != marks[1].get_marker()
+        assert marks[0].get_markerfacecolor() != "none"
+        assert marks[1].get_markerfacecolor() == "none"
 
 
-class TestPareto:
-    def draw(self, *pairs: tuple[float, float]) -> str:
-        points = [ParetoPoint(arm=n, x=x, y=y) for n, (x, y) in enumerate(pairs, start=1)]
-        return pareto(points, x_label="Parameters", y_label="Dice", style={1: 0, 2: 1})
+class TestScatter:
+    def test_all_arms_are_drawn_and_of_many_only_the_front_and_the_coloured_have_a_number(
+        self,
+    ) -> None:
+        pairs = [(float(k), 1.0 if k == 1 else 0.5) for k in range(1, 101)]
+        figure = pareto(points(*pairs), x_label="x", y_label="y", places={2: 0})
+        assert {"1", "2"} <= set(texts(figure))
+        assert not {"51", "77"} & set(texts(figure))
+        # the step line aside
+        assert sum(map(len, lines(figure)[1:])) == len(pairs)
 
-    def test_axes_and_arms_are_named(self) -> None:
-        shown = words(self.draw((1e5, 0.8), (1e6, 0.9)))
-        assert {"1", "2", "Dice", "Parameters"} <= set(shown.split())
+    def test_arms_at_one_place_share_a_label(self) -> None:
+        near = points(*[(1e6 + k, 0.8) for k in range(3)])
+        figure = pareto(near, x_label="", y_label="", places={})
+        assert "1, 2, 3" in texts(figure)
 
-    @pytest.mark.parametrize("pairs", [[], [(math.nan, 0.5)], [(10.0, math.nan)]])
-    def test_nothing_is_drawn_of_nothing(self, pairs) -> None:
-        assert self.draw(*pairs) == ""
+    @pytest.mark.parametrize("pairs", [[(3.0, 0.5)], [(0.0, 0.5), (1.0, 0.6)], [(1.0, 0.5)] * 7])
+    def test_one_arm_zero_cost_and_equal_arms_have_a_figure(self, pairs) -> None:
+        assert pareto(points(*pairs), x_label="", y_label="", places={}) is not None
 
-    @pytest.mark.parametrize("pairs", [[(3.0, 0.5)], [(3.0, 0.5)] * 4, [(0.0, 0.5), (1.0, 0.6)]])
-    def test_one_point_equal_points_and_zero_cost_have_a_figure(self, pairs) -> None:
-        assert words(self.draw(*pairs))
-
-    def test_it_is_light_and_always_the_same(self) -> None:
-        pairs = [(10.0**k, 0.8 + 0.01 * k) for k in range(12)]
-        assert self.draw(*pairs) == self.draw(*pairs)
-        assert len(self.draw(*pairs)) < 60_000
-
-    def test_numbers_of_near_arms_do_not_cover_each_other(self) -> None:
-        drawn = ElementTree.fromstring(self.draw(*[(1e6 + k, 0.8) for k in range(12)]))
-        places = [
-            (float(t.get("x", "nan")), float(t.get("y", "nan")))
-            for t in drawn.iter("text")
-            if (t.text or "").isdecimal() and 1 <= int(t.text or "") <= 12
-        ]
-        assert len(places) >= 12
-        assert all(
-            abs(a[0] - b[0]) >= 5 or abs(a[1] - b[1]) >= 8
-            for i, a in enumerate(places)
-            for b in places[:i]
-        )
-
-    def test_of_many_arms_the_front_and_the_coloured_are_numbered_and_all_are_drawn(self) -> None:
-        count = 1000
-        drawn = self.draw(*[(float(k), 1.0 if k == 1 else 0.5) for k in range(1, count + 1)])
-        assert {"1", "2"} <= set(words(drawn).split())
-        assert not {"500", "777"} & set(words(drawn).split())
-        cloud = max(ElementTree.fromstring(drawn).iter("path"), key=lambda p: len(p.get("d", "")))
-        assert cloud.get("d", "").count("M") == count - 2 > NUMBERED
-        assert len(drawn) < 60_000
-
-    def test_ids_are_those_that_are_used_and_two_figures_share_none(self) -> None:
-        figures = [self.draw((1.0, y), (2.0, 0.9)) for y in (0.5, 0.6)]
-        ids = []
-        for drawn in figures:
-            elements = list(ElementTree.fromstring(drawn).iter())
-            own = {found for e in elements if (found := e.get("id"))}
-            used = {found[1:] for e in elements if (found := e.get("href"))}
-            assert used <= own
-            ids.append(own)
-        assert ids[0]
-        assert not ids[0] & ids[1]
-
-    def test_colours_are_those_of_the_page(self) -> None:
-        drawn = self.draw((1.0, 0.5), (2.0, 0.9))
-        assert "currentColor" in drawn
-        assert "var(--s1)" in drawn
-        assert "#0a0" not in drawn
+    def test_bytes_have_binary_prefixes(self) -> None:
+        frame = pd.DataFrame({"arm": [1], "predicted": [2.0**32], "measured": [2.0**33]})
+        figure = predicted_figure(frame, label="Memory", unit="B", places={})
+        assert figure is not None
+        assert any("GiB" in text for text in texts(figure))
+        assert lines(figure)[-1] == [8.0]
 
 
-class TestPromises:
-    def test_prefixes_follow_the_unit(self) -> None:
-        found = [Promise(arm=1, promised=2.0**30, measured=2.0**31)]
-        assert "GiB" in words(promise_figure(found, label="memory", unit="B", style={}))
-
-    @pytest.mark.parametrize("promises", [[], [Promise(arm=1, promised=math.nan, measured=1.0)]])
-    def test_nothing_is_drawn_of_nothing(self, promises) -> None:
-        assert promise_figure(promises, label="memory", unit="B", style={}) == ""
-
-    def test_both_axes_and_all_arms_are_named(self) -> None:
-        found = [Promise(arm=arm, promised=arm, measured=2.0 * arm) for arm in (7, 8, 9)]
-        shown = words(promise_figure(found, label="Step", unit="×", style={7: 0}))
-        for text in ("Step, predicted", "Step, measured", "7", "8", "9", "×"):
-            assert text in shown
-
-
-def arm(number: int, *histories: list[dict[str, float | None]]) -> Any:
-    runs = [SimpleNamespace(record=SimpleNamespace(history=history)) for history in histories]
-    return SimpleNamespace(number=number, runs=runs)
-
-
-def history(values: list[float | None]) -> list[dict[str, float | None]]:
-    return [{"epoch": epoch, "loss": value} for epoch, value in enumerate(values)]
+def arm(number: int, *histories: list[float | None]) -> Any:
+    rows = [[{"epoch": e, "loss": v} for e, v in enumerate(h)] for h in histories]
+    records = [SimpleNamespace(history=row, artifact_history=row) for row in rows]
+    return SimpleNamespace(number=number, runs=[SimpleNamespace(record=r) for r in records])
 
 
 class TestCurve:
-    def test_a_line_ends_in_the_number_of_its_arm(self) -> None:
-        arms = [arm(31, history([1.0, 0.5]), history([1.0, 0.7])), arm(32, history([1.0]))]
-        shown = words(curve(arms, "loss", "Loss <1>", {31: 0, 32: 1}))
-        assert {"31", "32", "Epoch", "<1>"} <= set(shown.split())
+    def test_epochs_count_from_1_and_a_history_before_training_from_0(self) -> None:
+        arms = [arm(1, [1.0, None, 0.5])]
+        assert histories(arms, "loss")["epoch"].tolist() == [1, 3]
+        assert histories(arms, "loss", "artifact_history")["epoch"].tolist() == [0, 2]
 
-    @pytest.mark.parametrize("values", [[], [None, None], [math.nan, math.inf]])
-    def test_nothing_is_drawn_of_nothing(self, values) -> None:
-        assert curve([arm(1, history(values))], "loss", "Loss", {1: 0}) == ""
+    def test_an_arm_is_the_mean_of_its_runs_with_the_runs_beside_it(self) -> None:
+        figure = curve(histories([arm(31, [1.0, 0.5], [1.0, 0.7])], "loss"), "Loss", {31: 0})
+        assert lines(figure) == [[1.0, 0.5], [1.0, 0.7], [1.0, 0.6]]
+        assert "arm 31" in texts(figure)
 
     def test_many_arms_and_long_histories_are_light(self) -> None:
-        long = history([math.sin(epoch) for epoch in range(2000)])
-        arms = [arm(number, *[long] * 6) for number in range(200)]
-        assert len(curve(arms, "loss", "Loss", {n: n for n in range(12)})) < 60_000
+        long = [math.sin(epoch) for epoch in range(1000)]
+        arms = [arm(number, *[long] * 6) for number in range(14)]
+        figure = curve(histories(arms, "loss"), "Loss", {n: n for n in range(12)})
+        assert len(to_svg(figure, "Loss")) < 200_000
+
+    def test_the_best_arms_have_a_colour_each(self) -> None:
+        found = styles({n: -float(n) for n in range(20)})
+        assert sorted(found) == list(range(12))
+        assert len(set(found.values())) == 12
 
 
-class TestApart:
-    heights = st.lists(st.floats(0, 100), min_size=1, max_size=20)
+class TestCases:
+    def frame(self, count: int) -> pd.DataFrame:
+        cases = [(a, f"c{k}", k / count + 0.01 * a) for a in (1, 2) for k in range(count)]
+        return pd.DataFrame(cases, columns=["arm", "case", "value"])
 
-    @given(heights=heights, gap=st.floats(0.5, 5))
-    def test_neighbours_keep_the_gap_and_the_order_within_the_frame(self, heights, gap) -> None:
-        moved = apart(heights, gap, 0.0, 100.0)
-        assert all(b - a >= gap - 1e-9 for a, b in pairwise(sorted(moved)))
-        assert min(moved) >= gap / 2 - 1e-9
-        assert max(moved) <= 100 - gap / 2 + 1e-9
-        order = sorted(range(len(heights)), key=lambda i: heights[i])
-        assert [moved[i] for i in order] == sorted(moved)
+    def test_cases_go_from_the_references_hardest_to_its_easiest(self) -> None:
+        figure = case_by_case(self.frame(5), 1, {})
+        assert lines(figure)[-1] == pytest.approx([k / 5 + 0.01 for k in range(5)])
+        assert lines(figure)[0] == pytest.approx([k / 5 + 0.02 for k in range(5)])
 
-    @given(heights=st.lists(st.integers(1, 9), unique=True, min_size=1).map(sorted))
-    def test_what_is_apart_stays(self, heights) -> None:
-        assert apart(heights, 1.0, 0.0, 10.0) == pytest.approx(heights)
+    def test_of_many_cases_some_are_drawn_with_both_ends(self) -> None:
+        figure = distribution(self.frame(1000), "organ", {})
+        assert figure is not None
+        shown = np.asarray(figure.axes[0].lines[0].get_xdata())
+        assert len(shown) == MOST_CASES
+        assert (shown[0], shown[-1]) == pytest.approx((0.01, 1.009))
+
+    def test_an_arm_alone_has_no_comparison(self) -> None:
+        frame = self.frame(5)
+        assert case_by_case(frame[frame["arm"] == 1], 1, {}) is None
+
+
+class TestPhases:
+    def test_all_arms_share_one_scale_about_the_mean(self) -> None:
+        strong = PhaseMap(period=[1, 2], values=[0.6, 1.4])
+        weak = PhaseMap(period=[1, 2], values=[0.9, 1.1])
+        figure = phase_maps([(1, "a", strong), (2, "b", weak)])
+        assert figure is not None
+        images = [axes.images[0] for axes in figure.axes if axes.images]
+        shown = [np.asarray(image.get_array())[0].tolist() for image in images]
+        assert shown == [pytest.approx([-40, 40]), pytest.approx([-10, 10])]
+        assert [image.get_clim() for image in images] == [pytest.approx((-40, 40))] * 2
+
+    def test_departures_below_a_percent_stay_pale(self) -> None:
+        figure = phase_maps([(1, "a", PhaseMap(period=[1, 2], values=[0.998, 1.002]))])
+        assert figure is not None
+        assert figure.axes[0].images[0].norm.vmax == 1.0
+
+    def test_planes_of_the_first_axis_stand_beside_each_other(self) -> None:
+        values = np.random.default_rng(0).uniform(0.5, 1.5, (2, 3, 4))
+        found = PhaseMap(period=[2, 3, 4], values=values.ravel().tolist())
+        figure = phase_maps([(1, "a", found)])
+        assert figure is not None
+        shown = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+        assert shown[:, :4] == pytest.approx(100 * (values[0] - 1))
+        assert shown[:, 5:] == pytest.approx(100 * (values[1] - 1))
+        assert np.isnan(shown[:, 4]).all()
+
+    def test_a_map_of_another_size_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="3 values are no map"):
+            phase_maps([(1, "a", PhaseMap(period=[2, 2], values=[1.0] * 3))])
+
+    @given(decibel=st.lists(st.floats(-60, 60), min_size=2, max_size=9))
+    def test_a_spectrum_is_over_the_mean_power_of_both_signs_of_frequency(self, decibel) -> None:
+        bins = 2 * (len(decibel) - 1)
+        found = over_mean(AxisSpectrum(axis=0, period=2, bins=bins, decibel=decibel))
+        both = [*found, *found[-2:0:-1]]
+        assert np.mean(10 ** (np.array(both) / 10)) == pytest.approx(1)
+
+    def test_dots_mark_the_harmonics_and_all_arms_have_one_scale(self) -> None:
+        def axis(line: float) -> AxisSpectrum:
+            return AxisSpectrum(axis=1, period=4, bins=8, decibel=[0, 0, line, 0, 2 * line])
+
+        figure = spectra([(1, "a", [axis(5.0)]), (2, "b", [axis(50.0)])])
+        assert figure is not None
+        dots = figure.axes[0].lines[1].get_xdata()
+        assert list(dots) == [0.25, 0.5]
+        assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+
+
+def test_shares_of_variance_fill_the_bar() -> None:
+    figure = variance_figure({"case": 0.7, "seed": 0.2, "residual": 0.1})
+    assert figure is not None
+    bars = figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == pytest.approx([0.7, 0.2, 0.1])
+    assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(1.0)
+
+
+def test_a_cell_of_two_factors_that_was_not_run_is_left_out() -> None:
+    figure = interaction_figure(
+        {("a", "c"): 0.5, ("b", "d"): 0.7}, ["a", "b"], ["c", "d"], titles=("x", "y"), metric="Dice"
+    )
+    assert figure is not None
+    image = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    np.testing.assert_array_equal(image, [[0.5, np.nan], [np.nan, 0.7]])

@@ -69,11 +69,11 @@ def test_the_page_needs_nothing_outside_itself(ablation: Path, tmp_path: Path) -
     assert not page.of("link")
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
-    used = re.findall(r'(?:url\(|xlink:href="|href=")#([^")]+)', page.source)
+    used = re.findall(r'(?:url\(|href=")#([^")]+)', page.source)
     assert used
     assert set(used) <= set(ids)
     drawn = {str(svg["aria-label"]) for svg in page.of("svg")}
-    assert {"Dice of every arm minus that of transposed", "Validation Dice by epoch"} <= drawn
+    assert {"Dice of every arm minus the reference", "Validation Dice by epoch"} <= drawn
 
 
 def test_the_policy_admits_the_script_that_is_there(ablation: Path, tmp_path: Path) -> None:

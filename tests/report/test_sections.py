@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,14 +17,13 @@ from medseg.report.cells import interval, p_value, percent, signed
 from medseg.report.collect import collect
 from medseg.report.costs import memory_promises, promises_table, step_promises
 from medseg.report.factors import factors_of
-from medseg.report.figures import effects_figure, interaction_figure, variance_figure
+from medseg.report.figures import effects_figure
 from medseg.report.latex import escaped
 from medseg.report.measures import Values
 from medseg.report.provenance import provenance_of
 from medseg.report.studies import studies_of
 from medseg.report.tables import arms_table
 from medseg.report.trade import fronts_of
-from medseg.statistics import VarianceSplit
 
 from .pages import Page
 from .records import simple
@@ -135,37 +135,17 @@ def test_levels_are_columns_and_matched_quantities_are_shown(runs: Write) -> Non
     ]
 
 
-def test_figures_of_factors_have_their_levels_and_numbers(folder: Path) -> None:
+def test_effects_are_drawn_level_by_level(folder: Path) -> None:
     collection = collect([folder])
     (study,) = studies_of(collection, Values(collection.arms), Wish())
-    factors = factors_of(study)
-    effects = effects_figure(factors.main, metric="Dice")
-    for text in ("conv, minus a", "up, minus x", ">y<", ">z<", "95 % over runs and cases"):
-        assert text in effects.replace("   ", "")
-    (grid,) = factors.grids
-    drawn = interaction_figure(
-        grid.means, grid.rows, grid.columns, titles=grid.titles, metric="Dice"
-    )
-    for mean in grid.means.values():
-        assert f"{mean:.3f}" in drawn
-    assert "<pattern" not in drawn
-    missing = {pair: mean for pair, mean in grid.means.items() if pair != ("b", "z")}
-    hatched = interaction_figure(
-        missing, grid.rows, grid.columns, titles=grid.titles, metric="Dice"
-    )
-    assert "<pattern" in hatched
-    assert f"{grid.means['b', 'z']:.3f}" not in hatched
-    split = VarianceSplit(case=3.0, fold=None, seed=0.0, residual=1.0)
-    bar = variance_figure(split)
-    for text in ("cases  75 %", "seeds  0 %", "seed × case  25 %"):
-        assert text in bar
-    assert "folds" not in bar
-
-
-def test_figures_of_nothing_are_nothing() -> None:
-    assert effects_figure([], metric="Dice") == ""
-    assert interaction_figure({}, ["a"], ["b"], titles=("r", "c"), metric="Dice") == ""
-    assert variance_figure(VarianceSplit(case=0.0, fold=None, seed=None, residual=None)) == ""
+    effects = factors_of(study).main
+    figure = effects_figure(effects, metric="Dice")
+    assert figure is not None
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    marks = [float(np.asarray(line.get_xdata())[0]) for line in dots]
+    known = [level.contrast for effect in effects for level in effect.levels]
+    assert marks == [found.estimate for found in known if found]
+    assert effects_figure([], metric="Dice") is None
 
 
 def test_a_long_table_says_what_it_leaves_out(

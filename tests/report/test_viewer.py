@@ -18,7 +18,7 @@ from nibabel.affines import apply_affine
 
 from medseg.record import RunRecord
 from medseg.report.cases import CaseViews, case_views
-from medseg.report.cases.shrunk import LONGEST, shrunk_affine, shrunk_image, shrunk_labels
+from medseg.report.cases.files import LONGEST, shrunk_affine, shrunk_image, shrunk_labels
 from medseg.report.cases.viewer import niivue
 from medseg.volumes import ras_affine, to_ras
 

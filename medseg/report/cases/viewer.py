@@ -16,25 +16,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from medseg.report.cases.opened import Opened
+from medseg.report.cases.files import Opened
 from medseg.volumes import OKABE_ITO
 
 _LEVEL = 9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A case that the viewer could show.
-
-    Args:
-        case: Its id.
-        opened: Its volumes.
-        arms: Arm → its name and Dice, as the reader shall see them, in order of importance.
-    """
-
-    case: str
-    opened: Opened
-    arms: Mapping[int, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,34 +47,40 @@ class Viewer:
 
 
 def build_viewer(
-    candidates: Sequence[Candidate], classes: Sequence[str], *, budget_bytes: int
+    cases: Mapping[str, tuple[Opened, Mapping[int, str]]],
+    classes: Sequence[str],
+    *,
+    budget_bytes: int,
 ) -> Viewer:
     """Takes cases and, within each, arms in their order for as long as the bytes suffice.
 
     A case is shown with its first arm or not at all; what is left out is named.
+
+    Args:
+        cases: Case → its volumes, and arm → the name that the reader chooses it by.
+        classes: Their names.
+        budget_bytes: What the viewer may add to the page.
     """
     script, library = viewer_script(), _library()
     frame: dict[str, Any] = {"classes": list(classes), "colours": OKABE_ITO, "cases": []}
     room = budget_bytes - len(script.encode()) - len(library) - len(_plain(frame))
-    cases: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     left_out: list[str] = []
-    for candidate in candidates:
-        entry, size = _entry(candidate, room)
+    for case, (opened, names) in cases.items():
+        entry, size = _entry(case, opened, names, room)
         if not entry["arms"]:
-            left_out.append(f"case {candidate.case}")
+            left_out.append(f"case {case}")
             continue
         room -= size
-        cases.append(entry)
-        shown = {arm["number"] for arm in entry["arms"]}
+        shown.append(entry)
+        fitting = {arm["number"] for arm in entry["arms"]}
         left_out += [
-            f"arm {arm} of {candidate.case}"
-            for arm in candidate.opened.small.predictions
-            if arm not in shown
+            f"arm {arm} of {case}" for arm in opened.small.predictions if arm not in fitting
         ]
-    if not cases:
+    if not shown:
         return Viewer(left_out=tuple(left_out))
     return Viewer(
-        data=_plain(frame | {"cases": cases}),
+        data=_plain(frame | {"cases": shown}),
         library=library,
         script=script,
         scripts=(script, niivue()),
@@ -113,20 +104,22 @@ def _library() -> str:
     return _packed(niivue().encode())
 
 
-def _entry(candidate: Candidate, room: int) -> tuple[dict[str, Any], int]:
-    opened = candidate.opened
+def _entry(
+    case: str, opened: Opened, names: Mapping[int, str], room: int
+) -> tuple[dict[str, Any], int]:
+    """The case with as many arms as fit, and its size in bytes."""
     entry: dict[str, Any] = {
-        "case": candidate.case,
+        "case": case,
         "image": _volume(opened.small.image, opened.affine),
         "label": _volume(opened.small.label, opened.affine),
         "arms": [],
     }
     size = len(_plain(entry)) + 1
-    for arm, said in candidate.arms.items():
+    for arm, name in names.items():
         if arm not in opened.small.predictions:
             continue
         prediction = _volume(opened.small.predictions[arm], opened.affine)
-        more = {"number": arm, "label": said, "prediction": prediction}
+        more = {"number": arm, "label": name, "prediction": prediction}
         if size + len(_plain(more)) + 1 > room:
             break
         size += len(_plain(more)) + 1

@@ -1,145 +1,99 @@
-"""Histories by epoch."""
+"""Histories by epoch: a line per arm. Which arms have a colour."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
-from matplotlib import rc_context
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medseg.record import RunRecord
-from medseg.report.collect import Arm
-from medseg.report.figures.placing import apart
-from medseg.report.figures.style import (
-    HIGHLIGHTS,
-    OTHER,
-    RC,
-    SMALL,
-    chart,
-    settled,
-    stroke,
-    svg,
-)
-from medseg.report.measures import mean
-from medseg.report.sources import number
+from medseg.plotting import OTHER, line_style, new_figure, plain_ticks, styled
+from medseg.report.arm import Arm
 
-_POINTS = 300
-_ALL_POINTS = 2400  # of all lines together; about 15 bytes each
+HIGHLIGHTS = 12  # arms with a colour
+
 _SEEDS = 5
-
-Series = dict[float, float]
-
-
-@dataclass(frozen=True)
-class _Line:
-    """An arm: its seeds and their mean."""
-
-    arm: int
-    place: int | None
-    seeds: list[Series]
-    middle: Series
+_POINTS = 200
 
 
-def curve(
-    arms: Sequence[Arm],
-    key: str,
-    label: str,
-    style: Mapping[int, int],
-    *,
-    history: Callable[[RunRecord], Sequence[dict[str, float | None]]] = lambda r: r.history,
-) -> str:
-    """One quantity of a history by epoch: a line per arm with its number, its seeds as thin lines.
+def styles(means: Mapping[int, float]) -> dict[int, int]:
+    """Arm → place in the palette, for the `HIGHLIGHTS` arms of the highest mean; others are grey.
+
+    >>> styles({1: 0.7, 2: 0.9})
+    {1: 0, 2: 1}
+    """
+    best = sorted(means, key=lambda arm: (-means[arm], arm))[:HIGHLIGHTS]
+    return {arm: place for place, arm in enumerate(sorted(best))}
+
+
+def histories(
+    arms: Iterable[Arm], key: str, field: Literal["history", "artifact_history"] = "history"
+) -> pd.DataFrame:
+    """One quantity of the runs' histories: columns arm, run, epoch (finished epochs) and value."""
+    # A row of `artifact_history` counts finished epochs, one of `history` starts from 0.
+    first = 1 if field == "history" else 0
+    rows = [
+        (arm.number, place, row.get("epoch"), row.get(key))
+        for arm in arms
+        for place, run in enumerate(arm.runs)
+        for row in getattr(run.record, field)
+    ]
+    frame = pd.DataFrame(rows, columns=["arm", "run", "epoch", "value"])
+    frame = frame.astype({"epoch": float, "value": float}).dropna()
+    return frame.assign(epoch=frame["epoch"] + first)
+
+
+@styled()
+def curve(lines: pd.DataFrame, label: str, places: Mapping[int, int]) -> Figure | None:
+    """A line per arm, the mean over its runs, with its runs as thin lines.
 
     More than five runs of an arm are drawn as the band between their extremes, and so are the
     means of more than `HIGHLIGHTS` arms without a colour.
 
-    Returns:
-        SVG, or nothing where no run recorded the quantity.
+    Args:
+        lines: As of `histories`.
+        label: The quantity.
+        places: Arm → place in the palette.
     """
-    lines = []
-    for arm in arms:
-        seeds = [seed for run in arm.runs if (seed := _series(history(run.record), key))]
-        if seeds:
-            lines.append(_Line(arm.number, style.get(arm.number), seeds, _reduced(seeds, mean)))
-    if not lines:
-        return ""
-    coloured = [line for line in lines if line.place is not None]
-    grey = [line for line in lines if line.place is None]
-    with rc_context(RC):
-        figure, axes = chart("Epoch", label)
-        if len(grey) > HIGHLIGHTS:
-            _band(axes, [line.middle for line in grey], OTHER, 0.4)
-            grey = []
-        # Highlighted arms are drawn last, on top of the grey ones.
-        shown = [*grey, *coloured]
-        count = sum(1 + min(len(line.seeds), 2 * _SEEDS) for line in shown)
-        points = max(24, min(_POINTS, _ALL_POINTS // max(1, count)))
-        for line in shown:
-            _draw(axes, line, points)
-        axes.margins(x=0.07)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        settled(figure)
-        _number_ends(axes, coloured)
-        return svg(figure, f"{label} by epoch")
+    if lines.empty:
+        return None
+    figure = new_figure(3.4)
+    axes = figure.add_subplot()
+    means = lines.pivot_table(index="epoch", columns="arm", values="value")
+    grey = [arm for arm in means if arm not in places]
+    if len(grey) > HIGHLIGHTS:
+        _band(axes, means[grey], OTHER, 0.4)
+        grey = []
+    for arm in [*grey, *(arm for arm in means if arm in places)]:
+        look = line_style(places.get(arm))
+        of_arm = lines[lines["arm"] == arm]
+        runs = of_arm.pivot_table(index="epoch", columns="run", values="value")
+        if runs.shape[1] > _SEEDS:
+            _band(axes, runs, look["color"], 0.2)
+        elif runs.shape[1] > 1:
+            thin = _thinned(runs)
+            axes.plot(thin.index, thin, color=look["color"], lw=0.6, alpha=0.45)
+        mean = _thinned(means[arm].dropna())
+        marker = "o" if len(mean) == 1 else ""
+        name = f"arm {arm}" if arm in places else ""
+        axes.plot(mean.index, mean, lw=1.6, marker=marker, ms=4, label=name, **look)
+    axes.set(title=label, xlabel="Epoch")
+    axes.grid(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter(plain_ticks())
+    axes.yaxis.set_major_formatter(plain_ticks())
+    figure.legend(loc="outside lower left", ncols=6, columnspacing=1.2, handlelength=1.6)
+    return figure
 
 
-def _draw(axes: Axes, line: _Line, points: int) -> None:
-    colour, dash = stroke(line.place)
-    if len(line.seeds) > _SEEDS:
-        _band(axes, line.seeds, colour, 0.2)
-    elif len(line.seeds) > 1:
-        for seed in line.seeds:
-            axes.plot(*_thinned(seed, points), color=colour, lw=0.6, alpha=0.45)
-    marker = "o" if len(line.middle) == 1 else ""
-    axes.plot(
-        *_thinned(line.middle, points), color=colour, ls=dash, marker=marker, lw=1.6, markersize=4
-    )
+def _band(axes: Axes, lines: pd.DataFrame, colour: str, alpha: float) -> None:
+    thin = _thinned(lines)
+    low, high = thin.min(axis=1), thin.max(axis=1)
+    axes.fill_between(thin.index, low, high, color=colour, alpha=alpha, lw=0)
 
 
-def _band(axes: Axes, lines: Sequence[Series], colour: str, alpha: float) -> None:
-    low, high = _reduced(lines, min), _reduced(lines, max)
-    epochs, lows = _thinned(low, _POINTS // 3)
-    highs = [high[epoch] for epoch in epochs]
-    axes.fill_between(epochs, lows, highs, color=colour, alpha=alpha, lw=0)
-
-
-def _number_ends(axes: Axes, lines: Sequence[_Line]) -> None:
-    """The arm's number at the right end of its line."""
-    if not lines:
-        return
-    ends = [max(line.middle.items()) for line in lines]
-    heights = axes.transData.transform(ends)[:, 1]
-    box = axes.get_window_extent()
-    places = apart(heights.tolist(), SMALL, box.y0, box.y1)
-    for line, (epoch, value), height, place in zip(lines, ends, heights, places, strict=True):
-        axes.annotate(
-            str(line.arm),
-            (epoch, value),
-            xytext=(4, place - height),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL - 0.5,
-        )
-
-
-def _series(history: Sequence[dict[str, float | None]], key: str) -> Series:
-    found = {number(row.get("epoch")): number(row.get(key)) for row in history}
-    return {e: v for e, v in found.items() if math.isfinite(e) and math.isfinite(v)}
-
-
-def _reduced(lines: Sequence[Series], reduce: Callable[[list[float]], float]) -> Series:
-    """One line from several, epoch by epoch."""
-    values: dict[float, list[float]] = {}
-    for line in lines:
-        for epoch, value in line.items():
-            values.setdefault(epoch, []).append(value)
-    return {epoch: reduce(values[epoch]) for epoch in sorted(values)}
-
-
-def _thinned(series: Series, points: int) -> tuple[list[float], list[float]]:
-    """At most about `points` points, the first and the last among them."""
-    pairs = sorted(series.items())
-    step = max(1, math.ceil(len(pairs) / points))
-    kept = pairs[::step] + ([pairs[-1]] if (len(pairs) - 1) % step else [])
-    return [epoch for epoch, _ in kept], [value for _, value in kept]
+def _thinned(lines: pd.DataFrame) -> pd.DataFrame:
+    """Every n-th epoch, the last among them: a page needs no more points than pixels."""
+    return lines.iloc[:: -max(1, math.ceil(len(lines) / _POINTS))].iloc[::-1]
