@@ -84,7 +84,8 @@ def curve(lines: pd.DataFrame, label: str, places: Mapping[int, int]) -> Figure 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter(plain_ticks())
     axes.yaxis.set_major_formatter(plain_ticks())
-    figure.legend(loc="outside lower left", ncols=6, columnspacing=1.2, handlelength=1.6)
+    if any(arm in places for arm in means):
+        figure.legend(loc="outside lower left", ncols=6, columnspacing=1.2, handlelength=1.6)
     return figure
 
 
