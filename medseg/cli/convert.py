@@ -83,7 +83,7 @@ def _convert(arguments: argparse.Namespace, wanted: dict[str, str]) -> None:
     from dataclasses import replace
 
     from medseg import __version__
-    from medseg.conversion.convert import check_output, save_whole
+    from medseg.conversion.folder import check_output, save_whole
     from medseg.conversion.rewriting import rewrite
     from medseg.conversion.targets import target_of
     from medseg.models.weights import load_model
@@ -109,8 +109,8 @@ def _show_layers(rewriting: "Rewriting") -> None:
     for row in rewriting.layers:
         print(f"| {row.layer} | {row.was} | {row.now} | {row.difference:.2g} |")
     print()
-    for kept in rewriting.kept:
-        print(f"{kept.layer} stays {kept.block}: {kept.reason}")
+    for row in rewriting.unchanged:
+        print(f"{row.layer} stays {row.block}: {row.reason}")
 
 
 def _show_networks(model: "TrainedModel", converted: "TrainedModel") -> None:

@@ -1,4 +1,4 @@
-"""Layers read as the kernel that they are, in float64.
+"""Layers read as the linear kernel that they compute, in float64.
 
 Whatever a layer is made of: a convolution that keeps the grid has one dense kernel, an upsampling
 is a convolution and shuffle, a downsampling a strided convolution; or it is refused.
@@ -12,18 +12,16 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from medseg.conversion.axes import taps_of
-from medseg.conversion.convolutions import (
+from medseg.conversion.kernels import (
     centred,
     composed,
     dilated_as_dense,
     grouped_as_dense,
-    shuffled_channels,
-    space_to_depth_as_strided,
-)
-from medseg.conversion.resamplings import (
     nails_as_shuffle,
     nearest_as_shuffle,
+    shuffled_channels,
+    space_to_depth_as_strided,
+    taps_of,
     transposed_as_shuffle,
 )
 from medseg.layers.deformable import DeformableConv
@@ -45,7 +43,7 @@ _MAX_POOL = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _REASONS: list[tuple[tuple[type[nn.Module], ...], str]] = [
     ((DeformableConv,), "its taps move with the image, so that it is no linear map"),
     ((*_MAX_POOL, MaxUnpool), "it follows the maxima of the image, so that it is no linear map"),
-    ((BoxBlur, nn.Upsample), "it repeats the border, and a convolution sees zeros there"),
+    ((BoxBlur, nn.Upsample), "it repeats the border, where a convolution takes zeros"),
 ]
 
 
@@ -192,7 +190,7 @@ def _one_after_the_other(first: DenseKernel, second: DenseKernel) -> DenseKernel
         return DenseKernel(weight=weight, bias=second.bias)
     if math.prod(taps_of(second.weight)) > 1:
         raise ValueError(
-            f"a bias stands before a kernel of {taps_of(second.weight)} taps, which sees zeros "
+            f"a bias stands before a kernel of {taps_of(second.weight)} taps, which takes zeros "
             "and not the bias beyond the border; keep the two convolutions"
         )
     carried = second.weight.flatten(1) @ first.bias

@@ -1,11 +1,11 @@
 """A trained network rewritten as one of other blocks that computes the same.
 
 The description's blocks are replaced, the network is built from it again, the layers that a block
-made get the kernels of their forerunners, everything else keeps its weights.
+made get the kernels of their source layers, everything else keeps its weights.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,37 @@ import torch
 from torch import Tensor, nn
 
 from medseg.blocks.upsample import AdditiveInterpolate, Interpolate
-from medseg.conversion.axes import taps_of
-from medseg.conversion.origins import Address, MadeLayer, blocks_of, layers_of, replaced
+from medseg.conversion.kernels import taps_of
 from medseg.conversion.targets import Target
 from medseg.errors import ConfigError
 from medseg.models.description import Description, build, build_network
 
 _ROUNDING = 1e-10  # of the largest output, in float64: sums in another order, no more
 _LINEAR = (
-    "linear interpolation repeats the border, where a convolution sees zeros; it has no transposed "
-    "convolution in it and stays"
+    "linear interpolation repeats the border, where a convolution takes zeros; it has no "
+    "transposed convolution in it and stays"
 )
+
+
+Address = tuple[Any, ...]
+"""Keys under which a block stands in a description."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeLayer:
+    """A layer of the network, and the block of the description that made it.
+
+    Args:
+        name: Of the layer in the network.
+        address: Of the block in the description.
+        in_channels: Channels of its input.
+        dims: Axes of the grid.
+    """
+
+    name: str
+    address: Address
+    in_channels: int
+    dims: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +64,7 @@ class Rewritten:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class Unchanged:
     """A layer that stays as it is although its slot is rewritten.
 
     Args:
@@ -66,13 +86,13 @@ class Rewriting:
         network: In evaluation mode, in the precision of the old one.
         description: From which it is built.
         layers: Those that were rewritten.
-        kept: Those that stay, and why.
+        unchanged: Those that stay, and why.
     """
 
     network: nn.Module
     description: dict[str, Any]
     layers: list[Rewritten]
-    kept: list[Kept]
+    unchanged: list[Unchanged]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,23 +120,25 @@ def rewrite(network: nn.Module, description: Description, targets: Sequence[Targ
             names the layer, the reason and the remedy.
     """
     moves: list[_Move] = []
-    kept: list[Kept] = []
+    unchanged: list[Unchanged] = []
     blocks: dict[Address, dict[str, Any]] = {}
     for target in targets:
-        layers = layers_of(description, target.slot)
-        for address, block in blocks_of(description, target.slot).items():
+        layers = _layers_of(description, target.slot)
+        for address, block in _blocks_of(description, target.slot).items():
             made = [layer for layer in layers if layer.address == address]
             if isinstance(block, target.same) or not made:
                 continue
             if _is_linear_interpolation(block):
-                kept += [Kept(layer=m.name, block=repr(block), reason=_LINEAR) for m in made]
+                unchanged += [
+                    Unchanged(layer=m.name, block=repr(block), reason=_LINEAR) for m in made
+                ]
                 continue
             own = [_move(network, layer, block, target) for layer in made]
             blocks[address] = _described(own)
             moves += own
     if not moves:
-        raise _nothing_to_do(description, targets, kept)
-    changed = replaced(description, blocks)
+        raise _nothing_to_do(description, targets, unchanged)
+    changed = _replaced(description, blocks)
     exact = _moved(network, build_network(changed).double().eval(), moves)
     for move in moves:
         _verify(network, exact, move)
@@ -125,7 +147,7 @@ def rewrite(network: nn.Module, description: Description, targets: Sequence[Targ
         network=new,
         description=changed,
         layers=[_row(network, new, move, blocks) for move in moves],
-        kept=kept,
+        unchanged=unchanged,
     )
 
 
@@ -177,13 +199,13 @@ def _refused(layer: str, block: Any, target: Target, reason: object) -> ConfigEr
 
 
 def _nothing_to_do(
-    description: Description, targets: Sequence[Target], kept: Sequence[Kept]
+    description: Description, targets: Sequence[Target], unchanged: Sequence[Unchanged]
 ) -> ConfigError:
-    if kept:
-        reason = f"{kept[0].layer}: {kept[0].block}: {kept[0].reason}"
+    if unchanged:
+        reason = f"{unchanged[0].layer}: {unchanged[0].block}: {unchanged[0].reason}"
         return ConfigError(f"{reason}; there is nothing to rewrite, use the model as it is")
     wanted = " and ".join(f"{target.slot}={target.option}" for target in targets)
-    if any(blocks_of(description, target.slot) for target in targets):
+    if any(_blocks_of(description, target.slot) for target in targets):
         return ConfigError(f"every layer is {wanted} already; use the model as it is")
     return ConfigError(
         f"{description.get('name')} has no blocks that could become {wanted}; "
@@ -240,3 +262,62 @@ def _difference(first: nn.Module, second: nn.Module, x: Tensor) -> tuple[float, 
     """Largest absolute difference of two modules' outputs, and the first's largest value."""
     expected = first(x)
     return float((second(x) - expected).abs().max()), float(expected.abs().max())
+
+
+def _blocks_of(description: Description, slot: str) -> dict[Address, Any]:
+    """Every block of a slot, built, by its place in the description.
+
+    Args:
+        description: Of a network.
+        slot: `conv`, `downsample` or `upsample`.
+    """
+    return {
+        address: build(part)
+        for address, part in _parts(description)
+        if str(part.get("name", "")).startswith(f"blocks.{slot}.")
+    }
+
+
+def _parts(description: Any, address: Address = ()) -> Iterator[tuple[Address, Description]]:
+    if isinstance(description, Mapping):
+        yield address, description
+        for key, value in description.items():
+            yield from _parts(value, (*address, key))
+
+
+def _replaced(description: Any, blocks: Mapping[Address, Any], address: Address = ()) -> Any:
+    """The description with other blocks at these places; what is given is not changed."""
+    if address in blocks:
+        return blocks[address]
+    if not isinstance(description, Mapping):
+        return description
+    return {key: _replaced(value, blocks, (*address, key)) for key, value in description.items()}
+
+
+def _layers_of(description: Description, slot: str) -> list[MadeLayer]:
+    """Every layer that a block of the slot makes, in the order in which they are made.
+
+    Args:
+        description: Of a network, which is built once while its blocks are watched.
+        slot: `conv`, `downsample` or `upsample`.
+    """
+    made: list[tuple[nn.Module, Address, int, int]] = []
+    watched = {
+        address: _watched(block, lambda *layer, at=address: made.append((layer[0], at, *layer[1:])))
+        for address, block in _blocks_of(description, slot).items()
+    }
+    network = build_network(_replaced(description, watched))
+    names = {module: name for name, module in network.named_modules()}
+    return [
+        MadeLayer(name=names[module], address=address, in_channels=channels, dims=dims)
+        for module, address, channels, dims in made
+    ]
+
+
+def _watched(block: Any, report: Callable[[nn.Module, int, int], None]) -> Callable:
+    def make(spatial_dims: int, in_channels: int, *shape: Any) -> nn.Module:
+        layer = block(spatial_dims, in_channels, *shape)
+        report(layer, in_channels, spatial_dims)
+        return layer
+
+    return make

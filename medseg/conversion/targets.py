@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from medseg.blocks import conv, downsample, upsample
-from medseg.conversion.axes import taps_of
-from medseg.conversion.convolutions import (
+from medseg.conversion.kernels import (
     centred,
     extent,
     resized,
+    shuffle_as_transposed,
     smallest_odd,
     strided_as_space_to_depth,
+    taps_of,
 )
 from medseg.conversion.reading import (
     DenseKernel,
@@ -23,7 +24,6 @@ from medseg.conversion.reading import (
     read_downsampling,
     read_upsampling,
 )
-from medseg.conversion.resamplings import shuffle_as_transposed
 from medseg.errors import ConfigError
 
 
@@ -136,7 +136,7 @@ class ToSpaceToDepth:
             ):
                 if first < 0 or last >= cell:
                     raise ValueError(
-                        f"its taps {first} to {last} reach beyond the cell of {cell} voxels, of "
+                        f"its taps {first} to {last} lie beyond the cell of {cell} voxels, of "
                         "which space to depth makes channels; keep it, or train a strided "
                         "convolution with kernel_size = stride"
                     )
@@ -185,7 +185,9 @@ def target_of(slot: str, option: str) -> Target:
         if (target.slot, target.option) == (slot, option):
             return target
     known = ", ".join(f"{target.slot}={target.option}" for target in TARGETS)
-    raise ConfigError(f"{slot}={option} is nothing that a layer is rewritten as; choose of {known}")
+    raise ConfigError(
+        f"{slot}={option} is no block that layers can be rewritten as; choose one of {known}"
+    )
 
 
 def _copy(parameter: nn.Parameter | Tensor, value: Tensor | None) -> None:

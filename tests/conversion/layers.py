@@ -13,7 +13,6 @@ TRANSPOSE = {
     2: functional.conv_transpose2d,
     3: functional.conv_transpose3d,
 }
-LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def sizes(dims: int, smallest: int, largest: int) -> st.SearchStrategy[tuple[int, ...]]:
@@ -46,28 +45,6 @@ def convolutions(draw) -> tuple[Tensor, Tensor, dict]:
     weight = random_tensor(groups * of_each, per_group, *taps)
     return image, weight, {
         "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
-    }  # fmt: skip
-
-
-@st.composite
-def transposed_convolutions(draw, plain: bool = False) -> tuple[Tensor, Tensor, dict]:
-    """As `convolutions`, for torch's transposed ones; `plain`: one group, no dilation."""
-    dims = draw(st.integers(1, 3))
-    of_each, per_group = draw(st.integers(1, 2)), draw(st.integers(1, 2))
-    groups = 1 if plain else draw(st.integers(1, 2))
-    taps, grid = draw(sizes(dims, 1, 4)), draw(sizes(dims, 1, 4))
-    stride, dilation = draw(sizes(dims, 1, 3)), draw(sizes(dims, 1, 1 if plain else 3))
-    extra = tuple(
-        draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)
-    )
-    painted = zip(grid, stride, reach_of(taps, dilation), extra, strict=True)
-    most = [((n - 1) * s + r + e - 1) // 2 for n, s, r, e in painted]
-    padding = tuple(draw(st.integers(0, min(m, 3))) for m in most)
-    image = random_tensor(1, groups * per_group, *grid)
-    weight = random_tensor(groups * per_group, of_each, *taps)
-    return image, weight, {
-        "stride": stride, "padding": padding, "output_padding": extra,
-        "dilation": dilation, "groups": groups,
     }  # fmt: skip
 
 

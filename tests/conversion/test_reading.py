@@ -104,7 +104,7 @@ class TestBias:
     def test_before_taps_it_is_refused(self) -> None:
         row = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 3, padding=1))
         with pytest.raises(
-            ValueError, match=r"sees zeros and not the bias beyond .*; keep the two"
+            ValueError, match=r"takes zeros and not the bias beyond .*; keep the two"
         ):
             read_convolution(row, 2, 2)
 

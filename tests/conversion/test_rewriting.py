@@ -137,8 +137,8 @@ class TestStages:
         own = {0: {"upsample": block("upsample.Interpolate")}}
         found = rewritten(unet(of_decoder={"stage": own}), upsample="pixel_shuffle")
         assert [row.layer for row in found.layers] == ["decoder.upsamples.1"]
-        assert [kept.layer for kept in found.kept] == ["decoder.upsamples.0"]
-        assert "repeats the border" in found.kept[0].reason
+        assert [row.layer for row in found.unchanged] == ["decoder.upsamples.0"]
+        assert "repeats the border" in found.unchanged[0].reason
 
     def test_what_is_the_target_already_is_left_alone(self) -> None:
         shuffle = block("upsample.PixelShuffle", kernel_size=5)

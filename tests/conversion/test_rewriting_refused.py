@@ -24,7 +24,7 @@ REFUSED = [
         downsample.Strided(),
         "space_to_depth",
         "encoder.downsamples.1",
-        "-1 to 1 reach",
+        "-1 to 1 lie beyond",
     ),
 ]
 
@@ -79,7 +79,7 @@ class TestRefused:
             rewrite(build_network(description), description, [target_of("upsample", option)])
 
     def test_a_target_that_there_is_none_of(self) -> None:
-        with pytest.raises(ConfigError, match=r"upsample=bilinear .* choose of conv=standard, ups"):
+        with pytest.raises(ConfigError, match=r"upsample=bilinear .* choose one of conv=standard"):
             target_of("upsample", "bilinear")
 
 

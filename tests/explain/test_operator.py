@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from medseg.conversion.matrix import convolution_matrix
 from medseg.errors import ConfigError
-from medseg.explain.example import image_of, kernel_of, matrix, small, spatial_map, worked
+from medseg.explain.example import image_of, matrix, small, spatial_map, worked
 from medseg.explain.figures import FIGURES, draw_example, draw_figure
 from medseg.explain.formulas import formulas
 from medseg.explain.kinds import KINDS
@@ -41,18 +40,6 @@ def test_the_matrix_of_a_transposed_convolution_is_the_transpose(dims: int) -> N
     back = make_operator("transposed", dims=dims, size=2)
     there = make_operator("conv", dims=dims, size=back.output, stride=2)
     assert_close(matrix(back), matrix(there).T)
-
-
-@pytest.mark.parametrize("dims", [1, 2, 3])
-@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"kernel": 2, "padding": 1}])
-def test_the_matrix_of_a_convolution_is_that_of_the_algebra(
-    options: dict[str, int], dims: int
-) -> None:
-    operator = small(make_operator("conv", dims=dims, **options))
-    sparse = convolution_matrix(
-        kernel_of(operator)[None, None], operator.size, operator.stride, operator.padding
-    )
-    assert_close(matrix(operator), torch.from_numpy(sparse.toarray()))
 
 
 @pytest.mark.parametrize(("kind", "dims"), EVERY)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from medseg.conversion import convert as conversion
-from medseg.conversion.convert import check_output, save_whole
+from medseg.conversion import folder as conversion
+from medseg.conversion.folder import check_output, save_whole
 from medseg.errors import DataError, ResourceError
 from medseg.models import weights
 from medseg.models.description import build_network

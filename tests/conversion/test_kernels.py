@@ -1,28 +1,43 @@
-"""Convolutions that are others in disguise, against torch's own layers."""
+"""Kernels that compute what others do, against torch's own layers."""
+
+import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
-from medseg.conversion.convolutions import (
+from medseg.conversion.kernels import (
     centred,
     composed,
-    depthwise_separable_as_dense,
     dilated_as_dense,
     extent,
     grouped_as_dense,
+    nails_as_shuffle,
+    nearest_as_shuffle,
     resized,
+    shuffle_as_transposed,
     shuffled_channels,
     smallest_odd,
     space_to_depth_as_strided,
-    spatially_separable_as_dense,
     strided_as_space_to_depth,
+    transposed_as_shuffle,
 )
-from medseg.layers.resampling import space_to_depth
+from medseg.layers.resampling import Nails, depth_to_space, space_to_depth
 
-from .layers import CONV, convolutions, odd_sizes, random_tensor, sizes
+from .layers import (
+    CONV,
+    TRANSPOSE,
+    convolutions,
+    odd_sizes,
+    random_tensor,
+    sizes,
+    whole_upsamplings,
+)
+
+scaled_grids = st.integers(1, 3).flatmap(lambda d: st.tuples(sizes(d, 1, 4), sizes(d, 1, 4)))
 
 
 def assert_equal(found: Tensor, expected: Tensor) -> None:
@@ -56,42 +71,6 @@ def test_a_dilated_convolution_has_zeros_between_its_taps(drawn) -> None:
     dense = dilated_as_dense(weight, options["dilation"])
     assert_equal(conv(image, dense, **options | {"dilation": 1}), conv(image, weight, **options))
     assert dense.count_nonzero() == weight.count_nonzero()
-
-
-@settings(deadline=None)
-@given(st.integers(1, 3).flatmap(lambda d: st.tuples(odd_sizes(d), sizes(d, 1, 5))), st.data())
-def test_a_depthwise_separable_convolution_is_dense(drawn, data) -> None:
-    taps, grid = drawn
-    channels, multiplier, out = (data.draw(st.integers(1, 3)) for _ in range(3))
-    image = random_tensor(1, channels, *grid)
-    depthwise = random_tensor(channels * multiplier, 1, *taps)
-    pointwise = random_tensor(out, channels * multiplier, *[1] * len(taps))
-    inner = CONV[len(taps)](image, depthwise, padding=[k // 2 for k in taps], groups=channels)
-    dense = depthwise_separable_as_dense(depthwise, pointwise, channels)
-    assert dense.shape == (out, channels, *taps)
-    assert_equal(same(image, dense), same(inner, pointwise))
-
-
-@settings(deadline=None)
-@given(st.integers(1, 3).flatmap(lambda d: st.tuples(odd_sizes(d), sizes(d, 1, 5))))
-def test_a_spatially_separable_convolution_is_dense(drawn) -> None:
-    taps, grid = drawn
-    along = [[k if a == axis else 1 for a in range(len(taps))] for axis, k in enumerate(taps)]
-    factors = [random_tensor(2, 2, *size) for size in along]
-    image = random_tensor(1, 2, *grid)
-    expected = image
-    for factor in factors:
-        expected = same(expected, factor)
-    dense = spatially_separable_as_dense(factors)
-    assert dense.shape == (2, 2, *taps)
-    assert_equal(same(image, dense), expected)
-
-
-def test_with_one_channel_between_it_has_rank_1() -> None:
-    first, second = random_tensor(1, 1, 3, 1), random_tensor(1, 1, 1, 5)
-    dense = spatially_separable_as_dense([first, second])
-    assert torch.linalg.matrix_rank(dense[0, 0]) == 1
-    assert_equal(dense[0, 0], torch.outer(first.flatten(), second.flatten()))
 
 
 def test_two_that_cross_one_axis_are_refused_unless_one_has_its_middle_tap_alone() -> None:
@@ -151,6 +130,71 @@ class TestFrames:
             resized(random_tensor(1, 1, 3), [1], [-1])
 
 
+def shuffled(image: Tensor, weight: Tensor, bias: Tensor | None, scale) -> Tensor:
+    padding = [k // 2 for k in weight.shape[2:]]
+    return depth_to_space(CONV[len(scale)](image, weight, bias, padding=padding), scale)
+
+
+@settings(deadline=None)
+@given(whole_upsamplings())
+def test_a_transposed_convolution_is_a_convolution_and_shuffle(drawn) -> None:
+    image, weight, bias, options = drawn
+    kernel, biases = transposed_as_shuffle(weight, bias, **options)
+    expected = TRANSPOSE[image.ndim - 2](image, weight, bias, **options)
+    assert all(taps % 2 for taps in kernel.shape[2:])
+    assert_equal(shuffled(image, kernel, biases, options["stride"]), expected)
+    assert kernel.count_nonzero() == weight.count_nonzero()
+    assert transposed_as_shuffle(weight, None, **options)[1] is None
+
+
+@pytest.mark.parametrize("stride", [(2,), (3, 1), (2, 2), (1, 2, 3)])
+def test_with_kernel_as_large_as_the_stride_it_is_a_1x1(stride) -> None:
+    weight = random_tensor(2, 3, *stride)
+    kernel, _ = transposed_as_shuffle(weight, None, stride)
+    assert kernel.shape == (3 * math.prod(stride), 2, *[1] * len(stride))
+    assert_equal(kernel.flatten(1), weight.movedim(0, -1).reshape(-1, 2))
+
+
+@pytest.mark.parametrize(
+    ("taps", "padding", "extra", "odd"), [(3, 1, 1, 3), (4, 1, 0, 3), (7, 3, 1, 5)]
+)
+def test_the_small_kernels_are_as_small_as_they_can_be(taps, padding, extra, odd) -> None:
+    kernel, _ = transposed_as_shuffle(random_tensor(1, 1, taps), None, 2, padding, extra)
+    assert kernel.shape == (2, 1, odd)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3).flatmap(lambda d: st.tuples(sizes(d, 1, 3), odd_sizes(d), sizes(d, 1, 4))))
+def test_a_convolution_and_shuffle_is_a_transposed_convolution(drawn) -> None:
+    scale, taps, grid = drawn
+    phases = math.prod(scale)
+    weight, image = random_tensor(2 * phases, 3, *taps), random_tensor(1, 3, *grid)
+    bias = random_tensor(2).repeat_interleave(phases)
+    kernel, one, padding = shuffle_as_transposed(weight, bias, scale)
+    assert kernel.shape == (3, 2, *(s * k for s, k in zip(scale, taps, strict=True)))
+    found = TRANSPOSE[len(scale)](image, kernel, one, stride=scale, padding=padding)
+    assert_equal(found, shuffled(image, weight, bias, scale))
+    assert shuffle_as_transposed(weight, None, scale)[1] is None
+    back, biases = transposed_as_shuffle(kernel, one, scale, padding)
+    assert torch.equal(back, weight)
+    assert torch.equal(biases, bias)
+
+
+@settings(deadline=None)
+@given(scaled_grids)
+def test_nails_and_nearest_are_shuffles(drawn) -> None:
+    scale, grid = drawn
+    weight, bias = random_tensor(2, 3, *[1] * len(scale)), random_tensor(2)
+    image = random_tensor(1, 3, *grid)
+    coarse = CONV[len(scale)](image, weight, bias)
+    nails = shuffled(image, *nails_as_shuffle(weight, bias, scale), scale)
+    assert_equal(nails, Nails(scale)(coarse))
+    nearest = functional.interpolate(coarse, scale_factor=[float(s) for s in scale])
+    found = shuffled(image, *nearest_as_shuffle(weight, bias, scale), scale)
+    assert_equal(found, nearest)
+    assert nails_as_shuffle(weight, None, scale)[1] is nearest_as_shuffle(weight, None, scale)[1]
+
+
 class TestRefused:
     def test_groups_that_do_not_divide_the_channels(self) -> None:
         with pytest.raises(ValueError, match="groups=2 must divide the 3 output channels"):
@@ -158,6 +202,13 @@ class TestRefused:
         with pytest.raises(ValueError, match="groups=4 must divide the 6 channels"):
             shuffled_channels(6, 4, 2)
 
-    def test_a_pointwise_kernel_with_taps(self) -> None:
-        with pytest.raises(ValueError, match=r"one tap, not \(3,\); use `composed`"):
-            depthwise_separable_as_dense(random_tensor(2, 1, 3), random_tensor(2, 2, 3), 2)
+    def test_an_output_that_is_not_the_stride_times_the_input(self) -> None:
+        with pytest.raises(
+            ValueError, match=r"kernel 3, padding 0 .* do not make .* stride=2 times"
+        ):
+            transposed_as_shuffle(random_tensor(1, 1, 3), None, 2)
+
+    def test_phases_with_biases_of_their_own(self) -> None:
+        bias = torch.tensor([0.0, 0.5])
+        with pytest.raises(ValueError, match=r"2 phases differ by up to 0\.5.* keep the pixel"):
+            shuffle_as_transposed(random_tensor(2, 1, 3), bias, 2)
