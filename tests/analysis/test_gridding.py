@@ -59,9 +59,8 @@ def test_a_common_factor_is_named(rates) -> None:
 
 def test_a_gap_without_a_common_factor_is_named() -> None:
     problem = str(gridding([(3, 1), (3, 2), (3, 9)]))
-    assert problem == (
-        "dilations 1, 2, 9 skip 4 of the 25 voxels they reach over: their largest gap (HDC) is 5"
-    )
+    assert "skip 4 of the 25 voxels" in problem
+    assert problem.endswith("gap (HDC) is 5")
     assert gridding([(5, 1), (5, 2), (5, 9)]) is None
 
 
