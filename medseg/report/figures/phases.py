@@ -1,3 +1,5 @@
+# The stubs of pandas are wider than what these frames hold.
+# pyright: reportArgumentType=false
 """How each phase of the sampling lattice amplifies the logits, and where in frequency they lie."""
 
 import math

@@ -1,3 +1,5 @@
+# The stubs of pandas are wider than what these frames hold.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportGeneralTypeIssues=false
 """Scatter plots of arms: quality by cost, and predicted against measured."""
 
 from collections.abc import Mapping, Sequence
