@@ -245,7 +245,7 @@ class TestReadRefuses:
             RunRecord.read(path)
         assert caught.value.exit_code == 3
 
-    @pytest.mark.parametrize("missing", ["name", "status", "started", "cases", "upsampling"])
+    @pytest.mark.parametrize("missing", ["name", "status", "started"])
     def test_a_record_without_a_field(self, missing, record, tmp_path) -> None:
         path = record.write(tmp_path)
         content = json.loads(path.read_text())

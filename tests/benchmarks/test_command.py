@@ -33,7 +33,6 @@ def test_a_quick_benchmark_of_one_group_writes_both_files(
         (["--rounds", "0"], "0 must be at least 1"),
         (["--rounds", "many"], "many"),
         (["--dims", "4"], "choose from"),
-        (["--device", "tpu"], "must be one of"),
     ],
 )
 def test_a_wrong_word_is_a_usage_error(
