@@ -195,9 +195,7 @@ def test_a_plan_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> No
     assert study.reference.why == "the first arm"
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("margin", "wide"), ("name", 3), ("reference", {"up": 1})]
-)
+@pytest.mark.parametrize(("field", "value"), [("margin", "wide"), ("cells", 3)])
 def test_a_plan_of_other_types_is_named(field: str, value: object, tmp_path: Path) -> None:
     write_ablation(tmp_path, SMALL)
     path = tmp_path / "ablation.json"
