@@ -25,7 +25,6 @@ from medseg.record import (
     Picture,
     RunRecord,
     Status,
-    UpsamplingGain,
 )
 
 texts = st.text(max_size=8)  # any character, unpaired surrogates excepted
@@ -101,10 +100,6 @@ records = st.builds(
     seconds=tables(st.floats(0, allow_infinity=False)),
     history=lists(tables(st.none() | st.floats())),
     cases=lists(st.builds(CaseRecord, case=texts, metrics=tables(tables(st.none() | st.floats())))),
-    upsampling=lists(
-        st.builds(UpsamplingGain, layer=texts, operator=texts, imbalance=st.floats(0, 1))
-    ),
-    constant_response=st.none() | st.floats(),
     artifacts=artifacts,
     artifact_history=lists(measures),
     pictures=lists(st.builds(Picture, case=texts, caption=texts, png=texts)),
@@ -152,9 +147,8 @@ def record() -> RunRecord:
                 metrics={"organ": {"dice": 0.5, "hd95_mm": math.inf, "surface_dice": None}},
             )
         ],
-        upsampling=[UpsamplingGain(layer="up", operator="x", imbalance=0.25)],
         pictures=[Picture(case="a", caption="axial", png="AA==")],
-        constant_response=-math.inf,
+        artifacts=ArtifactRecord(period=[2], values={"constant_response": -math.inf}),
     )
 
 
@@ -164,7 +158,7 @@ def test_a_number_that_is_not_finite_is_null(record, tmp_path) -> None:
     organ = {"dice": 0.5, "hd95_mm": None, "surface_dice": None}
     files = {"image": "", "label": "", "prediction": ""}
     assert content["cases"] == [{"case": "a", "metrics": {"organ": organ}} | files]
-    assert content["constant_response"] is None
+    assert content["artifacts"]["values"] == {"constant_response": None}
     assert content["schema"] == SCHEMA
     assert set(content) == {field.name for field in fields(RunRecord)}
 
@@ -178,23 +172,30 @@ def test_writing_makes_the_folder_and_replaces_the_record(record, tmp_path) -> N
 
 
 def test_a_record_needs_only_a_name_a_status_and_a_start(tmp_path) -> None:
-    record = RunRecord(name="a", status="running", started="now")
-    assert RunRecord.read(record.write(tmp_path)) == record
-
-
-def test_two_records_share_no_list() -> None:
-    first, second = (RunRecord(name=n, status="running", started="now") for n in "ab")
-    first.cases.append(CaseRecord(case="a", metrics={}))
-    assert second.cases == []
+    path = tmp_path / FILE_NAME
+    path.write_text('{"schema": 3, "name": "a", "status": "running", "started": "now"}')
+    assert RunRecord.read(path) == RunRecord(name="a", status="running", started="now")
 
 
 def test_a_record_of_the_first_schema_is_read(record, tmp_path) -> None:
     path = record.write(tmp_path)
-    content = json.loads(path.read_text())
-    new = {"digest", "levels", "matched", "fold", "exit_code", "restarts"}
+    content = json.loads(path.read_text()) | {"artifacts": None}
+    new = {"digest", "levels", "matched", "fold", "exit_code", "restarts", "artifacts"}
     old = {k: v for k, v in content.items() if k not in new} | {"schema": 1}
     path.write_text(json.dumps(old | {"sweep": {"seed": ["0", "1"]}}))
     assert asdict(RunRecord.read(path)) == content
+
+
+def test_what_an_old_record_without_artifacts_has_of_them_is_read(record, tmp_path) -> None:
+    path = replace(record, artifacts=None).write(tmp_path)
+    gain = {"layer": "up", "operator": "Up()", "imbalance": 0.25}
+    old = {"schema": 2, "upsampling": [gain], "constant_response": 0.5}
+    path.write_text(json.dumps(json.loads(path.read_text()) | old))
+    found = RunRecord.read(path)
+    assert found.constant_response == 0.5
+    assert found.artifacts.layers == [
+        LayerRow(layer="up", operator="Up()", values={"dc_gain": 0.25})
+    ]
 
 
 @pytest.mark.parametrize("schema", [1, 2])
@@ -263,7 +264,9 @@ class TestReadRefuses:
             {"cases": ["a"]},
             {"cases": [{"case": "a"}]},
             {"cases": [{"case": "a", "metrics": {}, "more": 1}]},
-            {"upsampling": [{"layer": "a"}]},
+            {"seed": 0.5},
+            {"parameters": True},
+            {"history": [{"val_dice": "high"}]},
             {"pictures": [None]},
         ],
         ids=str,

@@ -3,10 +3,11 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from medseg.cli.errors import report_error
 from medseg.errors import MedsegError
+from medseg.formatting import encodable
 
 if TYPE_CHECKING:
     from medseg.report import Report
@@ -15,12 +16,14 @@ _EXAMPLES = """\
 examples:
   medseg report runs/                          writes report.html, .md, .tex and two .csv
   medseg report runs/ other/ -o both.html      compares the runs of two folders
-  medseg report runs/ --reference 2 --pdf      against arm 2, printed as well
+  medseg report runs/ --reference 2            against arm 2
 
 An arm is better, worse, equal within the margin, or undecided; the page says by which test.
 """
 
-_COLUMNS = ("arm", "seeds", "verdict", "dice", "constant", "parameters", "step")
+_COLUMNS = (
+    "Arm", "Runs", "Verdict", "Dice", "Constant response", "Parameters", "Training step"
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,15 +34,16 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     # Only now, so that `--help` and a usage error answer at once.
-    from medseg.report import Wish, write_report
+    from medseg.report import Options, write_report
 
-    wish = Wish(reference=arguments.reference, margin=arguments.margin)
+    options = Options(reference=arguments.reference, margin=arguments.margin)
+    if arguments.pdf:
+        print("--pdf: open the page and print it, it has a print style", file=sys.stderr)
     try:
         report = write_report(
             arguments.sources,
             arguments.output,
-            wish=wish,
-            pdf=arguments.pdf,
+            options=options,
             overwrite=arguments.overwrite,
         )
     except MedsegError as error:
@@ -56,29 +60,23 @@ def _show(report: "Report") -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
-    kept = [column for column in report.arms.columns if column.key in _COLUMNS]
-    kept.sort(key=lambda column: _COLUMNS.index(column.key))
+    numeric = dict(zip(report.arms.frame.columns, report.arms.numeric, strict=True))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in kept:
+    for title in _COLUMNS:
         table.add_column(
-            Text(column.title.replace(" ", "\n")),
-            justify="right" if column.numeric else "left",
+            Text(title.replace(" ", "\n")),
+            justify="right" if numeric[title] else "left",
             overflow="fold",
-            no_wrap=column.numeric,
+            no_wrap=numeric[title],
         )
-    for cells in zip(*(report.arms.column(column.key) for column in kept), strict=True):
-        table.add_row(*(Text(_encodable(cell.text, console.file)) for cell in cells))
+    for cells in report.arms.frame[list(_COLUMNS)].itertuples(index=False):
+        table.add_row(*(Text(encodable(cell.text, console.file)) for cell in cells))
     console.print(table)
     console.print()
-    without = len(report.problems.rows)
+    without = len(report.problems.frame)
     console.print(report.headline + (f", {without} without a result" if without else ""))
     for path in report.files:
-        console.print(Text(_encodable(str(path), console.file)), soft_wrap=True)
-
-
-def _encodable(text: str, stream: IO[str]) -> str:
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
+        console.print(Text(encodable(str(path), console.file)), soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,9 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace files that medseg did not write as well"
     )
-    parser.add_argument(
-        "--pdf", action="store_true", help="prints the page as well; needs medseg[pdf]"
-    )
+    parser.add_argument("--pdf", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 

@@ -32,7 +32,7 @@ from medseg.models.weights import (
     load_model,
     save_model,
 )
-from medseg.record import ArtifactRecord, Cell, RunRecord, UpsamplingGain, digest
+from medseg.record import Cell, RunRecord, digest
 from medseg.training.callbacks import History, StopOnSignal, ValidationPictures
 from medseg.training.heartbeat import Heartbeat
 from medseg.training.module import SegmentationModule
@@ -282,18 +282,7 @@ def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: Progre
         study=study,
     )
     progress.update(cases=records, pictures=pictures)
-    artifacts = study.record() if study else None
     progress.update(
-        upsampling=_upsampling(artifacts),
-        constant_response=artifacts.constant_response if artifacts else None,
-        artifacts=artifacts,
+        artifacts=study.record() if study else None,
         seconds=progress.record.seconds | {"validation": time.perf_counter() - start},
     )
-
-
-def _upsampling(artifacts: ArtifactRecord | None) -> list[UpsamplingGain]:
-    return [
-        UpsamplingGain(layer=row.layer, operator=row.operator, imbalance=row.values["dc_gain"])
-        for row in (artifacts.layers if artifacts else [])
-        if row.values["dc_gain"] is not None
-    ]

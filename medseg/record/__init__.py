@@ -21,7 +21,6 @@ from medseg.record.run import (
     Picture,
     RunRecord,
     Status,
-    UpsamplingGain,
 )
 from medseg.record.status import STATUS_FILE, RunStatus
 
@@ -46,7 +45,6 @@ __all__ = [
     "RunRecord",
     "RunStatus",
     "Status",
-    "UpsamplingGain",
     "content",
     "digest",
     "finite",

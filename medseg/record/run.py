@@ -58,15 +58,6 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpsamplingGain:
-    """DC-gain imbalance of one upsampling layer (0 flat, 1 worst)."""
-
-    layer: str
-    operator: str
-    imbalance: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Matched:
     """What the widths of an arm were scaled for.
 
@@ -118,8 +109,6 @@ class RunRecord:
         history: One dict per epoch: `epoch`, `train_loss`, `val_dice`, `val_dice_<class>`,
             `lr`, `seconds`.
         cases: Final metrics per validation case.
-        upsampling: DC-gain imbalance of each upsampling layer of the trained network.
-        constant_response: Periodic part of the response to a constant, over the logits' spread.
         artifacts: Patterns of the strides on the validation cases; None where none can be.
         artifact_history: One dict per measured epoch: `epoch`, 0 before training, and the largest
             `dc_gain` and `dc_gain_mean` of the layers, `constant_response`, `cycle_spin`.
@@ -159,8 +148,6 @@ class RunRecord:
     peak_memory_bytes: int | None = None
     history: list[dict[str, float | None]] = field(default_factory=list)
     cases: list[CaseRecord] = field(default_factory=list)
-    upsampling: list[UpsamplingGain] = field(default_factory=list)
-    constant_response: float | None = None
     artifacts: ArtifactRecord | None = None
     artifact_history: list[dict[str, float | None]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
@@ -176,11 +163,24 @@ class RunRecord:
     def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:
         """Schema 1 had the grid of its ablation in every record; `ablation.json` has it now.
 
-        Artifacts older than schema 3 are converted by `ArtifactRecord`.
+        Up to schema 2 a record repeated two of its artifacts, which is all that a record without
+        artifacts had. Those older than schema 3 are converted by `ArtifactRecord`.
         """
-        if content["schema"] != SCHEMA:
-            content = {k: v for k, v in content.items() if k != "sweep"} | {"schema": SCHEMA}
-        return content
+        if content["schema"] == SCHEMA:
+            return content
+        old = {k: v for k, v in content.items() if k != "sweep"} | {"schema": SCHEMA}
+        gains, response = old.pop("upsampling", []), old.pop("constant_response", None)
+        if old.get("artifacts") is None and (gains or response is not None):
+            rows = [{**gain, "values": {"dc_gain": gain.get("imbalance")}} for gain in gains]
+            layers = [{k: v for k, v in row.items() if k != "imbalance"} for row in rows]
+            values = {"constant_response": response}
+            old["artifacts"] = {"period": [], "layers": layers, "values": values}
+        return old
+
+    @property
+    def constant_response(self) -> float | None:
+        """Periodic part of the response to a constant, over the logits' spread; None if unknown."""
+        return self.artifacts.constant_response if self.artifacts else None
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":

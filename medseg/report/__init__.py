@@ -1,10 +1,10 @@
-"""Records in, one page out: what was compared, at what cost, how well, and what is not there.
+"""From records to one page: what was compared, at what cost, how well, and what is missing.
 
-The room reads `record.json`, `ablation.json` and the volumes that they name, and imports no
+The package reads `record.json`, `ablation.json` and the volumes that they name, and imports no
 deep-learning library, so that results can be read on any machine.
 """
 
-from medseg.report.document import Report, write_report
-from medseg.report.reference import Wish
+from medseg.report.study import Options
+from medseg.report.write import Report, write_report
 
-__all__ = ["Report", "Wish", "write_report"]
+__all__ = ["Options", "Report", "write_report"]

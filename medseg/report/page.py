@@ -1,196 +1,187 @@
-"""Everything that the templates show, as plain data."""
+"""A page of sections: HTML in one file that needs no network, and Markdown without figures."""
 
-from collections.abc import Sequence
-from datetime import datetime
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from typing import Any
 
-import pandas as pd
+import matplotlib.figure
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medseg.plotting import to_svg
-from medseg.record import RunRecord
-from medseg.report import figures, measures, prose, tables
-from medseg.report.arm import Arm
-from medseg.report.artifact_table import artifact_table
-from medseg.report.cases import case_views
-from medseg.report.cautions import cautions_of
-from medseg.report.cells import counted
-from medseg.report.collect import Collection
-from medseg.report.costs import memory_promises, promises_table, step_promises
-from medseg.report.figures import phase_maps, spectra
-from medseg.report.problems import problems_table
-from medseg.report.provenance import provenance_of
-from medseg.report.studies import Study
-from medseg.report.trade import fronts_of
-from medseg.report.view import view_of
-from medseg.statistics import RULE
+from medseg.report.tables import Table, plain_markdown, to_markdown
 
-CASE_BYTES = 8 * 2**20
-_TRAJECTORIES = {
-    "dc_gain_mean": "DC-gain imbalance of mean features",
-    "constant_response": "Constant response",
-    "cycle_spin": "Cycle-spin residual",
-}
-_CURVES = {"val_dice": "Validation Dice", "train_loss": "Training loss"}
+ROWS = 1000  # of a table on the page; the files beside it have all
+_STYLES = ("page.css", "parts.css", "cases.css", "print.css")
 
 
-def contents(
-    collection: Collection,
-    values: measures.Values,
-    studies: Sequence[Study],
-    *,
-    date: datetime,
-) -> dict[str, Any]:
-    """Names of the templates → what they show."""
-    arms = collection.arms
-    views = [view_of(collection, study) for study in studies]
-    references = {study.dataset: study.reference.arm for study in studies}
-    style = _style(arms, values, references.values())
-    return {
-        **_heading(collection),
-        "date": f"{date:%d %B %Y, %H:%M %Z}",
-        "views": [view for view, _ in views],
-        "nothing": _nothing(collection, studies),
-        "cautions": cautions_of(collection, studies, [factors for _, factors in views]),
-        "key": [(arm.number, arm.label, style.get(arm.number)) for arm in arms],
-        "style": style,
-        "highlights": figures.HIGHLIGHTS,
-        "arms": tables.arms_table(arms, values, _verdicts(studies)),
-        "classes": tables.classes_table(arms, values),
-        "problems": problems_table(collection),
-        "fronts": _fronts(arms, values, style),
-        "cases": case_views(
-            arms, _first_reference(arms, studies), sorted(style), budget_bytes=CASE_BYTES
-        ),
-        "curves": _curves(arms, style, _CURVES, "history"),
-        "upsampling": tables.upsampling_table(arms),
-        "artifacts": artifact_table(arms),
-        "phases": _phases(arms, style),
-        "trajectories": _curves(arms, style, _TRAJECTORIES, "artifact_history"),
-        "promises": promises_table(arms, references),
-        "promised": _promised(arms, references, style),
-        "provenance": provenance_of(collection),
-        "rule": RULE,
-        "prose": prose,
-    }
+class Note(str):
+    """A paragraph of small print."""
 
 
-def _heading(collection: Collection) -> dict[str, Any]:
-    arms, runs = collection.arms, collection.runs
-    datasets = list(dict.fromkeys(arm.dataset for arm in arms if arm.dataset))
-    plans = list(dict.fromkeys(found.plan.name for found in collection.plans))
-    kind = f"Ablation {', '.join(plans)}" if plans else "Segmentation report"
-    finished = sum(run.record.status == "completed" for run in runs)
-    seeds = len({run.record.seed for run in runs})
-    return {
-        "title": ": ".join(filter(None, [kind, ", ".join(datasets)])),
-        "headline": f"{counted(len(runs), 'run')} ({finished} completed) in "
-        f"{counted(len(arms), 'arm')} with {counted(seeds, 'seed')}",
-        "datasets": datasets,
-        "missing_count": len(collection.missing),
-        "unreadable_count": len(collection.unreadable),
-    }
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its caption.
+
+    Args:
+        drawn: By matplotlib, or SVG; None or empty where there was nothing to draw.
+        title: What a screen reader says of it.
+        caption: Below it.
+        wide: Whether it stands alone, over the whole width.
+    """
+
+    drawn: matplotlib.figure.Figure | str | None
+    title: str = ""
+    caption: str = ""
+    wide: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.drawn)
+
+    @property
+    def svg(self) -> Markup:
+        """The figure as inline SVG."""
+        svg = self.drawn if isinstance(self.drawn, str) else to_svg(self.drawn, self.title)
+        return Markup(svg)
 
 
-def _nothing(collection: Collection, studies: Sequence[Study]) -> list[str]:
-    """What stands in for a summary where nothing can be compared."""
-    if not any(arm.counted for arm in collection.arms):
-        return ["No run has finished, so there is nothing to compare yet."]
-    told = {study.dataset for study in studies}
-    untold = dict.fromkeys(arm.dataset for arm in collection.arms if arm.counted)
-    return [
-        f"On {dataset or 'an unnamed dataset'} no Dice value is defined."
-        for dataset in untold
-        if dataset not in told
-    ]
+@dataclass(frozen=True)
+class Html:
+    """Markup of one's own, and the scripts in it, which the page's policy then allows."""
+
+    markup: Markup
+    scripts: tuple[str, ...] = ()
 
 
-def _style(arms: Sequence[Arm], values: measures.Values, references: Any) -> dict[int, int]:
-    """Colours for the best arms; a reference always has one."""
-    means = {}
-    for arm in arms:
-        summary = values.summary(arm.number, "dice")
-        if summary and summary.cases:
-            means[arm.number] = summary.mean
-    first = {arm.number: float("inf") for arm in references}
-    return figures.styles(means | first)
+@dataclass(frozen=True)
+class Section:
+    """A title and its parts, from top to bottom.
+
+    A part is a paragraph (`str`, or `Note` for small print), a list of sentences, a dict of facts
+    (name → text), a `Table`, a `Figure` or a list of figures that stand side by side, `Html`, or
+    a section within this one.
+
+    Args:
+        title: Its heading.
+        parts: Empty ones are left out.
+        key: Its anchor on the page; sections within another need none.
+        folded: Whether a section within another is closed until the reader opens it.
+        about: Small print after the title of a folded one.
+        legend: Whether the colours of the arms stand above the parts.
+    """
+
+    title: str
+    parts: Sequence[Any] = ()
+    key: str = ""
+    folded: bool = False
+    about: str = ""
+    legend: bool = False
+
+    @property
+    def scripts(self) -> list[str]:
+        """Every script in its parts."""
+        found: list[str] = []
+        for part in self.parts:
+            found += part.scripts if isinstance(part, Html | Section) else []
+        return found
 
 
-def _verdicts(studies: Sequence[Study]) -> dict[int, str]:
-    found = {c.arm: c.verdict for study in studies for c in study.chief.comparisons}
-    return {**found, **{study.reference.arm.number: "reference" for study in studies}}
+@dataclass(frozen=True)
+class Page:
+    """What stands around the sections.
+
+    Args:
+        title: Of the page.
+        about: The line below it.
+        arms: Number, label and place in the palette (None for grey) of every arm.
+    """
+
+    title: str
+    about: str = ""
+    arms: Sequence[tuple[int, str, int | None]] = field(default_factory=tuple)
 
 
-def _first_reference(arms: Sequence[Arm], studies: Sequence[Study]) -> int:
-    return studies[0].reference.arm.number if studies else arms[0].number
-
-
-def _fronts(
-    arms: Sequence[Arm], values: measures.Values, style: dict[int, int]
-) -> dict[str, list[Markup]]:
-    """Quality → its figures, one by each cost."""
-    drawn: dict[str, list[Markup]] = {}
-    for front in fronts_of(arms, values):
-        figure = figures.pareto(
-            pd.DataFrame(map(vars, front.points)),
-            x_label=front.cost.title,
-            y_label=front.y_label,
-            places=style,
-            unit=front.cost.unit,
-            higher_better=front.higher_y_better,
+def render_html(page: Page, sections: Sequence[Section]) -> str:
+    """Writes the page; the policy in its head forbids whatever is not inside the file."""
+    script = asset("report.js")
+    allowed = [script, *(text for section in sections for text in section.scripts)]
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            page=page,
+            sections=sections,
+            style={number: place for number, _, place in page.arms},
+            css=Markup("\n".join(map(asset, _STYLES))),
+            script=Markup(script),
+            script_sources=" ".join(f"'sha256-{_digest(text)}'" for text in allowed),
+            most_rows=ROWS,
         )
-        svg = to_svg(figure, f"{front.y_label} against {front.cost.title}")
-        drawn.setdefault(front.y_label, []).append(Markup(svg))
-    return drawn
-
-
-def _curves(
-    arms: Sequence[Arm], style: dict[int, int], wanted: dict[str, str], field: Any
-) -> list[Markup]:
-    drawn = (
-        to_svg(
-            figures.curve(figures.histories(arms, key, field), label, style), f"{label} by epoch"
-        )
-        for key, label in wanted.items()
     )
-    return [Markup(svg) for svg in drawn if svg]
 
 
-def _phases(arms: Sequence[Arm], style: dict[int, int]) -> list[tuple[Markup, str]]:
-    """Heat-maps and spectra of the coloured arms, each from the first run that has them."""
-    found = [(arm, _measured(arm)) for arm in arms if arm.number in style]
-    maps = [
-        (arm.number, arm.label, record.artifacts.phase_map)
-        for arm, record in found
-        if record and record.artifacts and record.artifacts.phase_map
-    ]
-    lines = [
-        (arm.number, arm.label, record.artifacts.spectra)
-        for arm, record in found
-        if record and record.artifacts and record.artifacts.spectra
-    ]
-    drawn = (
-        (to_svg(phase_maps(maps), "Gain of each phase by arm"), prose.PHASE_MAPS),
-        (to_svg(spectra(lines), "Power of the logits by frequency, by arm"), prose.SPECTRA),
+def render_markdown(page: Page, sections: Iterable[Section]) -> str:
+    """Writes the same sections without figures; every value is escaped."""
+    lines = [f"# {plain_markdown(page.title)}", plain_markdown(page.about)]
+    for section in sections:
+        lines += _markdown(section, 2)
+    return "\n\n".join(filter(None, lines)) + "\n"
+
+
+@cache
+def environment() -> Environment:
+    """The environment of every template of the package; all text is escaped."""
+    found = Environment(
+        loader=PackageLoader("medseg.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return [(Markup(svg), caption) for svg, caption in drawn if svg]
+    found.tests["part"] = lambda part, kind: _kind(part) == kind
+    return found
 
 
-def _measured(arm: Arm) -> RunRecord | None:
-    return next((run.record for run in arm.counted if run.record.artifacts), None)
+def asset(name: str) -> str:
+    """The text of a file beside the templates."""
+    folder = resources.files("medseg.report") / "templates"
+    return (folder / name).read_text(encoding="utf-8").strip()
 
 
-def _promised(
-    arms: Sequence[Arm], references: dict[str, Arm], style: dict[int, int]
-) -> list[Markup]:
-    drawn = []
-    for promises, label, unit in (
-        (memory_promises(arms), "Memory of a training step", "B"),
-        (step_promises(arms, references), "Training step", "s"),
-    ):
-        frame = pd.DataFrame(map(vars, promises), columns=["arm", "promised", "measured"])
-        figure = figures.predicted_figure(
-            frame.rename(columns={"promised": "predicted"}), label=label, unit=unit, places=style
-        )
-        drawn.append(to_svg(figure, f"{label}: measured against predicted"))
-    return [Markup(svg) for svg in drawn if svg]
+def _kind(part: Any) -> str:
+    if isinstance(part, list) and part and isinstance(part[0], Figure):
+        return "figures" if any(part) else ""
+    if not isinstance(part, Html | Section) and not part:
+        return ""
+    kinds = ((Note, "note"), (str, "text"), (Mapping, "facts"), (Table, "table"))
+    kinds += ((Figure, "figure"), (Html, "html"), (Section, "section"))
+    for kind, name in kinds:
+        if isinstance(part, kind):
+            return name
+    return "list"
+
+
+def _markdown(section: Section, level: int) -> list[str]:
+    lines = [f"{'#' * level} {plain_markdown(section.title)}"]
+    for part in section.parts:
+        match _kind(part):
+            case "note" | "text":
+                lines.append(plain_markdown(part))
+            case "list":
+                lines.append("\n".join(f"- {plain_markdown(line)}" for line in part))
+            case "facts":
+                pairs = ((plain_markdown(k), plain_markdown(v)) for k, v in part.items())
+                lines.append("\n".join(f"- {name}: {text}" for name, text in pairs))
+            case "table":
+                lines.append(to_markdown(part))
+            case "section":
+                lines += _markdown(part, level + 1)
+    return lines if lines[1:] else []
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,17 +1,17 @@
-"""From folders to checked records: what is found, and what is found but cannot be used."""
+"""From folders to checked records and plans; a bad file never hides the others."""
 
-import dataclasses
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TypeVar
 
 from medseg.errors import DataError
-from medseg.record import FILE_NAME, PLAN_FILE, RunRecord
+from medseg.formatting import printable
+from medseg.record import FILE_NAME, PLAN_FILE, AblationPlan, Cell, RunRecord, digest
+
+Found = TypeVar("Found", RunRecord, AblationPlan)
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,58 @@ class Unreadable:
     reason: str
 
 
-def find_records(sources: Iterable[Path]) -> list[Path]:
-    """Every `record.json` below the given folders; a given file is taken as it is.
+@dataclass(frozen=True)
+class FoundPlan:
+    """A plan and the file that it came from."""
+
+    path: Path
+    plan: AblationPlan
+
+    @property
+    def source(self) -> str:
+        """The path as text that any encoding can print."""
+        return printable(str(self.path))
+
+    def place(self, cell: Cell) -> str:
+        """Where the record of a cell belongs."""
+        return os.path.realpath(self.path.parent / cell.folder / FILE_NAME)
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file lies below the folder of the plan."""
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path.parent))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell of a plan without a record."""
+
+    found: FoundPlan
+    cell: Cell
+
+    @property
+    def text(self) -> str:
+        """Its levels, seed and fold."""
+        fold = {} if self.cell.fold is None else {"fold": self.cell.fold}
+        parts = {**self.cell.levels, "seed": self.cell.seed, **fold}
+        return printable(", ".join(f"{key}={value}" for key, value in parts.items()))
+
+
+def read_runs(sources: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
+    """Reads every record below the given folders, oldest first; a given file is taken as it is.
 
     Raises:
-        DataError: a source does not exist, or there is no record at all.
+        DataError: a source does not exist, there is no record, or not one can be read.
     """
-    sources = [Path(source) for source in sources]
-    found: dict[str, Path] = {}
     for source in sources:
         if not source.exists():
             raise DataError(
                 f"{printable(str(source))}: no such file or folder; "
                 "give a folder with runs or a record.json"
             )
-        for path in sorted(source.rglob(FILE_NAME)) if source.is_dir() else [source]:
-            found.setdefault(os.path.realpath(path), path)
-    if not found:
+    paths = _find(sources, FILE_NAME)
+    if not paths:
         places = ", ".join(printable(str(source)) for source in sources)
-        if any(next(source.rglob(PLAN_FILE), None) for source in sources):
+        if _find(sources, PLAN_FILE):
             raise DataError(
                 f"{places}: an {PLAN_FILE} is there, but no {FILE_NAME}; "
                 "start the ablation, and report once its first run has begun"
@@ -61,90 +94,70 @@ def find_records(sources: Iterable[Path]) -> list[Path]:
         raise DataError(
             f"{places}: no {FILE_NAME} in there; give the folder that training wrote to"
         )
-    return list(found.values())
-
-
-def read_records(paths: Iterable[Path]) -> tuple[list[Run], list[Unreadable]]:
-    """Reads and checks the records; a bad one never hides the others.
-
-    Raises:
-        DataError: not one of them can be used.
-    """
-    runs, unreadable = [], []
-    for path in paths:
-        source = printable(str(path))
-        try:
-            runs.append(Run(path, _converted(RunRecord.read(path), RunRecord)))
-        except DataError as error:
-            reason = printable(str(error)).removeprefix(f"{source}: ")
-            unreadable.append(Unreadable(source, reason))
-        except (TypeError, RecursionError) as error:
-            unreadable.append(Unreadable(source, f"not a record ({error}); run it again"))
-    if not runs:
+    found, unreadable = _read(paths, RunRecord.read)
+    if not found:
         first = unreadable[0]
         raise DataError(
             f"{first.source}: {first.reason} "
             f"({len(unreadable)} found, not one can be read, so there is nothing to report)"
         )
-    runs.sort(key=lambda run: (run.record.started, run.source))
-    return runs, unreadable
+    runs = [Run(path, record) for path, record in found]
+    return sorted(runs, key=lambda run: (run.record.started, run.source)), unreadable
 
 
-def printable(text: str) -> str:
-    """`text` without lone surrogates, which JSON and file names may hold but UTF-8 may not."""
-    return text.encode("utf-8", "replace").decode()
+def read_plans(sources: Sequence[Path]) -> tuple[list[FoundPlan], list[Unreadable]]:
+    """Reads every `ablation.json` below the given folders, each once."""
+    folders = [source for source in sources if source.is_dir()]
+    found, unreadable = _read(_find(folders, PLAN_FILE), AblationPlan.read)
+    return [FoundPlan(path, plan) for path, plan in found], unreadable
+
+
+def missing_cells(
+    plans: Iterable[FoundPlan], runs: Sequence[Run], unreadable: Iterable[Unreadable]
+) -> list[Missing]:
+    """Cells without a record in their folder, and without one elsewhere that does the same.
+
+    A cell whose record cannot be read is not missing: it is listed with the reason.
+    """
+    places = {os.path.realpath(run.path) for run in runs}
+    places |= {os.path.realpath(file.source) for file in unreadable}
+    known = {run.record.digest or digest(run.record.config) for run in runs}
+    return [
+        Missing(found, cell)
+        for found in plans
+        for cell in found.plan.cells
+        if found.place(cell) not in places and cell.digest not in known
+    ]
+
+
+def cells_by_place(plans: Iterable[FoundPlan]) -> dict[str, tuple[FoundPlan, Cell]]:
+    """Where a record belongs → the cell that it fills."""
+    return {found.place(cell): (found, cell) for found in plans for cell in found.plan.cells}
 
 
 def number(value: object) -> float:
     """A finite number as float; anything else as NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        return float(value) if math.isfinite(value) else math.nan
-    except OverflowError:
-        return math.nan
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if known and math.isfinite(value) else math.nan
 
 
-def _converted(value: Any, kind: Any, where: str = "record") -> Any:
-    """`value` as the contract's type; a number that is missing or not finite becomes None.
-
-    `RunRecord.read` checks the names of the fields only. The types are checked here, from the
-    contract's own annotations, so that nothing later has to doubt them.
-    """
-    if kind is Any or (kind is float and type(value) is float and math.isfinite(value)):
-        return value
-    if kind is str and isinstance(value, str | int | float):
-        return printable(str(value))
-    if kind is int and (finite := number(value)) == finite // 1:
-        return int(value)
-    if kind is float and (value is None or type(value) in (int, float)):
-        return None if math.isnan(finite := number(value)) else finite
-    origin, args = _parts(kind)
-    if origin is Literal and value in args:
-        return value
-    if origin is UnionType and value is None and NoneType in args:
-        return None
-    if origin is UnionType:
-        return _converted(value, next(arg for arg in args if arg is not NoneType), where)
-    if origin is list and isinstance(value, list):
-        return [_converted(item, args[0], where) for item in value]
-    if origin is dict and isinstance(value, dict):
-        # A group that was switched off has no option: its choice is null.
-        known = value if args[1] is not str else {k: v for k, v in value.items() if v is not None}
-        return {printable(k): _converted(v, args[1], f"{where}[{k!r}]") for k, v in known.items()}
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, kind):
-        return kind(**{f: _converted(getattr(value, f), k, f) for f, k in _fields(kind).items()})
-    raise TypeError(f"{where}={value!r:.60} must be {getattr(kind, '__name__', kind)}")
+def _find(sources: Iterable[Path], name: str) -> list[Path]:
+    found: dict[str, Path] = {}
+    for source in sources:
+        for path in sorted(source.rglob(name)) if source.is_dir() else [source]:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
 
 
-@cache
-def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """What a generic type is made of."""
-    return get_origin(kind), get_args(kind)
-
-
-@cache
-def _fields(kind: type) -> dict[str, Any]:
-    """Field → type of a dataclass."""
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+def _read(
+    paths: Iterable[Path], read: Callable[[Path], Found]
+) -> tuple[list[tuple[Path, Found]], list[Unreadable]]:
+    found, unreadable = [], []
+    for path in paths:
+        source = printable(str(path))
+        try:
+            found.append((path, read(path)))
+        except DataError as error:
+            reason = printable(str(error)).removeprefix(f"{source}: ")
+            unreadable.append(Unreadable(source, reason))
+    return found, unreadable

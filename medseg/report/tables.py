@@ -1,228 +1,177 @@
-"""The report's tables, once, for HTML, Markdown and the terminal alike."""
+r"""Tables: pandas frames of cells, written as HTML (`page`), Markdown, LaTeX and CSV.
 
-import math
-from collections.abc import Mapping, Sequence
+A cell is text, or a `Cell` that also has a value to sort by and small print.
+"""
 
-from medseg.report import measures
-from medseg.report.arm import Arm
-from medseg.report.cells import (
-    NOTHING,
-    Cell,
-    Column,
-    Row,
-    Table,
-    amount,
-    counted,
-    duration,
-    figure,
-    fixed,
-    memory,
-    significant,
-    spread,
-    words,
-)
-from medseg.report.settings import varying_factors, varying_settings, varying_slots
-from medseg.report.sources import number
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-_ALWAYS = ("encoder.conv", "decoder.conv")
-_SETTINGS_SHOWN = 4
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from medseg.formatting import MISSING, is_missing
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",
+    "[": "{[}",  # at the start of a line it would be an option of the line before
+    "]": "{]}",
+    "*": "{*}",
+    "`": r"\textasciigrave{}",
+    "−": r"$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "Δ": r"$\Delta$",
+    "κ": r"$\kappa$",
+    "η": r"$\eta$",
+    "²": r"$^2$",
+    "≤": r"$\le$",
+    "∞": r"$\infty$",
+    "…": r"\ldots{}",
+    "–": "--",
+    "’": "'",
+} | {letter: rf"\{letter}" for letter in "&%$#_"}
 
 
-def arms_table(arms: Sequence[Arm], values: measures.Values, verdicts: Mapping[int, str]) -> Table:
-    """One row per arm: what it is made of, what it costs, how good it is.
+@dataclass(frozen=True)
+class Cell:
+    """What a cell shows.
 
     Args:
-        arms: All arms.
-        values: Their metrics.
-        verdicts: Arm → its verdict by Dice, or "reference".
+        text: Its text.
+        value: What it is sorted by; None goes last.
+        note: Small print below it.
+        look: `arm`, `verdict`, `code`, or empty.
+        arm: Number of an arm, for its colour.
     """
-    factors = varying_factors(arms)
-    slots = [] if all(arm.levels for arm in arms) else _slots(arms)
-    matched = any(run.record.matched for arm in arms for run in arm.runs)
-    settings = varying_settings(arms)
-    datasets = len({arm.dataset for arm in arms}) > 1
-    columns = [
-        Column(key="arm", title="Arm"),
-        *[Column(key="dataset", title="Dataset")] * datasets,
-        *[Column(key=f"factor {factor}", title=factor) for factor in factors],
-        *[Column(key=slot, title=slot.replace(".", " ")) for slot in slots],
-        *[Column(key="settings", title="Other settings")] * bool(settings),
-        Column(key="seeds", title="Runs", unit="completed", numeric=True),
-        Column(key="verdict", title="Verdict", unit="in Dice"),
-        *_metric_columns(),
-        Column(key="gain", title="DC-gain imbalance", unit="largest layer", numeric=True),
-        Column(key="constant", title="Constant response", unit="of logits’ SD", numeric=True),
-        Column(key="parameters", title="Parameters", numeric=True),
-        Column(key="macs", title="MACs", unit="one patch", numeric=True),
-        Column(key="step", title="Training step", unit="median", numeric=True),
-        Column(key="train", title="Training", unit="whole run", numeric=True),
-        Column(key="memory", title="Peak memory", numeric=True),
-        *[Column(key="matched", title="Made equal", unit="has / wanted", numeric=True)] * matched,
-    ]
-    rows = [
-        Row(
-            arm=arm.number,
-            cells=(
-                words(arm.label),
-                *[words(arm.dataset)] * datasets,
-                *[words(arm.levels.get(factor, "")) for factor in factors],
-                *[_slot(arm, slot) for slot in slots],
-                *[_settings(arm, settings)] * bool(settings),
-                _runs(arm),
-                words(verdicts.get(arm.number, "")),
-                *_metrics(arm, values),
-                _gain(arm),
-                _constant(arm),
-                *_costs(arm),
-                *[_matched(arm)] * matched,
-            ),
-        )
-        for arm in arms
-    ]
-    return Table(
-        caption="Mean ± standard deviation over cases", columns=tuple(columns), rows=tuple(rows)
+
+    text: str
+    value: float | str | None = None
+    note: str = ""
+    look: str = ""
+    arm: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A caption, a frame of cells with the titles as its columns, and the titles' small print."""
+
+    caption: str
+    frame: pd.DataFrame
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return len(self.frame) > 0
+
+    @property
+    def rows(self) -> list[list[Cell]]:
+        """The cells from left to right, from top to bottom."""
+        return [[_cell(value) for value in row] for row in self.frame.itertuples(index=False)]
+
+    @property
+    def numeric(self) -> list[bool]:
+        """For each column whether it holds no text that it is sorted by."""
+        columns = [[cell.value for cell in cells] for cells in zip(*self.rows, strict=True)]
+        return [not any(isinstance(value, str) for value in values) for values in columns]
+
+
+def table(
+    caption: str, rows: Sequence[Mapping[str, Cell | str]], units: Mapping[str, str] | None = None
+) -> Table:
+    """Makes a table of rows, each title → cell; a title that a row lacks is empty there."""
+    titles = list(dict.fromkeys(title for row in rows for title in row))
+    cells = [[row.get(title, Cell(MISSING)) for title in titles] for row in rows]
+    return Table(caption, pd.DataFrame(cells, columns=titles, dtype=object), units or {})
+
+
+def number(value: float | None, text: str, note: str = "") -> Cell:
+    """Makes the cell of a number; a missing one is shown as such and sorted last."""
+    if value is None or is_missing(value):
+        return Cell(MISSING, note=note)
+    return Cell(text, value, note)
+
+
+def words(text: str, note: str = "", *, code: bool = False) -> Cell:
+    """Makes the cell of a text, sorted by it."""
+    return Cell(text or MISSING, text or None, note, "code" if code else "")
+
+
+def to_markdown(found: Table) -> str:
+    """Writes the table with its units in the header and its notes in brackets."""
+    titles = [str(title) for title in found.frame.columns]
+    units = [f" ({found.units[title]})" if found.units.get(title) else "" for title in titles]
+    head = [title + unit for title, unit in zip(titles, units, strict=True)]
+    marks = ["---:" if numeric else "---" for numeric in found.numeric]
+    rows = [[f"{c.text} ({c.note})" if c.note else c.text for c in row] for row in found.rows]
+    lines = [map(plain_markdown, head), marks, *(map(plain_markdown, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain_markdown(text: str) -> str:
+    """Escapes text so that Markdown shows it as it is."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", " ".join(text.split()))
+
+
+def to_latex(found: Table, titles: Iterable[str], label: str, caption: str = "") -> str:
+    r"""Writes these columns as a `longtable` for `\input`; it needs `booktabs` and `longtable`."""
+    kept = [title for title in titles if title in found.frame.columns]
+    numeric = dict(zip(found.frame.columns, found.numeric, strict=True))
+    plain = pd.DataFrame(
+        [
+            [plain_latex(_with_interval(_cell(cell))) for cell in row]
+            for row in found.frame[kept].itertuples(index=False)
+        ],
+        columns=[plain_latex(title) for title in kept],
+    )
+    return plain.to_latex(
+        index=False,
+        longtable=True,
+        caption=plain_latex(caption or found.caption),
+        label=f"tab:{label}",
+        column_format="@{}" + "".join("r" if numeric[t] else "l" for t in kept) + "@{}",
     )
 
 
-def classes_table(arms: Sequence[Arm], values: measures.Values) -> Table:
-    """One row per arm and class."""
-    rows = []
-    for arm in arms:
-        for name in values.classes(arm.number):
-            cells = _metrics(arm, values, name)
-            rows.append(Row(arm=arm.number, cells=(words(arm.label), words(name), *cells)))
-    head = (Column(key="arm", title="Arm"), Column(key="class", title="Class"))
-    return Table(
-        caption="Mean ± standard deviation over cases, by class",
-        columns=(*head, *_metric_columns()),
-        rows=tuple(rows),
-    )
+def plain_latex(text: str) -> str:
+    r"""Escapes text so that LaTeX prints it as it is.
+
+    >>> print(plain_latex("a_b & 50 %"))
+    a\_b \& 50 \%
+    """
+    kept = (letter for letter in " ".join(text.split()) if unicodedata.category(letter) != "Cc")
+    return "".join(_LATEX.get(letter, letter) for letter in kept)
 
 
-def upsampling_table(arms: Sequence[Arm]) -> Table:
-    """One row per arm and upsampling layer."""
-    rows = []
-    for arm in arms:
-        layers: dict[tuple[str, str], list[float]] = {}
-        for run in arm.counted:
-            for gain in run.record.upsampling:
-                known = layers.setdefault((gain.layer, gain.operator), [])
-                known += [] if math.isnan(number(gain.imbalance)) else [number(gain.imbalance)]
-        for (layer, operator), gains in layers.items():
-            cells = (
-                words(arm.label),
-                words(layer, code=True),
-                words(operator, code=True),
-                figure(measures.mean(gains), fixed(measures.mean(gains)), note=_range(gains)),
-                _constant(arm),
-            )
-            rows.append(Row(arm=arm.number, cells=cells))
-        if not layers and arm.counted:
-            none = (words(arm.label), words(""), words(""), Cell(text=NOTHING), _constant(arm))
-            rows.append(Row(arm=arm.number, cells=none))
-    columns = (
-        Column(key="arm", title="Arm"),
-        Column(key="layer", title="Upsampling layer"),
-        Column(key="operator", title="Operator"),
-        Column(key="gain", title="DC-gain imbalance", unit="0 flat … 1 worst", numeric=True),
-        Column(key="constant", title="Constant response", unit="of logits’ SD", numeric=True),
-    )
-    return Table(caption="Mean over seeds", columns=columns, rows=tuple(rows))
+def to_csv(frame: pd.DataFrame) -> str:
+    """Writes values as CSV; a text that a spreadsheet would run gets an apostrophe in front."""
+    frame = frame.rename(columns=_harmless)
+    for name, column in frame.items():
+        if not is_numeric_dtype(column):
+            texts = (value for value in column.unique() if isinstance(value, str))
+            frame[name] = column.replace({t: _harmless(t) for t in texts if _harmless(t) != t})
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
-def _slots(arms: Sequence[Arm]) -> list[str]:
-    varying = varying_slots(arms)
-    return varying + [slot for slot in _usual(arms) if slot not in varying]
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _usual(arms: Sequence[Arm]) -> list[str]:
-    known = dict.fromkeys(slot for arm in arms for slot in [*arm.choices, *arm.blocks])
-    return [slot for slot in known if slot in _ALWAYS or "upsampl" in slot]
+def _cell(value: Cell | str) -> Cell:
+    return value if isinstance(value, Cell) else words(value)
 
 
-def _slot(arm: Arm, slot: str) -> Cell:
-    option, block = arm.choices.get(slot, ""), arm.blocks.get(slot, "")
-    return words(option, note=block) if option else words(block, code=True)
-
-
-def _settings(arm: Arm, keys: Sequence[str]) -> Cell:
-    shown = [f"{key}={arm.settings[key]}" for key in keys if key in arm.settings]
-    more = len(shown) - _SETTINGS_SHOWN
-    text = ", ".join(shown[:_SETTINGS_SHOWN])
-    return words(text, note=f"and {more} more" if more > 0 else "", code=True)
-
-
-def _runs(arm: Arm) -> Cell:
-    done, asked = len(arm.counted), arm.wanted
-    note = "not in the plan" if arm.dropped else ""
-    return Cell(text=str(done) if done == asked else f"{done} of {asked}", value=done, note=note)
-
-
-def _matched(arm: Arm) -> Cell:
-    found = [run.record.matched for run in arm.runs if run.record.matched]
-    if not found or not found[0].wanted:
-        return Cell(text="–")
-    share = found[0].value / found[0].wanted
-    return figure(share, f"{100 * share:.1f} %", note=f"of {found[0].quantity.replace('_', ' ')}")
-
-
-def _metric_columns() -> list[Column]:
-    units = {"hd95_mm": "mm, mean ± SD"}
-    return [
-        Column(key=key, title=title, unit=units.get(key, "mean ± SD"), numeric=True)
-        for key, title in measures.METRICS.items()
-    ]
-
-
-def _metrics(arm: Arm, values: measures.Values, name: str | None = None) -> list[Cell]:
-    cells = []
-    for metric in measures.METRICS:
-        found = values.summary(arm.number, metric, name)
-        if found is None:
-            unfinished = f"no run finished ({arm.runs[-1].record.status})"
-            cells.append(Cell(text=NOTHING, note="not recorded" if arm.counted else unfinished))
-            continue
-        note = f"n {found.cases}"
-        if found.undefined == found.total:
-            note = f"{found.undefined} undefined: class absent from label and prediction"
-        elif found.undefined:
-            note += f", {found.undefined} undefined"
-        text = spread(found.mean, found.deviation, measures.DIGITS[metric])
-        cells.append(figure(found.mean, text, note=note))
-    return cells
-
-
-def _gain(arm: Arm) -> Cell:
-    gains = measures.of_runs(arm, measures.worst_gain)
-    return figure(measures.mean(gains), fixed(measures.mean(gains)), note=_range(gains))
-
-
-def _constant(arm: Arm) -> Cell:
-    found = measures.of_runs(arm, lambda record: record.constant_response)
-    low, high = (significant(f(found)) if found else "" for f in (min, max))
-    note = f"{low} … {high}" if low != high else ""
-    return figure(measures.mean(found), significant(measures.mean(found)), note=note)
-
-
-def _range(numbers: Sequence[float]) -> str:
-    low, high = (fixed(f(numbers)) if numbers else "" for f in (min, max))
-    return f"{low} … {high}" if low != high else ""
-
-
-def _costs(arm: Arm) -> list[Cell]:
-    parameters = measures.mean(measures.of_runs(arm, lambda record: record.parameters))
-    macs = measures.mean(measures.of_runs(arm, lambda record: record.macs))
-    patches = {tuple(r.record.patch_size) for r in arm.counted if r.record.patch_size}
-    patch = " or ".join(sorted("×".join(map(str, patch)) for patch in patches))
-    step = measures.mean(measures.of_runs(arm, lambda record: record.seconds.get("step")))
-    train = measures.of_runs(arm, lambda record: record.seconds.get("train"))
-    peaks = measures.of_runs(arm, lambda record: record.peak_memory_bytes)
-    peak = max(peaks, default=math.nan)
-    over = f"mean of {counted(len(train), 'seed')}" if len(train) > 1 else ""
-    return [
-        figure(parameters, amount(parameters)),
-        figure(macs, amount(macs), note=patch),
-        figure(step, duration(step)),
-        figure(measures.mean(train), duration(measures.mean(train)), note=over),
-        figure(peak, memory(peak)),
-    ]
+def _with_interval(cell: Cell) -> str:
+    """An interval belongs to its estimate; other small print stays out of a paper."""
+    return f"{cell.text} [{cell.note}]" if "\N{NO-BREAK SPACE}…" in cell.note else cell.text

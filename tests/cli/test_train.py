@@ -51,7 +51,8 @@ def test_a_run_leaves_everything_that_is_promised(
     assert record.parameters
     assert record.macs
     assert record.peak_memory_bytes
-    assert len(record.upsampling) == 1
+    assert record.artifacts is not None
+    assert len(record.artifacts.layers) == 1
     assert record.pictures[0].png
     assert record.predicted_memory_bytes
     assert record.memory_before_bytes
@@ -80,7 +81,8 @@ def test_one_override_swaps_one_block(tmp_path: Path, monkeypatch: pytest.Monkey
     assert record.blocks["encoder.conv"] == "Dilated(kernel_size=3, dilation=3)"
     assert record.blocks["decoder.conv"] == "Grouped(kernel_size=3, groups=2, shuffle=False)"
     assert record.choices["decoder.upsample"] == "bilinear"
-    assert record.upsampling[0].imbalance == 0
+    assert record.artifacts is not None
+    assert record.artifacts.layers[0].values["dc_gain"] == 0
     assert record.constant_response == pytest.approx(0, abs=1e-5)
 
 

@@ -15,10 +15,10 @@ from medseg.record import (
     Cell,
     Estimate,
     LayerRow,
+    Measure,
     PhaseLocked,
     Picture,
     RunRecord,
-    UpsamplingGain,
 )
 
 UPSAMPLE = "upsample@model.decoder.upsample"
@@ -74,13 +74,22 @@ def artifacts(upsample: str = "transposed", seed: int = 0) -> ArtifactRecord:
         period=[8, 8, 8],
         layers=[
             LayerRow(
-                layer="up",
+                layer=f"decoder.upsamples.{place}",
                 operator=BLOCKS[upsample],
                 stride=[2, 2, 2],
-                values={"dc_gain_mean": gains[1] / 9},
+                values={"dc_gain": gain, "dc_gain_mean": gain / 9},
             )
+            for place, gain in enumerate(gains)
         ],
-        values={"constant_response": response},
+        measures={
+            name: Measure(title=title, unit="", meaning="", level="cases", of=[], headline=True)
+            for name, title in (
+                ("dc_gain", "DC-gain imbalance"),
+                ("gain", "Gain κ"),
+                ("cycle_spin", "Cycle-spin residual"),
+            )
+        },
+        values={"constant_response": response * (1 + 0.1 * seed)},
         cases=cases,
         means={
             "gain": Estimate(mean=mean, cases=12, low=0.9 * mean, high=1.1 * mean),
@@ -163,13 +172,6 @@ def finished(upsample: str = "transposed", seed: int = 0, **changes: Any) -> Run
             for e in epochs
         ],
         "cases": [case(index) for index in range(12)],
-        "upsampling": [
-            UpsamplingGain(
-                layer=f"decoder.upsamples.{i}", operator=BLOCKS[upsample], imbalance=gain
-            )
-            for i, gain in enumerate(gains)
-        ],
-        "constant_response": response * (1 + 0.1 * seed),
         "artifacts": artifacts(upsample, seed),
         "artifact_history": [
             {

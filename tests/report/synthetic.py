@@ -20,7 +20,6 @@ from medseg.record import (
     LayerRow,
     PhaseLocked,
     RunRecord,
-    UpsamplingGain,
     digest,
 )
 from medseg.record.checkerboard import AxisSpectrum, PhaseMap
@@ -178,8 +177,6 @@ def record(
             for e in range(design.epochs)
         ],
         cases=[_case(c, value) for c, value in values.items()],
-        upsampling=[UpsamplingGain(layer="up.0", operator="Up", imbalance=0.02 * (number % 9))],
-        constant_response=0.004 * (number % 9),
         artifacts=_artifacts(number, seed),
     )
 
@@ -212,8 +209,14 @@ def _artifacts(number: int, seed: int) -> ArtifactRecord:
         period=[2, 2],
         tested_period=[2, 2],
         layers=[
-            LayerRow(layer="up.0", operator="Up", stride=[2, 2], values={"dc_gain_mean": gain})
+            LayerRow(
+                layer="up.0",
+                operator="Up",
+                stride=[2, 2],
+                values={"dc_gain": 0.02 * (number % 9), "dc_gain_mean": gain},
+            )
         ],
+        values={"constant_response": 0.004 * (number % 9)},
         cases=[
             CaseRow(
                 case=f"case_{place:03d}",

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from medseg.record import RunRecord
-from medseg.report.cells import amount, duration, memory, significant, spread
-from medseg.report.collect import arms_of, collect
-from medseg.report.sources import Run, number
+from medseg.report.arms import arms_of
+from medseg.report.sources import Run
+from medseg.report.study import collect
 
 from .records import cell, failed, finished, plan, simple
 
@@ -31,6 +31,15 @@ def test_a_setting_that_is_no_block_makes_another_arm() -> None:
     slow = replace(finished(), config=finished().config | {"optimizer": {"lr": 0.01}})
     arms = arms_of(as_runs(finished(seed=1), slow))
     assert {arm.label for arm in arms} == {"optimizer.lr=0.01", "optimizer.lr=0.001"}
+
+
+def test_runs_of_equal_digest_are_one_arm_whatever_their_names() -> None:
+    again = replace(finished(seed=0), name="again", started="2026-04-01T00:00:00+00:00")
+    (arm,) = arms_of(as_runs(finished(seed=0), finished(seed=1), again))
+    assert [run.record.name for run in arm.counted] == ["again", "ablation_upsample"]
+    assert [run.record.name for run in arm.superseded] == ["ablation_upsample"]
+    other = replace(again, config=again.config | {"optimizer": {"lr": 0.01}})
+    assert len(arms_of(as_runs(finished(seed=0), other))) == 2
 
 
 @pytest.mark.parametrize("key", ["runs", "resume", "pictures", "name", "ablation"])
@@ -144,37 +153,3 @@ def test_text_that_utf8_cannot_hold_is_replaced(runs: Write) -> None:
     path = folder / "000/record.json"
     path.write_text(path.read_text().replace('"x"', '"\\ud800"'))
     assert collect([folder]).arms[0].label == "?"
-
-
-def test_numbers_that_are_none() -> None:
-    assert number(3) == 3.0
-    for value in (None, "3", True, float("inf"), 10**400):
-        assert number(value) != number(value)
-
-
-@pytest.mark.parametrize(
-    ("shown", "expected"),
-    [
-        (amount(0), "0"),
-        (amount(999), "999"),
-        (amount(999_999), "1.00 M"),
-        (amount(1_234_567), "1.23 M"),
-        (amount(4.5e9), "4.50 G"),
-        (amount(12_345), "12.3 k"),
-        (memory(123 * 2**20), "123 MiB"),
-        (memory(1023.9), "1.00 KiB"),
-        (duration(0.0123), "12.3 ms"),
-        (duration(3.44), "3.44 s"),
-        (duration(59.8), "1 min 00 s"),
-        (duration(3599.9), "1 h 00 min"),
-        (duration(7500), "2 h 05 min"),
-        (significant(0.0834), "0.083"),
-        (significant(3.1e-7), "3.1e-7"),
-        (significant(0), "0"),
-        (significant(123.4), "123"),
-        (spread(0.9, float("nan")), "0.900"),
-        (spread(float("nan"), float("nan")), "n/a"),
-    ],
-)
-def test_numbers_as_a_reader_wants_them(shown: str, expected: str) -> None:
-    assert shown == expected

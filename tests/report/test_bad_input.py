@@ -10,16 +10,14 @@ import pytest
 
 from medseg.errors import DataError
 from medseg.record import RunRecord
-from medseg.report import Wish, write_report
-from medseg.report.cautions import cautions_of
-from medseg.report.collect import Collection, collect
-from medseg.report.factors import factors_of
-from medseg.report.measures import Values
-from medseg.report.problems import MISSING_SHOWN, problems_table
-from medseg.report.provenance import provenance_of
-from medseg.report.studies import Study, studies_of
+from medseg.report import write_report
+from medseg.report.page import Section
+from medseg.report.sections.problems import MISSING_SHOWN, problems_table
+from medseg.report.sections.provenance import provenance
+from medseg.report.sections.summary import summary
+from medseg.report.study import ReportData, Study, collect
 
-from .pages import line, rows, text
+from .pages import column, line, rows, text
 from .records import cell, finished, plan, simple
 from .synthetic import Design, write_ablation
 
@@ -27,11 +25,11 @@ Write = Callable[..., Path]
 SMALL = Design(factors={"up": ["a", "b"]}, seeds=2, cases=8)
 
 
-def studied(folder: Path) -> tuple[Collection, tuple[Study, ...], str]:
-    collection = collect([folder])
-    studies = studies_of(collection, Values(collection.arms), Wish())
-    found = cautions_of(collection, studies, [factors_of(study) for study in studies])
-    return collection, studies, "\n".join(found)
+def studied(folder: Path) -> tuple[ReportData, tuple[Study, ...], str]:
+    data = collect([folder])
+    inner = [part for part in summary(data).parts if isinstance(part, Section)]
+    found = [line for part in inner if part.title == "Cautions" for line in part.parts[0]]
+    return data, data.studies, "\n".join(found)
 
 
 def changed(folder: Path, **fields: Any) -> None:
@@ -64,7 +62,7 @@ def test_records_of_a_newer_schema_are_named(tmp_path: Path) -> None:
     assert not collection.missing  # it is there, but cannot be read
     assert "1 file could not be read" in said
     assert "b: fewer completed runs than asked for" in said
-    assert len(study.chief.comparisons) == 1
+    assert len(study.primary.comparisons) == 1
 
 
 def test_versions_and_machines_that_differ_are_said(tmp_path: Path) -> None:
@@ -73,10 +71,9 @@ def test_versions_and_machines_that_differ_are_said(tmp_path: Path) -> None:
     collection, _, said = studied(tmp_path)
     assert "Runs come from medseg 0.0.9 and 0.1.0." in said
     assert "different machines" in said
-    found = provenance_of(collection)
-    titles = [column.title for column in found.runs.columns]
-    assert {"Machine", "Versions"} <= set(titles)
-    assert not {"Machine", "Versions"} & {name for name, _ in found.shared}
+    _, shared, runs = provenance(collection).parts
+    assert {"Machine", "Versions"} <= set(runs.parts[0].frame.columns)
+    assert not {"Machine", "Versions"} & set(shared)
 
 
 def test_missing_seeds_are_counted(tmp_path: Path) -> None:
@@ -85,9 +82,9 @@ def test_missing_seeds_are_counted(tmp_path: Path) -> None:
     collection, (study,), said = studied(tmp_path)
     assert [gap.text for gap in collection.missing] == ["up=b, seed=1"]
     assert "b: fewer completed runs than asked for" in said
-    (row,) = [row for row in problems_table(collection).rows if row.cells[0].text == "missing"]
-    assert row.cells[1].text == "up=b, seed=1"
-    assert study.chief.comparisons[0].seeds == 1
+    (row,) = [row for row in problems_table(collection).rows if row[0].text == "missing"]
+    assert row[1].text == "up=b, seed=1"
+    assert study.primary.comparisons[0].seeds == 1
 
 
 def test_missing_folds_are_named(tmp_path: Path) -> None:
@@ -111,7 +108,7 @@ def test_cases_missing_in_one_arm_are_paired_and_said(runs: Write) -> None:
         *(simple(narrow, name="narrow", seed=seed) for seed in (0, 1)),
     )
     _, (study,), said = studied(folder)
-    (found,) = study.chief.comparisons
+    (found,) = study.primary.comparisons
     assert (found.cases, found.left_out) == (7, {2: 0, 1: 3})
     assert found.estimate == pytest.approx(0.6 - 0.53)
     assert "narrow: not validated on the same cases as wide" in said
@@ -121,7 +118,7 @@ def test_cases_missing_in_one_arm_are_paired_and_said(runs: Write) -> None:
 def test_arms_without_a_shared_case_are_undecided(runs: Write) -> None:
     folder = runs(simple({"a": 0.9}, name="one"), simple({"b": 0.8}, name="two"))
     _, (study,), said = studied(folder)
-    (found,) = study.chief.comparisons
+    (found,) = study.primary.comparisons
     assert (found.verdict, found.estimate) == ("undecided", None)
     assert found.reason == "no case that both arms have"
     assert "not validated on the same cases" in said
@@ -132,9 +129,9 @@ def test_two_runs_of_one_arm_and_seed_count_once(runs: Write) -> None:
     old = simple(cases([0.1] * 8), started="2026-01-01")
     folder = runs(replace(old, started="2026-01-02", cases=simple(cases([0.9] * 8)).cases), old)
     collection, (study,), said = studied(folder)
-    assert study.chief.observations.mean(1) == pytest.approx(0.9)
+    assert study.primary.observations.mean(1) == pytest.approx(0.9)
     assert "1 completed run of an arm, fold and seed that was run again: the newest counts" in said
-    assert problems_table(collection).column("status")[0].text == "superseded"
+    assert column(problems_table(collection), "Status")[0].text == "superseded"
 
 
 def test_a_half_written_record_is_named_and_not_missing(tmp_path: Path) -> None:
@@ -192,16 +189,18 @@ def test_a_plan_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> No
     (tmp_path / "ablation.json").write_text(content)
     collection, (study,), _ = studied(tmp_path)
     assert [Path(file.source).name for file in collection.unreadable] == ["ablation.json"]
-    assert study.reference.why == "the first arm"
+    assert study.why == "the first arm"
 
 
-@pytest.mark.parametrize(("field", "value"), [("margin", "wide"), ("cells", 3)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("margin", "wide"), ("name", []), ("reference", {"up": [1]})]
+)
 def test_a_plan_of_other_types_is_named(field: str, value: object, tmp_path: Path) -> None:
     write_ablation(tmp_path, SMALL)
     path = tmp_path / "ablation.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
     (file,) = collect([tmp_path]).unreadable
-    assert "plan" in file.reason
+    assert file.reason.startswith("not a whole plan (")
 
 
 def test_a_level_that_left_the_plan_is_compared_and_said(tmp_path: Path) -> None:
@@ -214,7 +213,7 @@ def test_a_level_that_left_the_plan_is_compared_and_said(tmp_path: Path) -> None
     _, (study,), said = studied(tmp_path)
     assert [arm.label for arm in study.arms if arm.dropped] == ["c"]
     assert "c: not in the plan any more; compared like the others" in said
-    assert len(study.chief.comparisons) == 2
+    assert len(study.primary.comparisons) == 2
 
 
 def test_plans_that_differ_are_read_together(tmp_path: Path) -> None:
@@ -228,21 +227,20 @@ def test_plans_that_differ_are_read_together(tmp_path: Path) -> None:
     assert study.margin == 0.005
     assert "name the margins 0.005 and 0.02; ±0.005 is used" in said
     assert "name different references" in said
-    factors = factors_of(study)
-    assert {effect.factor for effect in factors.main} == {"up", "down"}
-    assert len(factors.left_out) == 2
-    assert "have other factors than the rest, or none" in said
+    assert {effect.factor for effect in study.effects if effect.levels} == {"up", "down"}
+    assert len(study.compared) - len(study.in_grid) == 2
+    assert "other factors than the rest, or none" in said
 
 
 def test_a_reference_level_without_a_result_has_a_stand_in(tmp_path: Path) -> None:
     for folder in write_ablation(tmp_path, SMALL)[:2]:
         changed(folder, status="failed", error="out of memory", exit_code=4, cases=[])
     collection, (study,), said = studied(tmp_path)
-    assert study.reference.arm.label == "b"
+    assert study.reference.label == "b"
     assert "The plan’s reference, a, has no result; b stands in for it." in said
     assert "a: no result, so no verdict." in said
     table = problems_table(collection)
-    assert table.column("what")[0].text == "out of memory (exit code 4)"
+    assert column(table, "What happened")[0].text == "out of memory (exit code 4)"
 
 
 def test_resumed_runs_patch_sizes_and_sizes_missed_are_said(tmp_path: Path) -> None:
@@ -251,7 +249,7 @@ def test_resumed_runs_patch_sizes_and_sizes_missed_are_said(tmp_path: Path) -> N
     matched = {"quantity": "parameters", "value": 150.0, "wanted": 100.0}
     changed(folders[2], matched=matched)
     _, _, said = studied(tmp_path)
-    assert "1 run was continued after a stop" in said
+    assert "1 run continued after a stop" in said
     assert "The patch size differs between runs on phantom" in said
     assert "b: more than 10 % away from the size it was to be made equal to" in said
 

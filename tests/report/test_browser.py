@@ -22,7 +22,7 @@ STATE = "document.getElementById('viewer').dataset.state"
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
-    return write_report([write_runs(folder)], folder / "report.html").html
+    return write_report([write_runs(folder)], folder / "report.html").files[0]
 
 
 @pytest.fixture

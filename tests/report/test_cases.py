@@ -222,12 +222,12 @@ def test_a_label_without_foreground_shows_the_whole_volume(folder: Path) -> None
 
 def test_the_lowest_dice_come_first(folder: Path) -> None:
     table = views(folder).worst
-    lowest = [cell.value for cell in table.column("lowest")]
+    lowest = [cell.value for cell in table.frame["Lowest Dice"]]
     assert lowest == sorted(lowest, key=float)
-    assert [cell.text for cell in table.column("case")][:2] == ["ease_0", "ease_1"]
-    assert table.column("dice_2")[3].text == "0.800"
-    assert table.column("hd95")[3].text == "3.00"
-    assert {cell.text for cell in table.column("hd95")} >= {"n/a"}
+    assert [cell.text for cell in table.frame["Case"]][:2] == ["ease_0", "ease_1"]
+    assert table.frame["Arm 2"][3].text == "0.800"
+    assert table.frame["HD95"][3].text == "3.00"
+    assert {cell.text for cell in table.frame["HD95"]} >= {"–"}
 
 
 def test_each_class_has_a_figure_and_one_arm_no_comparison(folder: Path) -> None:

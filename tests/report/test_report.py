@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from medseg.errors import ConfigError, DataError, ResourceError
+from medseg.errors import ConfigError, DataError
 from medseg.record import RunRecord
-from medseg.report import document, write_report
+from medseg.report import write, write_report
 
 from .pages import Page, line, rows, text
 from .records import failed, finished, simple
@@ -51,7 +51,7 @@ def test_classes_are_averaged_within_the_case(runs: Write, tmp_path: Path) -> No
 
 def test_a_class_that_is_nowhere_says_why_it_has_no_value(runs: Write, tmp_path: Path) -> None:
     report = write_report([runs(simple({"a": None, "b": None}))], tmp_path / "report.html")
-    reason = "n/a (2 undefined: class absent from label and prediction)"
+    reason = "– (2 undefined: class absent from label and prediction)"
     assert reason in line(report, "| plain | 1 |")
     assert "no Dice value is defined" in text(report)
 
@@ -168,12 +168,11 @@ def test_files_and_overlapping_folders_are_read_once(ablation: Path, tmp_path: P
                 {"a": math.nan},
                 parameters=None,
                 seconds={"step": math.nan, "train": math.inf},
-                constant_response=math.nan,
                 history=[{"epoch": None, "val_dice": None}, {"epoch": 1, "train_loss": 1.0}],
                 patch_size=None,
             )
         ],
-        [finished(), replace(finished("nearest"), pictures=[], upsampling=[], history=[])],
+        [finished(), replace(finished("nearest"), pictures=[], artifacts=None, history=[])],
     ],
     ids=["failed", "empty", "running", "one case", "no numbers", "no pictures"],
 )
@@ -184,7 +183,7 @@ def test_it_renders_whatever_is_there(
     page = Page(report)
     assert "nan" not in re.sub(r"\W+", " ", text(report).lower()).split()
     assert ">nan<" not in page.source.lower()
-    for heading in ("Arms", "Checkerboard", "Provenance", "Rules", "Limits"):
+    for heading in ("Arms", "Checkerboard", "Provenance", "Rules and limits"):
         assert f"## {heading}\n" in text(report)
         assert f"<h2>{heading}</h2>" in page.source
     if not any(record.status == "completed" for record in records):
@@ -202,7 +201,7 @@ def test_a_hundred_runs(runs: Write, tmp_path: Path) -> None:
     report = write_report([runs(*records)], tmp_path / "report.html")
     page = Page(report)
     assert "102 runs (102 completed) in 34 arms with 3 seeds" in text(report)
-    assert len(report.arms.rows) == 34
+    assert len(report.arms.frame) == 34
     assert "all other arms" in page.source
     assert len(page.source) < 4_000_000
 
@@ -211,26 +210,23 @@ def test_an_older_report_survives_a_failure(
     ablation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "report.html"
-    older_files = write_report([ablation], target).files[:2]
-    older = {path: path.read_text() for path in older_files}
-    listed = sorted(tmp_path.glob(".*"))
-    monkeypatch.setattr(document, "render_values", lambda _: 1 / 0)
+    older = {path: path.read_bytes() for path in write_report([ablation], target).files}
+    monkeypatch.setattr(write, "values", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report([ablation], target)
     monkeypatch.undo()
-    target.with_suffix(".csv").unlink()
-    target.with_suffix(".csv").mkdir()
-    with pytest.raises((ConfigError, ResourceError), match=r"report\.csv"):
+    target.with_suffix(".md").write_text("edited")
+    with pytest.raises(ConfigError, match=r"report\.md exists"):
         write_report([ablation], target)
-    assert {path: path.read_text() for path in older} == older
-    assert sorted(tmp_path.glob(".*")) == listed
+    older[target.with_suffix(".md")] = b"edited"
+    assert {path: path.read_bytes() for path in older} == older
 
 
 def test_the_name_decides_all(ablation: Path, tmp_path: Path) -> None:
     report = write_report([ablation], tmp_path / "new" / "x.html")
-    names = sorted(p.name for p in (tmp_path / "new").iterdir() if p.name[0] != ".")
+    names = sorted(path.name for path in (tmp_path / "new").glob("x*"))
     assert names == ["x.csv", "x.html", "x.md", "x.tex", "x_comparisons.csv"]
     assert sorted(path.name for path in report.files) == names
-    assert report.html == tmp_path / "new" / "x.html"
+    assert report.files[0] == tmp_path / "new" / "x.html"
     with pytest.raises(ConfigError, match=r"ending in \.html"):
         write_report([ablation], tmp_path / "x.pdf")

@@ -1,8 +1,7 @@
-"""What the report says of arms: references, margins, verdicts, and the five sentences."""
+"""What the report says of arms: references, margins, verdicts, and the facts of the summary."""
 
-import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,15 @@ import pytest
 
 from medseg.errors import ConfigError
 from medseg.record import RunRecord
-from medseg.report import Wish, write_report
-from medseg.report.cautions import cautions_of
-from medseg.report.collect import Collection, collect
-from medseg.report.factors import effects_table, factors_of, levels_table
-from medseg.report.measures import Values
-from medseg.report.studies import Study, studies_of
-from medseg.report.summary import summarise
-from medseg.report.trade import trades_of
-from medseg.report.verdicts import FOREST_ROWS, forest_rows, verdict_table
+from medseg.report import Options, write_report
+from medseg.report.sections.factors import factors
+from medseg.report.sections.summary import summary
+from medseg.report.sections.verdicts import FOREST_ROWS, drawn_comparisons, verdict_table
+from medseg.report.study import ReportData, Study, collect
+from medseg.report.tables import Table
 from medseg.statistics import compare
 
+from .pages import column, file, rows
 from .records import simple
 from .synthetic import Design, planted_better, write_ablation
 
@@ -28,17 +25,13 @@ Write = Callable[..., Path]
 EFFECTS = {"nearest": 0.03, "pixel_shuffle": -0.03}
 
 
-def studied(folder: Path, **wish: Any) -> tuple[Collection, tuple[Study, ...]]:
-    collection = collect([folder])
-    return collection, studies_of(collection, Values(collection.arms), Wish(**wish))
+def studied(folder: Path, **options: Any) -> tuple[ReportData, tuple[Study, ...]]:
+    data = collect([folder], Options(**options))
+    return data, data.studies
 
 
-def sentences(collection: Collection, study: Study) -> list[str]:
-    return summarise(collection, study, factors_of(study), trades_of(study))
-
-
-def cautions(collection: Collection, studies: Sequence[Study]) -> str:
-    return "\n".join(cautions_of(collection, studies, [factors_of(study) for study in studies]))
+def facts(data: ReportData) -> dict[str, str]:
+    return summary(data).parts[0]
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +45,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_planted_arms_come_out_as_planted(grid: Path) -> None:
     _, (study,) = studied(grid)
     labels = {arm.number: arm for arm in study.arms}
-    found = {c.verdict: [] for c in study.chief.comparisons}
-    for c in study.chief.comparisons:
+    found = {c.verdict: [] for c in study.primary.comparisons}
+    for c in study.primary.comparisons:
         found[c.verdict].append(dict(labels[c.arm].levels))
     better = planted_better(Design(effects=EFFECTS))
     assert sorted(map(str, found["better"])) == sorted(map(str, better))
@@ -65,33 +58,32 @@ def test_the_table_repeats_what_statistics_say(grid: Path) -> None:
     _, (study,) = studied(grid)
     verdicts = study.verdicts["hd95_mm"]
     table = verdict_table(study, verdicts)
-    by_arm = {row.arm: row for row in table.rows}
+    places = {title: place for place, title in enumerate(table.frame.columns)}
+    by_arm = {row[0].arm: row for row in table.rows}
     expected = compare(
-        verdicts.observations, study.reference.arm.number, margin=None, higher_is_better=False
+        verdicts.observations, study.reference.number, margin=None, higher_is_better=False
     )
-    places = {column.key: place for place, column in enumerate(table.columns)}
     for found in expected:
-        cells = by_arm[found.arm].cells
-        assert cells[places["verdict"]].text == found.verdict
-        assert cells[places["difference"]].value == found.estimate
+        cells = by_arm[found.arm]
+        assert cells[places["Verdict"]].text == found.verdict
+        assert cells[places["Δ HD95"]].value == found.estimate
         assert cells[places["p"]].value == found.p_holm
-        assert cells[places["wilcoxon"]].value == found.wilcoxon_holm
-        assert cells[places["cases"]].value == 20
+        assert cells[places["p Wilcoxon"]].value == found.wilcoxon_holm
+        assert cells[places["Cases"]].value == 20
     assert len(table.rows) == 12
     # best first, which for a distance is the most negative; the reference stands at 0
-    values = [float(cell.value or 0.0) for cell in table.column("difference")]
+    values = [float(cell.value or 0.0) for cell in column(table, "Δ HD95")]
     assert values == sorted(values)
-    assert "*" not in "".join(cell.text for row in table.rows for cell in row.cells)
 
 
 def test_the_reference_is_the_plan_s_unless_another_is_asked_for(grid: Path) -> None:
     _, (study,) = studied(grid)
-    assert study.reference.arm.label == "standard · transposed"
-    assert study.reference.why == "named in the plan"
+    assert study.reference.label == "standard · transposed"
+    assert study.why == "named in the plan"
     number = next(arm.number for arm in study.arms if arm.label == "dilated · nearest")
     for wish in ("dilated · nearest", str(number), f" {number} "):
         _, (study,) = studied(grid, reference=wish)
-        assert study.reference.arm.number == number
+        assert study.reference.number == number
     with pytest.raises(ConfigError, match="reference=dilated: no arm has that label or number"):
         studied(grid, reference="dilated")
 
@@ -101,7 +93,7 @@ def test_a_reference_without_a_result_has_a_stand_in(runs: Write) -> None:
         simple({}, status="failed", name="one"), simple({"a": 0.5}, name="two", started="2027")
     )
     _, (study,) = studied(folder)
-    assert study.reference.arm.label == "two"
+    assert study.reference.label == "two"
     with pytest.raises(ConfigError, match="one: no completed run of it has a value"):
         studied(folder, reference="one")
 
@@ -119,79 +111,67 @@ def test_the_margin_is_asked_for_or_planned_or_a_hundredth(grid: Path, tmp_path:
 
 def test_a_wide_margin_makes_everything_equal(grid: Path) -> None:
     _, (study,) = studied(grid, margin=0.5)
-    assert {c.verdict for c in study.chief.comparisons} == {"equal"}
+    assert {c.verdict for c in study.primary.comparisons} == {"equal"}
 
 
-def test_five_sentences_from_the_numbers(grid: Path) -> None:
-    collection, (study,) = studied(grid)
-    found = sentences(collection, study)
-    assert len(found) == 5
-    assert all(sentence.endswith(".") and "\n" not in sentence for sentence in found)
-    assert found[0].startswith(
-        "On phantom, 12 arms (convolution at 3 levels and upsampling at 4 levels) with 3 seeds "
-        "each were validated on 20 cases"
-    )
-    counts = {c.verdict for c in study.chief.comparisons}
-    assert all(word in found[1] for word in counts)
-    assert "equal within ±0.01" in found[1]
-    assert found[2].startswith("Of the factors, upsampling matters most: ")
-    assert "no run is missing or failed" in found[4]
+def test_the_facts_come_from_the_numbers(grid: Path) -> None:
+    data, (study,) = studied(grid)
+    found = facts(data)
+    assert "12 arms" in found["Compared"]
+    assert "20 cases" in found["Compared"]
+    outcome = found["Dice against standard · transposed"]
+    for verdict in {c.verdict for c in study.primary.comparisons}:
+        assert f"{len(study.primary.called(verdict))} {verdict}" in outcome
+    assert found["Factors"].startswith("upsampling first")
+    assert found["Without a result"] == "no run"
 
 
-def test_the_best_trade_is_the_cheapest_arm_that_is_no_worse(grid: Path) -> None:
-    _, (study,) = studied(grid, reference="dilated · trilinear")
-    trades = {trade.cost.key: trade for trade in trades_of(study)}
-    parameters = {arm.number: arm.runs[0].record.parameters for arm in study.arms}
-    sound = [c.arm for c in study.chief.comparisons if c.verdict in ("better", "equal")]
-    cheapest = min(sound, key=lambda arm: parameters[arm] or 0)
-    assert trades["parameters"].arm.number == cheapest
-    assert trades["parameters"].value < trades["parameters"].reference
+def test_the_cheapest_arm_is_one_that_is_no_worse(grid: Path) -> None:
+    data, (study,) = studied(grid, reference="dilated · trilinear")
+    parameters = {arm.number: arm.runs[0].record.parameters or 0 for arm in study.arms}
+    sound = [c.arm for c in study.primary.comparisons if c.verdict in ("better", "equal")]
+    cheapest = study.arms[min(sound, key=lambda arm: parameters[arm]) - 1]
+    found = facts(data)["Cheapest arm shown to be no worse"]
+    assert found.startswith(f"by parameters, {cheapest.label} (")
 
 
 def test_one_seed_decides_nothing_and_says_so(tmp_path: Path) -> None:
     write_ablation(tmp_path, Design(seeds=1, effects=EFFECTS))
-    collection, (study,) = studied(tmp_path)
-    assert {c.verdict for c in study.chief.comparisons} == {"undecided"}
-    found = sentences(collection, study)
-    assert "11 undecided, because one seed" in found[1]
-    assert "so nothing can be decided" in found[4]
-    assert study.chief.best == {}
+    data, (study,) = studied(tmp_path)
+    assert {c.verdict for c in study.primary.comparisons} == {"undecided"}
+    assert "because one seed" in facts(data)["Dice against standard · transposed"]
+    assert facts(data)["Smallest difference found"].startswith("unknown")
+    assert study.primary.best == {}
 
 
 def test_folds_are_repetitions(tmp_path: Path) -> None:
     write_ablation(tmp_path, Design(seeds=1, folds=4, effects=EFFECTS, run_sd=0.001))
-    collection, (study,) = studied(tmp_path)
-    assert (
-        "with 1 seed on 4 folds each were validated on 20 cases" in sentences(collection, study)[0]
-    )
-    assert {c.cases for c in study.chief.comparisons} == {20}
-    assert {"better", "worse"} <= {c.verdict for c in study.chief.comparisons}
+    data, (study,) = studied(tmp_path)
+    assert "1 seed, 4 folds, validated on 20 cases" in facts(data)["Compared"]
+    assert {c.cases for c in study.primary.comparisons} == {20}
+    assert {"better", "worse"} <= {c.verdict for c in study.primary.comparisons}
 
 
 def test_factors_have_rows_for_effects_and_levels(grid: Path) -> None:
-    _, (study,) = studied(grid)
-    factors = factors_of(study)
-    assert [row.cells[0].text for row in effects_table(factors).rows] == [
+    data, _ = studied(grid)
+    effects, levels = [part for part in factors(data).parts if isinstance(part, Table)]
+    assert [cell.text for cell in column(effects, "Factor")] == [
         "convolution",
         "upsampling",
         "convolution × upsampling",
     ]
-    table = levels_table(factors)
-    rows = {row.cells[1].text: row.cells for row in table.rows}
+    rows = {cell.text: row for cell, row in zip(column(levels, "Level"), levels.rows, strict=True)}
     assert list(rows) == ["standard", "dilated", "depthwise", *Design().factors["upsampling"]]
     assert rows["nearest"][3].value == pytest.approx(EFFECTS["nearest"], abs=0.005)
     assert rows["transposed"][3].value is None
-    (pair,) = factors.grids
-    assert len(pair.means) == 12
-    means = {arm.number: study.chief.observations.mean(arm.number) for arm in study.arms}
-    first = study.reference.arm
-    assert pair.means["standard", "transposed"] == means[first.number]
 
 
 def test_an_interaction_is_said(tmp_path: Path) -> None:
     write_ablation(tmp_path, Design(interaction=-0.05, effects={"nearest": 0.01}))
-    collection, (study,) = studied(tmp_path)
-    assert "factors interact: convolution × upsampling (" in sentences(collection, study)[2]
+    data, _ = studied(tmp_path)
+    found = facts(data)["Factors"]
+    assert "convolution × upsampling (" in found
+    assert "interact" in found
 
 
 def test_the_forest_keeps_the_ends_and_the_middle(tmp_path: Path) -> None:
@@ -204,14 +184,12 @@ def test_the_forest_keeps_the_ends_and_the_middle(tmp_path: Path) -> None:
     )
     write_ablation(tmp_path, design, reference={"size": "level30"})
     _, (study,) = studied(tmp_path)
-    chosen = forest_rows(study, study.chief)
-    estimates = [row.estimate for row in chosen.rows]
-    every = [c.estimate for c in study.chief.comparisons if c.estimate is not None]
-    assert len(estimates) == FOREST_ROWS
-    assert estimates[:10] == every[:10]
-    assert estimates[-10:] == every[-10:]
-    assert min(map(abs, every)) in map(abs, estimates)
-    assert chosen.said.startswith("40 of 59 arms are drawn")
+    drawn = [found.estimate for found in drawn_comparisons(study.primary)]
+    every = [c.estimate for c in study.primary.comparisons if c.estimate is not None]
+    assert len(drawn) == FOREST_ROWS
+    assert drawn[:10] == every[:10]
+    assert drawn[-10:] == every[-10:]
+    assert min(map(abs, every)) in [abs(estimate or 0.0) for estimate in drawn]
 
 
 def test_datasets_are_not_compared_with_each_other(runs: Write) -> None:
@@ -223,29 +201,28 @@ def test_datasets_are_not_compared_with_each_other(runs: Write) -> None:
     names = [("one", "heart"), ("two", "heart"), ("three", "liver"), ("four", "liver")]
     folder = runs(*(run(name, dataset, seed) for name, dataset in names for seed in (0, 1)))
     _, studies = studied(folder, reference="four")
-    assert [(s.dataset, s.reference.arm.label) for s in studies] == [
+    assert [(s.dataset, s.reference.label) for s in studies] == [
         ("heart", "one"),
         ("liver", "four"),
     ]
-    assert all(len(s.chief.comparisons) == 1 for s in studies)
+    assert all(len(s.primary.comparisons) == 1 for s in studies)
 
 
 def test_comparisons_as_tidy_values(grid: Path, tmp_path: Path) -> None:
     report = write_report([grid], tmp_path / "report.html")
-    with report.comparisons.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert len(rows) == 3 * 11
-    dice = {row["arm"]: row for row in rows if row["metric"] == "dice"}
+    found_rows = rows(report, "_comparisons.csv")
+    assert len(found_rows) == 3 * 11
+    dice = {row["arm"]: row for row in found_rows if row["metric"] == "dice"}
     _, (study,) = studied(grid)
-    for found in study.chief.comparisons:
+    for found in study.primary.comparisons:
         label = study.arms[found.arm - 1].label
         assert float(dice[label]["estimate"]) == pytest.approx(found.estimate)
         assert dice[label]["verdict"] == found.verdict
-    assert {row["level upsampling"] for row in rows} == set(Design().factors["upsampling"])
+    assert {row["level upsampling"] for row in found_rows} == set(Design().factors["upsampling"])
     # LaTeX: as many columns in every row as the head has, and nothing that LaTeX would run
-    tex = report.latex.read_text(encoding="utf-8")
+    tex = file(report, ".tex").read_text(encoding="utf-8")
     assert tex.count("\\begin{longtable}") == tex.count("\\end{longtable}") == 4
-    for body in re.findall(r"\\endfoot\n(.*?)\\end\{longtable\}", tex, flags=re.DOTALL):
+    for body in re.findall(r"\\endlastfoot\n(.*?)\\end\{longtable\}", tex, flags=re.DOTALL):
         lines = body.strip().splitlines()
         assert len(lines) == 12
         assert len({len(re.findall(r"(?<!\\)&", entry)) for entry in lines}) == 1

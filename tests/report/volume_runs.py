@@ -6,8 +6,8 @@ import nibabel as nib
 import numpy as np
 
 from medseg.record import CaseRecord, RunRecord
-from medseg.report.arm import Arm
-from medseg.report.collect import collect
+from medseg.report.arms import Arm
+from medseg.report.study import collect
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, 0, 2.0, -20], [0, 1.0, 0, 5], [0, 0, 0, 1]])
 SHAPE = (30, 24, 20)

@@ -1,6 +1,7 @@
 """DC gains of all upsamplings of a network."""
 
 import math
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -23,7 +24,15 @@ from medseg.checkerboard.weights.kernels import (
 from medseg.checkerboard.weights.taps import spread_taps
 from medseg.checkerboard.weights.walk import spatial_dims_of, upsampling_layers
 from medseg.layers.resampling import Upsampling
-from medseg.record import UpsamplingGain
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsamplingGain:
+    """DC-gain imbalance of one upsampling layer (0 flat, 1 worst)."""
+
+    layer: str
+    operator: str
+    imbalance: float
 
 
 def phase_gains(

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from medseg.errors import DataError
 from medseg.record import CaseRecord
-from medseg.report.arm import Arm
+from medseg.report.arms import Arm
 from medseg.report.sources import Run
 from medseg.volumes import Volume, check_same_grid, ras_affine, read_image, read_labels, to_ras
 

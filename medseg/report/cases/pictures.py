@@ -13,7 +13,7 @@ from PIL import Image
 
 from medseg.errors import DataError
 from medseg.formatting import fixed, is_missing
-from medseg.report.arm import Arm
+from medseg.report.arms import Arm
 from medseg.report.cases.files import Grids, Opened, open_case, shown_run
 from medseg.report.sources import Run
 from medseg.volumes import to_png

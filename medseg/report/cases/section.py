@@ -11,12 +11,12 @@ from markupsafe import Markup
 from medseg.formatting import fixed
 from medseg.plotting import to_svg
 from medseg.record.frame import case_means, frame
-from medseg.report.arm import Arm
+from medseg.report.arms import Arm
 from medseg.report.cases.files import Opened, shown_run
 from medseg.report.cases.pictures import Sheet, dice_of, kept_cases, sheet_of
 from medseg.report.cases.viewer import Viewer, build_viewer
-from medseg.report.cells import Cell, Column, Row, Table, figure, words
 from medseg.report.figures.cases import case_by_case, distribution
+from medseg.report.tables import Cell, Table, number, table, words
 
 MOST_ARMS = 12
 _CLASSES = 8  # with a figure of their own
@@ -177,51 +177,39 @@ def lowest_table(means: pd.DataFrame, arms: Sequence[Arm], reference: int) -> Ta
         arms: Those shown.
         reference: Number of the arm.
     """
-    table = means.pivot(index=["case", "class"], columns=["metric", "arm"], values="value")
+    values = means.pivot(index=["case", "class"], columns=["metric", "arm"], values="value")
     numbers = [arm.number for arm in arms]
-    dice = table["dice"].reindex(columns=numbers).dropna(how="all") if "dice" in table else None
+    dice = values["dice"].reindex(columns=numbers).dropna(how="all") if "dice" in values else None
     if dice is None or dice.empty:
-        return Table(caption="", columns=(), rows=())
-    far = table["hd95_mm"] if "hd95_mm" in table else pd.DataFrame(index=dice.index)
+        return table("", [])
+    far = values["hd95_mm"] if "hd95_mm" in values else pd.DataFrame(index=dice.index)
     far = far.reindex(columns=numbers)
     found = pd.DataFrame({"lowest": dice.min(axis=1), "arm": dice.idxmin(axis=1)})
     ranked = found.sort_index().sort_values("lowest", kind="stable")
     rows = []
     for (case, name), row in ranked.head(_ROWS).iterrows():
         lowest, arm = float(row["lowest"]), int(row["arm"])
-        cells = (
-            words(case),
-            words(name),
-            figure(lowest, fixed(lowest), note=f"arm {arm}"),
-            _cell(far.at[(case, name), arm], 2),
-            *(_cell(value, 3) for value in dice.loc[(case, name)]),
+        rows.append(
+            {
+                "Case": words(case),
+                "Class": words(name),
+                "Lowest Dice": number(lowest, fixed(lowest), f"arm {arm}"),
+                "HD95": _cell(far.at[(case, name), arm], 2),
+            }
+            | {f"Arm {n}": _cell(dice.at[(case, name), n], 3) for n in numbers}
         )
-        rows.append(Row(cells=cells))
     more = len(ranked) - len(rows)
-    caption = "Lowest Dice of any arm shown, mean over its runs"
-    return Table(
-        caption=f"{caption}; {more} more not listed" if more else caption,
-        columns=(
-            Column(key="case", title="Case"),
-            Column(key="class", title="Class"),
-            Column(key="lowest", title="Lowest Dice", numeric=True),
-            Column(key="hd95", title="HD95", unit="mm, same arm", numeric=True),
-            *(
-                Column(
-                    key=f"dice_{arm}",
-                    title=f"Arm {arm}",
-                    unit="Dice, reference" if arm == reference else "Dice",
-                    numeric=True,
-                )
-                for arm in numbers
-            ),
-        ),
-        rows=tuple(rows),
+    caption = "Lowest Dice of any arm shown, mean over its runs; arms have their numbers above"
+    units = {f"Arm {n}": "Dice, reference" if n == reference else "Dice" for n in numbers}
+    return table(
+        f"{caption}; {more} more not listed" if more else caption,
+        rows,
+        {"HD95": "mm, same arm", **units},
     )
 
 
 def _cell(value: float, digits: int) -> Cell:
-    return figure(value, fixed(value, digits))
+    return number(value, fixed(value, digits))
 
 
 def _shown(arms: Sequence[Arm], base: Arm, chosen: Sequence[int]) -> list[Arm]:

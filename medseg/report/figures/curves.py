@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medseg.plotting import OTHER, line_style, new_figure, plain_ticks, styled
-from medseg.report.arm import Arm
+from medseg.report.arms import Arm
 
 HIGHLIGHTS = 12  # arms with a colour
 

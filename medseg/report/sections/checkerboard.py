@@ -1,0 +1,221 @@
+"""Checkerboard patterns: what the layers, the network and its answers to real cases show."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from medseg.formatting import TO, counted, is_missing, significant
+from medseg.record import ArtifactRecord, LayerRow, Measure, RunRecord
+from medseg.report import figures
+from medseg.report.arms import Arm
+from medseg.report.page import Figure, Section
+from medseg.report.sections.arms import arm_cell, mean_cell
+from medseg.report.study import ReportData
+from medseg.report.tables import Cell, Table, number, table, words
+from medseg.statistics import holm
+
+_TRAJECTORIES = {
+    "dc_gain_mean": "DC-gain imbalance of mean features",
+    "constant_response": "Constant response",
+    "cycle_spin": "Cycle-spin residual",
+}
+_WEIGHTS = [
+    "DC-gain imbalance belongs to one upsampling layer. It asks what the layer does to a "
+    "constant: 0 means that every output phase receives the same gain, so that a constant stays "
+    "a constant; 1 means that all the energy of the response alternates with the stride.",
+    "Anchors in closed form, at stride 2: an all-ones kernel of size 3 has 0.19 in 2-D and 0.271 "
+    "in 3-D; random learned kernels of any size expect 1 − 1/P, with P the product of the "
+    "strides, so 0.75 in 2-D and 0.875 in 3-D; interpolation has exactly 0.",
+    "A large imbalance is a property of the layer, not of the segmentation: the convolutions, "
+    "normalisations and skip connections that follow can damp it.",
+    "The constant response is that of the whole trained network: the part of its answer to a "
+    "constant image that repeats with the strides, as a fraction of the standard deviation of the "
+    "logits on real data. 0.01 is a pattern of one hundredth of the contrast that the network "
+    "normally produces.",
+]
+_CASES = [
+    "Gain κ: how unequally the phases of the stride grid amplify the logits of real cases, 0 for "
+    "equal. Below 0.005 it is clean, below 0.02 detectable, below 0.1 visible in the logits, above "
+    "severe. The input has a κ of its own, by noise or by a grid of its acquisition, and the "
+    "second column is what the network adds to it.",
+    "Cycle-spin residual: the share of the logits that does not move along when the image is "
+    "moved by less than a period. It holds aliasing of the encoder and patterns of the decoder; "
+    "texture moves along and does not count.",
+    "Locked to the grid: p that the cases share one pattern by chance, the phases of each case "
+    "permuted; the largest of the seeds, corrected for the number of arms by Holm. No claim is "
+    "made below 8 cases. With many voxels a tiny pattern has a small p: read κ first. Coherence "
+    "is 1 if all cases show the same pattern, one over their number by chance.",
+    "Boundaries: distance between the phases at which predicted and true label boundaries fall. "
+    "Few boundaries differ by chance, so compare arms on the same cases.",
+]
+_MAPS = (
+    "Gain of each phase of the stride grid, as its departure from the mean over phases, of the "
+    "first run of each coloured arm. A cell without colour has no pattern; chance is what cases "
+    "without a common pattern would show."
+)
+_SPECTRA = (
+    "Power of the logits by frequency, over its mean. Dots are the frequencies of the strides: a "
+    "pattern that is locked to the grid stands out there and nowhere else."
+)
+_FIRST = ("dc_gain", "cycle_spin_locked", "gain")  # of records that do not describe themselves
+
+
+def checkerboard(data: ReportData) -> Section:
+    """Headlines of the arms, phase maps, spectra and trajectories, then every measure and layer."""
+    known = _measures(data)
+    headlines = {name: found for name, found in known.items() if found.headline}
+    others = measures_table(data, {n: found for n, found in known.items() if n not in headlines})
+    layers = layers_table(data, known)
+    trajectories = [
+        Figure(
+            figures.curve(figures.histories(data.arms, key, "artifact_history"), label, data.style),
+            f"{label} by epoch",
+        )
+        for key, label in _TRAJECTORIES.items()
+    ]
+    meanings = {found.title: found.meaning for found in known.values() if found.meaning}
+    rows = counted(len(layers.frame), "row")
+    return Section(
+        "Checkerboard",
+        [
+            _WEIGHTS,
+            *([measures_table(data, headlines, locked=True), _CASES] if known else []),
+            _phases(data),
+            trajectories,
+            Section("All measures", [others, meanings], folded=True) if others else "",
+            Section("By upsampling layer", [layers], folded=True, about=rows)
+            if layers
+            else "No finished run recorded an upsampling layer.",
+        ],
+        key="checkerboard",
+        legend=any(trajectories),
+    )
+
+
+def measures_table(
+    data: ReportData, measures: Mapping[str, Measure], *, locked: bool = False
+) -> Table:
+    """One row per arm with a record: means over its seeds, the interval over cases below.
+
+    Args:
+        data: What the report shows.
+        measures: Name → description, in the order of the columns.
+        locked: Whether the test over cases stands behind them.
+    """
+    measured = [arm for arm in data.arms if _records(arm)]
+    corrected = holm([_largest_p(_records(arm)) for arm in measured])
+    rows = []
+    for arm, p in zip(measured, corrected, strict=True) if measures else ():
+        row = {found.title: _measure_cell(arm, name) for name, found in measures.items()}
+        tests = {"Locked to the grid": _test(_records(arm), p)}
+        tests |= {"Coherence": mean_cell(arm, _coherence, significant)}
+        rows.append({"Arm": arm_cell(arm)} | row | (tests if locked else {}))
+    units = {found.title: found.unit for found in measures.values()}
+    return table(
+        "Patterns locked to the strides: means over cases, 95 % interval below",
+        rows,
+        units | {"Locked to the grid": "p, Holm over arms", "Coherence": "of cases"},
+    )
+
+
+def layers_table(data: ReportData, measures: Mapping[str, Measure]) -> Table:
+    """One row per arm and upsampling layer: means over seeds, their range below."""
+    rows = []
+    for arm in data.arms:
+        found: dict[tuple[str, str], list[LayerRow]] = {}
+        for layer in (layer for record in _records(arm) for layer in record.layers):
+            found.setdefault((layer.layer, layer.operator), []).append(layer)
+        for (layer, operator), same in found.items():
+            names = [name for name in measures if any(name in one.values for one in same)]
+            rows.append(
+                {
+                    "Arm": arm_cell(arm),
+                    "Upsampling layer": words(layer, code=True),
+                    "Operator": words(operator, code=True),
+                }
+                | {measures[n].title: _mean([one.values.get(n) for one in same]) for n in names}
+            )
+    return table("Mean over seeds", rows, {m.title: m.unit for m in measures.values()})
+
+
+def _measures(data: ReportData) -> dict[str, Measure]:
+    """Every measure with a value for an arm, as the records describe it, headlines first."""
+    found: dict[str, Measure] = {}
+    for record in (record for arm in data.arms for record in _records(arm)):
+        rows = [*record.layers, *record.gradients, *record.dilated]
+        names = {*record.means, *record.values, *(name for row in rows for name in row.values)}
+        for name in [*record.measures, *(n for n in sorted(names) if n not in record.measures)]:
+            described = record.describe(name)
+            if name in names and name not in found:
+                first = described.headline or (not record.measures and name in _FIRST)
+                found[name] = replace(described, headline=first)
+    return dict(sorted(found.items(), key=lambda item: not item[1].headline))
+
+
+def _measure_cell(arm: Arm, name: str) -> Cell:
+    """A mean over cases where the record has one, else a value of the network or of its layers."""
+    estimates = [record.means[name] for record in _records(arm) if name in record.means]
+    if not estimates:
+        return _mean([_value(record, name) for record in _records(arm)])
+    values = [e.mean for e in estimates if not is_missing(e.mean)]
+    if not values:
+        return number(None, "")
+    ends = [(e.low, e.high) for e in estimates if e.low is not None and e.high is not None]
+    note = counted(estimates[0].cases, "case")
+    if ends:
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        note = f"{significant(low)}{TO}{significant(high)}"
+    return number(fmean(values), significant(fmean(values)), note)
+
+
+def _value(record: ArtifactRecord, name: str) -> float | None:
+    """Of the network, else the largest over layers."""
+    if name in record.values:
+        return record.values[name]
+    rows = [*record.layers, *record.gradients, *record.dilated]
+    return max((v for row in rows if (v := row.values.get(name)) is not None), default=None)
+
+
+def _mean(values: Sequence[float | None]) -> Cell:
+    known = [value for value in values if value is not None]
+    if not known:
+        return number(None, "")
+    ends = [significant(min(known)), significant(max(known))]
+    note = " … ".join(ends) if ends[0] != ends[1] else ""
+    return number(fmean(known), significant(fmean(known)), note)
+
+
+def _records(arm: Arm) -> list[ArtifactRecord]:
+    return [run.record.artifacts for run in arm.counted if run.record.artifacts is not None]
+
+
+def _largest_p(records: list[ArtifactRecord]) -> float | None:
+    """Of any seed: what every seed shows; None for too few cases."""
+    tests = [r.prediction.p_value for r in records if r.prediction]
+    return max((p for p in tests if p is not None), default=None)
+
+
+def _test(records: list[ArtifactRecord], p_value: float | None) -> Cell:
+    inputs = [r.image.p_value for r in records if r.image and r.image.p_value is not None]
+    note = f"input {significant(min(inputs))}" if inputs else ""
+    return number(p_value, significant(p_value), "fewer than 8 cases" if p_value is None else note)
+
+
+def _coherence(record: RunRecord) -> float | None:
+    found = record.artifacts and record.artifacts.prediction
+    return found.coherence if found else None
+
+
+def _phases(data: ReportData) -> list[Figure]:
+    """Heat-maps and spectra of the coloured arms, each from the first run that has them."""
+    found = [
+        (arm.number, arm.label, _records(arm)[0])
+        for arm in data.arms
+        if arm.number in data.style and _records(arm)
+    ]
+    maps = [(arm, label, r.phase_map) for arm, label, r in found if r.phase_map]
+    lines = [(arm, label, r.spectra) for arm, label, r in found if r.spectra]
+    return [
+        Figure(figures.phase_maps(maps), "Gain of each phase", _MAPS),
+        Figure(figures.spectra(lines), "Power of the logits by frequency", _SPECTRA),
+    ]

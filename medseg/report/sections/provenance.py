@@ -1,0 +1,90 @@
+"""Where the numbers come from: what all runs share once, then what each run differs in."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from medseg.formatting import counted
+from medseg.record import RunRecord
+from medseg.report.page import Section
+from medseg.report.sources import Run
+from medseg.report.study import ReportData
+from medseg.report.tables import Cell, table, words
+
+_NONE = "not recorded"
+_OWN = ("Run", "Record")  # of each run, even if one is like another
+
+
+def provenance(data: ReportData) -> Section:
+    """Facts about every run; those that all runs share are taken out of the rows."""
+    runs = [(arm, run) for arm in data.arms for run in arm.runs]
+    common = _common_overrides([run.record for _, run in runs])
+    facts = [_facts(run, common) for _, run in runs]
+    single = len(runs) == 1
+    same = {
+        title: facts[0][title]
+        for title in facts[0]
+        if single or (len({fact[title] for fact in facts}) == 1 and title not in _OWN)
+    }
+    shared = same | ({"Overrides of all": " ".join(common)} if common and not single else {})
+    for found in data.plans:
+        shared[f"Plan {found.source}"] = " ".join(found.plan.command) or _NONE
+    rows = [
+        {
+            "Arm": Cell(arm.label, arm.label, look="arm", arm=arm.number),
+            "Seed": Cell(str(run.record.seed), run.record.seed),
+            "Fold": _fold(run.record),
+            "Status": words(run.record.status),
+        }
+        | {title: words(text, code=True) for title, text in fact.items() if title not in same}
+        for (arm, run), fact in zip(runs, facts, strict=True)
+    ]
+    units = {"Digest": "of its configuration", "Overrides": "but the shared ones"}
+    own = table("What each run has of its own", rows, units)
+    whose = "Of the run:" if single else f"Shared by all {len(runs)} runs:"
+    title = "The run" if single else f"What each of the {counted(len(runs), 'run')} has of its own"
+    parts = [whose if shared else "", shared, Section(title, [own], folded=True)]
+    return Section("Provenance", parts, key="provenance")
+
+
+def _facts(run: Run, common: Sequence[str]) -> dict[str, str]:
+    record = run.record
+    own = list((Counter(record.overrides) - Counter(common)).elements())
+    return {
+        "Run": record.name,
+        "Digest": record.digest or _NONE,
+        "Started": record.started or _NONE,
+        "Finished": record.finished or _NONE,
+        "Overrides": " ".join(own) or "none",
+        "Command": " ".join(record.command) or _NONE,
+        "Split": _split(record),
+        "Machine": _pairs(record.machine.items()),
+        "Versions": _pairs(record.versions.items()),
+        "Record": run.source,
+    }
+
+
+def _common_overrides(records: Sequence[RunRecord]) -> list[str]:
+    """Overrides that every run was given, if there are several runs."""
+    if len(records) < 2:
+        return []
+    shared = set.intersection(*(set(record.overrides) for record in records))
+    return [override for override in dict.fromkeys(records[0].overrides) if override in shared]
+
+
+def _split(record: RunRecord) -> str:
+    """Sizes, and digits that are equal for equal cases."""
+    if not record.split:
+        return _NONE
+    text = json.dumps({part: sorted(cases) for part, cases in record.split.items()})
+    digits = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
+    return f"{_pairs((part, len(cases)) for part, cases in record.split.items())}, digest {digits}"
+
+
+def _pairs(items: Iterable[tuple[str, object]]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in items) or _NONE
+
+
+def _fold(record: RunRecord) -> Cell:
+    return words("") if record.fold is None else Cell(str(record.fold), record.fold)

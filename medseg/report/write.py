@@ -1,0 +1,167 @@
+"""The files of a report: all made before the first is replaced."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+
+from medseg.errors import ConfigError
+from medseg.files import atomic_path, replacing
+from medseg.formatting import counted
+from medseg.record.frame import frame
+from medseg.report.page import Page, render_html, render_markdown
+from medseg.report.sections import SECTIONS
+from medseg.report.sections.arms import arms_table
+from medseg.report.sections.problems import problems_table
+from medseg.report.sections.verdicts import comparisons, verdict_table
+from medseg.report.sources import Missing, Unreadable
+from medseg.report.study import METRICS, Options, ReportData, collect
+from medseg.report.tables import Table, to_csv, to_latex
+
+_ARMS = ("Arm", "Runs", "Verdict", *METRICS.values(), "Parameters", "Training step")
+_VERDICTS = ("Arm", "Verdict", *(f"Δ {title}" for title in METRICS.values()))
+_VERDICTS += ("p", "p equal", "d", "Seeds", "Cases")
+_LATEX_HEAD = """\
+% Tables of a comparison of segmentation arms; \\input them into a document with
+% \\usepackage{booktabs,longtable}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was written, and what is worth saying on a terminal.
+
+    Args:
+        files: Everything that was written, the page first.
+        headline: How many runs, arms and seeds.
+        arms: The table of arms.
+        problems: Runs without a result.
+        unreadable: Files that are neither records nor plans.
+    """
+
+    files: tuple[Path, ...]
+    headline: str
+    arms: Table
+    problems: Table
+    unreadable: tuple[Unreadable, ...]
+
+
+def write_report(
+    sources: Sequence[Path],
+    target: Path,
+    *,
+    options: Options | None = None,
+    overwrite: bool = False,
+) -> Report:
+    """Writes the page and, beside it, Markdown, two CSV files and LaTeX of the same stem.
+
+    All are made before the first is replaced, so that an error leaves an older report whole.
+
+    Args:
+        sources: Folders with runs and plans of ablations, or records.
+        target: The page, ending in `.html`.
+        options: Reference and margin, where the reader has one.
+        overwrite: Whether files that medseg did not write are replaced.
+
+    Raises:
+        ConfigError: the target's name does not end in `.html`, a file is in the way, or options
+            that cannot be met.
+        DataError: a source does not exist or holds no readable record.
+        ResourceError: the folder cannot be written.
+    """
+    target = Path(target)
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"output={target}: the report is a page; give a name ending in .html")
+    data = collect(sources, options)
+    page, sections = _page(data), [section(data) for section in SECTIONS]
+    texts = {
+        target: render_html(page, sections),
+        target.with_suffix(".md"): render_markdown(page, sections),
+        target.with_suffix(".csv"): to_csv(values(data)),
+        target.with_name(f"{target.stem}_comparisons.csv"): to_csv(comparisons(data)),
+        target.with_suffix(".tex"): _latex(data),
+    }
+    with replacing(texts, overwrite=overwrite), ExitStack() as stack:
+        parts = {path: stack.enter_context(atomic_path(path)) for path in texts}
+        for path, part in parts.items():
+            part.write_bytes(texts[path].encode("utf-8", "replace"))
+    return Report(
+        files=tuple(texts),
+        headline=_headline(data),
+        arms=arms_table(data),
+        problems=problems_table(data),
+        unreadable=data.unreadable,
+    )
+
+
+def values(data: ReportData) -> pd.DataFrame:
+    """All runs in tidy form: one row per run × case × class × metric, with arm, seed, status.
+
+    A run without metrics, and a missing cell of an ablation, keeps one row of its own, so that
+    what is counted in this table is what was asked for.
+    """
+    columns = ["arm", "run", "status", "seed", "fold", "dataset", "digest", "record"]
+    kept = ["case", "class", "metric", "value"]
+    runs = [(arm.label, run) for arm in data.arms for run in arm.runs]
+    heads = pd.DataFrame(
+        [
+            (label, r.name, r.status, str(r.seed), _fold(r.fold), r.dataset, r.digest, run.source)
+            for label, run in runs
+            for r in [run.record]
+        ],
+        columns=columns,
+    )
+    lines = frame({place: [run.record] for place, (_, run) in enumerate(runs)})
+    found = heads.join(lines.set_index("arm")[kept])
+    gaps = pd.DataFrame(
+        [(*_about(gap), "", gap.cell.digest, "") for gap in data.missing],
+        columns=columns,
+    )
+    return pd.concat([found, gaps]).fillna({"case": "", "class": "", "metric": ""})
+
+
+def _about(gap: Missing) -> tuple[str, ...]:
+    """Arm, run, status, seed and fold of a cell that has no record."""
+    cell = gap.cell
+    return (gap.text, gap.found.plan.name, "missing", str(cell.seed), _fold(cell.fold))
+
+
+def _fold(fold: int | None) -> str:
+    return "" if fold is None else str(fold)
+
+
+def _page(data: ReportData) -> Page:
+    datasets = dict.fromkeys(arm.dataset for arm in data.arms if arm.dataset)
+    plans = dict.fromkeys(found.plan.name for found in data.plans)
+    kind = f"Ablation {', '.join(plans)}" if plans else "Segmentation report"
+    about = [f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}", _headline(data)]
+    about += [f"{len(data.missing)} missing"] if data.missing else []
+    about += [f"{len(data.unreadable)} unreadable"] if data.unreadable else []
+    return Page(
+        title=": ".join(filter(None, [kind, ", ".join(datasets)])),
+        about=" · ".join(about),
+        arms=[(arm.number, arm.label, data.style.get(arm.number)) for arm in data.arms],
+    )
+
+
+def _headline(data: ReportData) -> str:
+    runs = data.runs
+    finished = sum(run.record.status == "completed" for run in runs)
+    seeds = len({run.record.seed for run in runs})
+    return (
+        f"{counted(len(runs), 'run')} ({finished} completed) in "
+        f"{counted(len(data.arms), 'arm')} with {counted(seeds, 'seed')}"
+    )
+
+
+def _latex(data: ReportData) -> str:
+    """One table of the arms, and one of the comparisons by each metric and dataset."""
+    tables = [to_latex(arms_table(data), _ARMS, "arms")]
+    for place, study in enumerate(data.studies):
+        for metric, found in study.verdicts.items():
+            shown = verdict_table(study, found)
+            label = f"comparisons-{place}-{metric.removesuffix('_mm').replace('_', '-')}"
+            tables.append(to_latex(shown, _VERDICTS, label, f"{shown.caption} ({study.dataset})"))
+    return "\n\n".join([_LATEX_HEAD, *tables]) + "\n"
