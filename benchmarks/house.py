@@ -213,7 +213,7 @@ def items_of(value: Any) -> list[Any]:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Measure how large medseg is.")
     parser.add_argument(
         "root", nargs="?", type=Path, default=Path(__file__).parents[1], help="a checkout"
     )
