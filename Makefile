@@ -66,6 +66,10 @@ ablation: $(STAMP)  ## convolution x upsampling on the default, then the report
 bench: $(STAMP)  ## every operator and network measured beside its reference, into bench/
 	$(BIN)/python -m benchmarks --output bench
 
+.PHONY: house
+house: $(STAMP)  ## how large the package is; CHECKOUT=FOLDER for another
+	$(BIN)/python benchmarks/house.py $(CHECKOUT)
+
 .PHONY: course
 course: $(STAMP)  ## the lectures as pages, into docs/course/build
 	cd docs && $(CURDIR)/$(BIN)/python -m course $(if $(FOLDER),$(abspath $(FOLDER)))

@@ -1,1 +1,1 @@
-"""Every operator and every network measured beside its reference: `medseg bench`."""
+"""Every operator and every network measured beside its reference: `python -m benchmarks`."""

@@ -1,15 +1,14 @@
 """Whole networks: every preset, and pairs of ours and MONAI's of one architecture."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from monai.networks.nets import BasicUNet, DynUNet
 from torch import nn
 
-from benchmarks.measure import Bench
-from benchmarks.request import Options
+from benchmarks.candidates import Candidate, network_candidate
+from benchmarks.measure import Bench, Case
 from medseg.analysis.cost import count_macs
-from medseg.analysis.timing_results import Case
-from medseg.analysis.workloads import Candidate, network_candidate
 from medseg.blocks import conv, downsample, unit, upsample
 from medseg.models.decoder import Decoder
 from medseg.models.description import build_network
@@ -28,7 +27,7 @@ _LEAKY = ("LeakyReLU", {"negative_slope": 0.01, "inplace": True})
 _INSTANCE = ("INSTANCE", {"affine": True})
 
 
-def network_cases(bench: Bench, networks: dict[int, Options]) -> list[Case]:
+def network_cases(bench: Bench, networks: Mapping[int, Mapping[str, Any]]) -> list[Case]:
     """One case per dimension with all options of `model`."""
     cases = []
     for dims, options in networks.items():

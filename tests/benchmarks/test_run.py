@@ -1,22 +1,18 @@
 """What a benchmark measures, and that both files tell the same."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.__main__ import _parser, _request
-from benchmarks.columns import time_text, time_title
+from benchmarks.__main__ import GROUPS, JSON, MARKDOWN, main
+from benchmarks.candidates import STEP
+from benchmarks.document import time_text, time_title
+from benchmarks.measure import Case, Row, Series
 from benchmarks.networks import _basic, _dynunet, _like_basic, _like_dynunet
-from benchmarks.request import GROUPS, Request
-from benchmarks.run import JSON, MARKDOWN, run
-from benchmarks.sizes import MIDDLE, PLANES, VOLUMES, chosen
 from medseg.analysis.cost import count_macs, count_parameters
-from medseg.analysis.timing_results import STEP, Series
-from medseg.errors import ConfigError, ResourceError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FOLDERS = {
@@ -35,12 +31,12 @@ def options(folder: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a quick benchmark of everything."""
+    """The folder of a quick benchmark of everything, in 3-D."""
     folder = tmp_path_factory.mktemp("bench")
-    argv = ["--quick", "--threads", "1", "-o", str(folder)]
-    lines: list[str] = []
-    run(_request(_parser().parse_args(argv), argv), say=lines.append)
-    assert [line.split("] ")[1].split(":")[0] for line in lines] == list(GROUPS)
+    threads = torch.get_num_threads()
+    argv = ["--quick", "--dims", "3", "--threads", "1", "--device", "cpu", "-o", str(folder)]
+    assert main(argv) == 0
+    torch.set_num_threads(threads)
     return folder
 
 
@@ -65,11 +61,17 @@ def test_every_group_is_there_and_the_file_says_that_it_is_quick(content: dict[s
 
 
 @pytest.mark.parametrize("slug", FOLDERS)
-def test_every_option_is_measured_in_both_dimensions(content: dict[str, Any], slug: str) -> None:
-    cases = group(content, slug)
-    assert [case["input"][:3] for case in cases] in (["2-D", "3-D"], ["3-D", "2-D"])
-    for case in cases:
-        assert {row["name"] for row in case["rows"]} == options(FOLDERS[slug])
+def test_every_option_is_measured(content: dict[str, Any], slug: str) -> None:
+    (case,) = group(content, slug)
+    assert {row["name"] for row in case["rows"]} == options(FOLDERS[slug])
+
+
+def test_planes_are_measured_too(tmp_path: Path) -> None:
+    argv = ["--quick", "--dims", "2", "--only", "depthwise", "upsamplings", "-o", str(tmp_path)]
+    assert main(argv) == 0
+    found = json.loads((tmp_path / JSON).read_text(encoding="utf-8"))
+    assert [g["slug"] for g in found["groups"]] == ["depthwise", "upsamplings"]
+    assert {case["input"][:3] for g in found["groups"] for case in g["cases"]} == {"2-D"}
 
 
 def test_everything_could_be_measured(content: dict[str, Any]) -> None:
@@ -170,32 +172,66 @@ def test_dynunet_and_its_partner_have_as_many_convolutions(dims: int) -> None:
     assert theirs == ours
 
 
-def test_the_real_sizes_are_those_of_the_documentation() -> None:
-    assert [p.label for p in MIDDLE] == [
-        "3-D, 64 ch, 32×32×32, batch 2",
-        "2-D, 64 ch, 128×128, batch 4",
-    ]
-    assert len(chosen([*VOLUMES, *PLANES], (3,), quick=False)) == 4
-    assert len(chosen([*VOLUMES, *PLANES], (2, 3), quick=True)) == 2
-    assert all(math.prod(p.size) == p.voxels for p in VOLUMES)
+def series(*samples: float, work: str = STEP, layout: str = "contiguous") -> Series:
+    return Series(work, "fp32", layout, samples)
+
+
+def test_median_and_spread_are_those_of_the_samples() -> None:
+    own = series(4.0, 1.0, 3.0, 2.0, 5.0)
+    assert own.median_milliseconds == 3
+    assert own.spread == pytest.approx((4 - 2) / 3)
+    assert series(7.0).spread == 0
+
+
+def test_the_faster_layout_by_the_whole_step_is_shown() -> None:
+    row = Row(
+        name="native",
+        batch=1,
+        series=(
+            series(5.0),
+            series(4.0, layout="channels last"),
+            series(1.0, work="forward"),
+            series(2.0, work="forward", layout="channels last"),
+        ),
+    )
+    assert row.best_layout("fp32") == "channels last"
+    best = row.best("forward", "fp32")
+    assert best is not None
+    assert best.samples_milliseconds == (2.0,)
+    assert row.best_layout("bf16") is None
+
+
+def test_figures_follow_their_definitions() -> None:
+    reference = Row(name="standard", batch=2, series=(series(12.0),), macs=6_000_000_000)
+    row = Row(name="cheap", batch=2, series=(series(4.0),), macs=1_000_000_000)
+    case = Case("size", "standard", (reference, row))
+    assert case.speed_up(row, "fp32") == 3
+    assert case.speed_up(row, "bf16") is None
+    assert case.mac_ratio(row) == 6
+    assert case.realised_saving(row, "fp32") == 0.5
+    assert case.milliseconds_per_gmac(row, "fp32") == 2
+    assert case.speed_up(reference, "fp32") == 1
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("argv", "words"),
     [
-        ({"groups": ("speed",)}, "no group"),
-        ({"dims": (4,)}, "must be 2 or 3"),
-        ({"rounds": 0}, "rounds=0"),
-        ({"threads": 0}, "threads=0"),
-        ({"device": "tpu"}, "must be one of"),
+        (["--only", "speed"], "choose from"),
+        (["--rounds", "0"], "0 must be at least 1"),
+        (["--dims", "4"], "choose from"),
     ],
 )
-def test_an_impossible_request_is_refused(tmp_path: Path, wrong: dict, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        run(Request(blocks={}, networks={}, output=tmp_path, command="", **wrong))
+def test_a_wrong_word_is_a_usage_error(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(argv)
+    assert leaving.value.code == 2
+    assert words in capsys.readouterr().err
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ResourceError, match="sees 0 GPUs"):
-        run(Request(blocks={}, networks={}, output=tmp_path, command="", device="cuda"))
+def test_a_file_in_the_way_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert main(["--quick", "--only", "pairs", "--output", str(tmp_path / "file" / "out")]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: cannot write")

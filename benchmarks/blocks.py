@@ -1,31 +1,38 @@
-"""The operators that this package computes by itself, beside torch's own."""
+"""Blocks beside their reference: torch's, MONAI's, or the standard option of their slot."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.networks.blocks.convolutions import Convolution
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.measure import Bench
-from benchmarks.sizes import PLANES, VOLUMES, Problem, chosen
-from medseg.analysis.cost import count_macs
-from medseg.analysis.timing import Call
-from medseg.analysis.timing_results import STEP, Case
-from medseg.analysis.workloads import (
+from benchmarks.candidates import (
     BOTH_LAYOUTS,
     CONTIGUOUS,
     FORWARD,
+    MIDDLE,
+    PLANES,
+    STEP,
+    VOLUMES,
     BackwardOnly,
     Candidate,
-    Forward,
+    Problem,
     Setting,
     Step,
+    chosen,
+    forward,
     layout_in_use,
     module_candidate,
 )
+from benchmarks.measure import Bench, Case
+from medseg.analysis.cost import count_macs
+from medseg.analysis.timing import Call
 from medseg.blocks import activation, conv, norm, unit
 from medseg.layers.fast_conv import Geometry, fast_conv
+from medseg.layers.resampling import MaxUnpool
+from medseg.models.description import build
 
 INPUT_GRADIENT = "input gradient"
 WEIGHT_GRADIENT = "weight gradient"
@@ -35,6 +42,11 @@ _DEPTHWISE = (*((problem, 3) for problem in VOLUMES), (VOLUMES[1], 5), (PLANES[0
 _CONV = {2: functional.conv2d, 3: functional.conv3d}
 _CONV_MODULE: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+_SCALE = 2  # of a downsampling or upsampling
+
+Fill = Callable[[str, Any, Problem, tuple[str, ...]], Candidate]
+"""Option, its block, problem and layouts → the candidate."""
 
 Depthwise = Callable[[Tensor, Tensor], Tensor]
 
@@ -87,7 +99,7 @@ def _depthwise_calls(
         weight = torch.randn(*weight_shape, dtype=setting.dtype, device=setting.device)
         x, w = image.detach().requires_grad_(), weight.detach().requires_grad_()
         return {
-            FORWARD: Forward(operator, [image, weight], setting),
+            FORWARD: forward(operator, [image, weight], setting),
             INPUT_GRADIENT: BackwardOnly(lambda: operator(x, weight), x),
             WEIGHT_GRADIENT: BackwardOnly(lambda: operator(image, w), w),
             STEP: Step(operator, [x, w], [x, w], setting),
@@ -179,3 +191,81 @@ def _block_case(bench: Bench, problem: Problem) -> Case:
     ]
     label = f"convolution + norm + activation: {problem.label}"
     return bench.case(label, candidates, reference="MONAI Convolution")
+
+
+def slot_cases(
+    bench: Bench, slug: str, options: Mapping[str, Any], dims: Iterable[int]
+) -> list[Case]:
+    """All options of a slot against its standard one, one case per dimension.
+
+    Args:
+        bench: How they are measured.
+        slug: `convolutions`, `units`, `downsamplings` or `upsamplings`.
+        options: Option → its description (see `medseg.models.description`).
+        dims: Spatial dimensions.
+    """
+    fill, reference = _SLOTS[slug]
+    layouts = layout_in_use(bench.device)
+    return [
+        bench.case(
+            problem.label,
+            [fill(name, build(text), problem, layouts) for name, text in options.items()],
+            reference=reference,
+        )
+        for problem in chosen(MIDDLE, dims, quick=bench.quick)
+    ]
+
+
+def _convolution(name: str, block, problem: Problem, layouts: tuple[str, ...]) -> Candidate:
+    return _candidate(
+        name, block(problem.dims, problem.channels, problem.channels), problem, layouts
+    )
+
+
+def _unit(name: str, block, problem: Problem, layouts: tuple[str, ...]) -> Candidate:
+    module = block(problem.dims, problem.channels, problem.channels, conv.Standard())
+    return _candidate(name, module, problem, layouts)
+
+
+def _downsampling(name: str, block, problem: Problem, layouts: tuple[str, ...]) -> Candidate:
+    return _candidate(name, block(problem.dims, problem.channels, _SCALE), problem, layouts)
+
+
+def _candidate(
+    name: str, module: nn.Module, problem: Problem, layouts: tuple[str, ...]
+) -> Candidate:
+    macs = count_macs(module, problem.channels, problem.size)
+    return module_candidate(name, module, [problem.shape], layouts=layouts, macs=macs)
+
+
+def _upsampling(name: str, block, problem: Problem, layouts: tuple[str, ...]) -> Candidate:
+    """To the problem's grid, from twice the voxel's side; the channels are halved."""
+    out_channels = problem.channels // 2
+    module = block(problem.dims, problem.channels, out_channels, _SCALE)
+    coarse = tuple(side // _SCALE for side in problem.size)
+    shapes = [(problem.batch, problem.channels, *coarse)]
+    counted = module
+    if isinstance(module, MaxUnpool):
+        shapes.append((problem.batch, out_channels, *problem.size))
+        counted = _WithSkip(module, out_channels, problem.size)
+    macs = count_macs(counted, problem.channels, coarse)
+    return module_candidate(name, module, shapes, layouts=layouts, macs=macs)
+
+
+class _WithSkip(nn.Module):
+    """An unpooling that makes its skip, so that it can be counted like the others."""
+
+    def __init__(self, unpool: nn.Module, channels: int, size: Sequence[int]):
+        super().__init__()
+        self.unpool, self.channels, self.size = unpool, channels, tuple(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.unpool(x, x.new_empty(len(x), self.channels, *self.size))
+
+
+_SLOTS: dict[str, tuple[Fill, str]] = {
+    "convolutions": (_convolution, "standard"),
+    "units": (_unit, "plain"),
+    "downsamplings": (_downsampling, "strided"),
+    "upsamplings": (_upsampling, "transposed"),
+}

@@ -1,7 +1,8 @@
-"""Candidates: what is timed, ready to be called at each precision and memory layout."""
+"""What is timed: blocks and networks, ready to be called at each precision and memory layout."""
 
 import copy
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -10,15 +11,65 @@ from torch import Tensor, nn
 
 from medseg.analysis.cost import count_parameters
 from medseg.analysis.timing import Call
-from medseg.analysis.timing_results import STEP
 
 FORWARD = "forward"
+STEP = "forward+backward"
+"""The work by which candidates are compared."""
+
 CONTIGUOUS = "contiguous"
 CHANNELS_LAST = "channels last"
 BOTH_LAYOUTS = (CONTIGUOUS, CHANNELS_LAST)
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_TINY_CHANNELS, _TINY_SIDE = 16, 8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An input of a block: `batch` items of `channels` on a grid of `size` voxels."""
+
+    channels: int
+    size: tuple[int, ...]
+    batch: int
+
+    @property
+    def dims(self) -> int:
+        """Number of spatial dimensions."""
+        return len(self.size)
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels of one item."""
+        return math.prod(self.size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(batch, channels, *size)`."""
+        return (self.batch, self.channels, *self.size)
+
+    @property
+    def label(self) -> str:
+        """The problem as the tables name it."""
+        sides = "×".join(map(str, self.size))
+        return f"{self.dims}-D, {self.channels} ch, {sides}, batch {self.batch}"
+
+
+VOLUMES = tuple(
+    Problem(channels, (side,) * 3, batch)
+    for channels, side, batch in ((32, 48, 2), (64, 32, 2), (128, 16, 2), (32, 96, 1))
+)
+PLANES = (Problem(64, (128, 128), 4), Problem(16, (128, 128), 8))
+MIDDLE = (Problem(64, (32, 32, 32), 2), Problem(64, (128, 128), 4))
+"""The size of each dimension at which all options of a slot are measured."""
+
+
+def chosen(problems: Iterable[Problem], dims: Iterable[int], *, quick: bool) -> list[Problem]:
+    """The problems of these dimensions; one tiny problem for each of them if quick."""
+    kept = [p for p in problems if p.dims in tuple(dims)]
+    if quick:
+        kept = [Problem(_TINY_CHANNELS, (_TINY_SIDE,) * p.dims, 1) for p in kept]
+    return list(dict.fromkeys(kept))
 
 
 @dataclass(frozen=True)
@@ -30,7 +81,7 @@ class Setting:
     layout: str
 
     def laid_out(self, tensor: Tensor) -> Tensor:
-        """The tensor on the device in this layout."""
+        """The tensor on the device in this memory layout."""
         tensor = tensor.to(self.device)
         if self.layout == CONTIGUOUS:
             return tensor.contiguous()
@@ -67,8 +118,18 @@ class Candidate:
     parameters: int | None = None
 
 
+def forward(module: Callable[..., Tensor], inputs: Sequence[Tensor], setting: Setting) -> Call:
+    """One forward pass without gradients, as in prediction."""
+
+    def call() -> None:
+        with torch.no_grad(), setting.autocast():
+            module(*inputs)
+
+    return call
+
+
 class Step:
-    """One forward+backward pass; gradients are computed and thrown away."""
+    """One forward and backward pass; gradients are computed and thrown away."""
 
     def __init__(
         self,
@@ -90,7 +151,7 @@ class Step:
 
 
 class BackwardOnly:
-    """The gradient by some leaves of an output that is computed once."""
+    """The gradient by one leaf of an output that is computed once."""
 
     def __init__(self, module: Callable[[], Tensor], leaf: Tensor):
         self.module, self.leaf = module, leaf
@@ -103,18 +164,6 @@ class BackwardOnly:
             self.output = self.module()
             self.gradient = torch.randn_like(self.output)
         torch.autograd.grad(self.output, self.leaf, self.gradient, retain_graph=True)
-
-
-class Forward:
-    """One forward pass without gradients, as in prediction."""
-
-    def __init__(self, module: Callable[..., Tensor], inputs: Sequence[Tensor], setting: Setting):
-        self.module, self.inputs, self.setting = module, inputs, setting
-
-    def __call__(self) -> None:
-        """Computes the pass."""
-        with torch.no_grad(), self.setting.autocast():
-            self.module(*self.inputs)
 
 
 def module_candidate(
@@ -143,7 +192,7 @@ def module_candidate(
             for shape in shapes
         ]
         return {
-            FORWARD: Forward(copy.deepcopy(own).eval(), inputs, setting),
+            FORWARD: forward(copy.deepcopy(own).eval(), inputs, setting),
             STEP: Step(own, inputs, [*inputs, *own.parameters()], setting),
         }
 
@@ -170,7 +219,7 @@ def network_candidate(
             return own(image).float().square().mean()
 
         return {
-            FORWARD: Forward(copy.deepcopy(own).eval(), [image], setting),
+            FORWARD: forward(copy.deepcopy(own).eval(), [image], setting),
             STEP: Step(loss, [image], list(own.parameters()), setting),
         }
 
@@ -185,5 +234,5 @@ def network_candidate(
 
 
 def layout_in_use(device: torch.device) -> tuple[str, ...]:
-    """The layout that this package's blocks have inside its networks."""
+    """The memory layout that blocks of this package have inside its networks."""
     return (CHANNELS_LAST,) if device.type == "cpu" else (CONTIGUOUS,)
