@@ -1,7 +1,7 @@
-"""The parts a network is made of. Each slot has a law that every block in it obeys.
+"""The parts a network is made of. Each slot has a contract that its blocks obey.
 
 ===========  ==============================================================  =====================
-slot         call                                                            law
+slot         call                                                            contract
 ===========  ==============================================================  =====================
 convolution  `conv(spatial_dims, in_channels, out_channels)`                 keeps the grid
 downsample   `downsample(spatial_dims, channels, scale)`                     divides it by `scale`
@@ -12,9 +12,9 @@ norm         `norm(spatial_dims, channels)`                                  kee
 activation   `activation()`                                                  keeps the shape
 ===========  ==============================================================  =====================
 
-A block is a frozen dataclass: it compares, prints as its own legend, and builds a fresh module
-each time it is called, so that no two places of a network share weights by accident.
-This room imports torch and `layers`, nothing else.
+A block is a frozen dataclass: it compares by value, its repr names it in tables, and it builds a
+fresh module each time it is called, so that no two places of a network share weights by accident.
+This package imports torch and `layers`, nothing else.
 """
 
 from medseg.blocks import activation, conv, downsample, norm, skip, unit, upsample

@@ -1,4 +1,4 @@
-"""Activations. Law: the shape is kept, voxel by voxel."""
+"""Activations. Contract: the shape is kept, voxel by voxel."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

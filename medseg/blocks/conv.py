@@ -54,7 +54,7 @@ def same_conv(
 
 @dataclass(frozen=True, kw_only=True)
 class Standard:
-    """Every output channel sees every input channel: `k^d · in · out` weights.
+    """Every output channel reads every input channel: `k^d · in · out` weights.
 
     Args:
         kernel_size: Taps per axis, odd.
@@ -71,7 +71,7 @@ class Standard:
 
 @dataclass(frozen=True, kw_only=True)
 class Pointwise:
-    """Mixes channels at each voxel and sees no neighbour: `in · out` weights.
+    """Mixes channels at each voxel, without neighbours: `in · out` weights.
 
     Reference: Lin, Chen & Yan 2014, "Network In Network", section 3.
     """
@@ -82,13 +82,13 @@ class Pointwise:
 
 @dataclass(frozen=True, kw_only=True)
 class Grouped:
-    """Channels in `groups` bundles that do not see each other: `1/groups` of the weights.
+    """Channels in `groups` groups that are convolved apart: `1/groups` of the weights.
 
     Args:
         kernel_size: Taps per axis, odd.
-        groups: Number of bundles; divides the channels going in and out.
-        shuffle: Deals the output channels round the bundles, so that the next grouped
-            convolution sees some of each (Zhang et al. 2018, "ShuffleNet", section 3.1).
+        groups: Number of groups; divides the channels going in and out.
+        shuffle: Interleaves the output channels of the groups, so that the next grouped
+            convolution reads some of each (Zhang et al. 2018, "ShuffleNet", section 3.1).
 
     Reference: Xie et al. 2017, "Aggregated Residual Transformations" (ResNeXt), section 3.
     """
@@ -196,7 +196,7 @@ class SpatiallySeparable:
 
 @dataclass(frozen=True, kw_only=True)
 class Dilated:
-    """Taps `dilation` voxels apart: reach `dilation·(k-1)+1` at the cost of `k`.
+    """Taps `dilation` voxels apart: extent `dilation·(k-1)+1` at the cost of `k`.
 
     Args:
         kernel_size: Taps per axis, odd.
@@ -222,7 +222,7 @@ class Dilated:
 class DilatedSchedule:
     """Dilated with the rates in turn, one per unit of a stage: 1, 2, 5, then 1 again.
 
-    Rates without a common factor leave no holes in what a stage sees.
+    Rates without a common factor leave no holes in the receptive field (no gridding).
 
     Args:
         kernel_size: Taps per axis, odd.
@@ -257,8 +257,8 @@ class DilatedSchedule:
 class SmoothedDilated:
     """A small kernel shared by all channels, `2·dilation - 1` wide, then dilated.
 
-    The small kernel, at first the identity, lets neighbours that the dilated taps keep apart
-    speak to each other; it has `(2·dilation - 1)^d` weights.
+    The small kernel, at first the identity, mixes neighbours that the dilated taps keep apart;
+    it has `(2·dilation - 1)^d` weights.
 
     Args:
         kernel_size: Taps per axis of the dilated part, odd.

@@ -1,4 +1,4 @@
-"""Downsamplings. Law: `(N, channels, *S) → (N, channels, *(S / scale))`, channels are kept.
+"""Downsamplings. Contract: `(N, channels, *S) → (N, channels, *(S / scale))`, channels are kept.
 
 `S` is a multiple of `scale`: the network pads once, at its input.
 """
@@ -48,7 +48,7 @@ class Strided:
                     f"skipped; choose kernel_size={step} or more"
                 )
         taps = tuple(k if s > 1 else 1 for k, s in zip(kernel, stride, strict=True))
-        # what a kernel has beyond its cell reaches out on both sides, so that no voxel is skipped
+        # a kernel larger than its cell extends beyond it on both sides: no voxel is skipped
         padding = tuple(-((s - k) // 2) for k, s in zip(taps, stride, strict=True))
         return conv_nd(spatial_dims)(
             channels, channels, taps, stride=stride, padding=padding, bias=False

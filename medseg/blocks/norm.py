@@ -1,4 +1,4 @@
-"""Normalisations. Law: the shape is kept; each has a learned scale and bias per channel."""
+"""Normalisations. Contract: the shape is kept; each has a learned scale and bias per channel."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

@@ -1,4 +1,4 @@
-"""Skips: how the encoder's tensor joins the decoder's. Law: the grid is kept.
+"""Skips: how the encoder's tensor joins the decoder's. Contract: the grid is kept.
 
 `(skip, up) → joined`, both `(N, channels, *S)`, joined `(N, join.out_channels, *S)`.
 """
@@ -46,7 +46,7 @@ class Add:
 
 @dataclass(frozen=True, kw_only=True)
 class Attention:
-    """Weighted by a gate that sees both, then side by side.
+    """The skip weighted by a gate of both tensors, then side by side.
 
     Args:
         reduction: Divisor of the channels inside the gate.

@@ -92,7 +92,7 @@ def share(channels: int, divisor: int, *, option: str | None = None) -> int:
     Args:
         channels: Channels to divide.
         divisor: _Parts.
-        option: The user's option that says how many; None where the unit itself does.
+        option: The user's option that sets `divisor`; None where the unit does.
 
     Raises:
         ValueError: nothing would be left.
@@ -172,7 +172,7 @@ class Bottleneck:
     """1×1 down to `out/reduction`, the convolution, 1×1 up, around a shortcut.
 
     Args:
-        reduction: Divisor of the channels that the convolution sees.
+        reduction: Divisor of the channels of the convolution.
         norm: Normalisation slot.
         activation: Activation slot.
         dropout: Probability with which a whole channel is dropped, in [0, 1).
@@ -371,7 +371,7 @@ class Fire:
 
 @dataclass(frozen=True, kw_only=True)
 class Dense:
-    """Each of `layers` convolutions sees the outputs of all before it; 1×1 to `out` at the end.
+    """Each of `layers` convolutions reads the outputs of all before it; 1×1 to `out` at the end.
 
     A layer is 1×1 to four times the growth, then the convolution to the growth.
 

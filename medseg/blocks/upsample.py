@@ -116,10 +116,10 @@ def _resize(spatial_dims: int, scale: Size, *, linear: bool) -> nn.Upsample:
 
 @dataclass(frozen=True, kw_only=True)
 class Transposed:
-    """Learned: every voxel paints a kernel onto the finer grid, overlaps are summed.
+    """Learned: every voxel adds its value times a kernel onto the finer grid (overlap-add).
 
-    The overlap count is flat, and a checkerboard not built in, only if the stride divides the
-    kernel; a learned kernel can print one all the same.
+    Every voxel of the finer grid gets equally many taps only if the stride divides the kernel;
+    a learned kernel can still respond to a constant with a checkerboard pattern.
 
     Args:
         kernel_size: Taps per axis, at least the scale (a smaller one leaves holes); an axis
@@ -146,7 +146,7 @@ class Transposed:
 class BilinearTransposed:
     """Transposed with kernel `2·scale - scale mod 2`, first linear interpolation of a random 1×1.
 
-    It prints no checkerboard at the start; training may teach it one.
+    At the start it has no checkerboard pattern; training may teach it one.
 
     Reference: Long, Shelhamer & Darrell 2015, "Fully Convolutional Networks", section 3.3.
     """
@@ -168,7 +168,7 @@ class BilinearTransposed:
 class SmoothedTransposed:
     """Transposed, then the mean over `scale` voxels, which erases every checkerboard.
 
-    The fixed mean vanishes at all frequencies that the stride can print, whatever is learned.
+    The fixed mean vanishes at all frequencies of the stride grid, whatever is learned.
 
     Args:
         kernel_size: As of `Transposed`.

@@ -84,7 +84,9 @@ def deformable_conv(
     """
     dtype = autocast_dtype(x)
     with no_autocast(x):
-        wide = torch.promote_types(x.dtype, torch.float32)  # half cannot say where a voxel is
+        wide = torch.promote_types(
+            x.dtype, torch.float32
+        )  # half precision is too coarse for positions
         x, weight, offsets, grid = x.to(wide), weight.to(wide), offsets.to(wide), _grid(x, wide)
         torus = grid.new_tensor(x.shape[2:]) if circular else None
         if circular:  # the first voxel again after the last

@@ -48,7 +48,7 @@ def _is_usual(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> bool:
 
 def _fast(norm: nn.InstanceNorm2d | nn.InstanceNorm3d, x: Tensor) -> Tensor:
     scale, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
-    if x.is_contiguous() and x.stride(1) != 1:  # one channel is in both layouts; the stride says
+    if x.is_contiguous() and x.stride(1) != 1:  # one channel is in both layouts; the stride decides
         return functional.group_norm(x, norm.num_features, scale, bias, norm.eps)
     return _LastInstanceNorm.apply(x, scale, bias, norm.eps)  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""Branches that see the same input."""
+"""Branches of the same input, and chains that keep all they computed."""
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Concat(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """`x → [x, l₁(x), l₂([x, l₁(x)]), …]`: every layer sees all that came before."""
+    """`x → [x, l₁(x), l₂([x, l₁(x)]), …]`: every layer reads all that came before."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()

@@ -1,7 +1,7 @@
 """A network as plain data, and back.
 
 A description holds names and numbers only: `{"name": "blocks.conv.Dilated", "dilation": 2}`.
-A name is looked up in the rooms `blocks` and `models` and among MONAI's networks; nothing else
+A name is looked up in the packages `blocks` and `models` and among MONAI's networks; nothing else
 can be built from it, whatever file it came with.
 """
 
@@ -113,19 +113,19 @@ def block_texts(description: Description) -> dict[str, str]:
     return texts
 
 
-def _rooms() -> dict[str, str]:
-    rooms = {"monai": _MONAI_NETWORKS}
+def _modules() -> dict[str, str]:
+    modules = {"monai": _MONAI_NETWORKS}
     for package in (medseg.blocks, medseg.models):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            rooms[module.name.removeprefix("medseg.")] = module.name
-    return rooms
+            modules[module.name.removeprefix("medseg.")] = module.name
+    return modules
 
 
 def _name_of(target: Any) -> str:
     module, _, cls = str(target).rpartition(".")
-    for room, path in _rooms().items():
+    for short, path in _modules().items():
         if path == module:
-            return f"{room}.{cls}"
+            return f"{short}.{cls}"
     raise ConfigError(
         f"_target_={target!r} is not a part of a network; "
         f"use a class of medseg.blocks, medseg.models or {_MONAI_NETWORKS}"
@@ -133,8 +133,8 @@ def _name_of(target: Any) -> str:
 
 
 def _class_of(name: Any) -> type:
-    room, _, cls = str(name).rpartition(".")
-    path = _rooms().get(room)
+    short, _, cls = str(name).rpartition(".")
+    path = _modules().get(short)
     if path is None:
         raise ConfigError(
             f"name={name!r} is not a part of a network; use a class of blocks, models or monai"
@@ -146,19 +146,14 @@ def _class_of(name: Any) -> type:
         if inspect.isclass(value)
         and not key.startswith("_")
         and Protocol not in value.__bases__
-        and (value.__name__ in _SEGMENTING if room == "monai" else _is_own(value, path))
+        and (value.__name__ in _SEGMENTING if short == "monai" else value.__module__ == path)
     }
     if cls not in options:
         close = (
-            difflib.get_close_matches(cls, options, n=3, cutoff=0) if room == "monai" else options
+            difflib.get_close_matches(cls, options, n=3, cutoff=0) if short == "monai" else options
         )
-        raise ConfigError(f"name={name!r}: {room} has no {cls!r}; choose from {', '.join(close)}")
+        raise ConfigError(f"name={name!r}: {short} has no {cls!r}; choose from {', '.join(close)}")
     return options[cls]
-
-
-def _is_own(cls: type, module: str) -> bool:
-    """Whether a class was written in a module, or in one of a package's."""
-    return cls.__module__ == module or cls.__module__.startswith(f"{module}.")
 
 
 def _construct(name: str, options: dict[str, Any]) -> Any:

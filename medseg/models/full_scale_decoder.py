@@ -16,7 +16,7 @@ from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_p
 
 
 class FullScaleDecoder(nn.Module):
-    """Every stage sees all scales: finer encoder stages, its own, and all coarser ones.
+    """Every stage joins all scales: finer encoder stages, its own, and all coarser ones.
 
     Finer ones come max-pooled, coarser ones upsampled in one step, each through a unit to
     `width` channels; they are joined and run through the units of the stage.

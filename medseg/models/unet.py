@@ -27,7 +27,7 @@ class UNet(nn.Module):
     """Image `(N, in_channels, *S)` → logits `(N, num_classes, *S)`, for any size S.
 
     Sizes that the strides do not divide are padded with zeros at the far end, and the logits
-    cropped again: the grid's origin, and with it the lattice of the strides, stays in place. On a
+    cropped again: the grid's origin, and with it the stride grid, stays in place. On a
     CPU all tensors have their channels last in memory, the faster layout there for every block.
 
     Args:
@@ -94,7 +94,7 @@ class UNet(nn.Module):
 def _laid_out(image: Tensor) -> Tensor:
     if image.device.type != "cpu":
         return image
-    # an image of one channel is in both layouts at once; a clone says by its strides which is meant
+    # an image of one channel is in both layouts at once; a clone has the strides of one
     return image.clone(memory_format=CHANNELS_LAST[image.ndim])
 
 

@@ -1,6 +1,6 @@
 """Every block there is, with the options that change its shape of code.
 
-Adding a block is one line here: all laws of its slot are then tested on it.
+Adding a block is one line here: the contract of its slot is then tested on it.
 """
 
 from medseg.blocks import activation, conv, downsample, norm, skip, unit, upsample

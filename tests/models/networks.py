@@ -14,13 +14,13 @@ DECODERS = {
 
 
 def name_of(block: object) -> dict[str, Any]:
-    """A block as a description; its room is a folder or a file of `medseg.blocks`."""
-    room = ".".join(type(block).__module__.removeprefix("medseg.").split(".")[:2])
+    """A block as a description; its module is a file of `medseg.blocks`."""
+    module = type(block).__module__.removeprefix("medseg.")
     options = {
         key: name_of(value) if hasattr(value, "__dataclass_fields__") else value
         for key, value in vars(block).items()
     }
-    return {"name": f"{room}.{type(block).__name__}"} | options
+    return {"name": f"{module}.{type(block).__name__}"} | options
 
 
 def block(name: str, **options: Any) -> dict[str, Any]:

@@ -26,8 +26,8 @@ def targets_of(description: Any) -> Any:
             plain = {k: targets_of(v) for k, v in description.items() if k != "name"}
             if "name" not in description:
                 return plain
-            room, _, cls = description["name"].rpartition(".")
-            path = "monai.networks.nets" if room == "monai" else f"medseg.{room}"
+            module, _, cls = description["name"].rpartition(".")
+            path = "monai.networks.nets" if module == "monai" else f"medseg.{module}"
             return {"_target_": f"{path}.{cls}"} | plain
         case list() | tuple():
             return [targets_of(item) for item in description]
@@ -146,7 +146,7 @@ class TestBuildRefuses:
                 build(description)
 
     @pytest.mark.parametrize("name", NOT_THERE)
-    def test_what_its_room_does_not_offer(self, name) -> None:
+    def test_what_its_module_does_not_offer(self, name) -> None:
         cls = name.rpartition(".")[2]
         pattern = rf"name='{re.escape(name)}'.* has no '{cls}'; choose from \w*"
         with pytest.raises(ConfigError, match=pattern):
