@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.request import DIMS, GROUPS, Request
-from medseg.cli.errors import report_error
-from medseg.cli.options import described, option_names
+from medseg.cli.command import report_error
+from medseg.cli.compose import described, option_names
 from medseg.errors import MedsegError
 
 _SLOTS = {

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from medseg.cli.errors import report_error
-from medseg.errors import MedsegError
+from medseg.cli.command import command
 
 if TYPE_CHECKING:
     from medseg.report import Report
@@ -21,64 +20,6 @@ An arm is better, worse, equal within the margin, or undecided; the page says by
 """
 
 _COLUMNS = ("arm", "seeds", "verdict", "dice", "constant", "parameters", "step")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Reads records and writes the report.
-
-    Returns:
-        0, or the exit code of the error that is printed in one line.
-    """
-    arguments = _parser().parse_args(argv)
-    # Only now, so that `--help` and a usage error answer at once.
-    from medseg.report import Wish, write_report
-
-    wish = Wish(reference=arguments.reference, margin=arguments.margin)
-    try:
-        report = write_report(
-            arguments.sources,
-            arguments.output,
-            wish=wish,
-            pdf=arguments.pdf,
-            overwrite=arguments.overwrite,
-        )
-    except MedsegError as error:
-        return report_error(error)
-    for file in report.unreadable:
-        print(f"warning: {file.source}: {file.reason}", file=sys.stderr)
-    _show(report)
-    return 0
-
-
-def _show(report: "Report") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    kept = [column for column in report.arms.columns if column.key in _COLUMNS]
-    kept.sort(key=lambda column: _COLUMNS.index(column.key))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in kept:
-        table.add_column(
-            Text(column.title.replace(" ", "\n")),
-            justify="right" if column.numeric else "left",
-            overflow="fold",
-            no_wrap=column.numeric,
-        )
-    for cells in zip(*(report.arms.column(column.key) for column in kept), strict=True):
-        table.add_row(*(Text(_encodable(cell.text, console.file)) for cell in cells))
-    console.print(table)
-    console.print()
-    without = len(report.problems.rows)
-    console.print(report.headline + (f", {without} without a result" if without else ""))
-    for path in report.files:
-        console.print(Text(_encodable(str(path), console.file)), soft_wrap=True)
-
-
-def _encodable(text: str, stream: IO[str]) -> str:
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,5 +66,49 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Reads records and writes the report."""
+    from medseg.report import Wish, write_report
+
+    report = write_report(
+        arguments.sources,
+        arguments.output,
+        wish=Wish(reference=arguments.reference, margin=arguments.margin),
+        pdf=arguments.pdf,
+        overwrite=arguments.overwrite,
+    )
+    for file in report.unreadable:
+        print(f"warning: {file.source}: {file.reason}", file=sys.stderr)
+    _show(report)
+
+
+def _show(report: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    kept = [column for column in report.arms.columns if column.key in _COLUMNS]
+    kept.sort(key=lambda column: _COLUMNS.index(column.key))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in kept:
+        table.add_column(
+            Text(column.title.replace(" ", "\n")),
+            justify="right" if column.numeric else "left",
+            overflow="fold",
+            no_wrap=column.numeric,
+        )
+    for cells in zip(*(report.arms.column(column.key) for column in kept), strict=True):
+        table.add_row(*(Text(_encodable(cell.text, console.file)) for cell in cells))
+    console.print(table)
+    console.print()
+    without = len(report.problems.rows)
+    console.print(report.headline + (f", {without} without a result" if without else ""))
+    for path in report.files:
+        console.print(Text(_encodable(str(path), console.file)), soft_wrap=True)
+
+
+def _encodable(text: str, stream: IO[str]) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
