@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 def _cases(slug: str) -> Callable[..., Sequence[Any]]:
     """What measures a group: `(bench, dims)` → its cases."""
     from benchmarks import blocks, networks
-    from medseg.cli.options import described, option_names
+    from medseg.cli.compose import described, option_names
 
     if slug in SLOTS:
         folder = SLOTS[slug]
@@ -138,7 +138,7 @@ def _cases(slug: str) -> Callable[..., Sequence[Any]]:
 
 def _presets(dims: int) -> dict[str, Any]:
     """Option of `model` → its description in so many dimensions."""
-    from medseg.cli.options import described, option_names
+    from medseg.cli.compose import described, option_names
 
     data = ("data=phantom", "data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
     names = option_names("model")

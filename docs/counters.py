@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medseg.analysis.cost import Cost, cost_of
 from medseg.analysis.trace import trace
-from medseg.cli.options import described
+from medseg.cli.compose import described
 from medseg.layers.deformable import DeformableConv
 from medseg.models.description import build_network
 

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from medseg.analysis.cost import count_macs
 from medseg.analysis.input_sizes import check_patch
 from medseg.build import build
-from medseg.cli.resolvers import register_resolvers
+from medseg.cli.compose import register_resolvers
 from medseg.errors import ConfigError
 from medseg.models.description import build_network, describe
 

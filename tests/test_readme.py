@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from medseg.cli import ablate
+from medseg.cli.compose import register_resolvers
 from medseg.cli.operators import main as operators
-from medseg.cli.resolvers import register_resolvers
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def test_every_ablation_command_composes(command: str) -> None:
     if words[:1] == ["status"]:
         assert ablate._status_parser().parse_args(words[1:]).folder
     elif words:
-        compose_overrides(ablate._named(words))
+        compose_overrides(ablate.named(words))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A run that takes seconds: phantoms, a network of two stages, a handful of steps."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,10 +29,15 @@ def arguments(folder: Path, *overrides: str) -> list[str]:
 
 def train(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
     """Calls `medseg train` in this process; returns its exit code."""
+    return resume(monkeypatch, folder, *arguments(folder, *overrides))
+
+
+def resume(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> int:
+    """Calls `medseg train` with these words alone; prepared cases go below `folder`."""
     from medseg.cli.train import main
 
-    monkeypatch.setattr(sys, "argv", ["medseg train", *arguments(folder, *overrides)])
-    return main()
+    monkeypatch.setenv("MEDSEG_CACHE", f"{folder}/cache")
+    return main(words)
 
 
 def the_run(folder: Path) -> Path:

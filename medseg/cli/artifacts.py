@@ -1,14 +1,13 @@
 """`medseg artifacts`: patterns that are locked to the strides of a trained network."""
 
 import argparse
-import io
 import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.errors import report_error
-from medseg.errors import ConfigError, DataError, MedsegError
+from medseg.cli.command import command, report_error
+from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from medseg.checkerboard.study.examine import Examined
@@ -24,22 +23,6 @@ figures/*.png and, with --spin, maps/<case>_cycle_spin.nii.gz.
 exit codes: 0 done, 2 usage or a network without strides, 3 some volumes unusable, 4 machine,
 130 interrupted
 """
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Measures; returns the exit code (see `medseg.errors`)."""
-    arguments = _parser().parse_args(argv)
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.ERROR)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # a file name may hold what the terminal's encoding cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        return _measure(arguments)
-    except MedsegError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        print("stopped; maps of the cases done so far are complete", file=sys.stderr)
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,8 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(arguments: argparse.Namespace) -> int:
-    # after parsing: torch and MONAI take seconds to import
+@command(
+    _parser, stopped="stopped; maps of the cases done so far are complete", log_level=logging.ERROR
+)
+def main(arguments: argparse.Namespace) -> int:
+    """Measures; returns the exit code (see `medseg.errors`)."""
     from medseg.checkerboard.study.examine import examine, labels_of
     from medseg.checkerboard.study.study import Study
     from medseg.files import require_writable
@@ -148,7 +134,3 @@ def _said(found: "Examined") -> str:
         f"(input {number(case.get('image', 'gain'))})  "
         f"cycle-spin {number(case.get('cycle_spin', 'cycle_spin'))}"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,13 +3,12 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.errors import report_error
-from medseg.errors import ConfigError, MedsegError
+from medseg.cli.command import command, positive
+from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from medseg.analysis.audit import Audit, Subject
@@ -26,18 +25,50 @@ examples:
 """
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Audits; returns the exit code (see `medseg.errors`)."""
-    arguments = _parser().parse_args(argv)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg audit",
+        description="Show a network's cost and receptive field, layer by layer and in total, "
+        "without running it: parameters, multiply-accumulates, bytes moved, memory, valid input "
+        "sizes, receptive field, gridding, checkerboard.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OVERRIDE", help="as `medseg train` takes them"
+    )
+    parser.add_argument("--model", type=Path, metavar="RUN", help="a trained network instead")
+    parser.add_argument(
+        "--network", type=Path, metavar="FILE", help="a network described in YAML or JSON instead"
+    )
+    parser.add_argument(
+        "--patch-size", type=positive, nargs="+", metavar="N", help="voxels along each axis"
+    )
+    parser.add_argument("--in-channels", type=positive, metavar="N")
+    parser.add_argument(
+        "--spacing", type=_millimetres, nargs="+", metavar="MM", help="per voxel, for extents in mm"
+    )
+    parser.add_argument("--batch", type=positive, metavar="N", help="images at once, for memory")
+    parser.add_argument("--layers", action="store_true", help="print every layer")
+    parser.add_argument(
+        "--measure", action="store_true", help="also run it, for the memory it really takes"
+    )
+    parser.add_argument(
+        "--effective", action="store_true", help="also run it for the effective receptive field"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="write audit.md, audit.json, audit.csv"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace files that medseg did not write as well"
+    )
+    return parser
+
+
+@command(_parser)
+def main(arguments: argparse.Namespace) -> int:
+    """Audits the network that is asked for."""
     os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
-    try:
-        return _audit(arguments)
-    except MedsegError as error:
-        return report_error(error)
-
-
-def _audit(arguments: argparse.Namespace) -> int:
-    # Only now, so that `--help` and a usage error answer at once.
     from medseg.analysis.audit import audit
     from medseg.analysis.audit_document import markdown, write_audit
 
@@ -67,10 +98,10 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
 
 def _of_configuration(arguments: argparse.Namespace) -> "Subject":
     from medseg.analysis.audit import Subject
-    from medseg.cli.arm import arm
+    from medseg.cli.compose import compose_arm
     from medseg.models.description import build_network
 
-    chosen = arm(arguments.overrides)
+    chosen = compose_arm(arguments.overrides)
     return Subject(
         name=" ".join(arguments.overrides) or "the default configuration",
         network=build_network(chosen.network),
@@ -189,59 +220,8 @@ def _effective(subject: "Subject") -> str:
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
-    return number
-
-
 def _millimetres(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} must be a positive number of mm")
     return number
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg audit",
-        description="Say what a network costs, needs and sees, layer by layer and in total, "
-        "without running it: parameters, multiply-accumulates, bytes moved, memory, valid input "
-        "sizes, receptive field, gridding, checkerboard.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="OVERRIDE", help="as `medseg train` takes them"
-    )
-    parser.add_argument("--model", type=Path, metavar="RUN", help="a trained network instead")
-    parser.add_argument(
-        "--network", type=Path, metavar="FILE", help="a network described in YAML or JSON instead"
-    )
-    parser.add_argument(
-        "--patch-size", type=_positive, nargs="+", metavar="N", help="voxels along each axis"
-    )
-    parser.add_argument("--in-channels", type=_positive, metavar="N")
-    parser.add_argument(
-        "--spacing", type=_millimetres, nargs="+", metavar="MM", help="per voxel, for extents in mm"
-    )
-    parser.add_argument("--batch", type=_positive, metavar="N", help="images at once, for memory")
-    parser.add_argument("--layers", action="store_true", help="print every layer")
-    parser.add_argument(
-        "--measure", action="store_true", help="also run it, for the memory it really takes"
-    )
-    parser.add_argument(
-        "--effective", action="store_true", help="also run it for the effective receptive field"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="write audit.md, audit.json, audit.csv"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace files that medseg did not write as well"
-    )
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,11 @@
 """`medseg convert`: a trained network rewritten as one of other blocks, its output unchanged."""
 
 import argparse
-import io
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.errors import report_error
-from medseg.errors import MedsegError
+from medseg.cli.command import command
+from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from medseg.conversion.rewriting import Rewriting
@@ -29,26 +27,6 @@ examples:
 
 exit codes: 0 done, 2 a layer has no exact equivalent, 3 a file that cannot be used, 4 machine
 """
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Converts; returns the exit code (see `medseg.errors`)."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    wanted = {slot: option for slot in _SLOTS if (option := getattr(arguments, slot))}
-    if not wanted:
-        parser.error(f"nothing to rewrite; give {', '.join(f'--{slot}' for slot in _SLOTS)}")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # a file name may hold what the terminal's encoding cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        _convert(arguments, wanted)
-    except MedsegError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,8 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _convert(arguments: argparse.Namespace, wanted: dict[str, str]) -> None:
-    # after parsing: torch and MONAI take seconds to import
+@command(_parser, stopped="stopped; nothing was written")
+def main(arguments: argparse.Namespace) -> None:
+    """Rewrites a trained network and shows how far the result lies from it."""
+    wanted = {slot: option for slot in _SLOTS if (option := getattr(arguments, slot))}
+    if not wanted:
+        slots = ", ".join(f"--{slot}" for slot in _SLOTS)
+        raise ConfigError(f"nothing to rewrite; give {slots}")
     from dataclasses import replace
 
     from medseg import __version__
@@ -145,7 +128,3 @@ def _show_volumes(model: "TrainedModel", converted: "TrainedModel", sources: lis
         changed += found.changed
     if len(sources) > 1:
         print(f"{len(sources)} volumes: {changed} voxels change their label")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,11 @@
 """`medseg explain`: one operator worked through."""
 
 import argparse
-import io
-import sys
 from pathlib import Path
 from typing import Any
 
-from medseg.cli.errors import report_error
-from medseg.errors import ConfigError, MedsegError
+from medseg.cli.command import command
+from medseg.errors import ConfigError
 from medseg.explain.kinds import COUNTED, KINDS, SIZED
 
 _FIGURES = ("taps", "overlap", "matrix", "field", "all")
@@ -31,21 +29,33 @@ _MEANINGS = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Explains; returns the exit code (see `medseg.errors`)."""
-    arguments = _parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # formulas hold letters that the terminal's encoding may lack
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        _require_one_subject(arguments)
-        return _operator(arguments)
-    except MedsegError as error:
-        return report_error(error)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="medseg explain",
+        description="Work one operator through: its formulas with the numbers put in, its sizes, "
+        "an example that is really computed, and its figures.",
+        epilog=f"kinds: {', '.join(KINDS)}\n\n{_EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", nargs="?", choices=list(KINDS), metavar="KIND", help="see below")
+    parser.add_argument("--lecture", metavar="N", help=argparse.SUPPRESS)
+    parser.add_argument("--dims", type=int, choices=(1, 2, 3), help="axes (default: 2)")
+    for name in SIZED:
+        _add_number(parser, name, nargs="+", more=", one number or one per axis")
+    for name in COUNTED:
+        _add_number(parser, name)
+    parser.add_argument("--times", type=int, metavar="N", help="how often in a row (default: 1)")
+    shape = parser.add_argument_group("output (default: text)")
+    shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG or SVG")
+    shape.add_argument("--html", action="store_true", help="one self-contained page")
+    shape.add_argument("-o", "--output", type=Path, metavar="PATH", help="file")
+    return parser
 
 
-def _operator(arguments: argparse.Namespace) -> int:
-    # Only now, so that `--help` and a usage error answer at once.
+@command(_parser)
+def main(arguments: argparse.Namespace) -> int:
+    """Explains one operator."""
+    _require_one_subject(arguments)
     from medseg.explain.operator import make_operator
 
     operator = make_operator(
@@ -105,34 +115,7 @@ def _require_text(output: Path) -> None:
         )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg explain",
-        description="Work one operator through: its formulas with the numbers put in, its sizes, "
-        "an example that is really computed, and its figures.",
-        epilog=f"kinds: {', '.join(KINDS)}\n\n{_EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("kind", nargs="?", choices=list(KINDS), metavar="KIND", help="see below")
-    parser.add_argument("--lecture", metavar="N", help=argparse.SUPPRESS)
-    parser.add_argument("--dims", type=int, choices=(1, 2, 3), help="axes (default: 2)")
-    for name in SIZED:
-        _add_number(parser, name, nargs="+", more=", one number or one per axis")
-    for name in COUNTED:
-        _add_number(parser, name)
-    parser.add_argument("--times", type=int, metavar="N", help="how often in a row (default: 1)")
-    shape = parser.add_argument_group("output (default: text)")
-    shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG or SVG")
-    shape.add_argument("--html", action="store_true", help="one self-contained page")
-    shape.add_argument("-o", "--output", type=Path, metavar="PATH", help="file")
-    return parser
-
-
 def _add_number(parser: argparse.ArgumentParser, name: str, more: str = "", **how: Any) -> None:
     parser.add_argument(
         f"--{name.replace('_', '-')}", type=int, metavar="N", help=_MEANINGS[name] + more, **how
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

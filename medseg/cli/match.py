@@ -1,16 +1,16 @@
 """`medseg match`: the widths at which two networks cost the same, as an override to paste."""
 
 import argparse
-import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.errors import report_error
-from medseg.errors import ConfigError, MedsegError
+from medseg.cli.command import command
+from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from medseg.analysis.cost import Load
     from medseg.analysis.match import Match
-    from medseg.cli.arm import Arm
+    from medseg.cli.compose import Arm
     from medseg.models.description import Description
 
 _EQUAL = ("parameters", "macs", "memory", "inference_memory", "latency")
@@ -26,19 +26,6 @@ examples:
 Without --like the reference is the default network. Overrides of the data hold for both.
 The last line is the override that makes them equal.
 """
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Matches; returns the exit code (see `medseg.errors`)."""
-    arguments = _parser().parse_intermixed_args(argv)
-    try:
-        _match(arguments)
-    except MedsegError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,14 +66,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _match(arguments: argparse.Namespace) -> None:
-    # after parsing: torch and MONAI take seconds to import
+@command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Matches the costs of two networks."""
     from medseg.analysis.match import match
-    from medseg.cli.arm import arm, data_overrides
+    from medseg.cli.compose import compose_arm
 
-    other = arm(arguments.overrides)
-    same_data = [] if data_overrides(arguments.like) else data_overrides(arguments.overrides)
-    reference = arm([*same_data, *arguments.like])
+    other = compose_arm(arguments.overrides)
+    same_data = [] if _of_data(arguments.like) else _of_data(arguments.overrides)
+    reference = compose_arm([*same_data, *arguments.like])
     load = _load(arguments, reference, other)
     found = match(
         reference.network, other.network, arguments.equal, load, **_search_options(arguments)
@@ -130,12 +118,13 @@ def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _show(rows: "dict[str, Description]", load: "Load") -> None:
     from medseg.analysis.cost import costs
     from medseg.analysis.widths import widths_of
+    from medseg.experiment.grid import override_text
 
     print("| network | widths | parameters | MACs | training memory, MiB |")
     print("| --- | --- | --- | --- | --- |")
     for name, network in rows.items():
         own = costs(network, load)
-        widths = "; ".join({str(_short(w)): None for w in widths_of(network).values()})
+        widths = "; ".join({override_text(w): None for w in widths_of(network).values()})
         memory = f"{own['memory'] / _MIB:,.1f}"
         print(f"| {name} | {widths} | {own['parameters']:,} | {own['macs']:,} | {memory} |")
 
@@ -148,19 +137,17 @@ def _show_match(quantity: str, found: "Match") -> None:
     print(f"\n{quantity}: {value}{unit}, wanted {wanted}{unit}: {found.error:+.2%}{multiples}")
 
 
+def _of_data(overrides: Sequence[str]) -> list[str]:
+    """Those that choose or change the data."""
+    return [o for o in overrides if o.lstrip("+").startswith(("data=", "data."))]
+
+
 def _overrides(other: "Arm", found: "Match") -> list[str]:
     """Those of the encoder suffice, unless the decoder's widths were overridden by themselves."""
-    from medseg.cli.options import described
+    from medseg.cli.compose import described
+    from medseg.experiment.grid import override_text
 
-    every = {path: f"model.{'.'.join(path)}={_short(w)}" for path, w in found.widths.items()}
+    every = {path: f"model.{'.'.join(path)}={override_text(w)}" for path, w in found.widths.items()}
     few = [text for path, text in every.items() if path != ("decoder", "channels")]
     alone = described("train", "model", *other.overrides, *few)
     return few if alone == found.description else list(every.values())
-
-
-def _short(widths: list[int]) -> str:
-    return str(widths[0]) if len(widths) == 1 else f"[{','.join(map(str, widths))}]"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

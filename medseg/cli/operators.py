@@ -1,30 +1,8 @@
 """`medseg operators`: what can be swapped in, what it computes and what it costs."""
 
 import argparse
-import sys
 
-from medseg.cli.errors import report_error
-from medseg.errors import MedsegError
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Prints the catalogue of blocks as a Markdown table; returns the exit code."""
-    arguments = _parser().parse_args(argv)
-    # Only now, so that `--help` and a usage error answer at once.
-    from medseg.analysis.catalogue import SLOTS, catalogue_entry, markdown_table
-    from medseg.cli.options import described, option_names
-
-    try:
-        entries = [
-            catalogue_entry(slot, option, described(f"{slot}/{option}", slot))
-            for slot in SLOTS
-            if arguments.slot in (None, slot)
-            for option in option_names(slot)
-        ]
-    except MedsegError as error:
-        return report_error(error)
-    print(markdown_table(entries), end="")
-    return 0
+from medseg.cli.command import command
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,5 +17,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Prints the catalogue of blocks as a Markdown table."""
+    from medseg.analysis.catalogue import SLOTS, catalogue_entry, markdown_table
+    from medseg.cli.compose import described, option_names
+
+    entries = [
+        catalogue_entry(slot, option, described(f"{slot}/{option}", slot))
+        for slot in SLOTS
+        if arguments.slot in (None, slot)
+        for option in option_names(slot)
+    ]
+    print(markdown_table(entries), end="")

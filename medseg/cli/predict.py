@@ -1,34 +1,14 @@
 """`medseg predict`: volumes and a trained network in, label maps out."""
 
 import argparse
-import io
 import json
-import logging
 import sys
 from pathlib import Path
 
-from medseg.cli.errors import report_error
-from medseg.errors import DataError, MedsegError
-
-log = logging.getLogger(__name__)
+from medseg.cli.command import command, report_error
+from medseg.errors import DataError
 
 FAILURES = "failures.json"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Predicts; returns the exit code (see `medseg.errors`)."""
-    arguments = _parser().parse_args(argv)
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # a file name may hold what the terminal's encoding cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
-    try:
-        return _predict(arguments)
-    except MedsegError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        print("stopped; the cases done so far are complete", file=sys.stderr)
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,8 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _predict(arguments: argparse.Namespace) -> int:
-    # after parsing: torch and MONAI take seconds to import
+@command(_parser, stopped="stopped; the cases done so far are complete")
+def main(arguments: argparse.Namespace) -> int:
+    """Predicts; returns the exit code (see `medseg.errors`)."""
     from medseg.files import require_writable
     from medseg.inference.files import Outputs, is_done, predict_file
     from medseg.inference.predictor import Predictor
@@ -138,7 +119,3 @@ def _list_failures(listing: Path, failures: dict[str, str]) -> None:
         write_text(listing, json.dumps(failures, indent=1) + "\n")
     else:
         listing.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,12 +2,11 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medseg.cli.errors import report_error
-from medseg.errors import ConfigError, MedsegError
+from medseg.cli.command import command
+from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
     from medseg.analysis.field_search import Advice, Candidate
@@ -23,18 +22,6 @@ examples:
 
 exit codes: 0 reached, 1 by no change that was tried, 2 a wrong number or override
 """
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Advises; returns the exit code (see `medseg.errors`)."""
-    arguments = _parser().parse_intermixed_args(argv)
-    try:
-        return _reach(arguments)
-    except MedsegError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,15 +51,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reach(arguments: argparse.Namespace) -> int:
-    extent, overrides = _split(arguments.words)
-    spacing, further = _split(arguments.spacing)
-    # after parsing: torch and MONAI take seconds to import
+@command(_parser)
+def main(arguments: argparse.Namespace) -> int:
+    """Searches; returns 0, or 1 where nothing that was tried suffices."""
     from medseg.analysis.cost import Load
     from medseg.analysis.field_search import advise
-    from medseg.cli.arm import arm
+    from medseg.cli.compose import compose_arm
 
-    own = arm([*overrides, *further])
+    extent, overrides = _split(arguments.words)
+    spacing, further = _split(arguments.spacing)
+    own = compose_arm([*overrides, *further])
     load = Load(
         in_channels=own.in_channels,
         patch_size=tuple(arguments.patch_size or own.patch_size),
@@ -159,7 +147,3 @@ def _extent(own: "Candidate") -> str:
 
 def _millimetres(values: Sequence[float]) -> str:
     return " × ".join("all" if value == float("inf") else f"{value:g}" for value in values)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.errors import report_error
-from medseg.errors import MedsegError
+from medseg.cli.command import command
 from medseg.formatting import encodable
 
 if TYPE_CHECKING:
@@ -24,59 +23,6 @@ An arm is better, worse, equal within the margin, or undecided; the page says by
 _COLUMNS = (
     "Arm", "Runs", "Verdict", "Dice", "Constant response", "Parameters", "Training step"
 )  # fmt: skip
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Reads records and writes the report.
-
-    Returns:
-        0, or the exit code of the error that is printed in one line.
-    """
-    arguments = _parser().parse_args(argv)
-    # Only now, so that `--help` and a usage error answer at once.
-    from medseg.report import Options, write_report
-
-    options = Options(reference=arguments.reference, margin=arguments.margin)
-    if arguments.pdf:
-        print("--pdf: open the page and print it, it has a print style", file=sys.stderr)
-    try:
-        report = write_report(
-            arguments.sources,
-            arguments.output,
-            options=options,
-            overwrite=arguments.overwrite,
-        )
-    except MedsegError as error:
-        return report_error(error)
-    for file in report.unreadable:
-        print(f"warning: {file.source}: {file.reason}", file=sys.stderr)
-    _show(report)
-    return 0
-
-
-def _show(report: "Report") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    numeric = dict(zip(report.arms.frame.columns, report.arms.numeric, strict=True))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in _COLUMNS:
-        table.add_column(
-            Text(title.replace(" ", "\n")),
-            justify="right" if numeric[title] else "left",
-            overflow="fold",
-            no_wrap=numeric[title],
-        )
-    for cells in report.arms.frame[list(_COLUMNS)].itertuples(index=False):
-        table.add_row(*(Text(encodable(cell.text, console.file)) for cell in cells))
-    console.print(table)
-    console.print()
-    without = len(report.problems.frame)
-    console.print(report.headline + (f", {without} without a result" if without else ""))
-    for path in report.files:
-        console.print(Text(encodable(str(path), console.file)), soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,5 +67,44 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+@command(_parser)
+def main(arguments: argparse.Namespace) -> None:
+    """Reads records and writes the report."""
+    from medseg.report import Options, write_report
+
+    if arguments.pdf:
+        print("--pdf: open the page and print it, it has a print style", file=sys.stderr)
+    report = write_report(
+        arguments.sources,
+        arguments.output,
+        options=Options(reference=arguments.reference, margin=arguments.margin),
+        overwrite=arguments.overwrite,
+    )
+    for file in report.unreadable:
+        print(f"warning: {file.source}: {file.reason}", file=sys.stderr)
+    _show(report)
+
+
+def _show(report: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    numeric = dict(zip(report.arms.frame.columns, report.arms.numeric, strict=True))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in _COLUMNS:
+        table.add_column(
+            Text(title.replace(" ", "\n")),
+            justify="right" if numeric[title] else "left",
+            overflow="fold",
+            no_wrap=numeric[title],
+        )
+    for cells in report.arms.frame[list(_COLUMNS)].itertuples(index=False):
+        table.add_row(*(Text(encodable(cell.text, console.file)) for cell in cells))
+    console.print(table)
+    console.print()
+    without = len(report.problems.frame)
+    console.print(report.headline + (f", {without} without a result" if without else ""))
+    for path in report.files:
+        console.print(Text(encodable(str(path), console.file)), soft_wrap=True)

@@ -1,129 +1,186 @@
 """`medseg train`: Hydra overrides in, one run or an ablation out."""
 
+import argparse
+import copy
 import logging
-import os
-import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hydra
-import yaml
+from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from medseg.cli.errors import report_error
-from medseg.cli.resolvers import CONFIG, register_resolvers
-from medseg.cli.sweeper import ArmFailedError, register_sweeper
-from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
-from medseg.files import write_text
-from medseg.record import PLAN_FILE, AblationPlan
+from medseg.cli.command import run_to_exit_code
+from medseg.cli.compose import hydra_session
+from medseg.errors import ConfigError, MedsegError
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+    from medseg.experiment.run import Request
 
 log = logging.getLogger(__name__)
 
-register_resolvers()  # here, so that another process that a launcher starts knows them as well
+CONFIG_NAME = "train"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Trains; returns the exit code (see `medseg.errors`)."""
-    # Hydra then hands its exceptions over instead of printing them and leaving with 1
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    # argparse does not take overrides on both sides of a flag
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    register_sweeper()
-    former = signal.signal(signal.SIGTERM, _stop)
-    try:
-        _train()
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    except (HydraException, OmegaConfBaseException) as error:
-        return report_error(ConfigError(_words(error)))
-    except MedsegError as error:
-        return report_error(error)
-    except KeyboardInterrupt:
-        return report_error(SignalError(signal.SIGINT))
-    except OSError as error:
-        remedy = "choose a folder that can be written with runs=FOLDER"
-        return report_error(ResourceError(f"{error.filename}: {error.strerror}; {remedy}"))
-    finally:
-        signal.signal(signal.SIGTERM, former)
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser().parse_intermixed_args(words)
+    return run_to_exit_code(
+        lambda: _train(arguments, ["medseg", "train", *words]), log_level=logging.INFO
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="medseg train", add_help=False)
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="of the configuration")
+    parser.add_argument("-h", "--help", action="store_true", help="list groups and options")
+    parser.add_argument("--hydra-help", action="store_true", help="Hydra's own options")
+    parser.add_argument(
+        "-m", "--multirun", action="store_true", help="train every combination of listed values"
+    )
+    parser.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help="print, do not train")
+    parser.add_argument("--resolve", action="store_true", help="fill in what is printed")
+    parser.add_argument("-p", "--package", help="print this part of the configuration")
+    parser.add_argument(
+        "-i",
+        "--info",
+        nargs="?",
+        const="all",
+        choices=("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+        help="where the configuration comes from",
+    )
+    parser.add_argument("-cd", "--config-dir", type=Path, help="further configurations of yours")
+    return parser
+
+
+def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
+    overrides = list(arguments.overrides)
+    if arguments.config_dir:
+        if not arguments.config_dir.is_dir():
+            raise ConfigError(f"--config-dir={arguments.config_dir} is not there; name a folder")
+        overrides.append(f"hydra.searchpath=['file://{arguments.config_dir.resolve()}']")
+    arguments.overrides = overrides
+    with hydra_session() as hydra:
+        if _print_only(hydra, arguments):
+            return 0
+        if arguments.multirun or hydra.get_mode(CONFIG_NAME, overrides) == RunMode.MULTIRUN:
+            from medseg.cli.sweep import sweep
+
+            return sweep(hydra, overrides, command_line)
+        _train_one(hydra, overrides, command_line)
     return 0
 
 
-def _stop(signum: int, _frame: FrameType | None) -> None:
-    raise SignalError(signum)
+def _print_only(hydra: "Hydra", arguments: argparse.Namespace) -> bool:
+    """Prints help or a configuration where that is asked for; says whether it was."""
+    words = arguments.overrides
+    if arguments.help:
+        hydra.app_help(CONFIG_NAME, _parser(), arguments)
+    elif arguments.hydra_help:
+        hydra.hydra_help(CONFIG_NAME, _parser(), arguments)
+    elif arguments.cfg:
+        package, resolve = arguments.package, arguments.resolve
+        hydra.show_cfg(CONFIG_NAME, words, arguments.cfg, package, resolve)
+    elif arguments.info:
+        hydra.show_info(arguments.info, CONFIG_NAME, words)
+    else:
+        return False
+    return True
 
 
-@hydra.main(version_base="1.3", config_path="pkg://medseg.configs", config_name="train")
-def _train(config: DictConfig) -> None:
-    from medseg.experiment.ledger import is_completed
-    from medseg.experiment.run import Request, run  # heavy: torch, MONAI, Lightning
+def _train_one(hydra: "Hydra", overrides: list[str], command_line: list[str]) -> None:
+    request, config = _requested(hydra, overrides, command_line)
+    from medseg.experiment.run import alone_in, prepare, run  # heavy: torch, MONAI, Lightning
 
-    settings = HydraConfig.get()
-    folder = Path(settings.runtime.output_dir)
-    in_ablation = settings.mode == RunMode.MULTIRUN
-    try:
-        plan = AblationPlan.read(folder.parent / PLAN_FILE) if in_ablation else None
-        cell = plan.cell(folder.name) if plan else None
-        if cell and is_completed(folder, cell.digest):
-            log.info("%s is completed already", folder)
-            return
-        request = Request(
-            config=_plain_config(config, folder),
-            folder=folder,
-            command=plan.command if plan else sys.argv,
-            choices=_choices(config, settings.runtime.choices),
-            overrides=list(settings.overrides.task),
-            cell=cell,
+    plan = prepare(request)
+    refused: list[MedsegError] = []
+
+    def job(_config: DictConfig) -> None:
+        log.info("the run goes to %s", request.folder)
+        try:
+            run(request, plan)
+        except MedsegError as error:  # Hydra would print its own lines about it
+            refused.append(error)
+
+    with alone_in(request.folder):
+        done = run_job(
+            task_function=job,
+            config=config,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=HydraContext(hydra.config_loader, Callbacks(config)),
         )
-        log.info("the run goes to %s", folder)
-        run(request)
-    except MedsegError as error:
-        code = report_error(error)
-        if not in_ablation or (isinstance(error, SignalError) and _leaves(settings)):
-            sys.exit(code)
-        # an exception that crosses to other processes and lets the other runs go on
-        raise ArmFailedError(f"a run failed: {folder}: {error}", code) from None
-    if not in_ablation:
-        log.info("done; next: medseg report %s -o report.html", folder.parent)
+    if refused:
+        raise refused[0]
+    _ = done.return_value  # raises what the job raised
+    log.info("done; next: medseg report %s -o report.html", request.folder.parent)
 
 
-def _leaves(settings: Any) -> bool:
-    """Whether a signal to a run ends its process, and not the run alone.
+def _requested(
+    hydra: "Hydra", overrides: list[str], command_line: list[str]
+) -> tuple["Request", DictConfig]:
+    """The run that is asked for, new or continued, and Hydra's configuration of its job."""
+    parsed = OverridesParser.create(config_loader=hydra.config_loader).parse_overrides(overrides)
+    given = {override.get_key_element(): override for override in parsed}
+    resume = given.pop("resume").value() if "resume" in given else None
+    if resume is None:
+        config = hydra.compose_config(CONFIG_NAME, overrides, RunMode.RUN)
+        HydraConfig.instance().set_config(config)
+        return request_of(config, Path(config.hydra.run.dir), command_line), config
+    own = [o.input_line for o in given.values() if _is_hydra(o.get_key_element()) and o.input_line]
+    config = hydra.compose_config(CONFIG_NAME, own, RunMode.RUN)
+    with read_write(config.hydra.run), open_dict(config.hydra.run):
+        config.hydra.run.dir = str(resume)
+    changes = {
+        key: _plain(override.value()) for key, override in given.items() if not _is_hydra(key)
+    }
+    return _continued(Path(str(resume)), changes, config, command_line), config
 
-    One process for all runs: a signal means all of them. A job of SLURM, which will be queued
-    again: a result, were it an exception, would tell whoever waits for it that the job is over.
-    """
-    return settings.launcher._target_.endswith(("BasicLauncher", "SlurmLauncher"))
+
+def _continued(
+    folder: Path, changes: Mapping[str, Any], config: DictConfig, command_line: list[str]
+) -> "Request":
+    from medseg.experiment.resume import continued_config, former_record
+    from medseg.experiment.run import Request
+
+    record = former_record(folder)
+    return Request(
+        config=continued_config(folder, changes, cache=config.data.cache),
+        folder=folder,
+        command=command_line,
+        choices=record.choices if record else {},
+        overrides=[
+            *(record.overrides if record else []),
+            *(f"{key}={value}" for key, value in changes.items()),
+        ],
+        resumes=True,
+        builds_data=not changes.keys().isdisjoint(("data.root", "data.download")),
+    )
 
 
-def _plain_config(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """The resolved configuration; that of the run which is continued, if there is one."""
-    if config.resume:
-        config = _continued(folder, HydraConfig.get().overrides.task)
-    plain: Any = OmegaConf.to_container(config, resolve=True)
-    write_text(folder / CONFIG, yaml.safe_dump(plain, sort_keys=False))
-    return plain
+def request_of(config: DictConfig, folder: Path, command_line: list[str], **more: Any) -> "Request":
+    """The request for a run that a composed configuration describes."""
+    from medseg.experiment.run import Request
 
-
-def _continued(folder: Path, overrides: list[str]) -> DictConfig:
-    config: Any = OmegaConf.create(yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")))
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == "resume":
-            continue
-        if OmegaConf.select(config, key) is None:
-            raise ConfigError(
-                f"{override}: a run that is continued keeps its blocks; "
-                "only values such as trainer.epochs can be changed"
-            )
-        OmegaConf.update(config, key, yaml.safe_load(value))
-    return config
+    task = copy.deepcopy(config)
+    with read_write(task), open_dict(task):
+        settings = task.pop("hydra")
+    return Request(
+        config=OmegaConf.to_container(task, resolve=True),  # type: ignore[arg-type]
+        folder=folder,
+        command=command_line,
+        choices=_choices(task, settings.runtime.choices),
+        overrides=list(settings.overrides.task),
+        **more,
+    )
 
 
 def _choices(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:
@@ -144,14 +201,16 @@ def _choices(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:
     return {path.removeprefix("model."): option for path, option in options.items()}
 
 
-def _words(error: BaseException) -> str:
-    """Hydra's message on one line; some of its errors leave it to their cause."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(line for line in lines if not line.startswith(("full_key", "object_type")))
-    if not text and error.__cause__ is not None:
-        return _words(error.__cause__)
-    return text or type(error).__name__
+def _is_hydra(key: str) -> bool:
+    return key.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _plain(value: Any) -> Any:
+    """A parsed value without Hydra's marks of quotes."""
+    match value:
+        case list():
+            return [_plain(item) for item in value]
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case _:
+            return getattr(value, "text", value)

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 class DatasetSource(Protocol):
     """Makes sure that a dataset lies on disk in Decathlon form."""
 
-    def prepare(self) -> Path:
-        """Obtains the dataset if need be; returns its folder."""
+    def prepare(self, *, may_write: bool = True) -> Path:
+        """Obtains the dataset if need be and if it may be written; returns its folder."""
         ...
 
 

@@ -47,8 +47,11 @@ class Decathlon:
     url: str | None = None
     md5: str | None = None
 
-    def prepare(self) -> Path:
+    def prepare(self, *, may_write: bool = True) -> Path:
         """The task's folder, complete; downloaded and extracted once if that is allowed.
+
+        Args:
+            may_write: whether a folder that is not there may be made.
 
         Raises:
             DataError: not there, incomplete, or an archive that must not be trusted.
@@ -58,7 +61,7 @@ class Decathlon:
         root = Path(self.root).expanduser()
         target = root / self.task
         found = next((f for f in (root, target) if (f / DESCRIPTION).is_file()), None)
-        if found is None and not self.download:
+        if found is None and not (self.download and may_write):
             raise DataError(
                 f"{self.task} was found neither in {root} nor in {target} (no {DESCRIPTION}); "
                 f"set data.download=true, or put the extracted folder at {target}"

@@ -30,8 +30,8 @@ class Folder:
 
     root: Path | str
 
-    def prepare(self) -> Path:
-        """The folder itself.
+    def prepare(self, *, may_write: bool = True) -> Path:
+        """The folder itself; nothing is written to it.
 
         Raises:
             DataError: it holds no dataset.json.
@@ -45,7 +45,9 @@ class Folder:
         return root
 
 
-def build_folder(target: Path, *, stamp: str, build: Callable[[Path], None]) -> Path:
+def build_folder(
+    target: Path, *, stamp: str, build: Callable[[Path], None], may_write: bool = True
+) -> Path:
     """`target` as `build` makes it: whole or absent, and built once.
 
     `build` fills a hidden sibling, which is renamed when it is done; so a killed process leaves
@@ -56,13 +58,19 @@ def build_folder(target: Path, *, stamp: str, build: Callable[[Path], None]) -> 
         target: the folder that is wanted.
         stamp: says by which rule it was built; another stamp has it built again.
         build: fills the empty folder it is given.
+        may_write: whether a folder that is not there may be made.
 
     Raises:
-        DataError: something that medseg did not build is in the way.
+        DataError: something that medseg did not build is in the way, or nothing may be written.
         ResourceError: the place cannot be written.
     """
     if _stamp(target) == stamp:
         return target
+    if not may_write:
+        raise DataError(
+            f"{target} does not hold the dataset and is not built here; "
+            "name the folder that receives it with data.root=FOLDER"
+        )
     require_writable(target.parent)
     with FileLock(target.with_name(f".{target.name}.lock")):
         if _stamp(target) == stamp:

@@ -43,8 +43,11 @@ class Mni152:
 
     root: Path | str
 
-    def prepare(self) -> Path:
+    def prepare(self, *, may_write: bool = True) -> Path:
         """The folder MNI152 under `root`, written in seconds the first time.
+
+        Args:
+            may_write: whether a folder that is not there may be made.
 
         Raises:
             DataError: nilearn's template is not installed.
@@ -52,8 +55,9 @@ class Mni152:
         """
         maps = template_files()
         stamp = json.dumps({"rule": _RULE, **{k: sha256(path) for k, path in maps.items()}})
+        target = Path(self.root).expanduser() / "MNI152"
         return build_folder(
-            Path(self.root).expanduser() / "MNI152", stamp=stamp, build=lambda part: _build(part)
+            target, stamp=stamp, build=lambda part: _build(part), may_write=may_write
         )
 
 

@@ -67,8 +67,11 @@ class Phantom:
                 f"seed={self.seed} at least 0"
             )
 
-    def prepare(self) -> Path:
+    def prepare(self, *, may_write: bool = True) -> Path:
         """The folder of these parameters under `root`, written the first time.
+
+        Args:
+            may_write: whether a folder that is not there may be made.
 
         Raises:
             ResourceError: `root` cannot be written.
@@ -76,7 +79,7 @@ class Phantom:
         stamp = json.dumps({"rule": _RULE, "cases": self.cases, **self._parameters()})
         key = hashlib.sha256(stamp.encode()).hexdigest()[:8]
         target = Path(self.root).expanduser() / f"Phantom-{key}"
-        return build_folder(target, stamp=stamp, build=self._build)
+        return build_folder(target, stamp=stamp, build=self._build, may_write=may_write)
 
     def _parameters(self) -> dict[str, Any]:
         """The arguments of `phantom_case`, alike whether they came from YAML or from Python."""

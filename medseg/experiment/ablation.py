@@ -1,134 +1,79 @@
-"""A grid turned into runs: composed, made equal, and named by what they do."""
+"""An ablation from its plan to its last run: prepare the data, launch, try again."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from medseg.errors import ConfigError
-from medseg.experiment.grid import Grid, folder_name
-from medseg.experiment.widths import Equaliser
-from medseg.record import AblationPlan, Cell, Matched, digest
+from medseg.errors import DataError
+from medseg.experiment.ledger import Entry, Ledger, unfinished
+from medseg.experiment.plan import make_data
+from medseg.record import PLAN_FILE, AblationPlan
 
 log = logging.getLogger(__name__)
 
-Resolve = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Dotted key → value, to be changed, → the resolved configuration."""
-Compose = Callable[[Sequence[str]], Resolve]
-"""Overrides → the configuration that they compose."""
+Launch = Callable[[Sequence[Sequence[str]]], None]
+"""Starts jobs, each given by its overrides, and waits for them."""
 
 
-@dataclass(kw_only=True)
-class Planner:
-    """Makes the plan of an ablation.
+def former_plan(folder: Path) -> AblationPlan | None:
+    """The plan that lies in a folder; None if there is none, or none that can be read."""
+    path = folder / PLAN_FILE
+    if not path.is_file():
+        return None
+    try:
+        return AblationPlan.read(path)
+    except DataError as error:
+        log.warning("%s", error)
+        return None
+
+
+def carry_out(
+    folder: Path, *, launch: Launch, configs: Callable[[Entry], dict[str, Any]], retries: int
+) -> Ledger:
+    """Launches what is not completed, and up to `retries` times more what is retryable.
 
     Args:
-        grid: What is asked for.
-        compose: What turns overrides into configurations.
-        fixed: Overrides that hold for every run.
-        equal: In what arms are made equal by their widths; None: in nothing.
-        known: Widths that were found before, see `AblationPlan.widths`.
-        device: Where latency is measured, if it is.
+        folder: Of the ablation; its plan lies there.
+        launch: Starts jobs and waits for them.
+        configs: A run → its resolved configuration.
+        retries: Further rounds for runs that were killed, or failed for lack of a resource.
     """
-
-    grid: Grid
-    compose: Compose
-    fixed: Sequence[str]
-    equal: str | None = None
-    known: Mapping[str, Any] = field(default_factory=dict)
-    device: Any = None
-    widths: dict[str, Any] = field(default_factory=dict)
-
-    def plan(self, **about: Any) -> AblationPlan:
-        """The plan; `about` holds its name, budget, margin and command.
-
-        Raises:
-            ConfigError: an arm that cannot be made equal, or two arms that do the same.
-        """
-        reference = self._reference() if self.equal else None
-        arms = [self._arm(levels, own, reference) for levels, own in self.grid.arms()]
-        cells = [
-            _cell(*arm, seed=seed, fold=fold, folds=self.grid.folds)
-            for seed, fold in self.grid.repetitions()
-            for arm in arms
-        ]
-        _refuse_twins(cells)
-        return AblationPlan(
-            factors=self.grid.levels,
-            reference=self.grid.reference_levels,
-            cells=cells,
-            equal=self.equal,
-            widths=self.widths,
-            **about,
+    ledger = Ledger.of(folder)
+    waiting = unfinished(ledger.entries)
+    log.info("%s", ledger.counts())
+    if waiting:
+        prepare_data([configs(entry) for entry in _one_of_each_arm(waiting)])
+    for _ in range(1 + retries):
+        if not waiting:
+            break
+        launch(
+            [
+                [*entry.cell.overrides, f"hydra.sweep.subdir={entry.cell.folder}"]
+                for entry in waiting
+            ]
         )
-
-    def _reference(self) -> Equaliser:
-        wanted = self.grid.reference_levels
-        own = next(overrides for levels, overrides in self.grid.arms() if levels == wanted)
-        config = self.compose([*self.fixed, *own])({})
-        return Equaliser(quantity=str(self.equal), reference=config, device=self.device)
-
-    def _arm(
-        self, levels: dict[str, str], own: list[str], equaliser: Equaliser | None
-    ) -> tuple[dict[str, str], list[str], Resolve, Matched | None]:
-        overrides, matched = [*self.fixed, *own], None
-        resolve = self.compose(overrides)
-        if equaliser and levels != self.grid.reference_levels:
-            widths, matched = self._equalised(resolve({}), levels, equaliser)
-            overrides += widths
-            resolve = self.compose(overrides)
-        return levels, overrides, resolve, matched
-
-    def _equalised(
-        self, config: dict[str, Any], levels: dict[str, str], equaliser: Equaliser
-    ) -> tuple[list[str], Matched]:
-        key = f"{equaliser.quantity} {digest(equaliser.reference)} {digest(config)}"
-        if key not in self.known:
-            try:
-                overrides, matched = equaliser.overrides(config)
-            except ConfigError as error:
-                arm = ", ".join(f"{factor} {level}" for factor, level in levels.items())
-                raise ConfigError(f"{arm}: {error}") from error
-            self.widths[key] = {"overrides": overrides, "value": matched.value}
-            self.widths[key]["wanted"] = matched.wanted
-        else:
-            self.widths[key] = self.known[key]
-        found = self.widths[key]
-        matched = Matched(quantity=equaliser.quantity, value=found["value"], wanted=found["wanted"])
-        return list(found["overrides"]), matched
+        ledger = Ledger.of(folder)
+        waiting = [entry for entry in unfinished(ledger.entries) if entry.is_retryable]
+    log.info("%s", ledger.counts())
+    return ledger
 
 
-def _cell(
-    levels: dict[str, str],
-    overrides: list[str],
-    resolve: Resolve,
-    matched: Matched | None,
-    *,
-    seed: int,
-    fold: int | None,
-    folds: int | None,
-) -> Cell:
-    repetition: dict[str, Any] = {"seed": seed}
-    if fold is not None:
-        repetition |= {"data.folds": folds, "data.fold": fold}
-    own = digest(resolve(repetition))
-    return Cell(
-        folder=folder_name(levels, seed, fold, own),
-        levels=levels,
-        seed=seed,
-        fold=fold,
-        digest=own,
-        overrides=[*overrides, *(f"{key}={value}" for key, value in repetition.items())],
-        matched=matched,
-    )
+def prepare_data(configs: Sequence[dict[str, Any]]) -> None:
+    """Obtains and prepares every dataset of the grid once, before runs would wait for each other.
+
+    Raises:
+        DataError: a dataset that cannot be used; no run was started.
+    """
+    done: list[dict[str, Any]] = []
+    for config in configs:
+        if config["data"] not in done:
+            done.append(config["data"])
+            make_data(config).setup()
 
 
-def _refuse_twins(cells: Sequence[Cell]) -> None:
-    first: dict[str, Cell] = {}
-    for cell in cells:
-        twin = first.setdefault(cell.digest, cell)
-        if twin is not cell:
-            raise ConfigError(
-                f"{twin.levels} and {cell.levels} are the same configuration; "
-                "remove one level, or correct its overrides"
-            )
+def _one_of_each_arm(entries: Sequence[Entry]) -> list[Entry]:
+    first: dict[tuple[str, ...], Entry] = {}
+    for entry in entries:
+        first.setdefault(tuple(entry.cell.levels.values()), entry)
+    return list(first.values())

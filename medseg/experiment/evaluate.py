@@ -1,11 +1,14 @@
 """A trained network on the held-out cases, by the very path that prediction takes."""
 
 import base64
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from medseg.checkerboard.study.study import Study
 from medseg.data.dataset import Case
+from medseg.errors import ConfigError
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.models.weights import TrainedModel
@@ -20,6 +23,29 @@ from medseg.volumes import (
     to_ras,
     write_labels,
 )
+
+log = logging.getLogger(__name__)
+
+
+def study_of(model: TrainedModel, predictor: Predictor, options: dict[str, Any]) -> Study | None:
+    """The measures of the trained network's artifacts; None if it does not upsample.
+
+    Args:
+        model: The trained network.
+        predictor: The same, ready to predict.
+        options: `artifacts` of the configuration.
+    """
+    try:
+        return Study(
+            predictor.network,
+            model.card,
+            overlap=predictor.overlap,
+            shifts=options["shifts"],
+            spun=options["cases"],
+        )
+    except ConfigError as error:
+        log.info("%s", error)
+        return None
 
 
 def evaluate_cases(

@@ -1,11 +1,23 @@
-"""Factors, levels, seeds and folds → the runs of a grid."""
+"""Factors, levels, seeds and folds → the runs of a grid, each known by what it does."""
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+
+from medseg.analysis.cost import LATENCY, QUANTITIES, Load
+from medseg.analysis.match import match as match_widths
 from medseg.errors import ConfigError
+from medseg.models.description import describe
+from medseg.record import AblationPlan, Cell, Matched, digest
+
+Resolve = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Dotted key → value, to be changed, → the resolved configuration."""
+Compose = Callable[[Sequence[str]], Resolve]
+"""Overrides → the configuration that they compose."""
 
 _LONGEST_NAME = 100  # of 255 bytes that a file system allows
 _DIGITS = 8
@@ -98,3 +110,168 @@ def folder_name(levels: Mapping[str, str], seed: int, fold: int | None, digest: 
     place = f"seed{seed}" if fold is None else f"seed{seed}-fold{fold}"
     text = "-".join(filter(None, words))[:_LONGEST_NAME]
     return "-".join(filter(None, [text, place, digest[:_DIGITS]]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostMatching:
+    """Scales the widths of arms until they cost as much as the reference.
+
+    Args:
+        quantity: `parameters`, `macs`, `memory`, `inference_memory` or `latency`.
+        reference: The resolved configuration of the arm that stays.
+        device: Where latency is measured; None: the CPU.
+        known: Widths that were found before, see `AblationPlan.widths`.
+        found: The widths of this plan's arms, in the same form.
+    """
+
+    quantity: str
+    reference: dict[str, Any]
+    device: torch.device | None = None
+    known: Mapping[str, Any] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def overrides(self, config: dict[str, Any]) -> tuple[list[str], Matched]:
+        """The overrides that give an arm its widths, and the cost that they reach.
+
+        Raises:
+            ConfigError: no width makes the arm cost as much.
+        """
+        key = f"{self.quantity} {digest(self.reference)} {digest(config)}"
+        widths = self.found[key] = self.known.get(key) or self._search(config)
+        matched = Matched(quantity=self.quantity, value=widths["value"], wanted=widths["wanted"])
+        return list(widths["overrides"]), matched
+
+    def _search(self, config: dict[str, Any]) -> dict[str, Any]:
+        data = config["data"]
+        load = Load(
+            in_channels=data["in_channels"],
+            patch_size=tuple(data["patch_size"]),
+            batch=data["batch_size"],
+        )
+        options = {"device": self.device} if self.quantity == LATENCY else {}
+        networks = (describe(self.reference["model"]), describe(config["model"]))
+        match = match_widths(*networks, self.quantity, load, **options)
+        overrides = [
+            f"model.{'.'.join(path)}={override_text(widths)}"
+            for path, widths in match.widths.items()
+        ]
+        value, wanted = float(match.value), float(match.wanted)
+        return {"overrides": overrides, "value": value, "wanted": wanted}
+
+
+def override_text(widths: Sequence[int]) -> str:
+    """Widths as the value of an override.
+
+    >>> override_text([8, 16]), override_text([8])
+    ('[8,16]', '8')
+    """
+    return str(widths[0]) if len(widths) == 1 else f"[{','.join(map(str, widths))}]"
+
+
+def plan_ablation(
+    grid: Grid,
+    compose: Compose,
+    *,
+    fixed: Sequence[str] = (),
+    equal: str | None = None,
+    known: Mapping[str, Any] | None = None,
+    device: torch.device | None = None,
+    **about: Any,
+) -> AblationPlan:
+    """Plans the runs of a grid: composed, matched in cost, and named by what they do.
+
+    Args:
+        grid: What is asked for.
+        compose: What turns overrides into configurations.
+        fixed: Overrides that hold for every run.
+        equal: The cost that arms are matched in by their widths; None: in nothing.
+        known: Widths that were found before, see `AblationPlan.widths`.
+        device: Where latency is measured, if it is.
+        about: Name, budget, margin and command of the plan.
+
+    Raises:
+        ConfigError: an arm that cannot be matched, or two arms that do the same.
+    """
+    if equal is not None and equal not in (*QUANTITIES, LATENCY):
+        raise ConfigError(
+            f"ablation.equal={equal!r} must be null or one of {', '.join([*QUANTITIES, LATENCY])}"
+        )
+    matching: CostMatching | None = None
+    if equal is not None:
+        own = next(own for levels, own in grid.arms() if levels == grid.reference_levels)
+        reference = compose([*fixed, *own])({})
+        matching = CostMatching(
+            quantity=equal, reference=reference, device=device, known=known or {}
+        )
+    arms = [
+        _plan_arm(grid, compose, levels, [*fixed, *own], matching) for levels, own in grid.arms()
+    ]
+    cells = [
+        _cell(*arm, seed=seed, fold=fold, folds=grid.folds)
+        for seed, fold in grid.repetitions()
+        for arm in arms
+    ]
+    _refuse_duplicates(cells)
+    return AblationPlan(
+        factors=grid.levels,
+        reference=grid.reference_levels,
+        cells=cells,
+        equal=equal,
+        widths=matching.found if matching else {},
+        **about,
+    )
+
+
+def _plan_arm(
+    grid: Grid,
+    compose: Compose,
+    levels: dict[str, str],
+    overrides: list[str],
+    matching: CostMatching | None,
+) -> tuple[dict[str, str], list[str], Resolve, Matched | None]:
+    resolve = compose(overrides)
+    if matching is None or levels == grid.reference_levels:
+        return levels, overrides, resolve, None
+    try:
+        widths, matched = matching.overrides(resolve({}))
+    except ConfigError as error:
+        arm = ", ".join(f"{factor} {level}" for factor, level in levels.items())
+        raise ConfigError(f"{arm}: {error}") from error
+    overrides = [*overrides, *widths]
+    return levels, overrides, compose(overrides), matched
+
+
+def _cell(
+    levels: dict[str, str],
+    overrides: list[str],
+    resolve: Resolve,
+    matched: Matched | None,
+    *,
+    seed: int,
+    fold: int | None,
+    folds: int | None,
+) -> Cell:
+    repetition: dict[str, Any] = {"seed": seed}
+    if fold is not None:
+        repetition |= {"data.folds": folds, "data.fold": fold}
+    own = digest(resolve(repetition))
+    return Cell(
+        folder=folder_name(levels, seed, fold, own),
+        levels=levels,
+        seed=seed,
+        fold=fold,
+        digest=own,
+        overrides=[*overrides, *(f"{key}={value}" for key, value in repetition.items())],
+        matched=matched,
+    )
+
+
+def _refuse_duplicates(cells: Sequence[Cell]) -> None:
+    first: dict[str, Cell] = {}
+    for cell in cells:
+        other = first.setdefault(cell.digest, cell)
+        if other is not cell:
+            raise ConfigError(
+                f"{other.levels} and {cell.levels} are the same configuration; "
+                "remove one level, or correct its overrides"
+            )

@@ -17,7 +17,7 @@ from medseg.record import FILE_NAME, PLAN_FILE, AblationPlan, Cell, RunRecord, R
 State = Literal["completed", "running", "waiting", "failed", "interrupted", "silent"]
 
 _PATIENCE = 600.0  # seconds without a sign of life before another machine's run is doubted
-_LASTING = (2, 3)  # exit codes of what does not mend itself: configuration, data
+_LASTING = (2, 3)  # exit codes of what another try does not change: configuration, data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Entry:
     exit_code: int | None = None
 
     @property
-    def may_mend(self) -> bool:
+    def is_retryable(self) -> bool:
         """Whether trying again may help: not if the configuration or the data are at fault."""
         unfinished = self.state not in ("completed", "running")
         return unfinished and self.exit_code not in _LASTING
@@ -73,11 +73,17 @@ class Ledger:
         """How many runs are in a state."""
         return Counter(entry.state for entry in self.entries)[state]
 
-    def seconds_left(self, workers: int) -> float | None:
-        """What unfinished runs will take, side by side; None before the first has told its pace.
+    def counts(self) -> str:
+        """How many runs there are, and how many in each state, as text."""
+        states = dict.fromkeys(entry.state for entry in self.entries)
+        counted = ", ".join(f"{self.count(state)} {state}" for state in states)
+        return f"{len(self.entries)} runs: {counted}"
 
-        A run that has begun takes what its share of epochs foretells; one that has not, as long as
-        the completed runs of its arm, else as all of them.
+    def seconds_left(self, workers: int) -> float | None:
+        """What unfinished runs will take, side by side; None before the pace of any run is known.
+
+        A run that has begun takes what follows from its share of epochs; one that has not, as long
+        as the completed runs of its arm, else as all of them.
         """
         known = [e.seconds for e in self.entries if e.state == "completed"]
         paces = [e.seconds / e.share for e in self.entries if e.state == "running" and e.share > 0]
@@ -88,7 +94,7 @@ class Ledger:
         return max(sum(left) / max(1, workers), max(left, default=0.0))
 
     def _left(self, entry: Entry, usual: float) -> float:
-        if entry.state == "completed" or (entry.state == "failed" and not entry.may_mend):
+        if entry.state == "completed" or (entry.state == "failed" and not entry.is_retryable):
             return 0.0
         same = [
             other.seconds

@@ -4,13 +4,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
 from medseg.analysis.cost import count_macs, count_parameters, training_call
 from medseg.analysis.input_sizes import check_patch
 from medseg.analysis.memory import predicted_memory
-from medseg.analysis.receptive_field import gridding_warnings
 from medseg.build import build
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.preprocess import Preprocessing
@@ -36,6 +36,7 @@ class Plan:
         scheduler: Optimiser → schedule.
         training: How long and on what.
         precision: `bf16`, `fp16` or `fp32`.
+        deep_supervision: Whether coarser logits are trained as well.
         parameters: Trainable parameters.
         macs: Multiply-accumulates of one forward pass on one patch.
         blocks: Slot → block with its parameters.
@@ -49,13 +50,14 @@ class Plan:
     scheduler: Any
     training: TrainingPlan
     precision: str
+    deep_supervision: bool
     parameters: int
     macs: int
     blocks: dict[str, str]
 
 
 def make_plan(config: dict[str, Any]) -> Plan:
-    """Builds what a resolved configuration describes.
+    """Seeds the random numbers and builds what a resolved configuration describes.
 
     Raises:
         ConfigError: something in it is unknown or impossible: value, rule, remedy.
@@ -69,9 +71,8 @@ def make_plan(config: dict[str, Any]) -> Plan:
         raise ConfigError(f"the configuration cannot be used: {error}") from error
 
 
-def predicted_training_memory(plan: Plan, config: dict[str, Any]) -> int | None:
+def predicted_training_memory(plan: Plan) -> int | None:
     """Peak of a training step in bytes, weights not included; None if a layer is not known."""
-    several = bool(config["model"].get("deep_supervision", False))
     try:
         return predicted_memory(
             plan.network,
@@ -80,7 +81,7 @@ def predicted_training_memory(plan: Plan, config: dict[str, Any]) -> int | None:
             batch=plan.data.batch_size,
             training=True,
             bf16=plan.precision == "bf16",
-            run=training_call(plan.network, deep_supervision=several),
+            run=training_call(plan.network, deep_supervision=plan.deep_supervision),
         ).peak
     except (ConfigError, RuntimeError, NotImplementedError) as error:
         log.debug("memory was not predicted: %s", error)
@@ -88,8 +89,9 @@ def predicted_training_memory(plan: Plan, config: dict[str, Any]) -> int | None:
 
 
 def _make_plan(config: dict[str, Any]) -> Plan:
+    _check_numbers(config)
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
     training = TrainingPlan(**config["trainer"])
-    hardware = training.hardware
     description = describe(config["model"])
     network = build_network(description)
     data_config = config["data"]
@@ -100,8 +102,6 @@ def _make_plan(config: dict[str, Any]) -> Plan:
             f"deep_supervision=true, but {type(network).__name__} has no logits on coarser "
             "grids; use model=unet or set deep_supervision=false"
         )
-    for warning in gridding_warnings(network):
-        log.warning("%s", warning)
     check_patch(network, in_channels, patch_size, deep_supervision=deep_supervision)
     optimizer = build(config["optimizer"])
     scheduler = build(config["scheduler"])
@@ -114,11 +114,30 @@ def _make_plan(config: dict[str, Any]) -> Plan:
         optimizer=optimizer,
         scheduler=scheduler,
         training=training,
-        precision=choose_precision(training.precision, network, hardware),
+        precision=choose_precision(training.precision, network, training.hardware),
+        deep_supervision=deep_supervision,
         parameters=count_parameters(network),
         macs=count_macs(network, in_channels, patch_size),
         blocks=block_texts(description),
     )
+
+
+def _check_numbers(config: dict[str, Any]) -> None:
+    """Checks the numbers that belong to no part which checks its own."""
+    pictures, artifacts = config["pictures"], config["artifacts"]
+    tolerance, cases = config["surface_tolerance_mm"], artifacts["cases"]
+    least = {
+        "seed": (config["seed"], 0),
+        "pictures.cases": (pictures["cases"], 0),
+        "pictures.every_epochs": (pictures["every_epochs"], 1),
+        "artifacts.shifts": (artifacts["shifts"], 2),
+        "artifacts.cases": (0 if cases is None else cases, 0),
+    }
+    for key, (value, lowest) in least.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise ConfigError(f"{key}={value!r} must be a whole number of at least {lowest}")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or tolerance <= 0:
+        raise ConfigError(f"surface_tolerance_mm={tolerance!r} must be a positive number of mm")
 
 
 def make_data(config: dict[str, Any]) -> SegmentationDataModule:

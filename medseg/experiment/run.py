@@ -1,21 +1,29 @@
 """One run: plan, train, keep the model, evaluate, record; recorded also when it fails."""
 
 import logging
+import os
+import platform
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from filelock import FileLock, Timeout
+from torch import Tensor
 
-from medseg.errors import MedsegError, ResourceError, SignalError
-from medseg.experiment.checkerboard import study_of, trajectory_of
-from medseg.experiment.evaluate import evaluate_cases
+from medseg.analysis.receptive_field import gridding_warnings
+from medseg.checkerboard.lattice import lattice_of
+from medseg.data.patches import central_patch
+from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
+from medseg.experiment.evaluate import evaluate_cases, study_of
 from medseg.experiment.plan import Plan, make_plan, predicted_training_memory
-from medseg.experiment.progress import Progress, former_attempts
-from medseg.files import require_writable, sweep_parts
+from medseg.experiment.resume import CONFIG, former_record, require_continuable
+from medseg.files import require_writable, sweep_parts, write_text
 from medseg.hardware import (
     describe_machine,
     keep_freed_memory,
@@ -26,13 +34,9 @@ from medseg.hardware import (
     restart_peak_memory,
 )
 from medseg.inference.predictor import Predictor
-from medseg.models.weights import (
-    MODEL_FOLDER,
-    ModelCard,
-    load_model,
-    save_model,
-)
-from medseg.record import Cell, RunRecord, digest
+from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
+from medseg.record import Cell, RunRecord, RunStatus, digest
+from medseg.training.artifact_trajectory import ArtifactTrajectory
 from medseg.training.callbacks import History, StopOnSignal, ValidationPictures
 from medseg.training.heartbeat import Heartbeat
 from medseg.training.module import SegmentationModule
@@ -57,6 +61,8 @@ class Request:
         choices: Slot → option.
         overrides: The overrides given.
         cell: The cell of an ablation that this run is, or None.
+        resumes: Whether a run of that folder is continued because its name was given.
+        builds_data: Whether a dataset that is not there may be built or downloaded.
     """
 
     config: dict[str, Any]
@@ -65,51 +71,66 @@ class Request:
     choices: dict[str, str]
     overrides: list[str]
     cell: Cell | None = None
+    resumes: bool = False
+    builds_data: bool = True
 
 
-def run(request: Request) -> RunRecord:
+def prepare(request: Request) -> Plan:
+    """Seeds the random numbers and checks what can be checked before anything is written.
+
+    The data of a run that is continued are looked at as well: they must lie where the run left
+    them, and are neither downloaded nor built unless that is asked for.
+
+    Raises:
+        MedsegError: the run cannot be carried out.
+    """
+    keep_freed_memory()
+    limit_threads()
+    plan = make_plan(request.config)
+    if request.resumes:
+        epochs = plan.training.epochs if plan.training.max_seconds is None else None
+        require_continuable(request.folder, plan.network, epochs)
+        plan.data.source.prepare(may_write=request.builds_data)
+        plan.data.setup()
+    return plan
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Makes a run's folder and keeps other processes out of it.
+
+    Raises:
+        ResourceError: another process is at work there, or the folder cannot be written.
+    """
+    require_writable(folder)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ResourceError(
+            f"{folder}: another process is at work there; wait for it, or start a new run"
+        ) from error
+
+
+def run(request: Request, plan: Plan | None = None) -> RunRecord:
     """Carries out one run and writes its record, whatever happens.
+
+    The record of a completed run that is continued, and its configuration, are replaced when the
+    continued run is completed, and not before.
+
+    Args:
+        request: What was asked for.
+        plan: From `prepare`; None: made here, so that the record also tells why it cannot be made.
 
     Raises:
         MedsegError: what the user can act on; the record holds its message.
     """
-    require_writable(request.folder)
-    try:
-        with FileLock(request.folder / ".lock", timeout=0):
-            return _run_alone(request)
-    except Timeout as error:
-        raise ResourceError(
-            f"{request.folder}: another process is at work there; wait for it, or start a new run"
-        ) from error
-
-
-def _run_alone(request: Request) -> RunRecord:
-    keep_freed_memory()
-    limit_threads()
     sweep_parts(request.folder)
     start = time.perf_counter()
-    config, cell = request.config, request.cell
-    record = RunRecord(
-        name=config["name"],
-        status="running",
-        started=now(),
-        command=request.command,
-        choices=request.choices,
-        overrides=request.overrides,
-        config=config,
-        digest=digest(config),
-        levels=cell.levels if cell else {},
-        matched=cell.matched if cell else None,
-        versions=package_versions(),
-        seed=config["seed"],
-        fold=config["data"]["fold"] if config["data"]["folds"] is not None else None,
-        restarts=former_attempts(request.folder),
-    )
-    record.write(request.folder)
-    progress = Progress(record, request.folder)
-    progress.tell()
+    progress = _Progress(request)
+    progress.write()
     try:
-        _carry_out(request, progress)
+        _carry_out(request, plan or prepare(request), progress)
         progress.update(status="completed", exit_code=0)
     except SignalError as error:
         progress.update(status="interrupted", error=str(error), exit_code=error.exit_code)
@@ -133,32 +154,82 @@ def _run_alone(request: Request) -> RunRecord:
         raise
     finally:
         seconds = progress.record.seconds
-        here = time.perf_counter() - start
-        seconds = seconds | {"total": here + seconds.get("former", 0.0)}
+        seconds |= {"total": time.perf_counter() - start + seconds.get("former", 0.0)}
         progress.update(seconds=seconds, finished=now())
-        progress.record.write(request.folder)
-        progress.tell(share=1.0, seconds=seconds["total"])
+        progress.write(share=1.0, seconds=seconds["total"])
     return progress.record
 
 
-def _carry_out(request: Request, progress: Progress) -> None:
+class _Progress:
+    """The record so far, and the status beside it that other processes read."""
+
+    def __init__(self, request: Request):
+        config, cell, former = request.config, request.cell, former_record(request.folder)
+        known = former if request.resumes else None
+        matched = cell.matched if cell else known.matched if known else None
+        self.record = RunRecord(
+            name=config["name"],
+            status="running",
+            started=now(),
+            command=request.command,
+            choices=request.choices,
+            overrides=request.overrides,
+            config=config,
+            digest=digest(config),
+            levels=cell.levels if cell else known.levels if known else {},
+            matched=matched,
+            versions=package_versions(),
+            seed=config["seed"],
+            fold=config["data"]["fold"] if config["data"]["folds"] is not None else None,
+            restarts=former.restarts + 1 if former else 0,
+        )
+        self._folder = request.folder
+        self._keeps_former = known is not None and known.status == "completed"
+
+    def update(self, **fields: Any) -> None:
+        """Changes fields of the record."""
+        self.record = replace(self.record, **fields)
+
+    def write(self, share: float = 0.0, seconds: float = 0.0) -> None:
+        """Writes record, configuration and status: share done in [0, 1], seconds spent."""
+        if self.record.status == "completed" or not self._keeps_former:
+            config = yaml.safe_dump(self.record.config, sort_keys=False)
+            write_text(self._folder / CONFIG, config)
+            self.record.write(self._folder)
+        self.write_status(share, seconds)
+
+    def write_status(self, share: float, seconds: float) -> None:
+        """Writes the status: share done in [0, 1], seconds spent."""
+        RunStatus(
+            status=self.record.status,
+            share=share,
+            seconds=seconds,
+            host=platform.node(),
+            process=os.getpid(),
+            at=time.time(),
+            error=self.record.error,
+            exit_code=self.record.exit_code,
+        ).write(self._folder)
+
+
+def _carry_out(request: Request, plan: Plan, progress: _Progress) -> None:
     config, folder, start = request.config, request.folder, time.perf_counter()
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
-    plan = make_plan(config)
-    hardware = plan.training.hardware
+    device = plan.training.hardware
     progress.update(
         blocks=plan.blocks,
-        machine=describe_machine(hardware, plan.precision),
+        machine=describe_machine(device, plan.precision),
         parameters=plan.parameters,
         macs=plan.macs,
         patch_size=list(plan.data.patch_size),
     )
+    for warning in gridding_warnings(plan.network):
+        log.warning("%s", warning)
     log.info(
         "%s parameters, %s multiply-accumulates a patch, %s on %s",
         f"{plan.parameters:,}",
         f"{plan.macs:,}",
         plan.precision,
-        hardware,
+        device,
     )
     plan.data.setup()
     dataset, split = plan.data.dataset, plan.data.split
@@ -178,19 +249,19 @@ def _carry_out(request: Request, progress: Progress) -> None:
         classes=list(dataset.classes),
         patch_size=list(plan.data.patch_size),
     )
-    restart_peak_memory(hardware)
+    restart_peak_memory(device)
     progress.update(
-        predicted_memory_bytes=predicted_training_memory(plan, config),
-        memory_before_bytes=peak_memory_bytes(hardware),
+        predicted_memory_bytes=predicted_training_memory(plan),
+        memory_before_bytes=peak_memory_bytes(device),
         seconds={"setup": time.perf_counter() - start},
     )
     _train(plan, card, config, folder, progress)
-    progress.update(peak_memory_bytes=peak_memory_bytes(hardware))
+    progress.update(peak_memory_bytes=peak_memory_bytes(device))
     _evaluate(plan, config, folder, progress)
 
 
 def _train(
-    plan: Plan, card: ModelCard, config: dict[str, Any], folder: Path, progress: Progress
+    plan: Plan, card: ModelCard, config: dict[str, Any], folder: Path, progress: _Progress
 ) -> None:
     module = SegmentationModule(
         network=plan.network,
@@ -199,27 +270,31 @@ def _train(
         scheduler=plan.scheduler,
         classes=card.classes,
         patch_size=card.patch_size,
-        deep_supervision=bool(config["model"].get("deep_supervision", False)),
+        deep_supervision=plan.deep_supervision,
         description=card.plain(),
     )
-    history, stop = History(), StopOnSignal()
+    history, stop, training = History(), StopOnSignal(), plan.training
     pictures = config["pictures"]
     validation = plan.data.prepared_validation()
     drawn = validation[: pictures["cases"]]
-    trajectory = trajectory_of(module, validation[0].image, config["artifacts"])
+    trajectory = _trajectory(module, validation[0].image, config["artifacts"])
+    callbacks: list[pl.Callback] = [
+        Heartbeat(progress.write_status, history, max_seconds=training.max_seconds),
+        ValidationPictures(module, drawn, folder / PICTURES, every=pictures["every_epochs"]),
+    ]
+    if training.max_seconds is not None:
+        every = {"epochs": training.epochs, "validate_every": training.validate_every}
+        callbacks.insert(0, TimeBudget(training.max_seconds, history, plan.scheduler, **every))
+    if trajectory:
+        callbacks.append(trajectory)
     trainer = make_trainer(
-        plan.training,
+        training,
         folder=folder,
         precision=plan.precision,
         seed=config["seed"],
         history=history,
         stop=stop,
-        callbacks=[
-            *_time_budget(plan, history),
-            Heartbeat(progress.tell, history, max_seconds=plan.training.max_seconds),
-            ValidationPictures(module, drawn, folder / PICTURES, every=pictures["every_epochs"]),
-            *([trajectory] if trajectory else []),
-        ],
+        callbacks=callbacks,
     )
     last = folder / LAST
     start = time.perf_counter()
@@ -249,22 +324,21 @@ def _train(
     save_model(folder / MODEL_FOLDER, best.network, card)
 
 
-def _time_budget(plan: Plan, history: History) -> list[TimeBudget]:
-    training = plan.training
-    if training.max_seconds is None:
-        return []
-    return [
-        TimeBudget(
-            training.max_seconds,
-            history,
-            plan.scheduler,
-            epochs=training.epochs,
-            validate_every=training.validate_every,
-        )
-    ]
+def _trajectory(
+    module: SegmentationModule, image: Tensor, options: dict[str, Any]
+) -> ArtifactTrajectory | None:
+    """Measures the network in training on the middle of an image; None if there is no lattice."""
+    if not options["follow"]:
+        return None
+    try:
+        lattice = lattice_of(module.network, len(module.patch_size))
+    except ConfigError:
+        return None
+    window = central_patch(image, module.patch_size)[None]
+    return ArtifactTrajectory(module, window, lattice, options["shifts"])
 
 
-def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: Progress) -> None:
+def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: _Progress) -> None:
     start = time.perf_counter()
     model = load_model(folder / MODEL_FOLDER)
     predictor = Predictor(

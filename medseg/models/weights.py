@@ -93,12 +93,7 @@ def load_model(path: Path) -> TrainedModel:
     source = _locate(Path(path))
     if source.suffix == ".ckpt":
         content = read_checkpoint(source)
-        state = {
-            key.removeprefix(_PREFIX): value
-            for key, value in content["state_dict"].items()
-            if key.startswith(_PREFIX)
-        }
-        card = _card(content.get("description"), source)
+        state, card = network_state(content), _card(content.get("description"), source)
     else:
         state, card = _read_weights(source), _read_card(source)
     network = build_network(card.network)
@@ -129,6 +124,15 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, Mapping) or not isinstance(content.get("state_dict"), Mapping):
         raise DataError(f"{path}: holds no weights; use a checkpoint written by medseg")
     return dict(content)
+
+
+def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's weights in a checkpoint, without what else the training module holds."""
+    return {
+        key.removeprefix(_PREFIX): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(_PREFIX)
+    }
 
 
 def _locate(path: Path) -> Path:

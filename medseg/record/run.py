@@ -168,7 +168,8 @@ class RunRecord:
         """
         if content["schema"] == SCHEMA:
             return content
-        old = {k: v for k, v in content.items() if k != "sweep"} | {"schema": SCHEMA}
+        old: dict[str, Any] = {k: v for k, v in content.items() if k != "sweep"}
+        old["schema"] = SCHEMA
         gains, response = old.pop("upsampling", []), old.pop("constant_response", None)
         if old.get("artifacts") is None and (gains or response is not None):
             rows = [{**gain, "values": {"dc_gain": gain.get("imbalance")}} for gain in gains]

@@ -137,8 +137,12 @@ def cells_by_place(plans: Iterable[FoundPlan]) -> dict[str, tuple[FoundPlan, Cel
 
 def number(value: object) -> float:
     """A finite number as float; anything else as NaN."""
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if known and math.isfinite(value) else math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:  # an integer that no float holds
+        return math.nan
 
 
 def _find(sources: Iterable[Path], name: str) -> list[Path]:

@@ -277,9 +277,9 @@ def _verdicts(
     higher = metric not in LOWER_IS_BETTER
     own_margin = None if metric in WITHOUT_MARGIN else margin
     table = data.run_means
-    rows = table[(table["metric"] == metric) & table["arm"].isin(arms)]
-    values = rows[["arm", "fold", "seed", "case", "value"]]
-    observations = Observations(values.itertuples(index=False, name=None))
+    rows = table[(table["metric"] == metric) & table["arm"].isin(list(arms))]
+    columns = (rows[name] for name in ("arm", "fold", "seed", "case", "value"))
+    observations = Observations(zip(*columns, strict=True))
     found = compare(observations, reference, margin=own_margin, higher_is_better=higher)
     sign = -1.0 if higher else 1.0
     ranked = sorted(found, key=lambda c: (c.estimate is None, sign * (c.estimate or 0.0), c.arm))

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from medseg.analysis.cost import Cost, cost_of, count_parameters
 from medseg.analysis.trace import abstracted, trace
 from medseg.blocks import conv
-from medseg.cli.options import described, option_names
+from medseg.cli.compose import described, option_names
 from medseg.layers.ndim import conv_nd, transposed_nd
 from medseg.models.description import build_network
 from medseg.models.stage import make_stage

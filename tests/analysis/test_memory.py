@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.analysis.memory import network_peak_bytes, predicted_memory
-from medseg.cli.options import described
+from medseg.cli.compose import described
 from medseg.errors import ConfigError
 from medseg.hardware import computes_in_bf16
 from medseg.models.description import build_network

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from medseg.analysis.receptive_field import AxisField, input_voxels, receptive_field
 from medseg.analysis.trace import WRITE_THROUGH_VIEW, trace
-from medseg.cli.options import described, option_names
+from medseg.cli.compose import described, option_names
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 

@@ -17,7 +17,6 @@ TWO = f"{UPSAMPLE}=transposed,bilinear"
 
 
 def ablate(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["medseg ablate"])
     names = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     return main([*names, *arguments(folder, "name=grid", "trainer.epochs=1", *overrides)])
@@ -32,7 +31,7 @@ def plan(folder: Path) -> AblationPlan:
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "medseg.cli.ablate", *words, *arguments(folder, "name=grid")]
+    command = [sys.executable, "-m", "medseg", "ablate", *words, *arguments(folder, "name=grid")]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 

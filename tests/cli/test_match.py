@@ -8,8 +8,8 @@ import pytest
 
 from medseg.analysis import match as matching
 from medseg.analysis.cost import Load, costs
+from medseg.cli.compose import described
 from medseg.cli.match import main
-from medseg.cli.options import described
 
 SMALL = ["model.encoder.channels=[8,16]", "model.encoder.strides=[1,2]"]
 SEPARABLE = [f"conv@model.{half}.conv=depthwise_separable" for half in ("encoder", "decoder")]

@@ -9,7 +9,7 @@ import pytest
 from medseg.analysis.changes import Grid, changes
 from medseg.analysis.cost import abstract_network
 from medseg.analysis.receptive_field import receptive_field
-from medseg.cli.options import described
+from medseg.cli.compose import described
 from medseg.cli.reach import _replaced, main
 from medseg.models.description import build_network
 

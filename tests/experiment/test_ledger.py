@@ -78,11 +78,11 @@ def test_a_half_written_status_is_as_good_as_none(folder: Path) -> None:
     assert states(folder)["a-seed0"] == "waiting"
 
 
-@pytest.mark.parametrize(("code", "mends"), [(1, True), (2, False), (3, False), (4, True)])
-def test_configuration_and_data_do_not_mend_themselves(folder: Path, code: int, mends) -> None:
+@pytest.mark.parametrize(("code", "retryable"), [(1, True), (2, False), (3, False), (4, True)])
+def test_configuration_and_data_do_not_mend_themselves(folder: Path, code: int, retryable) -> None:
     tell(folder, "a-seed0", status="failed", error="why", exit_code=code)
     (entry,) = (e for e in Ledger.of(folder).entries if e.state == "failed")
-    assert entry.may_mend is mends
+    assert entry.is_retryable is retryable
     assert entry in unfinished(Ledger.of(folder).entries)
 
 

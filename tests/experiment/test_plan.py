@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from medseg.errors import ConfigError
-from medseg.experiment.ablation import Planner
-from medseg.experiment.grid import Factor, Grid, Level
+from medseg.experiment.grid import Factor, Grid, Level, plan_ablation
 from medseg.record import AblationPlan
 
 
@@ -20,17 +19,19 @@ def compose(overrides):
     return resolve
 
 
-def planner(*levels: tuple[str, tuple[str, ...]], **changes: Any) -> Planner:
-    grid: dict[str, Any] = {"seeds": (0, 1), "folds": None, "reference": {}}
+def planned(
+    *levels: tuple[str, tuple[str, ...]], folds: int | None = None, **about: Any
+) -> AblationPlan:
     factor = Factor("lr", tuple(Level(*level) for level in levels))
-    return Planner(grid=Grid(factors=(factor,), **grid | changes), compose=compose, fixed=["a=1"])
+    grid = Grid(factors=(factor,), seeds=(0, 1), folds=folds, reference={})
+    return plan_ablation(grid, compose, fixed=["a=1"], name="test", **about)
 
 
 TWO = (("slow", ("lr=1",)), ("fast", ("lr=9",)))
 
 
 def test_every_run_has_its_overrides_and_a_folder_of_its_own() -> None:
-    plan = planner(*TWO, folds=2).plan(name="test", command=["medseg"])
+    plan = planned(*TWO, folds=2, command=["medseg"])
     assert len(plan.cells) == 8
     assert len({cell.folder for cell in plan.cells}) == 8
     last = plan.cells[-1]
@@ -42,15 +43,15 @@ def test_every_run_has_its_overrides_and_a_folder_of_its_own() -> None:
 
 
 def test_another_name_of_a_level_is_the_same_run() -> None:
-    one, other = (planner(level).plan(name="test") for level in (TWO[0], ("S", TWO[0][1])))
+    one, other = (planned(level) for level in (TWO[0], ("S", TWO[0][1])))
     assert [cell.digest for cell in one.cells] == [cell.digest for cell in other.cells]
 
 
 def test_a_plan_is_read_as_it_was_written(tmp_path) -> None:
-    plan = planner(*TWO).plan(name="test", margin=0.02, command=["medseg", "ablate"])
+    plan = planned(*TWO, margin=0.02, command=["medseg", "ablate"])
     assert AblationPlan.read(plan.write(tmp_path)) == plan
 
 
 def test_two_levels_that_do_the_same_are_refused() -> None:
     with pytest.raises(ConfigError, match="are the same configuration"):
-        planner(TWO[0], ("again", TWO[0][1])).plan(name="test")
+        planned(TWO[0], ("again", TWO[0][1]))

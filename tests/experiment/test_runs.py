@@ -6,8 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
-from tests_support import the_run, train
+from tests_support import resume, the_run, train
 
 from medseg.data.phantom import Phantom
 from medseg.hardware import peak_memory_bytes, restart_peak_memory
@@ -43,10 +44,6 @@ def test_the_same_seed_gives_the_same_weights_another_gives_others(
 def test_a_resumed_run_is_the_uninterrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
-    import sys
-
-    from medseg.cli.train import main
-
     options = [
         "trainer.epochs=4",
         "scheduler=constant",
@@ -55,9 +52,8 @@ def test_a_resumed_run_is_the_uninterrupted_run(
     ]
     assert train(monkeypatch, tmp_path / "whole", *options) == 0
     assert train(monkeypatch, tmp_path / "parts", *options, "trainer.epochs=2") == 0
-    resume = [f"resume={the_run(tmp_path / 'parts')}", "trainer.epochs=4"]
-    monkeypatch.setattr(sys, "argv", ["medseg train", *resume])
-    assert main() == 0
+    longer = [f"resume={the_run(tmp_path / 'parts')}", "trainer.epochs=4"]
+    assert resume(monkeypatch, tmp_path / "parts", *longer) == 0
     assert same(last_state(tmp_path / "whole"), last_state(tmp_path / "parts"))
     whole, parts = (
         RunRecord.read(the_run(tmp_path / name) / "record.json") for name in ("whole", "parts")
@@ -138,17 +134,10 @@ def test_a_run_shorter_than_its_validation_interval_is_validated_at_its_end(
 def test_two_processes_do_not_share_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import sys
-
-    from filelock import FileLock
-
-    from medseg.cli.train import main
-
     assert train(monkeypatch, tmp_path, "trainer.epochs=1") == 0
     run = the_run(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["medseg train", f"resume={run}", "trainer.epochs=2"])
     with FileLock(run / ".lock"):
-        assert main() == 4
+        assert resume(monkeypatch, tmp_path, f"resume={run}", "trainer.epochs=2") == 4
     assert "another process" in capsys.readouterr().err
     assert RunRecord.read(run / "record.json").status == "completed"
 

@@ -39,7 +39,7 @@ def ablate(cluster: Cluster, folder: Path, *overrides: str) -> subprocess.Popen:
     """Starts `medseg ablate` on the cluster's machine."""
     words = arguments(folder, "name=grid", *overrides)
     return subprocess.Popen(
-        cluster.command(sys.executable, "-m", "medseg.cli.ablate", *words),
+        cluster.command(sys.executable, "-m", "medseg", "ablate", *words),
         env=cluster.environment | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -187,7 +187,7 @@ def _front(
         [(arm.number, cost.of(arm), read(arm), math.nan, math.nan) for arm in data.arms],
         columns=["arm", "x", "y", "y_low", "y_high"],
     ).dropna(subset=["x", "y"])
-    if points["x"].nunique() < 2:
+    if len(set(points["x"])) < 2:
         return None
     drawn = figures.pareto(
         points,

@@ -1,0 +1,99 @@
+"""What all commands have in common: arguments in, one line per error and an exit code out."""
+
+import argparse
+import functools
+import io
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from medseg.errors import MedsegError, ResourceError, SignalError
+
+_PIPE_CLOSED = 141  # as a shell counts a process that SIGPIPE ended
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def command(
+    parser: Callable[[], argparse.ArgumentParser],
+    *,
+    stopped: str = "stopped",
+    log_level: int = logging.WARNING,
+) -> Callable[[Callable[[argparse.Namespace], int | None]], Main]:
+    """Turns a function of parsed arguments into the `main` of a command.
+
+    The function imports torch and what else is slow by itself, so that `--help` and a usage error
+    answer at once. It returns an exit code, None for 0, or raises a `MedsegError`.
+
+    Args:
+        parser: Makes the parser of the command.
+        stopped: What is printed after Ctrl-C.
+        log_level: Of the messages that are shown.
+    """
+
+    def decorate(body: Callable[[argparse.Namespace], int | None]) -> Main:
+        @functools.wraps(body)
+        def main(argv: Sequence[str] | None = None) -> int:
+            arguments = parser().parse_intermixed_args(argv)
+            return run_to_exit_code(lambda: body(arguments), stopped=stopped, log_level=log_level)
+
+        return main
+
+    return decorate
+
+
+def run_to_exit_code(
+    body: Callable[[], int | None], *, stopped: str = "stopped", log_level: int = logging.WARNING
+) -> int:
+    """Runs a command's body; prints an error as one line and returns the exit code."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger().setLevel(log_level)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # names of files and formulas may hold what the terminal's encoding cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
+    former = signal.signal(signal.SIGTERM, _raise_signal)
+    try:
+        code = body() or 0
+        if sys.stdout:
+            sys.stdout.flush()
+        return code
+    except MedsegError as error:
+        return report_error(error)
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        return SignalError(signal.SIGINT).exit_code
+    except BrokenPipeError:  # whoever read the output, `head` say, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except OSError as error:
+        where = error.filename or "output"
+        remedy = "check that it is there, its permissions and the free space"
+        return report_error(ResourceError(f"{where}: {error.strerror or error}; {remedy}"))
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def report_error(error: MedsegError) -> int:
+    """Prints one message on standard error; returns the exit code."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for `argparse`."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number
+
+
+def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the option `--overwrite`."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}")
+
+
+def _raise_signal(signum: int, _frame: FrameType | None) -> None:
+    raise SignalError(signum)
