@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medseg.checkerboard.study.study import Study
-from medseg.data.dataset import Case
+from medseg.data.folder import Case
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.models.weights import TrainedModel

@@ -33,10 +33,14 @@ from medseg.models.weights import (
     save_model,
 )
 from medseg.record import ArtifactRecord, Cell, RunRecord, UpsamplingGain, digest
-from medseg.training.callbacks import History, StopOnSignal, ValidationPictures
-from medseg.training.heartbeat import Heartbeat
+from medseg.training.callbacks import (
+    Heartbeat,
+    History,
+    StopOnSignal,
+    TimeBudget,
+    ValidationPictures,
+)
 from medseg.training.module import SegmentationModule
-from medseg.training.time_budget import TimeBudget
 from medseg.training.trainer import BEST, LAST, make_trainer
 
 log = logging.getLogger(__name__)
