@@ -117,7 +117,7 @@ def compose_arm(overrides: Sequence[str]) -> Arm:
 
 def _dataset_json(root: str, field: str) -> Any:
     """What a dataset's own `dataset.json` says of its channels and classes."""
-    from medseg.data.dataset import read_dataset
+    from medseg.data.folder import read_dataset
 
     if field not in ("in_channels", "num_classes"):
         raise ConfigError(f"dataset_json has no {field!r}; use in_channels or num_classes")

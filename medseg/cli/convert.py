@@ -113,7 +113,7 @@ def _show_networks(model: "TrainedModel", converted: "TrainedModel") -> None:
 
 
 def _show_volumes(model: "TrainedModel", converted: "TrainedModel", sources: list[Path]) -> None:
-    from medseg.inference.agreement import agreement
+    from medseg.inference.predictor import agreement
     from medseg.volumes import read_image
 
     changed = 0

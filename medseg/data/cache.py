@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg.data.dataset import Case
+from medseg.data.folder import Case
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import DataError
 from medseg.files import atomic_path

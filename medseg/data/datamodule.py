@@ -11,8 +11,8 @@ from monai.data.utils import worker_init_fn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from medseg.data.cache import PreparedCase, prepare_cases
-from medseg.data.dataset import Case, read_dataset
-from medseg.data.dataset import Dataset as CaseDataset
+from medseg.data.folder import Case, read_dataset
+from medseg.data.folder import Dataset as CaseDataset
 from medseg.data.patches import Augmentation, PatchDataset, keep_sides
 from medseg.data.preprocess import Preprocessing
 from medseg.data.splits import Split, check, fold_of_cases, split_cases

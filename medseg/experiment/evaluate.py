@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.checkerboard.study.study import Study
-from medseg.data.dataset import Case
+from medseg.data.folder import Case
 from medseg.errors import ConfigError
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case

@@ -37,10 +37,14 @@ from medseg.inference.predictor import Predictor
 from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
 from medseg.record import Cell, RunRecord, RunStatus, digest
 from medseg.training.artifact_trajectory import ArtifactTrajectory
-from medseg.training.callbacks import History, StopOnSignal, ValidationPictures
-from medseg.training.heartbeat import Heartbeat
+from medseg.training.callbacks import (
+    Heartbeat,
+    History,
+    StopOnSignal,
+    TimeBudget,
+    ValidationPictures,
+)
 from medseg.training.module import SegmentationModule
-from medseg.training.time_budget import TimeBudget
 from medseg.training.trainer import BEST, LAST, make_trainer
 
 log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -152,3 +153,44 @@ def _require_memory(image: Tensor, classes: int, volume: Volume) -> None:
             f"{volume.path}: {classes} classes on {voxels} voxels need {needed / 2**30:.1f} GiB, "
             f"{free / 2**30:.1f} GiB are free; use a machine with more memory"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far the predictions of two networks lie apart on one volume, on its own grid.
+
+    Args:
+        voxels: Voxels of the volume.
+        changed: Voxels whose label is another.
+        difference: Largest absolute difference of a class's probability, in [0, 1].
+    """
+
+    voxels: int
+    changed: int
+    difference: float
+
+
+def agreement(first: TrainedModel, second: TrainedModel, volume: Volume) -> Agreement:
+    """Segments a volume with two networks on the CPU, in fp32, by the path of prediction.
+
+    Raises:
+        ConfigError: the two have different classes.
+        ResourceError: the volume does not fit the memory of this machine.
+    """
+    if first.card.classes != second.card.classes:
+        raise ConfigError(
+            f"classes {first.card.classes} and {second.card.classes} must be the same; "
+            "compare networks of one dataset"
+        )
+    labels, probabilities = _predicted(first, volume)
+    other_labels, other_probabilities = _predicted(second, volume)
+    return Agreement(
+        voxels=labels.size,
+        changed=int(np.count_nonzero(labels != other_labels)),
+        difference=float(np.abs(probabilities - other_probabilities).max()),
+    )
+
+
+def _predicted(model: TrainedModel, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+    found = Predictor(model, device="cpu").predict(volume, probabilities=True)
+    return found.labels, cast(np.ndarray, found.probabilities)

@@ -1,18 +1,20 @@
-"""What happens beside the gradient steps."""
+"""What happens beside the gradient steps: seeds, history, signals, progress, time, pictures."""
 
 import logging
 import math
 import signal
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import nn
 
 from medseg.data.cache import PreparedCase
 from medseg.errors import MedsegError, SignalError
@@ -21,6 +23,8 @@ from medseg.training.module import SegmentationModule
 from medseg.volumes import picture_of_case
 
 log = logging.getLogger(__name__)
+
+_SECONDS = 30.0  # between two signs within an epoch
 
 
 class SeedEachEpoch(pl.Callback):
@@ -144,6 +148,125 @@ class StopOnDivergence(pl.Callback):
                 f"loss={float(outputs['loss'])} at step {trainer.global_step}; "
                 "lower optimizer.lr or set trainer.precision=fp32"
             )
+
+
+class Heartbeat(pl.Callback):
+    """Tells how far training has come: when it starts, after every epoch, and every half minute.
+
+    Args:
+        tell: Is called with the share that is done, in [0, 1], and the seconds spent on it.
+        history: Knows the time of each step.
+        max_seconds: Of training steps, if time ends the run; None: the trainer's epochs do.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[float, float], None],
+        history: History,
+        *,
+        max_seconds: float | None,
+    ):
+        self.tell = tell
+        self.history = history
+        self.max_seconds = max_seconds
+        self._told = self._began = 0.0
+        self._before = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Says that training begins, or goes on."""
+        self._began = time.perf_counter()
+        self._before = sum(row["seconds"] or 0.0 for row in self.history.rows)
+        self._tell(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Says so within a long epoch."""
+        self._tell_now_and_then(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Says so within a long validation."""
+        self._tell_now_and_then(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Says that an epoch is over."""
+        self._tell(trainer)
+
+    def _tell_now_and_then(self, trainer: pl.Trainer) -> None:
+        if time.perf_counter() - self._told > _SECONDS:
+            self._tell(trainer)
+
+    def _tell(self, trainer: pl.Trainer) -> None:
+        self._told = time.perf_counter()
+        if self.max_seconds is not None:
+            share = sum(self.history.step_seconds) / self.max_seconds
+        else:
+            share = trainer.global_step / max(1.0, float(trainer.estimated_stepping_batches))
+        self.tell(min(1.0, share), self._before + self._told - self._began)
+
+
+class TimeBudget(pl.Callback):
+    """Ends training at the epoch whose end is nearest to `seconds` of training steps.
+
+    The schedule of the learning rate is walked by time: it has the shape that `epochs` give it,
+    and reaches its end when the time is up, however many epochs that were. Validation is not
+    counted, so that arms may be looked at as closely as one likes. The first and the last epoch
+    are validated, so that there is always a best checkpoint.
+
+    Args:
+        seconds: Of training steps, those before a restart included.
+        history: Knows the time of each step.
+        schedule: Optimiser → schedule, as it would be for `epochs` epochs.
+        epochs: Over which the schedule is laid out.
+        validate_every: Epochs between validations.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        history: History,
+        schedule: Callable[[torch.optim.Optimizer], Any],
+        *,
+        epochs: int,
+        validate_every: int,
+    ):
+        self.seconds = seconds
+        self.history = history
+        self.validate_every = validate_every
+        self.factors = schedule_factors(schedule, epochs)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Sets the learning rate for the time that has passed, and notices the last epoch."""
+        passed, done = sum(self.history.step_seconds), trainer.current_epoch
+        place = min(int(passed / self.seconds * len(self.factors)), len(self.factors) - 1)
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * self.factors[place]
+        is_last = done > 0 and passed + 1.5 * passed / done > self.seconds
+        if is_last:
+            trainer.fit_loop.max_epochs = done + 1
+        trainer.check_val_every_n_epoch = 1 if is_last or done == 0 else self.validate_every
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Stops after a first epoch that took all the time there was."""
+        if sum(self.history.step_seconds) >= self.seconds:
+            trainer.should_stop = True
+
+
+def schedule_factors(schedule: Callable[[torch.optim.Optimizer], Any], epochs: int) -> list[float]:
+    """The learning rate of each epoch, as a multiple of the first one.
+
+    >>> from functools import partial
+    >>> from torch.optim.lr_scheduler import PolynomialLR
+    >>> schedule_factors(partial(PolynomialLR, total_iters=4, power=1.0), 4)
+    [1.0, 0.75, 0.5, 0.25]
+    """
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    steps = schedule(optimizer)
+    factors = []
+    for _ in range(epochs):
+        factors.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        steps.step()
+    return factors
 
 
 class ValidationPictures(pl.Callback):

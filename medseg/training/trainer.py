@@ -1,4 +1,4 @@
-"""A Lightning trainer with everything a run needs."""
+"""A Lightning trainer with everything a run needs; checkpoints that are whole and hold no code."""
 
 import logging
 import sys
@@ -18,11 +18,13 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from medseg.errors import ConfigError
+from medseg.files import atomic_path
 from medseg.hardware import choose_device, device_name, lightning_name
+from medseg.models.weights import read_checkpoint
 from medseg.training.callbacks import History, SeedEachEpoch, StopOnDivergence, StopOnSignal
-from medseg.training.checkpoint import AtomicCheckpointIO
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +138,38 @@ def make_trainer(
             last,
         ],
     )
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames; loads tensors and plain data only.
+
+    Lightning's own moves from the temporary folder, which is a copy across file systems: a full
+    disk leaves half a checkpoint under the final name, and a refused permission goes unnoticed.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Writes one checkpoint.
+
+        Raises:
+            ResourceError: the folder cannot be written or the disk is full.
+        """
+        with atomic_path(Path(path)) as part:
+            try:
+                torch.save(checkpoint, part)
+            except RuntimeError as error:  # torch's word for a write that fell short
+                raise OSError(f"the checkpoint was not written in full ({error})") from error
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads one checkpoint, as if `weights_only` were always true.
+
+        Raises:
+            DataError: there is none, it is not whole, or it would run code.
+        """
+        return read_checkpoint(Path(path), map_location)
 
 
 def _quieten() -> None:

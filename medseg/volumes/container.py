@@ -4,7 +4,9 @@ SimpleITK fills a truncated file with zeros and nibabel does not look at a gzip 
 says so. Here every byte is counted, and every gzip member is read to its verified end.
 """
 
+import errno
 import io
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +19,10 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 
 from medseg.errors import DataError
-from medseg.volumes.faults import (
-    FLOAT32_BYTES,
-    TRANSFER_AGAIN,
-    refusal,
-    require_file,
-    require_memory,
-    unreachable,
-)
+from medseg.hardware import available_memory_bytes
+
+FLOAT32_BYTES = 4
+TRANSFER_AGAIN = "transfer or download it again"
 
 _CHUNK_BYTES = 1 << 20
 _DEFLATE_LIMIT = 1032  # times that a deflate stream can grow, by its format
@@ -173,3 +171,60 @@ def suffix_note(path: Path, suffixes: tuple[str, ...], content: str) -> tuple[st
     if path.name.lower().endswith(suffixes):
         return ()
     return (f"holds {content} although its name does not end in {' or '.join(suffixes)}",)
+
+
+def refusal(path: Path, fault: str, remedy: str) -> DataError:
+    """The error that says, on one line, which file must not be used, why, and what to do."""
+    return DataError(f"{path}: {fault}; {remedy}".replace("\n", "\\n"))
+
+
+def require_file(path: Path) -> int:
+    """Proves that `path` is a file with something in it.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        DataError: it is missing, a folder, a device, a symbolic link loop, or empty.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreachable(path, error) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise refusal(path, "is a folder", "name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise refusal(path, "is not a regular file", "save the volume to a file")
+    if status.st_size == 0:
+        raise refusal(path, "is empty (0 bytes)", TRANSFER_AGAIN)
+    return status.st_size
+
+
+def unreachable(path: Path, error: OSError) -> DataError:
+    """The refusal that says why the system does not open a file."""
+    faults = {
+        errno.ENOENT: ("does not exist", "check the spelling"),
+        errno.ELOOP: ("is a symbolic link loop", "remove the link"),
+        errno.EACCES: ("may not be read", "ask for permission to read it"),
+        errno.ENAMETOOLONG: ("has too long a name", "shorten it"),
+    }
+    reason = error.strerror or str(error)
+    fault, remedy = faults.get(
+        error.errno or 0, (f"cannot be read ({reason})", "check the disk and the path")
+    )
+    return refusal(path, fault, remedy)
+
+
+def require_memory(path: Path, needed: int) -> None:
+    """Refuses a volume for which `needed` bytes are not free.
+
+    Raises:
+        DataError: with both numbers.
+    """
+    free = available_memory_bytes()
+    if needed > free:
+        raise refusal(
+            path,
+            f"needs {needed / 2**30:.1f} GiB of memory, {free / 2**30:.1f} GiB are free",
+            "crop it, or use a machine with more memory",
+        )

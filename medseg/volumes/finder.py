@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medseg.errors import DataError
-from medseg.volumes.faults import refusal
+from medseg.volumes.container import refusal
 
 _SUFFIXES = (".nii", ".hdr", ".img", ".nrrd", ".mha", ".mhd")
 _SUFFIXES += tuple(f"{suffix}.gz" for suffix in (".nii", ".hdr", ".img"))

@@ -5,21 +5,37 @@ bytes that it promises are counted, and what SimpleITK returns must have their c
 in which they cannot be counted are refused.
 """
 
+import math
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its documentation gives it
+from isal import isal_zlib
 
-from medseg.volumes.container import Stored, suffix_note
-from medseg.volumes.faults import refusal
-from medseg.volumes.payload import Payload
-from medseg.volumes.textheader import TextHeader
+from medseg.errors import DataError
+from medseg.volumes.container import (
+    FLOAT32_BYTES,
+    TRANSFER_AGAIN,
+    Content,
+    Stored,
+    open_content,
+    refusal,
+    require_memory,
+    suffix_note,
+)
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_T = TypeVar("_T")
+
+_HEADER_LIMIT_BYTES = 1 << 20
+_LINE_LIMIT = 4000
+_CHUNK_BYTES = 1 << 16  # inflates to at most 64 MiB
 _SAVE_PLAINLY = "save it again as one file with raw or gzip encoding, or as .nii.gz"
 _REPAIR = "repair the header, or convert the volume again from its source"
 _NRRD_NAMES = {
@@ -37,6 +53,148 @@ _META_BYTES = {
     **dict.fromkeys(("MET_INT", "MET_UINT", "MET_FLOAT"), 4),
     **dict.fromkeys(("MET_LONG_LONG", "MET_ULONG_LONG", "MET_DOUBLE"), 8),
 }
+
+
+class TextHeader:
+    """The lines of text before the voxels; field names lose case and blanks.
+
+    MetaImage's reader crashes the whole process on some malformed headers (`NDims = 67` is
+    enough), so nothing reaches it that was not checked here.
+
+    Attributes:
+        size: bytes of the file up to the voxels.
+        fields: values by name.
+
+    Args:
+        path: of the file.
+        end: pattern that ends with the header.
+        line: pattern of a line, with name and value as groups.
+        ignored: pattern of the lines that hold no field.
+
+    Raises:
+        DataError: a line fits neither pattern, is overlong, or repeats a field.
+    """
+
+    def __init__(self, path: Path, *, end: bytes, line: str, ignored: str):
+        with open_content(path) as content:
+            front = content.read(_HEADER_LIMIT_BYTES)
+        found = re.search(end, front)
+        if found is None:
+            raise refusal(path, "its header has no end", TRANSFER_AGAIN)
+        self._path = path
+        self.size = found.end()
+        self.fields: dict[str, str] = {}
+        for entry in front[: self.size].decode("utf-8", errors="replace").split("\n"):
+            if not re.fullmatch(ignored, entry.strip()):
+                self._add(entry.strip(), line)
+
+    def product(self, field: str, default: str = "") -> int:
+        """The product of a field's whole numbers."""
+        return math.prod(self.integers(field, default))
+
+    def integers(self, field: str, default: str = "") -> list[int]:
+        """A field's whole numbers, each of which must be positive."""
+        found = self.fields.get(field, default)
+        if not re.fullmatch(r"[0-9]+(\s+[0-9]+)*", found) or 0 in map(int, found.split()):
+            raise refusal(self._path, f"{field}={found!r} must be positive integers", _REPAIR)
+        return [int(word) for word in found.split()]
+
+    def choice(self, field: str, choices: Mapping[str, _T]) -> _T:
+        """What `choices` holds for a field's value."""
+        found = self.fields.get(field, "")
+        if found not in choices:
+            raise refusal(self._path, f"{field}={found!r} cannot be verified", _SAVE_PLAINLY)
+        return choices[found]
+
+    def require_numbers(self, count: int, *fields: str) -> None:
+        """Refuses any of `fields` that is there without being `count` numbers."""
+        for field in self.fields.keys() & set(fields):
+            words = self.fields[field].split()
+            if len(words) != count or not all(map(_is_number, words)):
+                fault = f"{field}={self.fields[field]!r} must be {count} numbers"
+                raise refusal(self._path, fault, _REPAIR)
+
+    def _add(self, entry: str, line: str) -> None:
+        matched = re.fullmatch(line, entry)
+        if matched is None or len(entry) > _LINE_LIMIT:
+            raise refusal(self._path, f"its header line {entry[:80]!r} has no meaning", _REPAIR)
+        name = matched[1].replace(" ", "").lower()
+        if name in self.fields:
+            raise refusal(self._path, f"its header states {name!r} twice", _REPAIR)
+        self.fields[name] = matched[2].strip()
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a header says about its voxels.
+
+    Each `verify` method proves that exactly the promised bytes follow, in a sound stream, and
+    returns their CRC-32; otherwise, or if the memory is too small for them, it raises DataError.
+
+    Attributes:
+        path: the file that holds them.
+        start: bytes of that file before them.
+        values: their number, channels included.
+        value_bytes: the size of each.
+    """
+
+    path: Path
+    start: int
+    values: int
+    value_bytes: int
+
+    @property
+    def promised(self) -> int:
+        """Bytes that must be there once decompressed."""
+        return self.values * self.value_bytes
+
+    def verify_raw(self) -> int:
+        """Voxels as they are in memory."""
+        with open_content(self.path, offset=self.start, gzipped=False) as content:
+            return self._checksum(_blocks(content))
+
+    def verify_gzip(self) -> int:
+        """Voxels in a gzip stream."""
+        with open_content(self.path, offset=self.start, gzipped=True) as content:
+            return self._checksum(_blocks(content))
+
+    def verify_zlib(self, declared_bytes: int | None) -> int:
+        """Voxels in a zlib stream, whose size the header may state."""
+        with open_content(self.path, offset=self.start, gzipped=False) as content:
+            if declared_bytes not in (None, content.size):
+                fault = f"its header promises {declared_bytes} compressed bytes"
+                raise self._refusal(f"{fault}, it holds {content.size}")
+            inflater = isal_zlib.decompressobj()
+            checksum = self._checksum(map(inflater.decompress, _blocks(content)))
+        if not inflater.eof:
+            raise self._refusal("its compressed stream is cut off")
+        return checksum
+
+    def _checksum(self, blocks: Iterable[bytes]) -> int:
+        got, checksum = 0, 0
+        for block in blocks:
+            got += len(block)
+            checksum = zlib.crc32(block, checksum)
+        if got != self.promised:
+            fault = f"its header promises {self.promised} bytes of voxels, it holds {got}"
+            raise self._refusal(fault)
+        simpleitk_and_own = 2 * self.promised
+        require_memory(self.path, simpleitk_and_own + FLOAT32_BYTES * self.values)
+        return checksum
+
+    def _refusal(self, fault: str) -> DataError:
+        return refusal(self.path, fault, TRANSFER_AGAIN)
+
+
+def _blocks(content: Content) -> Iterable[bytes]:
+    return iter(lambda: content.read(_CHUNK_BYTES), b"")
 
 
 def foreign_reader(start: bytes) -> Callable[[Path], Stored] | None:

@@ -8,8 +8,14 @@ import numpy as np
 from nibabel.nifti1 import Nifti1PairHeader
 from nibabel.nifti2 import Nifti2PairHeader
 
-from medseg.volumes.container import Content, Stored, open_content, suffix_note
-from medseg.volumes.faults import TRANSFER_AGAIN, refusal
+from medseg.volumes.container import (
+    TRANSFER_AGAIN,
+    Content,
+    Stored,
+    open_content,
+    refusal,
+    suffix_note,
+)
 
 _SINGLE_SUFFIXES = (".nii",)
 _PAIR_SUFFIXES = (".hdr", ".img")

@@ -9,8 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from medseg.errors import DataError
-from medseg.volumes.container import Stored, open_content
-from medseg.volumes.faults import refusal
+from medseg.volumes.container import Stored, open_content, refusal
 from medseg.volumes.foreign import foreign_reader
 from medseg.volumes.geometry import Form, Geometry, decide_geometry
 from medseg.volumes.nifti import header_file, read_nifti

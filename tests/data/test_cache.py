@@ -12,7 +12,7 @@ import torch
 
 from medseg.data import cache
 from medseg.data.cache import PreparedCase, prepare_cases
-from medseg.data.dataset import Case, read_dataset
+from medseg.data.folder import Case, read_dataset
 from medseg.data.preprocess import Preprocessing, Window, ZScore
 from medseg.errors import DataError
 from medseg.volumes import read_image, read_labels

@@ -5,7 +5,7 @@ import pytest
 from monai.apps.datasets import DecathlonDataset
 from omegaconf import OmegaConf
 
-from medseg.data.dataset import read_dataset
+from medseg.data.folder import read_dataset
 from medseg.data.phantom import Phantom
 
 CONFIGS = {path.stem: path for path in (Path(__file__).parents[2] / "configs/data").glob("*.yaml")}

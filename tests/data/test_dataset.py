@@ -8,8 +8,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.data.dataset import case_id_of, read_dataset
-from medseg.data.folder import Folder, build_folder, write_case, write_description
+from medseg.data.folder import (
+    Folder,
+    build_folder,
+    case_id_of,
+    read_dataset,
+    write_case,
+    write_description,
+)
 from medseg.errors import DataError
 
 HIPPOCAMPUS = Path(__file__).parents[3] / "shared/data/Task04_Hippocampus"

@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.data.dataset import read_dataset
+from medseg.data.folder import read_dataset
 from medseg.data.mni152 import Mni152, blocks, template_files, tissue_labels
 from medseg.errors import DataError
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from medseg.errors import ConfigError
-from medseg.inference.agreement import agreement
-from medseg.inference.predictor import Predictor
+from medseg.inference.predictor import Predictor, agreement
 
 
 @pytest.fixture

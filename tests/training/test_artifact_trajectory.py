@@ -34,9 +34,9 @@ def test_the_run_records_what_its_cases_show(
     assert train(monkeypatch, tmp_path, "artifacts.cases=1") == 0
     artifacts = record_of(tmp_path).artifacts
     assert {case.case for case in artifacts.cases} == set(record_of(tmp_path).split["validation"])
-    assert sum(bool(case.cycle_spin) for case in artifacts.cases) == 1
+    assert sum("cycle_spin" in case.values for case in artifacts.cases) == 1
     assert artifacts.means["gain"].mean > 0
-    assert artifacts.layers[0].dc_gain_mean is not None
+    assert artifacts.layers[0].values["dc_gain_mean"] is not None
 
 
 def test_it_is_not_followed_if_that_is_not_wanted(

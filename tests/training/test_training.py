@@ -20,9 +20,8 @@ from medseg.models.decoder import Decoder
 from medseg.models.encoder import Encoder
 from medseg.models.unet import UNet
 from medseg.training.callbacks import DivergedError, StopOnDivergence
-from medseg.training.checkpoint import AtomicCheckpointIO
 from medseg.training.module import SegmentationModule
-from medseg.training.trainer import TrainingPlan
+from medseg.training.trainer import AtomicCheckpointIO, TrainingPlan
 
 CPU = torch.device("cpu")
 
