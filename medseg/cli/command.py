@@ -9,12 +9,19 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Protocol
 
 from medseg.errors import MedsegError, ResourceError, SignalError
 
 _PIPE_CLOSED = 141  # as a shell counts a process that SIGPIPE ended
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """The `main` of a command: its arguments, else those of the process, to an exit code."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Runs the command; returns its exit code."""
+        ...
 
 
 def command(
