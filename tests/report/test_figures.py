@@ -128,7 +128,7 @@ class TestFiles:
             assert "$x_1$ </svg> 双" in shown
 
 
-numbers = st.floats(-5, 5).map(lambda value: round(value, 1))
+numbers = st.integers(-50, 50).map(lambda tenths: tenths / 10)
 
 
 class TestFront:

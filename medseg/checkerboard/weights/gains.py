@@ -28,7 +28,11 @@ from medseg.layers.resampling import Upsampling
 
 @dataclass(frozen=True, kw_only=True)
 class UpsamplingGain:
-    """DC-gain imbalance of one upsampling layer (0 flat, 1 worst)."""
+    """DC-gain imbalance of one upsampling layer (0 flat, 1 worst).
+
+    >>> UpsamplingGain(layer="up", operator="Interpolate", imbalance=0.0).imbalance
+    0.0
+    """
 
     layer: str
     operator: str

