@@ -129,7 +129,7 @@ def test_a_record_is_read_as_it_was_written(record, tmp_path) -> None:
     assert path == tmp_path / FILE_NAME
     json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)  # strict JSON
     again = RunRecord.read(path)
-    assert asdict(again) == finite(asdict(record))
+    assert asdict(again) == finite(asdict(replace(record, path=path)))
     assert all(isinstance(case, CaseRecord) for case in again.cases)
     assert again.write(tmp_path).read_bytes() == path.read_bytes()
 
@@ -160,7 +160,7 @@ def test_a_number_that_is_not_finite_is_null(record, tmp_path) -> None:
     assert content["cases"] == [{"case": "a", "metrics": {"organ": organ}} | files]
     assert content["artifacts"]["values"] == {"constant_response": None}
     assert content["schema"] == SCHEMA
-    assert set(content) == {field.name for field in fields(RunRecord)}
+    assert set(content) | {"path"} == {field.name for field in fields(RunRecord)}
 
 
 def test_writing_makes_the_folder_and_replaces_the_record(record, tmp_path) -> None:
@@ -183,7 +183,7 @@ def test_a_record_of_the_first_schema_is_read(record, tmp_path) -> None:
     new = {"digest", "levels", "matched", "fold", "exit_code", "restarts", "artifacts"}
     old = {k: v for k, v in content.items() if k not in new} | {"schema": 1}
     path.write_text(json.dumps(old | {"sweep": {"seed": ["0", "1"]}}))
-    assert asdict(RunRecord.read(path)) == content
+    assert asdict(RunRecord.read(path)) == content | {"path": path}
 
 
 def test_what_an_old_record_without_artifacts_has_of_them_is_read(record, tmp_path) -> None:

@@ -12,7 +12,6 @@ from medseg.record.checkerboard import (
     PhaseMap,
 )
 from medseg.record.identity import content, digest
-from medseg.record.plain import finite, from_plain
 from medseg.record.run import (
     FILE_NAME,
     SCHEMA,
@@ -21,6 +20,8 @@ from medseg.record.run import (
     Picture,
     RunRecord,
     Status,
+    finite,
+    from_plain,
 )
 from medseg.record.status import STATUS_FILE, RunStatus
 

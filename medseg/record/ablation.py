@@ -8,8 +8,7 @@ from typing import Any
 
 from medseg.errors import DataError
 from medseg.files import write_text
-from medseg.record.plain import from_plain
-from medseg.record.run import Matched
+from medseg.record.run import Matched, from_plain
 
 PLAN_FILE = "ablation.json"
 PLAN_SCHEMA = 1

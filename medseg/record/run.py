@@ -1,22 +1,26 @@
-"""One run as plain data: the only thing that training tells the report.
+"""One run as plain data, and plain data as strict JSON: all that a report knows of a training.
 
-`record.json` is strict JSON: a number that is not finite is stored as null, and the reason
-why a metric has no value stands in the metric's rule (`medseg.metrics`).
+In `record.json` a number that is not finite is null; why a metric has no value stands in the
+metric's rule (`medseg.metrics`). Whatever is read is checked here and nowhere else.
 """
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from medseg.errors import DataError
 from medseg.files import write_text
+from medseg.formatting import printable
 from medseg.record.checkerboard import ArtifactRecord
-from medseg.record.plain import finite, from_plain
 
 SCHEMA = 3
 FILE_NAME = "record.json"
+Kind = TypeVar("Kind")
 
 Status = Literal["running", "completed", "failed", "interrupted"]
 
@@ -115,6 +119,7 @@ class RunRecord:
         pictures: Validation cases as segmented by this run.
         started: ISO time with zone.
         finished: ISO time with zone, or None.
+        path: The file that it was read from; not part of the file.
     """
 
     name: str
@@ -152,11 +157,19 @@ class RunRecord:
     artifact_history: list[dict[str, float | None]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     finished: str | None = None
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def source(self) -> str:
+        """The path as text that any encoding can print."""
+        return printable(str(self.path))
 
     def write(self, folder: Path) -> Path:
         """Writes `record.json` into `folder`, wholly or not at all."""
         target = Path(folder) / FILE_NAME
-        write_text(target, json.dumps(finite(dataclasses.asdict(self)), indent=1) + "\n")
+        content = dataclasses.asdict(self)
+        del content["path"]
+        write_text(target, json.dumps(finite(content), indent=1) + "\n")
         return target
 
     @classmethod
@@ -201,6 +214,90 @@ class RunRecord:
                 "read it with the version that wrote it, or run it again"
             )
         try:
-            return from_plain(cls, content)
+            return dataclasses.replace(from_plain(cls, content), path=Path(path))
         except (TypeError, AttributeError, KeyError, RecursionError) as error:
             raise DataError(f"{path}: not a whole record ({error}); run it again") from error
+
+
+def finite(value: Any) -> Any:
+    """Plain data fit for strict JSON: a number that is not finite becomes None."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case _:
+            return value
+
+
+def from_plain(kind: type[Kind], content: Any) -> Kind:
+    """Builds a dataclass from plain data, every field converted to its annotation.
+
+    A field that is absent takes its default. A number that is not finite becomes None. A class
+    with a method `upgraded(content) -> content` reads its own older forms.
+
+    Raises:
+        TypeError: unknown fields, a field without a value, or a value of another type.
+    """
+    return _converted(content, kind, kind.__name__)
+
+
+def _converted(value: Any, kind: Any, where: str) -> Any:
+    if kind is Any or (kind is float and type(value) is float and math.isfinite(value)):
+        return value
+    if kind is str and isinstance(value, str | int | float):
+        return printable(str(value))
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and (whole := _number(value)) == whole // 1:
+        return int(value)
+    if kind is float and (value is None or type(value) in (int, float)):
+        return None if math.isnan(number := _number(value)) else number
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        return _built(kind, value)
+    origin, args = _parts(kind)
+    if origin is Literal and value in args:
+        return value
+    if origin is UnionType and value is None and NoneType in args:
+        return None
+    if origin is UnionType:
+        return _converted(value, next(arg for arg in args if arg is not NoneType), where)
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        return origin(_converted(item, args[0], where) for item in value)
+    if origin is dict and isinstance(value, dict):
+        # A group that was switched off has no option: its choice is null.
+        known = value if args[1] is not str else {k: v for k, v in value.items() if v is not None}
+        return {printable(k): _converted(v, args[1], f"{where}[{k!r}]") for k, v in known.items()}
+    raise TypeError(f"{where}={value!r:.60} must be {getattr(kind, '__name__', kind)}")
+
+
+def _built(kind: Any, content: dict[str, Any]) -> Any:
+    if hasattr(kind, "upgraded"):
+        content = kind.upgraded(content)
+    fields = _fields(kind)
+    if unknown := [name for name in content if name not in fields]:
+        raise TypeError(f"{kind.__name__} has no field {unknown[0]!r:.60}")
+    return kind(**{name: _converted(value, fields[name], name) for name, value in content.items()})
+
+
+def _number(value: object) -> float:
+    """A finite number; anything else is NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:
+        return math.nan
+
+
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
+
+
+@cache
+def _fields(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}

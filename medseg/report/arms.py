@@ -10,7 +10,7 @@ from typing import Any
 
 from medseg.formatting import printable
 from medseg.record import RunRecord, content
-from medseg.report.sources import FoundPlan, Run, cells_by_place
+from medseg.report.sources import FoundPlan, cells_by_place
 
 # What an experiment or an ablation chose stands in the configuration itself.
 _LAUNCH_CHOICES = ("experiment", "sweep", "ablation")
@@ -36,8 +36,8 @@ class Arm:
 
     number: int
     label: str
-    runs: tuple[Run, ...]
-    counted: tuple[Run, ...]
+    runs: tuple[RunRecord, ...]
+    counted: tuple[RunRecord, ...]
     settings: Mapping[str, str]
     levels: Mapping[str, str] = field(default_factory=dict)
     asked: int | None = None
@@ -51,7 +51,7 @@ class Arm:
     @property
     def choices(self) -> Mapping[str, str]:
         """Slot → option."""
-        return _choices(self.runs[0].record)
+        return _choices(self.runs[0])
 
     @property
     def blocks(self) -> Mapping[str, str]:
@@ -59,36 +59,34 @@ class Arm:
         return self._first("blocks")
 
     @property
-    def superseded(self) -> tuple[Run, ...]:
+    def superseded(self) -> tuple[RunRecord, ...]:
         """Completed runs whose fold and seed were run again later."""
         kept = {run.path for run in self.counted}
-        return tuple(
-            run for run in self.runs if run.record.status == "completed" and run.path not in kept
-        )
+        return tuple(run for run in self.runs if run.status == "completed" and run.path not in kept)
 
     @property
     def wanted(self) -> int:
         """Runs that it should have: as planned, else one of every fold and seed that was tried."""
-        return max(self.asked or 0, len({_repetition(run.record) for run in self.runs}))
+        return max(self.asked or 0, len({_repetition(run) for run in self.runs}))
 
     def values(self, read: Callable[[RunRecord], float | None]) -> list[float]:
         """One quantity of every counted run that knows it."""
-        return [float(v) for run in self.counted if (v := read(run.record)) is not None]
+        return [float(v) for run in self.counted if (v := read(run)) is not None]
 
     def _first(self, name: str) -> Any:
-        values = [getattr(run.record, name) for run in self.runs]
+        values = [getattr(run, name) for run in self.runs]
         return next((value for value in values if value), values[0])
 
 
-def arms_of(runs: Sequence[Run], plans: Sequence[FoundPlan] = ()) -> tuple[Arm, ...]:
+def arms_of(runs: Sequence[RunRecord], plans: Sequence[FoundPlan] = ()) -> tuple[Arm, ...]:
     """Groups runs by name, dataset, choices, blocks and configuration without seed and fold.
 
     The configuration is part of the key because two learning rates under one name would otherwise
     be averaged as if they were seeds. Groups of other names whose configurations are equal in all
     that makes a digest, seed and fold aside, are one arm.
     """
-    seeds = _seed_leaves(run.record for run in runs)
-    settings = {run.path: _settings(run.record, seeds) for run in runs}
+    seeds = _seed_leaves(runs)
+    settings = {run.path: _settings(run, seeds) for run in runs}
     groups = _groups(runs, settings, seeds)
     order = {place: number for number, place in enumerate(cells_by_place(plans))}
     ordered = sorted(groups, key=lambda group: _place(group, order))
@@ -130,7 +128,7 @@ def varying_settings(arms: Sequence[Arm]) -> list[str]:
         if (len(found) > 1 or not all(key in arm.settings for arm in known))
         and not any(f".{slot}." in f".{key}." for slot in slots)
     ]
-    entries = (entry for arm in arms for run in arm.runs for entry in run.record.overrides)
+    entries = (entry for arm in arms for run in arm.runs for entry in run.overrides)
     by_hand = {entry.partition("=")[0].strip().lstrip("+") for entry in entries}
     return sorted(varying, key=lambda key: key not in by_hand)
 
@@ -145,12 +143,12 @@ def varying_factors(arms: Sequence[Arm]) -> list[str]:
 
 
 def _groups(
-    runs: Sequence[Run], settings: Mapping[Path, Mapping[str, str]], seeds: frozenset[str]
-) -> list[list[Run]]:
-    groups: dict[tuple[str, ...], list[Run]] = defaultdict(list)
-    early: list[tuple[tuple[str, ...], Run]] = []
+    runs: Sequence[RunRecord], settings: Mapping[Path, Mapping[str, str]], seeds: frozenset[str]
+) -> list[list[RunRecord]]:
+    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
+    early: list[tuple[tuple[str, ...], RunRecord]] = []
     for run in runs:
-        record = run.record
+        record = run
         parts = (_choices(record), record.blocks, settings[run.path])
         key = (
             record.name,
@@ -165,9 +163,9 @@ def _groups(
         # A run that died before the network was built knows less of itself than its siblings.
         fits = [k for k in groups if all(a in ("", "{}", b) for a, b in zip(key, k, strict=True))]
         groups[fits[0] if len(fits) == 1 else key].append(run)
-    merged: dict[object, list[Run]] = {}
+    merged: dict[object, list[RunRecord]] = {}
     for key, group in groups.items():
-        same = next((found for run in group if (found := _identity(run.record, seeds))), key)
+        same = next((found for run in group if (found := _identity(run, seeds))), key)
         merged.setdefault(same, []).extend(group)
     return [sorted(group, key=runs.index) for group in merged.values()]
 
@@ -214,21 +212,21 @@ def _repetition(record: RunRecord) -> tuple[int, int]:
     return (-1 if record.fold is None else record.fold, record.seed)
 
 
-def _place(group: Sequence[Run], order: dict[str, int]) -> tuple[int, str]:
+def _place(group: Sequence[RunRecord], order: dict[str, int]) -> tuple[int, str]:
     """Of an arm among all: that of its first cell in the plan; after them, by its first start."""
     cells = [order[path] for run in group if (path := os.path.realpath(run.path)) in order]
-    return min(cells, default=len(order)), min(run.record.started for run in group)
+    return min(cells, default=len(order)), min(run.started for run in group)
 
 
-def _arm(number: int, runs: list[Run], settings: Mapping[Path, Mapping[str, str]]) -> Arm:
-    newest = {_repetition(run.record): run for run in runs if run.record.status == "completed"}
+def _arm(number: int, runs: list[RunRecord], settings: Mapping[Path, Mapping[str, str]]) -> Arm:
+    newest = {_repetition(run): run for run in runs if run.status == "completed"}
     return Arm(
         number=number,
         label="",
         runs=tuple(runs),
         counted=tuple(newest[key] for key in sorted(newest)),
         settings=next((found for run in runs if (found := settings[run.path])), {}),
-        levels=next((run.record.levels for run in runs if run.record.levels), {}),
+        levels=next((run.levels for run in runs if run.levels), {}),
     )
 
 
@@ -256,7 +254,7 @@ def _level_key(levels: Mapping[str, str]) -> str:
 
 def _labels(arms: Sequence[Arm]) -> list[str]:
     """The name, and where arms share it, only what tells those arms apart."""
-    names = [arm.runs[0].record.name for arm in arms]
+    names = [arm.runs[0].name for arm in arms]
     labels = [name if len(set(names)) > 1 or len(arms) == 1 else "" for name in names]
     for parts_of in (_level_parts, _slot_parts, _setting_parts):
         labels = _told_apart(arms, labels, parts_of)

@@ -15,19 +15,6 @@ Found = TypeVar("Found", RunRecord, AblationPlan)
 
 
 @dataclass(frozen=True)
-class Run:
-    """A record and the file that it came from."""
-
-    path: Path
-    record: RunRecord
-
-    @property
-    def source(self) -> str:
-        """The path as text that any encoding can print."""
-        return printable(str(self.path))
-
-
-@dataclass(frozen=True)
 class Unreadable:
     """A file called `record.json` or `ablation.json` that is none, and why."""
 
@@ -71,7 +58,7 @@ class Missing:
         return printable(", ".join(f"{key}={value}" for key, value in parts.items()))
 
 
-def read_runs(sources: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
+def read_runs(sources: Sequence[Path]) -> tuple[list[RunRecord], list[Unreadable]]:
     """Reads every record below the given folders, oldest first; a given file is taken as it is.
 
     Raises:
@@ -101,8 +88,8 @@ def read_runs(sources: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
             f"{first.source}: {first.reason} "
             f"({len(unreadable)} found, not one can be read, so there is nothing to report)"
         )
-    runs = [Run(path, record) for path, record in found]
-    return sorted(runs, key=lambda run: (run.record.started, run.source)), unreadable
+    runs = [run for _, run in found]
+    return sorted(runs, key=lambda run: (run.started, run.source)), unreadable
 
 
 def read_plans(sources: Sequence[Path]) -> tuple[list[FoundPlan], list[Unreadable]]:
@@ -113,7 +100,7 @@ def read_plans(sources: Sequence[Path]) -> tuple[list[FoundPlan], list[Unreadabl
 
 
 def missing_cells(
-    plans: Iterable[FoundPlan], runs: Sequence[Run], unreadable: Iterable[Unreadable]
+    plans: Iterable[FoundPlan], runs: Sequence[RunRecord], unreadable: Iterable[Unreadable]
 ) -> list[Missing]:
     """Cells without a record in their folder, and without one elsewhere that does the same.
 
@@ -121,7 +108,7 @@ def missing_cells(
     """
     places = {os.path.realpath(run.path) for run in runs}
     places |= {os.path.realpath(file.source) for file in unreadable}
-    known = {run.record.digest or digest(run.record.config) for run in runs}
+    known = {run.digest or digest(run.config) for run in runs}
     return [
         Missing(found, cell)
         for found in plans

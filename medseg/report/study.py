@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from medseg.errors import ConfigError
+from medseg.record import RunRecord
 from medseg.record.frame import case_means, frame, run_means, summaries
 from medseg.report.arms import Arm, arms_of
 from medseg.report.figures import styles
 from medseg.report.sources import (
     FoundPlan,
     Missing,
-    Run,
     Unreadable,
     missing_cells,
     read_plans,
@@ -166,14 +166,14 @@ class ReportData:
     options: Options = Options()
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunRecord]:
         """All runs, arm by arm."""
         return [run for arm in self.arms for run in arm.runs]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         """Every metric value of the counted runs (`medseg.record.frame`)."""
-        return frame({arm.number: [run.record for run in arm.counted] for arm in self.arms})
+        return frame({arm.number: arm.counted for arm in self.arms})
 
     @cached_property
     def run_means(self) -> pd.DataFrame:

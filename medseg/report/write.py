@@ -109,11 +109,11 @@ def values(data: ReportData) -> pd.DataFrame:
         [
             (label, r.name, r.status, str(r.seed), _fold(r.fold), r.dataset, r.digest, run.source)
             for label, run in runs
-            for r in [run.record]
+            for r in [run]
         ],
         columns=columns,
     )
-    lines = frame({place: [run.record] for place, (_, run) in enumerate(runs)})
+    lines = frame({place: [run] for place, (_, run) in enumerate(runs)})
     found = heads.join(lines.set_index("arm")[kept])
     gaps = pd.DataFrame(
         [(*_about(gap), "", gap.cell.digest, "") for gap in data.missing],
@@ -148,8 +148,8 @@ def _page(data: ReportData) -> Page:
 
 def _headline(data: ReportData) -> str:
     runs = data.runs
-    finished = sum(run.record.status == "completed" for run in runs)
-    seeds = len({run.record.seed for run in runs})
+    finished = sum(run.status == "completed" for run in runs)
+    seeds = len({run.seed for run in runs})
     return (
         f"{counted(len(runs), 'run')} ({finished} completed) in "
         f"{counted(len(data.arms), 'arm')} with {counted(seeds, 'seed')}"

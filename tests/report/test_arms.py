@@ -9,7 +9,6 @@ import pytest
 
 from medseg.record import RunRecord
 from medseg.report.arms import arms_of
-from medseg.report.sources import Run
 from medseg.report.study import collect
 
 from .records import cell, failed, finished, plan, simple
@@ -17,13 +16,13 @@ from .records import cell, failed, finished, plan, simple
 Write = Callable[..., Path]
 
 
-def as_runs(*records: RunRecord) -> list[Run]:
-    return [Run(Path(f"{place}/record.json"), record) for place, record in enumerate(records)]
+def as_runs(*records: RunRecord) -> list[RunRecord]:
+    return [replace(r, path=Path(f"{place}/record.json")) for place, r in enumerate(records)]
 
 
 def test_seeds_are_one_arm() -> None:
     (arm,) = arms_of(as_runs(finished(seed=0), finished(seed=1)))
-    assert [run.record.seed for run in arm.counted] == [0, 1]
+    assert [run.seed for run in arm.counted] == [0, 1]
     assert arm.label == "ablation_upsample"
 
 
@@ -36,8 +35,8 @@ def test_a_setting_that_is_no_block_makes_another_arm() -> None:
 def test_runs_of_equal_digest_are_one_arm_whatever_their_names() -> None:
     again = replace(finished(seed=0), name="again", started="2026-04-01T00:00:00+00:00")
     (arm,) = arms_of(as_runs(finished(seed=0), finished(seed=1), again))
-    assert [run.record.name for run in arm.counted] == ["again", "ablation_upsample"]
-    assert [run.record.name for run in arm.superseded] == ["ablation_upsample"]
+    assert [run.name for run in arm.counted] == ["again", "ablation_upsample"]
+    assert [run.name for run in arm.superseded] == ["ablation_upsample"]
     other = replace(again, config=again.config | {"optimizer": {"lr": 0.01}})
     assert len(arms_of(as_runs(finished(seed=0), other))) == 2
 
@@ -82,7 +81,7 @@ def test_a_fold_is_no_arm_but_another_split_is() -> None:
         return simple({"a": 1.0}, fold=fold, config=config)
 
     (arm,) = arms_of(as_runs(run(0, 0), run(1, 0)))
-    assert [run.record.fold for run in arm.counted] == [0, 1]
+    assert [run.fold for run in arm.counted] == [0, 1]
     assert len(arms_of(as_runs(run(0, 0), run(1, 3)))) == 2
 
 

@@ -198,7 +198,7 @@ class TestScatter:
 def arm(number: int, *histories: list[float | None]) -> Any:
     rows = [[{"epoch": e, "loss": v} for e, v in enumerate(h)] for h in histories]
     records = [SimpleNamespace(history=row, artifact_history=row) for row in rows]
-    return SimpleNamespace(number=number, runs=[SimpleNamespace(record=r) for r in records])
+    return SimpleNamespace(number=number, runs=records)
 
 
 class TestCurve:

@@ -46,11 +46,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_predictions_are_the_reference_scaled_and_the_growth(folder: Path) -> None:
     data = collect([folder])
     (table,) = [part for part in costs(data).parts if isinstance(part, Table)]
-    base = [run.record for run in data.arms[0].runs]
+    base = data.arms[0].runs
     for arm, predicted, measured in zip(
         data.arms, column(table, "Step predicted"), column(table, "Step measured"), strict=True
     ):
-        records = [run.record for run in arm.runs]
+        records = arm.runs
         share = fmean(r.macs or 0 for r in records) / fmean(r.macs or 0 for r in base)
         assert predicted.value == pytest.approx(fmean(r.seconds["step"] for r in base) * share)
         assert measured.value == pytest.approx(fmean(r.seconds["step"] for r in records))

@@ -128,7 +128,7 @@ def test_the_facts_come_from_the_numbers(grid: Path) -> None:
 
 def test_the_cheapest_arm_is_one_that_is_no_worse(grid: Path) -> None:
     data, (study,) = studied(grid, reference="dilated · trilinear")
-    parameters = {arm.number: arm.runs[0].record.parameters or 0 for arm in study.arms}
+    parameters = {arm.number: arm.runs[0].parameters or 0 for arm in study.arms}
     sound = [c.arm for c in study.primary.comparisons if c.verdict in ("better", "equal")]
     cheapest = study.arms[min(sound, key=lambda arm: parameters[arm]) - 1]
     found = facts(data)["Cheapest arm shown to be no worse"]

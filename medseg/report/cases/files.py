@@ -14,9 +14,8 @@ import numpy as np
 from scipy import ndimage
 
 from medseg.errors import DataError
-from medseg.record import CaseRecord
+from medseg.record import CaseRecord, RunRecord
 from medseg.report.arms import Arm
-from medseg.report.sources import Run
 from medseg.volumes import Volume, check_same_grid, ras_affine, read_image, read_labels, to_ras
 
 _MARGIN_SHARE = 0.15
@@ -57,11 +56,9 @@ class Opened:
     faults: Mapping[int, str]
 
 
-def shown_run(arm: Arm, case: str) -> tuple[Run, CaseRecord] | None:
+def shown_run(arm: Arm, case: str) -> tuple[RunRecord, CaseRecord] | None:
     """The run whose prediction of a case is shown: the first that still has the file."""
-    found = [
-        (run, entry) for run in arm.counted for entry in run.record.cases if entry.case == case
-    ]
+    found = [(run, entry) for run in arm.counted for entry in run.cases if entry.case == case]
     kept = (
         (run, entry)
         for run, entry in found
@@ -105,7 +102,7 @@ def open_case(case: str, arms: Sequence[Arm]) -> Opened:
     )
 
 
-def _image_and_label(shown: Sequence[tuple[Run, CaseRecord]]) -> tuple[Volume, Volume]:
+def _image_and_label(shown: Sequence[tuple[RunRecord, CaseRecord]]) -> tuple[Volume, Volume]:
     """Those that the records name, from the first record whose files can be read."""
     faults: dict[str, None] = {}
     for run, entry in shown:
@@ -121,7 +118,7 @@ def _image_and_label(shown: Sequence[tuple[Run, CaseRecord]]) -> tuple[Volume, V
     raise DataError("; ".join(faults) or "no run of these arms has the case")
 
 
-def _read_prediction(run: Run, entry: CaseRecord, image: Volume) -> np.ndarray:
+def _read_prediction(run: RunRecord, entry: CaseRecord, image: Volume) -> np.ndarray:
     path = run.path.parent / _named(entry.prediction, "prediction")
     prediction = read_labels(path, num_classes=None)
     check_same_grid(image, prediction)
@@ -139,8 +136,8 @@ def _named(path: str, what: str) -> Path:
     return Path(path)
 
 
-def _channels(run: Run) -> int:
-    data = run.record.config.get("data")
+def _channels(run: RunRecord) -> int:
+    data = run.config.get("data")
     found = data.get("in_channels") if isinstance(data, dict) else 1
     return max(found, 1) if isinstance(found, int) else 1
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from medseg.errors import DataError
 from medseg.formatting import fixed, is_missing
+from medseg.record import RunRecord
 from medseg.report.arms import Arm
 from medseg.report.cases.files import Grids, Opened, open_case, shown_run
-from medseg.report.sources import Run
 from medseg.volumes import to_png
 from medseg.volumes.overlay import draw_errors
 
@@ -109,9 +109,9 @@ def sheet_of(case: str, reasons: Sequence[str], arms: Sequence[Arm]) -> tuple[Sh
     return sheet, opened
 
 
-def dice_of(run: Run, case: str, *, classes: bool = True) -> str:
+def dice_of(run: RunRecord, case: str, *, classes: bool = True) -> str:
     """Dice of a case in one run: the mean, then, if wanted, by class and the seed."""
-    entry = next(entry for entry in run.record.cases if entry.case == case)
+    entry = next(entry for entry in run.cases if entry.case == case)
     by_class = {name: metrics.get("dice") for name, metrics in entry.metrics.items()}
     known = [value for value in by_class.values() if not is_missing(value)]
     text = f"Dice {fixed(math.fsum(known) / len(known))}" if known else "Dice undefined"
@@ -119,13 +119,13 @@ def dice_of(run: Run, case: str, *, classes: bool = True) -> str:
         return text
     if len(by_class) > 1:
         text += f" ({', '.join(f'{name} {fixed(value)}' for name, value in by_class.items())})"
-    return f"{text}, seed {run.record.seed}"
+    return f"{text}, seed {run.seed}"
 
 
 def kept_cases(arms: Sequence[Arm]) -> dict[str, list[str]]:
     """At most two cases of which the records hold pictures, with the reason to show them."""
     runs = [run for arm in arms for run in arm.counted]
-    cases = dict.fromkeys(picture.case for run in runs for picture in run.record.pictures)
+    cases = dict.fromkeys(picture.case for run in runs for picture in run.pictures)
     return {case: ["the runs kept a picture of it"] for case in list(cases)[:_KEPT]}
 
 
@@ -222,9 +222,9 @@ def _shot(case: str, arm: Arm, opened: Opened, planes: Planes) -> Shot:
 
 def _picture(case: str, arm: Arm) -> Shot:
     for run in arm.counted:
-        for picture in run.record.pictures:
+        for picture in run.pictures:
             if picture.case == case and (drawn := _checked(picture.png)):
-                caption = f"{picture.caption}, seed {run.record.seed}"
+                caption = f"{picture.caption}, seed {run.seed}"
                 return Shot(arm=arm.number, label=arm.label, drawn=drawn, caption=caption)
     return Shot(arm=arm.number, label=arm.label, drawn=None, caption="", note="no picture was kept")
 

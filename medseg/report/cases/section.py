@@ -75,7 +75,7 @@ def case_views(
     """
     base = next(arm for arm in arms if arm.number == reference)
     shown = _shown(arms, base, chosen_arms)
-    values = frame({arm.number: [run.record for run in arm.counted] for arm in shown})
+    values = frame({arm.number: arm.counted for arm in shown})
     means = case_means(values)
     dice = means[means["metric"] == "dice"]
     choices = choose(dice, reference, artifact_scores(shown))
@@ -84,7 +84,7 @@ def case_views(
         sheets += [sheet_of(case, reasons, shown)[0] for case, reasons in kept_cases(shown).items()]
     viewer = build_viewer(
         {case: (found, _arms_of(case, shown)) for case, found in opened.items()},
-        next((run.record.classes for arm in shown for run in arm.counted), []),
+        next((run.classes for arm in shown for run in arm.counted), []),
         budget_bytes=budget_bytes,
     )
     places = {arm: place for place, arm in enumerate(sorted(chosen_arms))}
@@ -157,8 +157,8 @@ def artifact_scores(arms: Sequence[Arm]) -> tuple[str, pd.DataFrame] | None:
             (arm.number, case.case, case.get(group, key))
             for arm in arms
             for run in arm.counted
-            if run.record.artifacts
-            for case in run.record.artifacts.cases
+            if run.artifacts
+            for case in run.artifacts.cases
         ]
         found = pd.DataFrame(rows, columns=["arm", "case", "value"]).astype({"value": float})
         found = found.dropna()

@@ -40,7 +40,7 @@ def histories(
         (arm.number, place, row.get("epoch"), row.get(key))
         for arm in arms
         for place, run in enumerate(arm.runs)
-        for row in getattr(run.record, field)
+        for row in getattr(run, field)
     ]
     frame = pd.DataFrame(rows, columns=["arm", "run", "epoch", "value"])
     frame = frame.astype({"epoch": float, "value": float}).dropna()

@@ -45,7 +45,7 @@ def arms_table(data: ReportData) -> Table:
     factors, settings = varying_factors(data.arms), varying_settings(data.arms)
     slots = [] if all(arm.levels for arm in data.arms) else _slots(data.arms)
     datasets = len({arm.dataset for arm in data.arms}) > 1
-    matched = any(run.record.matched for run in data.runs)
+    matched = any(run.matched for run in data.runs)
     rows = []
     for arm in data.arms:
         verdict = verdicts.get(arm.number, "")
@@ -126,7 +126,7 @@ def _metrics(arm: Arm, summaries: pd.DataFrame, key: tuple[object, ...]) -> dict
     for metric, title in METRICS.items():
         place = (key[0], metric, *key[1:])
         if place not in summaries.index:
-            unfinished = f"no run finished ({arm.runs[-1].record.status})"
+            unfinished = f"no run finished ({arm.runs[-1].status})"
             cells[title] = number(None, "", "not recorded" if arm.counted else unfinished)
             continue
         found = summaries.loc[place]
@@ -166,7 +166,7 @@ def _runs(arm: Arm) -> Cell:
 
 
 def _costs(arm: Arm) -> dict[str, Cell]:
-    patches = {tuple(r.record.patch_size) for r in arm.counted if r.record.patch_size}
+    patches = {tuple(run.patch_size) for run in arm.counted if run.patch_size}
     patch = " or ".join(sorted("×".join(map(str, patch)) for patch in patches))
     train = arm.values(lambda record: record.seconds.get("train"))
     whole = fmean(train) if train else math.nan
@@ -181,7 +181,7 @@ def _costs(arm: Arm) -> dict[str, Cell]:
 
 
 def _matched(arm: Arm) -> Cell:
-    found = [run.record.matched for run in arm.runs if run.record.matched]
+    found = [run.matched for run in arm.runs if run.matched]
     if not found or not found[0].wanted:
         return words("")
     share = found[0].value / found[0].wanted

@@ -186,7 +186,7 @@ def _mean(values: Sequence[float | None]) -> Cell:
 
 
 def _records(arm: Arm) -> list[ArtifactRecord]:
-    return [run.record.artifacts for run in arm.counted if run.record.artifacts is not None]
+    return [run.artifacts for run in arm.counted if run.artifacts is not None]
 
 
 def _largest_p(records: list[ArtifactRecord]) -> float | None:

@@ -25,14 +25,14 @@ def problems_table(data: ReportData) -> Table:
     """One row per run without a result, per missing cell and per file that cannot be read."""
     rows = []
     for arm in data.arms:
-        for run in (run for run in arm.runs if run.record.status != "completed"):
-            record = run.record
+        for run in (run for run in arm.runs if run.status != "completed"):
+            record = run
             what = record.error or _WHY[record.status]
             code = "" if record.exit_code is None else f" (exit code {record.exit_code})"
             rows.append(_row(record.status, arm, record.seed, what + code, run.source))
         for run in arm.superseded:
             what = "completed, but the same fold and seed was run again later; the later run counts"
-            rows.append(_row("superseded", arm, run.record.seed, what, run.source))
+            rows.append(_row("superseded", arm, run.seed, what, run.source))
     for gap in data.missing[:MISSING_SHOWN]:
         what = f"a cell of {gap.found.plan.name} without any record"
         rows.append(_row("missing", gap.text, gap.cell.seed, what, gap.found.source))

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from medseg.formatting import counted
 from medseg.record import RunRecord
 from medseg.report.page import Section
-from medseg.report.sources import Run
 from medseg.report.study import ReportData
 from medseg.report.tables import Cell, table, words
 
@@ -19,7 +18,7 @@ _OWN = ("Run", "Record")  # of each run, even if one is like another
 def provenance(data: ReportData) -> Section:
     """Facts about every run; those that all runs share are taken out of the rows."""
     runs = [(arm, run) for arm in data.arms for run in arm.runs]
-    common = _common_overrides([run.record for _, run in runs])
+    common = _common_overrides([run for _, run in runs])
     facts = [_facts(run, common) for _, run in runs]
     single = len(runs) == 1
     same = {
@@ -33,9 +32,9 @@ def provenance(data: ReportData) -> Section:
     rows = [
         {
             "Arm": Cell(arm.label, arm.label, look="arm", arm=arm.number),
-            "Seed": Cell(str(run.record.seed), run.record.seed),
-            "Fold": _fold(run.record),
-            "Status": words(run.record.status),
+            "Seed": Cell(str(run.seed), run.seed),
+            "Fold": _fold(run),
+            "Status": words(run.status),
         }
         | {title: words(text, code=True) for title, text in fact.items() if title not in same}
         for (arm, run), fact in zip(runs, facts, strict=True)
@@ -48,19 +47,18 @@ def provenance(data: ReportData) -> Section:
     return Section("Provenance", parts, key="provenance")
 
 
-def _facts(run: Run, common: Sequence[str]) -> dict[str, str]:
-    record = run.record
-    own = list((Counter(record.overrides) - Counter(common)).elements())
+def _facts(run: RunRecord, common: Sequence[str]) -> dict[str, str]:
+    own = list((Counter(run.overrides) - Counter(common)).elements())
     return {
-        "Run": record.name,
-        "Digest": record.digest or _NONE,
-        "Started": record.started or _NONE,
-        "Finished": record.finished or _NONE,
+        "Run": run.name,
+        "Digest": run.digest or _NONE,
+        "Started": run.started or _NONE,
+        "Finished": run.finished or _NONE,
         "Overrides": " ".join(own) or "none",
-        "Command": " ".join(record.command) or _NONE,
-        "Split": _split(record),
-        "Machine": _pairs(record.machine.items()),
-        "Versions": _pairs(record.versions.items()),
+        "Command": " ".join(run.command) or _NONE,
+        "Split": _split(run),
+        "Machine": _pairs(run.machine.items()),
+        "Versions": _pairs(run.versions.items()),
         "Record": run.source,
     }
 

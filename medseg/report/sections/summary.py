@@ -37,7 +37,7 @@ def summary(data: ReportData) -> Section:
         for facts in [_facts(data, study)]
     ]
     cautions = [line for study in data.studies for line in _of_study(study)]
-    cautions += [*_of_runs([run.record for arm in data.arms for run in arm.counted])]
+    cautions += [*_of_runs([run for arm in data.arms for run in arm.counted])]
     cautions += [*_of_files(data)]
     doubts = [Section("Cautions", [cautions])] if cautions else []
     return Section("Summary", [*parts, *_nothing(data), *doubts], key="summary")
@@ -72,8 +72,8 @@ def _compared(study: Study) -> str:
         for factor, level in arm.levels.items():
             levels.setdefault(factor, set()).add(level)
     grid = [f"{factor} at {len(found)} levels" for factor, found in levels.items() if found]
-    seeds = sorted({len({run.record.seed for run in arm.counted}) for arm in arms})
-    folds = max(len({run.record.fold for run in arm.counted} - {None}) for arm in arms)
+    seeds = sorted({len({run.seed for run in arm.counted}) for arm in arms})
+    folds = max(len({run.fold for run in arm.counted} - {None}) for arm in arms)
     cases = {case for arm in arms for case in study.primary.observations.cases(arm.number)}
     return ", ".join(
         [
@@ -88,7 +88,7 @@ def _compared(study: Study) -> str:
 def _equal(study: Study) -> str:
     """What the arms were made equal in, and the budget."""
     equals = {found.plan.equal for found in study.plans}
-    matched = any(run.record.matched for arm in study.compared for run in arm.counted)
+    matched = any(run.matched for arm in study.compared for run in arm.counted)
     quantity = next(iter(equals)) if len(equals) == 1 and matched else None
     widths = f"{quantity.replace('_', ' ')}, by the widths" if quantity else "no width was changed"
     budgets = {found.plan.budget for found in study.plans}
@@ -203,7 +203,7 @@ def _detectable(study: Study) -> str:
 def _gaps(data: ReportData, study: Study) -> str:
     own = {found.path for found in study.plans}
     missing = sum(gap.found.path in own for gap in data.missing)
-    runs = [run.record.status for arm in study.arms for run in arm.runs]
+    runs = [run.status for arm in study.arms for run in arm.runs]
     without = [status for status in runs if status != "completed"]
     parts = [counted(missing, "run") + " missing"] if missing else []
     parts += [f"{without.count(status)} {status}" for status in dict.fromkeys(without)]
@@ -237,7 +237,7 @@ def _of_study(study: Study) -> Iterator[str]:
     ]
     if lost:
         yield f"{joined(lost)} is not recorded in every arm on {study.name}."
-    records = [run.record for arm in study.compared for run in arm.counted]
+    records = [run for arm in study.compared for run in arm.counted]
     if len({tuple(r.patch_size) for r in records if r.patch_size}) > 1:
         yield f"The patch size differs between runs on {study.name}, and with it MACs."
 
@@ -271,10 +271,10 @@ def _of_cases(study: Study) -> Iterator[str]:
             "arm."
         )
     sets = {
-        frozenset(case.case for case in run.record.cases)
+        frozenset(case.case for case in run.cases)
         for arm in study.compared
         for run in arm.counted
-        if run.record.fold is None
+        if run.fold is None
     }
     if len(sets) > 1 and not lost:
         yield (
@@ -314,7 +314,7 @@ def _of_files(data: ReportData) -> Iterator[str]:
 
 
 def _is_far(arm: Arm) -> bool:
-    found = [run.record.matched for run in arm.counted if run.record.matched]
+    found = [run.matched for run in arm.counted if run.matched]
     return any(abs(m.value - m.wanted) > _TOLERANCE * abs(m.wanted) for m in found)
 
 
