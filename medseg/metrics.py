@@ -9,17 +9,21 @@ both                   undefined (None)              undefined (None)
 one of them            0                             the image's diagonal
 =====================  ============================  =====================
 
-Undefined values are left out of a mean, and counted.
+Undefined values are left out of a mean, and counted. Another metric is a function here with
+`@_metric` and a line in `medseg.record.METRICS`; records and reports then show it.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
 from torch import Tensor
+
+from medseg.record import METRICS
 
 Scores = dict[str, float | None]
 
@@ -61,40 +65,78 @@ def dice(prediction: np.ndarray | Tensor, label: np.ndarray | Tensor) -> float |
     return 2 * int((prediction & label).sum()) / size if size else None
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Two masks that both hold voxels, cut to their common box.
+
+    Args:
+        prediction: Mask `S`.
+        label: True mask `S`.
+        spacing: mm per axis.
+        tolerance_mm: Distance up to which surfaces agree.
+    """
+
+    prediction: np.ndarray
+    label: np.ndarray
+    spacing: Sequence[float]
+    tolerance_mm: float
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Both masks as `(1, 1, *S)`."""
+        prediction, label = (
+            torch.from_numpy(mask.copy())[None, None] for mask in (self.prediction, self.label)
+        )
+        return prediction, label
+
+
+_OF_SURFACES: dict[str, Callable[[Pair], float]] = {}
+
+
+def _metric(function: Callable[[Pair], float]) -> Callable[[Pair], float]:
+    """Registers a metric under its name, which `medseg.record.METRICS` describes."""
+    _OF_SURFACES[function.__name__] = function
+    return function
+
+
+@_metric
+def surface_dice(pair: Pair) -> float:
+    """Share of both surfaces that lies within the tolerance of the other (Nikolov et al. 2018)."""
+    found = compute_surface_dice(
+        *pair.tensors,
+        class_thresholds=[pair.tolerance_mm],
+        include_background=True,
+        spacing=pair.spacing,
+        use_subvoxels=len(pair.spacing) == 3,
+    )
+    return float(found)
+
+
+@_metric
+def hd95_mm(pair: Pair) -> float:
+    """95th percentile of the distances between surfaces, the larger direction, in mm."""
+    found = compute_hausdorff_distance(
+        *pair.tensors, include_background=True, percentile=95, spacing=pair.spacing
+    )
+    return float(found)
+
+
 def _score_class(
     prediction: np.ndarray, label: np.ndarray, spacing: Sequence[float], tolerance_mm: float
 ) -> Scores:
     overlap = dice(prediction, label)
     if overlap is None:
-        return {"dice": None, "surface_dice": None, "hd95_mm": None}
+        return dict.fromkeys(METRICS)
     if not (prediction.any() and label.any()):
         diagonal = float(np.linalg.norm(np.multiply(label.shape, spacing)))
-        return {"dice": 0.0, "surface_dice": 0.0, "hd95_mm": diagonal}
+        return {name: diagonal if m.lower_is_better else 0.0 for name, m in METRICS.items()}
     box = _bounding_box(prediction | label)
+    millimetres = [float(s) for s in spacing]  # MONAI refuses numpy's
+    pair = Pair(prediction[box], label[box], millimetres, tolerance_mm)
     with warnings.catch_warnings():
         # MONAI 1.6 calls itself with an option that it deprecates
         warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
-        return {"dice": overlap} | _surface_scores(
-            prediction[box], label[box], spacing, tolerance_mm
-        )
-
-
-def _surface_scores(
-    prediction: np.ndarray, label: np.ndarray, spacing: Sequence[float], tolerance_mm: float
-) -> Scores:
-    millimetres = [float(s) for s in spacing]  # MONAI refuses numpy's
-    pair = [torch.from_numpy(mask.copy())[None, None] for mask in (prediction, label)]
-    surface = compute_surface_dice(
-        *pair,
-        class_thresholds=[tolerance_mm],
-        include_background=True,
-        spacing=millimetres,
-        use_subvoxels=len(spacing) == 3,
-    )
-    hd95 = compute_hausdorff_distance(
-        *pair, include_background=True, percentile=95, spacing=millimetres
-    )
-    return {"surface_dice": float(surface), "hd95_mm": float(hd95)}
+        return {"dice": overlap, **{name: of(pair) for name, of in _OF_SURFACES.items()}}
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -13,6 +13,7 @@ from monai.metrics.surface_dice import compute_surface_dice
 from scipy import ndimage
 
 from medseg.metrics import dice, score_case
+from medseg.record import METRICS
 
 SPACINGS = {2: (0.7, 2.5), 3: (3.0, 0.8, 1.2)}
 
@@ -25,6 +26,12 @@ def score(prediction, label, *, spacing=None, tolerance_mm=1.0) -> dict[str, flo
         classes=["organ"],
         tolerance_mm=tolerance_mm,
     )["organ"]
+
+
+def test_every_described_metric_has_a_value_in_every_case() -> None:
+    some, none = np.ones((4, 4), dtype=np.uint8), np.zeros((4, 4), dtype=np.uint8)
+    for pair in [(some, some), (some, none), (none, none)]:
+        assert list(score(*pair)) == list(METRICS)
 
 
 def box(shape: tuple[int, ...], start: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:

@@ -12,6 +12,7 @@ from medseg.record.checkerboard import (
     PhaseMap,
 )
 from medseg.record.identity import content, digest
+from medseg.record.metric import METRICS, Metric
 from medseg.record.run import (
     FILE_NAME,
     SCHEMA,
@@ -27,6 +28,7 @@ from medseg.record.status import STATUS_FILE, RunStatus
 
 __all__ = [
     "FILE_NAME",
+    "METRICS",
     "PLAN_FILE",
     "SCHEMA",
     "STATUS_FILE",
@@ -40,6 +42,7 @@ __all__ = [
     "LayerRow",
     "Matched",
     "Measure",
+    "Metric",
     "PhaseLocked",
     "PhaseMap",
     "Picture",
