@@ -25,7 +25,8 @@ from medseg.layers.context import CHANNELS_LAST
 
 _FORWARD = {torch.ops.aten.convolution.default}
 _BACKWARD = {torch.ops.aten.convolution_backward.default}
-_BLOCK = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8  # channels in a register
+_HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+_BLOCK = 16 if _HAS_AVX512 else 8  # channels in a register
 _SMALL = 20480  # torch's own bound (use_mkldnn in ATen/native/Convolution.cpp)
 _ALLOCATION = "[memory]"
 
@@ -160,21 +161,26 @@ def _workspace_bytes(operation: Any, arguments: tuple[Any, ...], result: Any) ->
     oneDNN computes on tensors whose channels are last in memory as they are. Others it first puts
     into a layout of its own, in blocks of channels. Single small images torch unfolds into the
     columns of a matrix instead. What that takes is in no tensor; these rules were read off measured
-    peaks of torch 2.13 (docs/arithmetic.md).
+    peaks of torch 2.13, with AVX-512 and with AVX2 (docs/arithmetic.md).
     """
     if operation in _FORWARD:
-        image, weight, _, _, _, _, transposed, _, groups = arguments
-        output, needed = result, _forward
+        image, weight, _, stride, _, dilation, transposed, _, groups = arguments
+        output, is_backward = result, False
     elif operation in _BACKWARD:
-        output, image, weight, _, _, _, _, transposed, _, groups, _ = arguments
-        needed = _backward
+        output, image, weight, _, stride, _, dilation, transposed, _, groups, _ = arguments
+        is_backward = True
     else:
         return 0
     if image.device.type != "cpu":
         return 0
     if _is_unfolded(image, weight):
         return _columns(image, weight, image if transposed else output)
-    return needed(image, weight, output, groups)
+    if not is_backward:
+        return _forward(image, weight, output, groups)
+    needed = _backward(image, weight, output, groups)
+    if _HAS_AVX512 or image.dtype != torch.float32 or groups > 1 or _is_pointwise(weight):
+        return needed
+    return max(needed, _backward_of_avx2(image, weight, output, stride, dilation, transposed))
 
 
 def _is_unfolded(image: Tensor, weight: Tensor) -> bool:
@@ -219,6 +225,32 @@ def _backward(image: Tensor, weight: Tensor, gradient: Tensor, groups: int) -> i
     if half:
         return 2 * plain if blocked == plain else blocked
     return max(plain, blocked - _size(image))
+
+
+def _backward_of_avx2(
+    image: Tensor,
+    weight: Tensor,
+    gradient: Tensor,
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+) -> int:
+    """What the fp32 gradients take where oneDNN has no kernel of its own for them.
+
+    Dilated and 3-D gradients are products of matrices: a slice of the grid is unfolded beside four
+    copies of the weights, in 3-D by every thread. Strided ones take a copy of the image more.
+    """
+    source, grid = (gradient, image) if transposed else (image, gradient)
+    last, is_3d, weights = _has_channels_last(image), weight.ndim == 5, _size(weight)
+    needed = 0 if last else weights
+    if max(stride) > 1 and not (transposed or last):
+        needed = max(needed, 2 * _size(image) - weights)
+    if (is_3d and tuple(weight.shape[2:]) != tuple(stride)) or max(dilation) > 1:
+        columns = math.prod(weight.shape[1:]) * math.prod(grid.shape[-2:]) * grid.element_size()
+        own = columns + 4 * weights + (_size(source) // len(source) if last else 0)
+        threads = torch.get_num_threads() if is_3d else 1
+        needed = max(needed, threads * own + (weights if last else 0))
+    return needed
 
 
 def _accumulators(image: Tensor, result: int) -> int:

@@ -1,7 +1,6 @@
 """Predicted peaks of memory against measured ones, and what a prediction leaves alone."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -15,20 +14,12 @@ from medseg.models.description import build_network
 
 from ..models.networks import unet
 
-# The memory that oneDNN's backward pass of these takes beside its tensors was measured on AVX-512;
-# with AVX2 alone oneDNN picks other kernels.
-AVX512_ONLY = {("monai_unet", 3, 2, True), ("dilated", True)}
 SIZES = {2: (96, 128), 3: (24, 32, 24)}
 
 
 def preset(option: str, dims: int) -> nn.Module:
     shape = ("data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
     return build_network(described("train", "model", f"model={option}", *shape))
-
-
-def needs_avx512(case: tuple[Any, ...]) -> None:
-    if case in AVX512_ONLY and torch.backends.cpu.get_cpu_capability() != "AVX512":
-        pytest.skip("oneDNN's workspace of this case is known for AVX-512 only")
 
 
 def assert_predicted(network: nn.Module, size: Sequence[int], *, batch: int, **how: bool) -> None:
@@ -46,7 +37,6 @@ def assert_predicted(network: nn.Module, size: Sequence[int], *, batch: int, **h
 def test_the_peak_in_full_precision_is_within_a_tenth(
     option: str, dims: int, batch: int, training: bool
 ) -> None:
-    needs_avx512((option, dims, batch, training))
     assert_predicted(preset(option, dims), SIZES[dims], batch=batch, training=training, bf16=False)
 
 
@@ -80,7 +70,6 @@ BLOCKS = {
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_peak_of_swapped_operators_is_within_a_tenth(name: str, training: bool) -> None:
-    needs_avx512((name, training))
     network = build_network(unet(2, channels=(16, 32, 64), **BLOCKS[name]))
     assert_predicted(network, (128, 160), batch=2, training=training, bf16=False)
 
