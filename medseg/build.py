@@ -6,21 +6,15 @@ names as well (`medseg.models.description`).
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
 
 from medseg.errors import ConfigError
 
-# Classes that compute on tensors, or read data where the user says. None of them loads code,
-# and no value of a configuration can be a callable.
+# Classes that compute on tensors. None of them loads code, and no value of a configuration can be
+# a callable.
 ALLOWED = {
-    "medseg.data": ("Decathlon", "Folder", "Mni152", "Phantom", "Window", "ZScore"),
-    "medseg.data.decathlon": ("Decathlon",),
-    "medseg.data.folder": ("Folder",),
-    "medseg.data.mni152": ("Mni152",),
-    "medseg.data.patches": ("Augmentation",),
-    "medseg.data.phantom": ("Phantom",),
-    "medseg.data.preprocess": ("Window", "ZScore"),
     "monai.losses": (
         "AsymmetricUnifiedFocalLoss",
         "DiceCELoss",
@@ -65,7 +59,13 @@ ALLOWED = {
         "StepLR",
     ),
 }
-"""Module → the classes in it that a configuration may name as a `_target_`."""
+"""Module → the classes in it that a configuration may name as a `_target_`.
+
+The dataclasses of the package `medseg.data` are allowed as well: datasets read files where the
+user says, intensities and augmentation compute on tensors.
+"""
+
+_OWN = "medseg.data"
 
 _TARGET, _PARTIAL = "_target_", "_partial_"
 
@@ -109,10 +109,24 @@ def _construct(options: dict[str, Any]) -> Any:
 
 def _class_of(target: Any) -> Any:
     module, _, name = str(target).rpartition(".")
-    if name not in ALLOWED.get(module, ()):
-        known = ALLOWED.get(module) or ALLOWED
-        raise ConfigError(
-            f"_target_={target!r} is not on the list of classes that a configuration may name; "
-            f"choose from {', '.join(known)}"
-        )
-    return getattr(importlib.import_module(module), name)
+    if name in ALLOWED.get(module, ()):
+        return getattr(importlib.import_module(module), name)
+    if f"{module}.".startswith(f"{_OWN}.") and (own := _own_class(module, name)):
+        return own
+    known = ALLOWED.get(module) or (*ALLOWED, _OWN)
+    raise ConfigError(
+        f"_target_={target!r} is not on the list of classes that a configuration may name; "
+        f"choose from {', '.join(known)}"
+    )
+
+
+def _own_class(module: str, name: str) -> type | None:
+    """The dataclass of that name if a module of `medseg.data` defines it."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        return None
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError:
+        return None
+    is_own = isinstance(found, type) and found.__module__.startswith(f"{_OWN}.")
+    return found if is_own and is_dataclass(found) else None  # type: ignore[return-value]

@@ -137,9 +137,14 @@ def test_every_ablation_composes(ablation: str) -> None:
 def test_no_yaml_is_an_orphan() -> None:
     groups = {p.parent.relative_to(CONFIGS).as_posix() for p in CONFIGS.rglob("*.yaml")}
     tested = {*SLOTS, "model", "model/encoder", "model/decoder", "data", "loss", "optimizer"}
-    assert groups == tested | {"scheduler", "augmentation", "trainer", "ablation", "."} | {
-        "hydra/launcher"
-    }
+    assert groups == tested | {
+        "data/base",
+        "scheduler",
+        "augmentation",
+        "trainer",
+        "ablation",
+        ".",
+    } | {"hydra/launcher"}
     used = {
         composed(f"model={model}")["model"].get("decoder", {}).get("_target_") for model in MODELS
     }

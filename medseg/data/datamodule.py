@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -11,23 +11,14 @@ from monai.data.utils import worker_init_fn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from medseg.data.cache import PreparedCase, prepare_cases
+from medseg.data.config import DataConfig
 from medseg.data.folder import Case, read_dataset
 from medseg.data.folder import Dataset as CaseDataset
 from medseg.data.patches import Augmentation, PatchDataset, keep_sides
-from medseg.data.preprocess import Preprocessing
 from medseg.data.splits import Split, check, fold_of_cases, split_cases
 from medseg.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class DatasetSource(Protocol):
-    """Makes sure that a dataset lies on disk in Decathlon form."""
-
-    def prepare(self, *, may_write: bool = True) -> Path:
-        """Obtains the dataset if need be and if it may be written; returns its folder."""
-        ...
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -37,83 +28,24 @@ class SegmentationDataModule(pl.LightningDataModule):
     the same data see equally many patches.
 
     Args:
-        source: Where the dataset comes from.
-        preprocessing: The network's grid and intensities.
+        config: The dataset and how it is cut, split and drawn from.
         augmentation: Random variation of training patches, or None.
-        in_channels: Channels of an image.
-        num_classes: Classes, background included.
-        patch_size: Training patch in voxels; its length is the network's dimension.
-        batch_size: Patches per batch.
-        batches_per_epoch: Batches per epoch.
-        foreground_fraction: Share of patches centred on foreground, in [0, 1].
-        validation_fraction: Share of patients held out, in (0, 1).
-        patient: Regular expression whose first group names the patient; None: case = patient.
-        split_file: A split to use instead of drawing one.
-        split_seed: Seed of the split: runs that differ in `seed` alone hold out the same cases.
-        folds: Folds of a cross-validation, of which one is held out; None: a share is.
-        fold: Which fold, from 0.
-        cache: Folder of prepared cases.
-        num_workers: Loader processes.
         seed: Seed of sampling and augmentation.
+
+    Raises:
+        ConfigError: an axis to be mirrored that the patch does not have.
     """
 
-    def __init__(
-        self,
-        *,
-        source: DatasetSource,
-        preprocessing: Preprocessing,
-        augmentation: Augmentation | None,
-        in_channels: int,
-        num_classes: int,
-        patch_size: Sequence[int],
-        batch_size: int,
-        batches_per_epoch: int,
-        foreground_fraction: float,
-        validation_fraction: float,
-        patient: str | None,
-        split_file: str | Path | None,
-        split_seed: int,
-        folds: int | None,
-        fold: int,
-        cache: str | Path,
-        num_workers: int,
-        seed: int,
-    ):
+    def __init__(self, config: DataConfig, *, augmentation: Augmentation | None, seed: int):
         super().__init__()
-        _check_positive(batch_size=batch_size, batches_per_epoch=batches_per_epoch)
-        if not 0 <= foreground_fraction <= 1:
-            raise ConfigError(f"data.foreground_fraction={foreground_fraction} must lie in [0, 1]")
-        if not 0 < validation_fraction < 1:
-            raise ConfigError(
-                f"data.validation_fraction={validation_fraction} must lie between 0 and 1; try 0.2"
-            )
-        if len(patch_size) != preprocessing.spatial_dims or any(n < 1 for n in patch_size):
-            raise ConfigError(
-                f"patch_size={list(patch_size)} must hold {preprocessing.spatial_dims} positive "
-                "numbers of voxels, one per dimension of the network"
-            )
-        if augmentation and not set(augmentation.flip_axes) <= set(range(len(patch_size))):
+        axes = list(range(len(config.patch_size)))
+        if augmentation and not set(augmentation.flip_axes) <= set(axes):
             raise ConfigError(
                 f"augmentation.flip_axes={list(augmentation.flip_axes)} must be axes of the "
-                f"patch, {list(range(len(patch_size)))}; [] mirrors none"
+                f"patch, {axes}; [] mirrors none"
             )
-        self.source = source
-        self.preprocessing = preprocessing
+        self.config = config
         self.augmentation = augmentation
-        self.in_channels = in_channels
-        self.num_classes = num_classes
-        self.patch_size = tuple(patch_size)
-        self.batch_size = batch_size
-        self.batches_per_epoch = batches_per_epoch
-        self.foreground_fraction = foreground_fraction
-        self.validation_fraction = validation_fraction
-        self.patient = patient
-        self.split_file = split_file
-        self.split_seed = split_seed
-        self.folds = folds
-        self.fold = fold
-        self.cache = Path(cache)
-        self.num_workers = num_workers
         self.seed = seed
         self.dataset: CaseDataset | None = None
         self.split: Split | None = None
@@ -124,22 +56,25 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Obtains the dataset, splits it and prepares its cases; does nothing a second time."""
         if self.split is not None:
             return
-        self.dataset = read_dataset(self.source.prepare())
+        self.dataset = read_dataset(self.config.source.prepare())
         self._check_dataset(self.dataset)
         split = self._make_split([case.case_id for case in self.dataset.cases])
         prepared = prepare_cases(
             [c for c in self.dataset.cases if c.case_id in {*split.train, *split.validation}],
-            self.preprocessing,
-            in_channels=self.in_channels,
-            num_classes=self.num_classes,
-            cache=self.cache,
+            self.config.preprocessing,
+            in_channels=self.config.in_channels,
+            num_classes=self.config.num_classes,
+            cache=Path(self.config.cache),
         )
         by_id = {case.case_id: case for case in prepared}
         self._training = PatchDataset(
             [by_id[case_id] for case_id in split.train],
-            patch_size=self.patch_size,
-            foreground_fraction=self.foreground_fraction,
-            augmentation=self._augmentation(self.dataset.classes),
+            patch_size=self.config.patch_size,
+            foreground_fraction=self.config.foreground_fraction,
+            augmentation=self.augmentation
+            and keep_sides(
+                self.augmentation, self.dataset.classes, left_right=self.config.left_right_axis
+            ),
         )
         self._validation = [by_id[case_id] for case_id in split.validation]
         self.split = split
@@ -165,15 +100,15 @@ class SegmentationDataModule(pl.LightningDataModule):
             raise RuntimeError("call setup() first")
         epoch = _epochs_done(self.trainer) if self.trainer else 0
         generator = torch.Generator()
-        draws = self.batches_per_epoch * self.batch_size
+        draws = self.config.batches_per_epoch * self.config.batch_size
         return _RepeatableLoader(
             self._training,
             seed=self.seed * 100_003 + epoch,
-            batch_size=self.batch_size,
+            batch_size=self.config.batch_size,
             sampler=RandomSampler(
                 self._training, replacement=True, num_samples=draws, generator=generator
             ),
-            num_workers=self.num_workers,
+            num_workers=self.config.num_workers,
             worker_init_fn=worker_init_fn,
             generator=generator,
             pin_memory=torch.cuda.is_available(),
@@ -183,26 +118,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Whole prepared volumes, one per batch."""
         return DataLoader(_Volumes(self._validation), batch_size=1)
 
-    def _augmentation(self, classes: Sequence[str]) -> Augmentation | None:
-        if self.augmentation is None:
-            return None
-        sagittal = self.preprocessing.spatial_dims == 2 and self.preprocessing.slice_axis == 0
-        return keep_sides(self.augmentation, classes, left_right=None if sagittal else 0)
-
     def _make_split(self, case_ids: list[str]) -> Split:
-        if self.split_file is not None:
-            split = Split.read(Path(self.split_file))
-            check(split, case_ids, patient=self.patient)
+        if self.config.split_file is not None:
+            split = Split.read(Path(self.config.split_file))
+            check(split, case_ids, patient=self.config.patient)
             return split
-        drawn: dict[str, Any] = {"seed": self.split_seed, "patient": self.patient}
-        if self.folds is not None:
-            return fold_of_cases(case_ids, folds=self.folds, fold=self.fold, **drawn)
-        return split_cases(case_ids, validation_fraction=self.validation_fraction, **drawn)
+        drawn: dict[str, Any] = {"seed": self.config.split_seed, "patient": self.config.patient}
+        if self.config.folds is not None:
+            return fold_of_cases(case_ids, folds=self.config.folds, fold=self.config.fold, **drawn)
+        return split_cases(case_ids, validation_fraction=self.config.validation_fraction, **drawn)
 
     def _check_dataset(self, dataset: CaseDataset) -> None:
         for name, wanted, found in (
-            ("num_classes", self.num_classes, dataset.num_classes),
-            ("in_channels", self.in_channels, dataset.in_channels),
+            ("num_classes", self.config.num_classes, dataset.num_classes),
+            ("in_channels", self.config.in_channels, dataset.in_channels),
         ):
             if wanted != found:
                 raise DataError(
@@ -242,9 +171,3 @@ def _epochs_done(trainer: pl.Trainer) -> int:
     # `current_epoch` is still one behind when a resumed run asks for its first batches
     progress: Any = trainer.fit_loop.epoch_progress.current
     return progress.processed
-
-
-def _check_positive(**values: int) -> None:
-    for name, value in values.items():
-        if not isinstance(value, int) or value < 1:
-            raise ConfigError(f"data.{name}={value!r} must be a whole number of at least 1")

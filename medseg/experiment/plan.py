@@ -12,8 +12,8 @@ from medseg.analysis.cost import count_macs, count_parameters, training_call
 from medseg.analysis.input_sizes import check_patch
 from medseg.analysis.memory import predicted_memory
 from medseg.build import build
+from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
-from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
 from medseg.hardware import choose_precision
 from medseg.models.description import block_texts, build_network, describe
@@ -76,9 +76,9 @@ def predicted_training_memory(plan: Plan) -> int | None:
     try:
         return predicted_memory(
             plan.network,
-            plan.data.in_channels,
-            plan.data.patch_size,
-            batch=plan.data.batch_size,
+            plan.data.config.in_channels,
+            plan.data.config.patch_size,
+            batch=plan.data.config.batch_size,
             training=True,
             bf16=plan.precision == "bf16",
             run=training_call(plan.network, deep_supervision=plan.deep_supervision),
@@ -146,33 +146,9 @@ def make_data(config: dict[str, Any]) -> SegmentationDataModule:
     Raises:
         ConfigError: something in it is unknown or impossible.
     """
-    data, augmentation = config["data"], config["augmentation"]
-    try:
-        preprocessing = Preprocessing(
-            intensity=build(data["intensity"]),
-            spacing=data["spacing"],
-            spatial_dims=data["spatial_dims"],
-            slice_axis=data["slice_axis"],
-        )
-    except ValueError as error:
-        raise ConfigError(f"data: {error}") from error
+    augmentation = config["augmentation"]
     return SegmentationDataModule(
-        source=build(data["source"]),
-        preprocessing=preprocessing,
+        DataConfig.of(config["data"]),
         augmentation=build(augmentation) if augmentation else None,
-        in_channels=data["in_channels"],
-        num_classes=data["num_classes"],
-        patch_size=data["patch_size"],
-        batch_size=data["batch_size"],
-        batches_per_epoch=data["batches_per_epoch"],
-        foreground_fraction=data["foreground_fraction"],
-        validation_fraction=data["validation_fraction"],
-        patient=data["patient"],
-        split_file=data["split_file"],
-        split_seed=data["split_seed"],
-        folds=data["folds"],
-        fold=data["fold"],
-        cache=data["cache"],
-        num_workers=data["num_workers"],
         seed=config["seed"],
     )

@@ -94,7 +94,7 @@ def prepare(request: Request) -> Plan:
     if request.resumes:
         epochs = plan.training.epochs if plan.training.max_seconds is None else None
         require_continuable(request.folder, plan.network, epochs)
-        plan.data.source.prepare(may_write=request.builds_data)
+        plan.data.config.source.prepare(may_write=request.builds_data)
         plan.data.setup()
     return plan
 
@@ -224,7 +224,7 @@ def _carry_out(request: Request, plan: Plan, progress: _Progress) -> None:
         machine=describe_machine(device, plan.precision),
         parameters=plan.parameters,
         macs=plan.macs,
-        patch_size=list(plan.data.patch_size),
+        patch_size=list(plan.data.config.patch_size),
     )
     for warning in gridding_warnings(plan.network):
         log.warning("%s", warning)
@@ -247,11 +247,11 @@ def _carry_out(request: Request, plan: Plan, progress: _Progress) -> None:
     )
     card = ModelCard(
         network=plan.description,
-        preprocessing=plan.data.preprocessing.describe(),
+        preprocessing=plan.data.config.preprocessing.describe(),
         dataset=dataset.name,
         in_channels=dataset.in_channels,
         classes=list(dataset.classes),
-        patch_size=list(plan.data.patch_size),
+        patch_size=list(plan.data.config.patch_size),
     )
     restart_peak_memory(device)
     progress.update(

@@ -6,9 +6,9 @@ import pytest
 
 from medseg.data import Folder, ZScore
 from medseg.data.cache import PreparedCase
+from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.patches import Augmentation
-from medseg.data.preprocess import Preprocessing
 
 
 @pytest.fixture
@@ -38,27 +38,34 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make(phantom: Path, cache: Path) -> Callable[..., SegmentationDataModule]:
-    def _make(**changes) -> SegmentationDataModule:
-        options = {
-            "source": Folder(root=phantom),
-            "preprocessing": Preprocessing(intensity=ZScore()),
-            "augmentation": Augmentation(flip_axes=(0,), affine=0.5, noise=0.5),
-            "in_channels": 1,
-            "num_classes": 3,
-            "patch_size": (8, 8, 8),
-            "batch_size": 2,
-            "batches_per_epoch": 3,
-            "foreground_fraction": 0.5,
-            "validation_fraction": 0.34,
-            "patient": None,
-            "split_file": None,
-            "split_seed": 0,
-            "folds": None,
-            "fold": 0,
-            "cache": cache,
-            "num_workers": 0,
-            "seed": 0,
-        }
-        return SegmentationDataModule(**options | changes)
+    plain = {
+        "name": "phantom",
+        "root": str(phantom),
+        "download": False,
+        "source": Folder(root=phantom),
+        "intensity": ZScore(),
+        "spatial_dims": 3,
+        "slice_axis": 2,
+        "spacing": None,
+        "in_channels": 1,
+        "num_classes": 3,
+        "patch_size": (8, 8, 8),
+        "batch_size": 2,
+        "batches_per_epoch": 3,
+        "foreground_fraction": 0.5,
+        "validation_fraction": 0.34,
+        "patient": None,
+        "split_file": None,
+        "split_seed": 0,
+        "folds": None,
+        "fold": 0,
+        "cache": cache,
+        "num_workers": 0,
+    }
+    usual = Augmentation(flip_axes=(0,), affine=0.5, noise=0.5)
+
+    def _make(*, seed: int = 0, augmentation: Augmentation | None = usual, **changes):
+        config = DataConfig(**plain | changes)
+        return SegmentationDataModule(config, augmentation=augmentation, seed=seed)
 
     return _make

@@ -6,10 +6,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from medseg.data import Phantom, ZScore
-from medseg.data.datamodule import DatasetSource, SegmentationDataModule
+from medseg.data import Folder, Phantom
+from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.patches import Augmentation
-from medseg.data.preprocess import Preprocessing
 from medseg.data.splits import Split
 from medseg.errors import ConfigError, DataError
 
@@ -206,7 +205,7 @@ def test_a_dataset_of_other_classes_or_channels_is_refused_with_the_remedy(
             {
                 "augmentation": Augmentation(flip_axes=[2]),
                 "patch_size": (8, 8),
-                "preprocessing": Preprocessing(intensity=ZScore(), spatial_dims=2),
+                "spatial_dims": 2,
             },
             r"flip_axes=\[2\] must be axes of the patch, \[0, 1\]",
         ),
@@ -233,8 +232,7 @@ def test_validation_gives_whole_volumes_one_by_one(make: Make) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_patches_are_slices_in_2d(axis: int, make: Make) -> None:
-    flat = Preprocessing(intensity=ZScore(), spatial_dims=2, slice_axis=axis)
-    module = make(preprocessing=flat, patch_size=(12, 10), augmentation=None)
+    module = make(spatial_dims=2, slice_axis=axis, patch_size=(12, 10), augmentation=None)
     for batch in first_epoch(module):
         assert batch["image"].shape == (2, 1, 12, 10)
     shape = [n for index, n in enumerate((20, 22, 18)) if index != axis]
@@ -249,23 +247,19 @@ def test_nothing_can_be_asked_before_setup(make: Make) -> None:
             ask()
 
 
-def test_setup_is_done_once(make: Make) -> None:
-    class Counted:
+def test_setup_is_done_once(make: Make, phantom: Path) -> None:
+    class Counted(Folder):
         calls = 0
 
-        def __init__(self, source: DatasetSource):
-            self.source = source
+        def prepare(self, *, may_write: bool = True) -> Path:
+            Counted.calls += 1
+            return super().prepare(may_write=may_write)
 
-        def prepare(self) -> Path:
-            self.calls += 1
-            return self.source.prepare()
-
-    module = make()
-    source = module.source = Counted(module.source)
+    module = make(source=Counted(root=phantom))
     module.setup("fit")
     split = module.split
     module.setup("validate")
-    assert source.calls == 1
+    assert Counted.calls == 1
     assert module.split is split
 
 

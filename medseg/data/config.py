@@ -1,0 +1,124 @@
+"""The data section of a configuration: every key with its meaning and what it must be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+from medseg.build import build
+from medseg.data.preprocess import Intensity, Preprocessing
+from medseg.errors import ConfigError
+
+
+@runtime_checkable
+class DatasetSource(Protocol):
+    """Makes sure that a dataset lies on disk in Decathlon form."""
+
+    def prepare(self, *, may_write: bool = True) -> Path:
+        """Obtains the dataset if need be and if it may be written; returns its folder."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The keys of `configs/data`, checked when they are put together.
+
+    Args:
+        source: Where the dataset comes from.
+        in_channels: Channels of an image.
+        num_classes: Classes, background included.
+        intensity: Maps intensities to the range the network is trained on.
+        patch_size: Training patch in voxels, one number per dimension of the network.
+        name: Of the dataset; runs are named after it.
+        root: Folder that holds or receives the dataset, for the source.
+        download: Whether the source may download it.
+        spatial_dims: 2 trains on slices, 3 on volumes.
+        slice_axis: The RAS axis that is cut in 2-D (0 sagittal, 1 coronal, 2 axial).
+        spacing: mm per RAS axis; None, or None for an axis, keeps each case's own.
+        batch_size: Patches per batch.
+        batches_per_epoch: Batches per epoch.
+        foreground_fraction: Share of patches centred on foreground, in [0, 1].
+        validation_fraction: Share of patients held out, in (0, 1).
+        patient: Regular expression whose first group names the patient; None: case = patient.
+        split_file: A split to use instead of drawing one.
+        split_seed: Seed of the split: runs that differ in `seed` alone hold out the same cases.
+        folds: Folds of a cross-validation, of which one is held out; None: a share is.
+        fold: Which fold, from 0.
+        cache: Folder of prepared cases.
+        num_workers: Loader processes.
+
+    Raises:
+        ConfigError: a value that means nothing.
+    """
+
+    source: DatasetSource
+    in_channels: int
+    num_classes: int
+    intensity: Intensity
+    patch_size: Sequence[int]
+    name: str
+    root: str
+    download: bool
+    spatial_dims: int
+    slice_axis: int
+    spacing: Sequence[float | None] | None
+    batch_size: int
+    batches_per_epoch: int
+    foreground_fraction: float
+    validation_fraction: float
+    patient: str | None
+    split_file: str | Path | None
+    split_seed: int
+    folds: int | None
+    fold: int
+    cache: str | Path
+    num_workers: int
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "batches_per_epoch"):
+            value = getattr(self, key)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"data.{key}={value!r} must be a whole number of at least 1")
+        if not 0 <= self.foreground_fraction <= 1:
+            raise ConfigError(
+                f"data.foreground_fraction={self.foreground_fraction} must lie in [0, 1]"
+            )
+        if not 0 < self.validation_fraction < 1:
+            raise ConfigError(
+                f"data.validation_fraction={self.validation_fraction} must lie between 0 and 1; "
+                "try 0.2"
+            )
+        dims = self.preprocessing.spatial_dims
+        if len(self.patch_size) != dims or any(n < 1 for n in self.patch_size):
+            raise ConfigError(
+                f"patch_size={list(self.patch_size)} must hold {dims} positive "
+                "numbers of voxels, one per dimension of the network"
+            )
+
+    @classmethod
+    def of(cls, section: Mapping[str, Any]) -> Self:
+        """Builds source and intensity of a resolved `data` section and checks the section.
+
+        Raises:
+            ConfigError: something in it is unknown or impossible.
+        """
+        return cls(**build(section))
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """The network's grid and intensities."""
+        try:
+            return Preprocessing(
+                intensity=self.intensity,
+                spacing=None if self.spacing is None else (*self.spacing,),
+                spatial_dims=self.spatial_dims,
+                slice_axis=self.slice_axis,
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"data: {error}") from error
+
+    @property
+    def left_right_axis(self) -> int | None:
+        """Axis of a patch that runs from left to right; None in sagittal slices."""
+        return None if self.spatial_dims == 2 and self.slice_axis == 0 else 0
