@@ -14,9 +14,9 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
 from torch import nn
 
-from medseg.checkerboard import constant_response
-from medseg.checkerboard.weights.layers import upsampling_measures
-from medseg.checkerboard.weights.moments import input_moments
+from medseg.checkerboard import upsampling_rows
+from medseg.checkerboard.layers import input_moments
+from medseg.checkerboard.probes import constant_response
 
 warnings.simplefilter("ignore")
 
@@ -24,7 +24,15 @@ CLASSES = 3
 SIZE = {2: 64, 3: 32}
 BATCH = {2: 4, 3: 2}
 HELD_OUT = 8
-MEASURES = ("overlap", "dc_gain", "dc_gain_mean", "dc_gain_data", "noise_gain", "imaging")
+MEASURES = (
+    "overlap",
+    "dc_gain",
+    "dc_gain_mean",
+    "dc_gain_data",
+    "noise_gain",
+    "imaging",
+    "sum_rule_order",
+)
 
 
 def plain_conv_unet(dims):
@@ -110,7 +118,7 @@ def of_network(network, image, label):
 
 
 def of_layers(network, image):
-    return upsampling_measures(network, input_moments(network, [image]))
+    return upsampling_rows(network, input_moments(network, [image]))
 
 
 def pair(before, after):
@@ -135,8 +143,7 @@ def measured(name, dims, steps):
     weights = sum(p.numel() for p in network.parameters())
     row = [head, widths, f"{weights:,}", *(pair(v, whole_after[k]) for k, v in whole.items())]
     rows = [
-        [head, one.layer, *(pair(getattr(one, m), getattr(two, m)) for m in MEASURES),
-         pair(one.sum_rule_order, two.sum_rule_order)]
+        [head, one.layer, *(pair(one.values[m], two.values[m]) for m in MEASURES)]
         for one, two in zip(layers, layers_after, strict=True)
     ]  # fmt: skip
     return [row], rows
@@ -162,7 +169,7 @@ def main():
             layers += rows
     print(f"Before → after {steps} steps of Adam on {CLASSES - 1} ellipses in noise, seed 0.\n")
     table(["network", "widths", "weights", "Dice", "constant response"], networks)
-    table(["network", "layer", *(m.replace("_", " ") for m in MEASURES), "sum rules"], layers)
+    table(["network", "layer", *(m.replace("_", " ") for m in MEASURES)], layers)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from medseg import checkerboard
 from medseg.analysis.cost import Cost, cost_of, count_parameters, training_call
 from medseg.analysis.input_sizes import SizeRule, next_valid_size, valid_sizes
 from medseg.analysis.memory import Memory, predicted_memory
@@ -17,7 +18,6 @@ from medseg.analysis.receptive_field import (
     roomy_trace,
 )
 from medseg.analysis.trace import Call, Trace, trace
-from medseg.checkerboard import upsampling_gains
 from medseg.errors import ConfigError
 
 _LONGEST_TEXT = 80
@@ -256,8 +256,9 @@ def _extent(traced: Trace, axis: int, layer: str) -> int | None:
 def upsampling_rows(network: nn.Module, traced: Trace) -> list[UpsamplingRow]:
     """A row for every layer whose DC gains can be read, and for every other that upsamples."""
     known = [
-        UpsamplingRow(layer=gain.layer, operator=gain.operator, imbalance=gain.imbalance)
-        for gain in upsampling_gains(network)
+        UpsamplingRow(layer=row.layer, operator=row.operator, imbalance=row.values["dc_gain"])
+        for row in checkerboard.upsampling_rows(network, only=["dc_gain"])
+        if row.values["dc_gain"] is not None
     ]
     measured = [row.layer for row in known]
     finer = [call for call in traced.calls if _refines(call)]

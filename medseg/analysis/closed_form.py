@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from medseg.analysis.cost import Cost
-from medseg.checkerboard.weights.overlap import overlap_counts
+from medseg.checkerboard.imbalance import overlap_counts
 from medseg.errors import ConfigError
 
 

@@ -21,7 +21,7 @@ from medseg.analysis import vocabulary as ops
 from medseg.analysis.dependence import OutputRegion, convolved_region, dependencies
 from medseg.analysis.masks import Mask, Region, united
 from medseg.analysis.trace import Trace, Value, trace
-from medseg.checkerboard import largest_gap
+from medseg.checkerboard.gridding import largest_gap
 from medseg.layers.deformable import DeformableConv
 from medseg.layers.fast_conv import SharedSmoothing
 from medseg.layers.resampling import Nails

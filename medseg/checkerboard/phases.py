@@ -1,8 +1,11 @@
-"""Signals split by phase of a lattice, and what they must be to have one."""
+"""The stride grid: signals split by phase, and a filter that no phase passes."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
+import torch
+from jaxtyping import Float, Num, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -51,13 +54,18 @@ def require_phases(phases: int) -> None:
     """Refuses a single phase, which has no other to differ from."""
     if phases < 2:
         raise ValueError(
-            f"phases={phases} leaves nothing to compare, since only a stride of 2 or more prints "
+            f"phases={phases} leaves nothing to compare, since only a stride of 2 or more makes "
             "a pattern; leave out layers that keep the grid"
         )
 
 
 def require_kernel(kernel: Tensor, stride: Sequence[int]) -> None:
-    """Refuses taps or strides that no upsampling has."""
+    """Refuses taps or strides that no upsampling has.
+
+    Raises:
+        ValueError: stride 1 on all axes, another number of axes, only zeros, or a tap that is
+            not finite.
+    """
     if kernel.ndim != 2 + len(stride) or min(stride, default=0) < 1:
         raise ValueError(
             f"stride={tuple(stride)} must be one whole number per axis of taps, but the kernel "
@@ -66,3 +74,142 @@ def require_kernel(kernel: Tensor, stride: Sequence[int]) -> None:
     require_phases(math.prod(stride))
     require_finite(kernel, "taps")
     require_energy(kernel, "taps")
+
+
+def checked_period(period: Sequence[int], axes: int) -> tuple[int, ...]:
+    """The period as a tuple, once it fits a map of so many axes.
+
+    Raises:
+        ValueError: not 1 to 3 axes, not one stride ≥ 1 per axis, or stride 1 everywhere.
+
+    >>> checked_period([2, 1], axes=2)
+    (2, 1)
+    """
+    steps = tuple(int(s) for s in period)
+    if not 1 <= axes <= 3:
+        raise ValueError(f"map with {axes} axes: 1 to 3 are understood; measure slice by slice")
+    if len(steps) != axes or min(steps) < 1:
+        raise ValueError(f"period {steps}: a map of {axes} axes needs {axes} strides of at least 1")
+    if math.prod(steps) == 1:
+        raise ValueError(
+            f"period {steps}: it has one phase, so nothing to compare; skip the measure"
+        )
+    return steps
+
+
+def check_finite(signal: Shaped[Tensor, "*space"]) -> None:
+    """Refuses NaN and infinity.
+
+    Raises:
+        ValueError: some value is not finite.
+    """
+    if bool(torch.isfinite(signal.sum(dtype=torch.float64))):  # one fast pass if all are
+        return
+    if bad := int((~torch.isfinite(signal)).sum()):
+        raise ValueError(f"{bad} values are not finite: means need numbers; leave this case out")
+
+
+def trapezoid(signal: Num[Tensor, "*space"], period: Sequence[int]) -> Float[Tensor, "*interior"]:
+    """`T_s z`: moving mean over one period, ends of an even one halved, along each axis.
+
+    Response per axis `sin(sω/2) / (s tan(ω/2))` for even s, with sin in place of tan for odd s: 0
+    at every lattice frequency `2πk/s`, k ≠ 0. A linear trend passes as it is. So `z − T_s z` keeps
+    each pattern of period s unchanged, up to its mean, and nothing of a ramp.
+
+    Args:
+        signal: Its last axes are space, one for each stride; axes before them number maps.
+        period: Voxels per axis; 1 leaves an axis alone.
+
+    Returns:
+        The mean wherever its window fits: `s // 2` voxels fewer at both ends of each axis.
+
+    >>> trapezoid(torch.tensor([0.0, 3.0, 0.0, 3.0]), [2]).tolist()
+    [1.5, 1.5]
+    """
+    smooth = signal.double()
+    for axis, step in enumerate(period, start=signal.ndim - len(period)):
+        # an even trapezoid is the box of one period, summed over two neighbouring positions
+        smooth = _run(_run(smooth, axis, step), axis, 2 - step % 2)
+    return smooth / math.prod(step * (2 - step % 2) for step in period)
+
+
+def trimmed(signal: Num[Tensor, "*space"], margin: Sequence[int]) -> Num[Tensor, "*interior"]:
+    """The last axes without so many voxels at both ends of each; a view.
+
+    >>> trimmed(torch.arange(5), [2]).tolist()
+    [2]
+    """
+    sizes = zip(margin, signal.shape[signal.ndim - len(margin) :], strict=True)
+    return signal[(..., *(slice(m, n - m) for m, n in sizes))]
+
+
+def fold(
+    fields: Num[Tensor, " fields *space"], period: Sequence[int], origin: Sequence[int]
+) -> Num[Tensor, "fields phases cells"]:
+    """The voxels of each phase side by side, phases in row-major order.
+
+    Args:
+        fields: Any number of maps of the same grid.
+        period: Voxels per axis.
+        origin: Where the first voxel lies on the grid that carries the phases.
+
+    Returns:
+        Values by phase; cells that reach over the border are filled with 0.
+
+    >>> fold(torch.arange(4)[None], [2], [1]).tolist()
+    [[[0, 1, 3], [0, 2, 0]]]
+    """
+    sizes = zip(fields.shape[1:], period, origin, strict=True)
+    pads = [(o % s, -(o % s + n) % s) for n, s, o in sizes]
+    folded = functional.pad(fields, list(itertools.chain(*reversed(pads))))
+    for axis, step in enumerate(period):
+        # axes before this one have become two
+        folded = folded.unflatten(1 + 2 * axis, (-1, step))
+    axes = range(len(period))
+    order = [0, *(2 + 2 * a for a in axes), *(1 + 2 * a for a in axes)]
+    return folded.permute(order).reshape(len(fields), math.prod(period), -1)
+
+
+def _run(signal: Tensor, axis: int, size: int) -> Tensor:
+    """Sums of so many neighbours, from those of half as many."""
+    if size == 1:
+        return signal
+    half = _run(signal, axis, size // 2)
+    pairs = half.shape[axis] - size // 2
+    even = half.narrow(axis, 0, pairs) + half.narrow(axis, size // 2, pairs)
+    if size % 2 == 0:
+        return even
+    return even.narrow(axis, 0, pairs - 1) + signal.narrow(axis, size - 1, pairs - 1)
+
+
+def whole_periods(image: Tensor, period: Sequence[int]) -> Tensor:
+    """The image without the rest of a period at the far end of each axis."""
+    if any(n < p for n, p in zip(image.shape[2:], period, strict=True)):
+        raise ValueError(
+            f"image of {tuple(image.shape[2:])} voxels is smaller than one period "
+            f"{tuple(period)}, so that it lacks phases; take a larger one"
+        )
+    for axis, step in enumerate(period, start=2):
+        image = image.narrow(axis, 0, image.shape[axis] // step * step)
+    return image
+
+
+def cell_means(signal: Tensor, period: Sequence[int]) -> Tensor:
+    """Mean of each cell of one period: `(*lead, *(S · period))` → `(*lead, *S)`."""
+    for axis, step in enumerate(period, start=signal.ndim - len(period)):
+        signal = signal.unflatten(axis, (-1, step)).mean(dim=axis + 1)
+    return signal
+
+
+def by_phase(values: Tensor, period: Sequence[int]) -> Tensor:
+    """`(phases, *lead)` → `(*lead, *period)`."""
+    return values.movedim(0, -1).unflatten(-1, tuple(period))
+
+
+def require_logits(logits: Tensor, image: Tensor) -> None:
+    """Refuses logits on another grid than the image, which shifts would not be undone on."""
+    if logits.shape[2:] != image.shape[2:]:
+        raise ValueError(
+            f"logits of {tuple(logits.shape[2:])} voxels must lie on the image's grid of "
+            f"{tuple(image.shape[2:])}; measure a network that keeps the grid"
+        )

@@ -25,6 +25,18 @@ _NEIGHBOURS = {"linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}
 
 
 @contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; afterwards every part in the mode it had."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
 def fixed_statistics(network: nn.Module, reference: Tensor) -> Iterator[Tensor]:
     """Freezes norms of a case to their statistics on `reference`; yields the logits there."""
     norms = [m for m in network.modules() if isinstance(m, _CaseNorm)]

@@ -10,7 +10,7 @@ from medseg.cli.command import command, report_error
 from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from medseg.checkerboard.study.examine import Examined
+    from medseg.checkerboard.decision import Examined
 
 _EXAMPLES = """\
 examples:
@@ -77,8 +77,8 @@ def _parser() -> argparse.ArgumentParser:
 )
 def main(arguments: argparse.Namespace) -> int:
     """Measures; returns the exit code (see `medseg.errors`)."""
-    from medseg.checkerboard.study.examine import examine, labels_of
-    from medseg.checkerboard.study.study import Study
+    from medseg.checkerboard import Study
+    from medseg.checkerboard.decision import examine, labels_of
     from medseg.files import require_writable
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg.checkerboard.study.study import Study
+from medseg.checkerboard import Study
 from medseg.data.folder import Case
 from medseg.errors import ConfigError
 from medseg.inference.predictor import Predictor

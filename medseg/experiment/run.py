@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from medseg.analysis.receptive_field import gridding_warnings
-from medseg.checkerboard.lattice import lattice_of
+from medseg.checkerboard.layers import lattice_of
 from medseg.data.patches import central_patch
 from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of

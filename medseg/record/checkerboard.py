@@ -4,6 +4,7 @@ Values stand by the name of their measure, and the record describes its own meas
 table needs neither torch nor a second list. `medseg.checkerboard.registry` fills it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -211,7 +212,25 @@ _RENAMED = {
     "residual": "cycle_spin",
     "locked": "cycle_spin_locked",
     "self_test": "cycle_spin_self_test",
+    "crack_distance": "boundary_distance",
 }
+_BANDS = ((0.005, "clean"), (0.02, "detectable"), (0.10, "visible"))
+
+
+def band(kappa: float) -> str:
+    """κ in words: clean below 0.5 %, detectable below 2 %, visible below 10 %, else severe.
+
+    Conventions for the gain and for the constant response, in parts of the logits' own spread.
+
+    Raises:
+        ValueError: no number, or a negative one.
+
+    >>> band(0.004), band(0.005), band(0.05), band(0.1)
+    ('clean', 'detectable', 'visible', 'severe')
+    """
+    if math.isnan(kappa) or kappa < 0:
+        raise ValueError(f"κ = {kappa}: a size is a number from 0 on; report it as undefined")
+    return next((word for limit, word in _BANDS if kappa < limit), "severe")
 
 
 def dilations_text(dilations: Sequence[Sequence[int]]) -> str:
@@ -237,7 +256,7 @@ def _from_schema_2(content: dict[str, Any]) -> dict[str, Any]:
         "dilated": [_old_dilated(**row) for row in kept["dilated"]],
         "values": {"constant_response": response},
         "cases": [_old_case(case) for case in kept["cases"]],
-        "means": means,
+        "means": {_RENAMED.get(k, k): v for k, v in means.items()},
     }
 
 

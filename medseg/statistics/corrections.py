@@ -29,7 +29,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def bca(values: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
+def bca(
+    values: ArrayLike, level: float = 0.95, resamples: int = RESAMPLES
+) -> tuple[float, float] | None:
     """Bias-corrected and accelerated bootstrap interval of the mean over cases.
 
     Always the same draws for the same number of cases.
@@ -37,6 +39,7 @@ def bca(values: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
     Args:
         values: One number per case; None is returned for fewer than 8.
         level: Coverage, between 0 and 1.
+        resamples: Draws of as many cases, with replacement.
 
     Reference: Efron 1987, J. Am. Stat. Assoc. 82:171.
 
@@ -53,7 +56,7 @@ def bca(values: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
         ((sample - least) / spread,),  # third powers of tiny numbers are 0
         np.mean,
         confidence_level=level,
-        n_resamples=RESAMPLES,
+        n_resamples=resamples,
         method="BCa",
         rng=np.random.default_rng(0),
     ).confidence_interval

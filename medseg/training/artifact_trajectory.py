@@ -8,11 +8,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from medseg.checkerboard.lattice import Lattice
-from medseg.checkerboard.network.constant_response import constant_response
-from medseg.checkerboard.network.cycle_spin import cycle_spin_residual
-from medseg.checkerboard.weights.layers import upsampling_measures
-from medseg.checkerboard.weights.moments import input_moments
+from medseg.checkerboard import upsampling_rows
+from medseg.checkerboard.cycle_spin import cycle_spin_residual
+from medseg.checkerboard.layers import Lattice, input_moments
+from medseg.checkerboard.probes import constant_response
 from medseg.training.module import SegmentationModule
 
 log = logging.getLogger(__name__)
@@ -70,11 +69,11 @@ class ArtifactTrajectory(pl.Callback):
         network, period = self.module.network, self.lattice.period
         window = self.window.to(self.module.device)
         moments = _attempt(lambda: input_moments(network, [window]))
-        layers = upsampling_measures(network, moments, gains_only=True)
+        layers = upsampling_rows(network, moments, only=["dc_gain", "dc_gain_mean"])
         spun = _attempt(lambda: cycle_spin_residual(network, window, period, shifts=self.shifts))
         return {
-            "dc_gain": _largest(row.dc_gain for row in layers),
-            "dc_gain_mean": _largest(row.dc_gain_mean for row in layers),
+            "dc_gain": _largest(row.values["dc_gain"] for row in layers),
+            "dc_gain_mean": _largest(row.values["dc_gain_mean"] for row in layers),
             "constant_response": _attempt(lambda: constant_response(network, window, period)),
             "cycle_spin": None if spun is None else spun.residual,
         }

@@ -1,5 +1,7 @@
 """Kernels of known measures, and layers that hold them."""
 
+import itertools
+import math
 from functools import reduce
 
 import torch
@@ -36,3 +38,16 @@ def ones(kinds: list, dims: int, kernel, stride, dilation=1) -> nn.Module:
 def over_axes(one: float, dims: int) -> float:
     """The share off the mean of a product over axes."""
     return 1 - (1 - one) ** dims
+
+
+def leakage_of(kernel: Tensor, stride: tuple[int, ...], waves: Tensor) -> Tensor:
+    """`1 − ‖H(ω/s)‖² / Σ_k ‖H((ω + 2πk)/s)‖²` for each wave ω of the input grid."""
+    steps = torch.tensor(stride, dtype=torch.float64)
+    replicas = torch.tensor(list(itertools.product(*map(range, stride)))).double()
+    angles = (waves.double()[:, None] + 2 * math.pi * replicas) / steps
+    lines = [torch.arange(n).double() for n in kernel.shape[2:]]
+    places = torch.stack(torch.meshgrid(*lines, indexing="ij")).flatten(1)
+    turns = torch.exp(-1j * (angles @ places))
+    spectrum = torch.einsum("wkn,ion->wkio", turns, kernel.flatten(2).to(turns.dtype))
+    powers = spectrum.abs().square().sum(dim=(2, 3))
+    return 1 - powers[:, 0] / powers.sum(dim=1)

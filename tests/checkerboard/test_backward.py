@@ -7,16 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medseg.checkerboard import (
-    composed_kernel,
-    coverage,
-    dc_gain_imbalance,
-    gradient_gains,
-    gradient_imbalance,
-    gridding_imbalance,
-    phase_gains,
-    phase_masses,
-)
+from medseg.checkerboard.gradients import gradient_gains, gradient_imbalance
+from medseg.checkerboard.gridding import composed_kernel, coverage, gridding_imbalance, phase_masses
+from medseg.checkerboard.imbalance import dc_gain_imbalance
+from medseg.checkerboard.kernels import phase_gains
 
 from .taps import CONV, DIMS, TRANSPOSED, ones, outer, over_axes
 

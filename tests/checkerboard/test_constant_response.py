@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard import constant_response, lattice_period
+from medseg.checkerboard.layers import lattice_period
+from medseg.checkerboard.probes import constant_response
 from medseg.models.description import build_network
 
 from ..models.networks import MONAI_UNET, block, unet

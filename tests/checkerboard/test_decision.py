@@ -7,13 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard.study.cohort import headline
-from medseg.checkerboard.study.decision import (
-    decision_effect,
-    phase_shifts,
-    spun_prediction,
-    whole_shifts,
-)
+from medseg.checkerboard import measure
+from medseg.checkerboard.decision import phase_shifts, scores_of, spun_prediction, whole_shifts
+from medseg.checkerboard.study import means
 from medseg.inference.predictor import Predictor
 from medseg.record import CaseRow
 
@@ -89,7 +85,8 @@ def test_the_effect_is_scored_on_the_volumes_own_grid(model, scan, as_volume) ->
     scores = torch.softmax(predictor.logits(grid), dim=0)
     labels = as_volume(predictor.preprocessing.restore_labels(scores, volume)[None])
     label = replace(labels, array=labels.array[0])
-    found = decision_effect(predictor, volume, label, {"": scores, "_spun": 1 - scores})
+    scored = scores_of(predictor, volume, label, {"": scores, "_spun": 1 - scores})
+    found, _ = measure("decision", scored)
     assert found["dice"] == found["surface_dice"] == 1
     assert found["dice_spun"] < 0.5
 
@@ -98,11 +95,11 @@ def test_what_phases_cost_is_the_spun_prediction_over_the_control() -> None:
     cases = [
         CaseRow(
             case=str(index),
-            values={"decision": {"dice": 0.7, "dice_spun": 0.9, "dice_control": 0.8}},
+            values={"decision": {"dice_change": 0.1}},
         )
         for index in range(8)
     ]
-    found = headline(cases)
+    found = means(cases)
     assert found["dice_change"].mean == pytest.approx(0.1)
     assert found["dice_change"].low == pytest.approx(0.1)
     assert "surface_dice_change" not in found

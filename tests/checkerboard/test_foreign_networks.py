@@ -6,15 +6,10 @@ from monai.networks.blocks.upsample import SubpixelUpsample, UpSample
 from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
 from torch import nn
 
-from medseg.checkerboard import (
-    dc_gain_imbalance,
-    lattice_period,
-    phase_gains,
-    upsampling_gains,
-    upsampling_kernel,
-)
-from medseg.checkerboard.weights.gradients import gradient_measures
-from medseg.checkerboard.weights.layers import upsampling_measures
+from medseg.checkerboard import gradient_rows, upsampling_rows
+from medseg.checkerboard.imbalance import dc_gain_imbalance
+from medseg.checkerboard.kernels import phase_gains, upsampling_kernel
+from medseg.checkerboard.layers import lattice_period
 from medseg.layers.resampling import DepthToSpace, Upsampling
 
 from .taps import ODD_LINEAR, kernel_of, over_axes
@@ -34,82 +29,90 @@ def basic_unet(dims: int, upsample: str) -> nn.Module:
 class TestUNet:
     @pytest.mark.parametrize("residual", [0, 2])
     def test_its_default_kernel_overlaps_unevenly(self, dims, residual) -> None:
-        found = upsampling_measures(monai_unet(dims, num_res_units=residual))
+        found = upsampling_rows(monai_unet(dims, num_res_units=residual))
         assert len(found) == 2
         for each in found:
-            assert each.overlap == pytest.approx(over_axes(0.1, dims))
-            assert each.stride == (2,) * dims
-            assert each.unmeasured is None
-            assert each.sum_rule_order == 0
+            assert each.values["overlap"] == pytest.approx(over_axes(0.1, dims))
+            assert each.stride == [2] * dims
+            assert each.note == ""
+            assert each.values["sum_rule_order"] == 0
 
     def test_its_noise_gain_is_near_the_overlap_its_dc_gain_near_all(self, dims) -> None:
-        (found, _) = upsampling_measures(UNet(dims, 1, 3, (32, 32, 32), (2, 2)))
-        assert found.noise_gain == pytest.approx(over_axes(0.1, dims), abs=0.01)
-        assert found.dc_gain == pytest.approx(1 - 2**-dims, abs=0.03)
-        assert found.imaging == pytest.approx(1 - 2**-dims, abs=0.03)
+        (found, _) = upsampling_rows(UNet(dims, 1, 3, (32, 32, 32), (2, 2)))
+        assert found.values["noise_gain"] == pytest.approx(over_axes(0.1, dims), abs=0.01)
+        assert found.values["dc_gain"] == pytest.approx(1 - 2**-dims, abs=0.03)
+        assert found.values["imaging"] == pytest.approx(1 - 2**-dims, abs=0.03)
 
     def test_a_larger_kernel_does_so_less(self, dims) -> None:
-        found = upsampling_measures(monai_unet(dims, up_kernel_size=5))
-        assert [each.overlap for each in found] == pytest.approx([over_axes(1 / 26, dims)] * 2)
+        found = upsampling_rows(monai_unet(dims, up_kernel_size=5))
+        assert [each.values["overlap"] for each in found] == pytest.approx(
+            [over_axes(1 / 26, dims)] * 2
+        )
 
     def test_its_encoder_does_so_to_gradients(self, dims) -> None:
-        found = gradient_measures(monai_unet(dims))
-        assert [each.overlap for each in found] == pytest.approx([over_axes(0.1, dims)] * 2)
+        found = gradient_rows(monai_unet(dims))
+        assert [each.values["overlap"] for each in found] == pytest.approx(
+            [over_axes(0.1, dims)] * 2
+        )
 
 
 @BOTH
 class TestBasicUNet:
     def test_transposed(self, dims) -> None:
-        found = upsampling_measures(basic_unet(dims, "deconv"))
+        found = upsampling_rows(basic_unet(dims, "deconv"))
         assert [each.layer for each in found] == [
             f"upcat_{n}.upsample.deconv" for n in (4, 3, 2, 1)
         ]
-        assert [each.overlap for each in found] == [0] * 4
-        assert all(each.dc_gain > 0.4 for each in found)
+        assert [each.values["overlap"] for each in found] == [0] * 4
+        assert all(each.values["dc_gain"] > 0.4 for each in found)
 
     def test_shuffled(self, dims) -> None:
         network = basic_unet(dims, "pixelshuffle")
-        found = upsampling_measures(network)
+        found = upsampling_rows(network)
         assert [each.layer for each in found] == [
             f"upcat_{n}.upsample.pixelshuffle" for n in (4, 3, 2, 1)
         ]
         for each in found:
-            assert each.unmeasured is None
-            assert each.overlap is None
-            assert each.dc_gain == pytest.approx(0, abs=1e-9)
-            assert each.noise_gain == pytest.approx(over_axes(0.1, dims), abs=0.02)
-            assert each.sum_rule_order == 2
-        assert [gain.imbalance for gain in upsampling_gains(network)] == pytest.approx([0] * 4)
+            assert each.note == ""
+            assert each.values["overlap"] is None
+            assert each.values["dc_gain"] == pytest.approx(0, abs=1e-9)
+            assert each.values["noise_gain"] == pytest.approx(over_axes(0.1, dims), abs=0.02)
+            assert each.values["sum_rule_order"] == 2
 
     def test_interpolated_with_the_corners_on_each_other(self, dims) -> None:
-        for each in upsampling_measures(basic_unet(dims, "nontrainable")):
-            assert each.dc_gain == each.dc_gain_worst == 0
-            assert each.noise_gain is each.imaging is each.sum_rule_order is None
-            assert "align_corners=True" in each.unmeasured
-            assert "do not repeat with the stride" in each.unmeasured
+        for each in upsampling_rows(basic_unet(dims, "nontrainable")):
+            assert each.values["dc_gain"] == each.values["dc_gain_worst"] == 0
+            assert (
+                each.values["noise_gain"]
+                is each.values["imaging"]
+                is each.values["sum_rule_order"]
+                is None
+            )
+            assert "align_corners=True" in each.note
+            assert "do not repeat with the stride" in each.note
 
 
 @BOTH
 def test_dynunet_overlaps_evenly(dims) -> None:
     strides = [1, 2, (2,) * (dims - 1) + (1,)]
     network = DynUNet(dims, 1, 3, [3] * 3, strides, strides[1:], filters=[4, 8, 8])
-    found = upsampling_measures(network)
+    found = upsampling_rows(network)
     assert [each.layer for each in found] == [f"upsamples.{n}.transp_conv.conv" for n in (0, 1)]
-    assert [each.overlap for each in found] == [0, 0]
-    assert {each.stride for each in found} == {(2,) * dims, strides[2]}
+    assert [each.values["overlap"] for each in found] == [0, 0]
+    assert [each.stride for each in found] == [list(strides[2]), [2] * dims]
 
 
 @BOTH
 @pytest.mark.parametrize("mode", ["nontrainable", "deconv", "pixelshuffle"])
 def test_segresnet(dims, mode) -> None:
     network = SegResNet(dims, 8, 1, 3, blocks_down=(1, 1, 1), blocks_up=(1, 1), upsample_mode=mode)
-    found = upsampling_measures(network)
+    found = upsampling_rows(network)
     assert len(found) == 2
-    assert all(each.unmeasured is None for each in found)
-    flat = [each.dc_gain == pytest.approx(0, abs=1e-9) for each in found]
+    assert all(each.note == "" for each in found)
+    flat = [each.values["dc_gain"] == pytest.approx(0, abs=1e-9) for each in found]
     assert flat == [mode != "deconv"] * 2
     if mode == "nontrainable":
-        assert [each.sum_rule_order for each in found] == [3, 3]
+        assert [each.values["sum_rule_order"] for each in found] == [3, 3]
 
 
 @pytest.mark.parametrize("pool", [True, False])
@@ -143,9 +146,9 @@ def test_pad_pool_makes_of_nearest_neighbours_a_tent(dims) -> None:
     nn.init.zeros_(layer.conv_block.weight)
     with torch.no_grad():
         layer.conv_block.weight[(slice(None), 0, *[1] * dims)] = 1
-    (found,) = upsampling_measures(layer)
-    assert found.noise_gain == pytest.approx(over_axes(0.1, dims))
-    assert found.sum_rule_order == 2
+    (found,) = upsampling_rows(layer)
+    assert found.values["noise_gain"] == pytest.approx(over_axes(0.1, dims))
+    assert found.values["sum_rule_order"] == 2
     tent = upsampling_kernel(layer)
     # the first taps are the cell before, which a convolution of 3 reaches and this one does not
     inner = tent[(..., *[slice(2, 5)] * dims)]
@@ -158,26 +161,25 @@ class TestWhatIsNotMeasured:
     )
     def test_other_layers_before_the_shuffle(self, block) -> None:
         layer = SubpixelUpsample(2, 4, conv_block=block)
-        (found,) = upsampling_measures(layer)
-        assert found.dc_gain is None
-        assert "no known kernel" in found.unmeasured
-        assert upsampling_gains(layer) == []
+        (found,) = upsampling_rows(layer)
+        assert found.values["dc_gain"] is None
+        assert "no known kernel" in found.note
 
     def test_a_shuffle_alone(self) -> None:
         conv = nn.Conv2d(2, 8, 3, padding=1)
-        (found,) = upsampling_measures(nn.Sequential(conv, nn.PixelShuffle(2)))
-        assert (found.layer, found.stride, found.dc_gain) == ("1", None, None)
-        assert "hold its layers together" in found.unmeasured
+        (found,) = upsampling_rows(nn.Sequential(conv, nn.PixelShuffle(2)))
+        assert (found.layer, found.stride, found.values["dc_gain"]) == ("1", [], None)
+        assert "hold its layers together" in found.note
         together = Upsampling(nn.Sequential(conv, nn.PixelShuffle(2)), 2, (2, 2))
-        (found,) = upsampling_measures(together)
-        assert found.unmeasured is None
+        (found,) = upsampling_rows(together)
+        assert found.note == ""
         ours = Upsampling(nn.Sequential(conv, DepthToSpace((2, 2))), 2, (2, 2))
         torch.testing.assert_close(upsampling_kernel(together), upsampling_kernel(ours))
 
     def test_monai_with_a_size_or_a_broken_scale(self) -> None:
         for options in ({"size": (8, 8)}, {"scale_factor": 1.5}):
             layer = UpSample(2, 4, 4, mode="nontrainable", **options)
-            (found,) = upsampling_measures(nn.Sequential(nn.Conv2d(1, 4, 1), layer))
-            assert found.stride is None
-            assert "no whole scale_factor" in found.unmeasured
+            (found,) = upsampling_rows(nn.Sequential(nn.Conv2d(1, 4, 1), layer))
+            assert found.stride == []
+            assert "no whole scale_factor" in found.note
             assert lattice_period(layer, 2) == ()

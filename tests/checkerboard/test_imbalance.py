@@ -11,16 +11,15 @@ from torch import nn
 
 from medseg.analysis.closed_form import structural_imbalance
 from medseg.blocks import upsample
-from medseg.checkerboard import (
+from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
     kernel_gains,
     overlap_imbalance,
-    phase_gains,
     phase_imbalance,
     tap_counts,
-    upsampling_kernel,
     worst_dc_gain_imbalance,
 )
+from medseg.checkerboard.kernels import phase_gains, upsampling_kernel
 
 from .taps import DIMS, TRANSPOSED, over_axes
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from medseg.blocks.downsample import BlurPool
-from medseg.checkerboard import gradient_imbalance
-from medseg.checkerboard.network.input_gradient import input_gradient_phases
+from medseg.checkerboard.gradients import gradient_imbalance
+from medseg.checkerboard.probes import input_gradient_phases
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet

@@ -10,18 +10,16 @@ from torch import nn
 from torch.nn import functional
 
 from medseg.blocks import upsample
-from medseg.checkerboard import (
-    constant_response,
+from medseg.checkerboard import upsampling_rows
+from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
     kernel_gains,
-    lattice_period,
     noise_gain_imbalance,
     overlap_imbalance,
-    phase_gains,
-    upsampling_gains,
-    upsampling_kernel,
-    upsampling_stride,
 )
+from medseg.checkerboard.kernels import phase_gains, upsampling_kernel, upsampling_stride
+from medseg.checkerboard.layers import lattice_period
+from medseg.checkerboard.probes import constant_response
 from medseg.layers.ndim import linear_mode
 from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
 
@@ -111,7 +109,7 @@ class TestRefusal:
         for function in (upsampling_kernel, phase_gains):
             with pytest.raises(ValueError, match="not linear"):
                 function(layer)
-        assert upsampling_gains(layer) == []
+        assert upsampling_rows(layer)[0].values["dc_gain"] is None
 
     def test_corners_that_are_put_on_each_other(self) -> None:
         layer = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
@@ -124,7 +122,7 @@ class TestRefusal:
         layer = nn.Upsample(**options)
         with pytest.raises(ValueError, match="no whole scale_factor"):
             upsampling_stride(layer, 2)
-        assert upsampling_gains(layer) == []
+        assert upsampling_rows(layer)[0].values["dc_gain"] is None
         assert lattice_period(nn.Sequential(nn.Conv2d(1, 1, 1), layer)) == ()
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -138,10 +136,12 @@ class TestRefusal:
         nn.init.constant_(shuffle.layers[0].weight, bad)
         with pytest.raises(ValueError, match="NaN or infinite"):
             phase_gains(shuffle)
-        assert upsampling_gains(nn.Sequential(layer, shuffle)) == []
+        assert all(
+            r.values["dc_gain"] is None for r in upsampling_rows(nn.Sequential(layer, shuffle))
+        )
 
     def test_layers_that_keep_the_grid_are_not_listed(self) -> None:
-        assert upsampling_gains(nn.ConvTranspose2d(2, 2, 3, 1)) == []
+        assert upsampling_rows(nn.ConvTranspose2d(2, 2, 3, 1)) == []
 
 
 class TestOneScaleForAllAxes:
@@ -149,14 +149,14 @@ class TestOneScaleForAllAxes:
         nearest = nn.Upsample(scale_factor=2, mode="nearest")
         network = nn.Sequential(nn.Conv3d(1, 1, 1), nearest, nn.ConvTranspose3d(1, 1, 3, (1, 2, 3)))
         assert lattice_period(network) == (2, 4, 6)
-        assert upsampling_gains(network)[0].imbalance == 0
+        assert upsampling_rows(network)[0].values["dc_gain"] == 0
         assert lattice_period(nearest, spatial_dims=2) == (2, 2)
 
     def test_without_one_all_axes_are_equal(self) -> None:
         nearest = nn.Upsample(scale_factor=3)
         assert phase_gains(nearest).shape == (3, 1, 1)
         assert phase_gains(nearest, 2).shape == (9, 1, 1)
-        assert upsampling_gains(nearest)[0].imbalance == 0
+        assert upsampling_rows(nearest)[0].values["dc_gain"] == 0
         for function in (upsampling_stride, upsampling_kernel, lattice_period):
             with pytest.raises(ValueError, match="pass spatial_dims"):
                 function(nearest)

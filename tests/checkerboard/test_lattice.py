@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from medseg.checkerboard.lattice import Lattice, lattice_of
+from medseg.checkerboard.layers import Lattice, lattice_of
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.checkerboard.cases.lattice_line import lattice_line
+from medseg.checkerboard.spectrum import lattice_line
 
 SHAPES = {1: (200,), 2: (60, 64), 3: (26, 28, 30)}
 

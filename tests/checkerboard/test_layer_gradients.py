@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from medseg.blocks import downsample
-from medseg.checkerboard import dc_gain_imbalance, gradient_imbalance, overlap_imbalance
-from medseg.checkerboard.weights.gradients import gradient_measures
-from medseg.checkerboard.weights.stacks import dilated_stacks, largest_gap
+from medseg.checkerboard import gradient_rows, gridding_rows
+from medseg.checkerboard.gradients import gradient_imbalance
+from medseg.checkerboard.gridding import largest_gap
+from medseg.checkerboard.imbalance import dc_gain_imbalance, overlap_imbalance
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet
@@ -20,7 +21,7 @@ AVERAGE = [nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d]
 
 
 def imbalances(network: nn.Module) -> list[float | None]:
-    return [each.imbalance for each in gradient_measures(network)]
+    return [each.values["gradient_imbalance"] for each in gradient_rows(network)]
 
 
 def gradient_in_a_cell(layer: nn.Module, channels: int, dims: int) -> torch.Tensor:
@@ -37,18 +38,22 @@ class TestGradient:
         network = nn.Sequential(
             ones(CONV, dims, 3, 2), ones(CONV, dims, 3, 1), ones(CONV, dims, 1, 2)
         )
-        first, shortcut = gradient_measures(network)
+        first, shortcut = gradient_rows(network)
         assert (first.layer, shortcut.layer) == ("0", "2")
-        assert first.imbalance == first.overlap == pytest.approx(over_axes(0.1, dims))
-        assert shortcut.imbalance == pytest.approx(1 - 2**-dims)
+        assert (
+            first.values["gradient_imbalance"]
+            == first.values["overlap"]
+            == pytest.approx(over_axes(0.1, dims))
+        )
+        assert shortcut.values["gradient_imbalance"] == pytest.approx(1 - 2**-dims)
         assert first.operator == str(network[0])
-        assert first.note is None
+        assert first.note == ""
 
     def test_learned_ones_keep_their_overlap(self, dims) -> None:
         layer = CONV[dims - 1](4, 8, 3, 2, groups=2)
-        (found,) = gradient_measures(layer)
-        assert found.imbalance == gradient_imbalance(layer)
-        assert found.overlap == overlap_imbalance((3,) * dims, (2,) * dims)
+        (found,) = gradient_rows(layer)
+        assert found.values["gradient_imbalance"] == gradient_imbalance(layer)
+        assert found.values["overlap"] == overlap_imbalance((3,) * dims, (2,) * dims)
 
     @pytest.mark.parametrize(("kernel", "one"), [(2, 0), (3, 0.1), (4, 0)])
     def test_average_pooling_is_a_convolution_of_equal_taps(self, dims, kernel, one) -> None:
@@ -60,15 +65,17 @@ class TestGradient:
     @pytest.mark.parametrize(("kernel", "one"), [(2, 0.0), (3, 0.1)])
     def test_max_pooling_in_expectation(self, dims, kernel, one) -> None:
         layer = MAX[dims - 1](kernel, 2)
-        (found,) = gradient_measures(layer)
-        assert found.imbalance == pytest.approx(over_axes(one, dims))
+        (found,) = gradient_rows(layer)
+        assert found.values["gradient_imbalance"] == pytest.approx(over_axes(one, dims))
         assert "as likely" in found.note
         shape = (1, 1, *((40_000, 200, 70)[dims - 1],) * dims)
         x = torch.rand(shape, dtype=torch.float64).requires_grad_()
         layer(x).sum().backward()
         assert x.grad is not None
         folded = fold(x.grad[0, 0].detach(), dims)
-        assert dc_gain_imbalance(folded) == pytest.approx(found.imbalance, abs=0.02)
+        assert dc_gain_imbalance(folded) == pytest.approx(
+            found.values["gradient_imbalance"], abs=0.02
+        )
 
     @pytest.mark.parametrize("block", [downsample.AveragePool(), downsample.BlurPool()], ids=repr)
     def test_the_means_of_ours_print_nothing(self, block, dims) -> None:
@@ -78,11 +85,11 @@ class TestGradient:
 
     def test_voxels_into_channels_are_a_strided_convolution(self, dims) -> None:
         layer = downsample.SpaceToDepth()(dims, 3, 2)
-        (found,) = gradient_measures(layer)
+        (found,) = gradient_rows(layer)
         conv = CONV[dims - 1](3, 3, 2, 2)
         # channel c·P + p of the 1×1 is tap p of channel c
         conv.weight.data = layer[1].weight.data.reshape(3, 3, *[2] * dims)
-        assert found.imbalance == pytest.approx(gradient_imbalance(conv))
+        assert found.values["gradient_imbalance"] == pytest.approx(gradient_imbalance(conv))
         assert found.layer == "0"
 
 
@@ -96,13 +103,13 @@ def fold(gradient: torch.Tensor, dims: int) -> torch.Tensor:
 class TestOtherLayers:
     def test_axes_of_their_own(self) -> None:
         layer = nn.MaxPool3d((1, 2, 3), (1, 2, 2))
-        (found,) = gradient_measures(layer)
-        assert found.stride == (1, 2, 2)
-        assert found.overlap == pytest.approx(0.1)
+        (found,) = gradient_rows(layer)
+        assert found.stride == [1, 2, 2]
+        assert found.values["overlap"] == pytest.approx(0.1)
 
     def test_what_keeps_the_grid_is_left_out(self) -> None:
         layers = [nn.Conv2d(1, 1, 3), nn.MaxPool2d(3, 1), nn.AvgPool2d(2, stride=1), nn.ReLU()]
-        assert gradient_measures(nn.Sequential(*layers)) == []
+        assert gradient_rows(nn.Sequential(*layers)) == []
 
     def test_unshuffle_of_torch_with_a_larger_kernel(self) -> None:
         layer = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(8, 3, 3, padding=1))
@@ -111,16 +118,16 @@ class TestOtherLayers:
 
     def test_what_nothing_follows_has_a_reason(self) -> None:
         for layer in (nn.PixelUnshuffle(2), nn.Sequential(nn.PixelUnshuffle(2), nn.ReLU())):
-            (found,) = gradient_measures(layer)
-            assert found.imbalance is None
+            (found,) = gradient_rows(layer)
+            assert found.values["gradient_imbalance"] is None
             assert "no convolution of all of them" in found.note
 
     def test_weights_that_are_not_finite_have_a_reason(self) -> None:
         layer = nn.Conv2d(1, 1, 3, 2)
         nn.init.constant_(layer.weight, math.nan)
-        (found,) = gradient_measures(layer)
-        assert found.imbalance is None
-        assert found.overlap == pytest.approx(0.19)
+        (found,) = gradient_rows(layer)
+        assert found.values["gradient_imbalance"] is None
+        assert found.values["overlap"] == pytest.approx(0.19)
         assert "9 of 9 weights are NaN" in found.note
 
     @pytest.mark.parametrize(
@@ -128,9 +135,9 @@ class TestOtherLayers:
     )
     def test_every_scale_of_a_network_has_one(self, kind) -> None:
         network = build_network(unet(downsample=block(f"downsample.{kind}")))
-        found = gradient_measures(network)
-        assert [each.stride for each in found] == [(2, 2), (2, 2)]
-        assert all(each.imbalance is not None for each in found)
+        found = gradient_rows(network)
+        assert [each.stride for each in found] == [[2, 2], [2, 2]]
+        assert all(each.values["gradient_imbalance"] is not None for each in found)
 
 
 def gradient_of(layer: nn.Module, output: int) -> torch.Tensor:
@@ -162,14 +169,13 @@ class TestStacks:
         ],
     )
     def test_the_table(self, dims, rates, factor, gap, line, one) -> None:
-        (found,) = dilated_stacks(dilated(dims, *rates))
-        assert found.layers == ("0", "2", "4")
-        assert found.dilations == tuple((rate,) * dims for rate in rates)
-        assert found.common_factor == (factor,) * dims
-        assert found.largest_gap == (gap,) * dims
-        assert found.period == (max(2, factor),) * dims
-        assert found.coverage == pytest.approx(line**dims)
-        assert found.imbalance == pytest.approx(over_axes(one, dims))
+        (found,) = gridding_rows(dilated(dims, *rates))
+        assert found.layer == "0, 2, 4"
+        assert found.values["common_factor"] == factor
+        assert found.values["largest_gap"] == gap
+        assert found.stride == [max(2, factor)] * dims
+        assert found.values["coverage"] == pytest.approx(line**dims)
+        assert found.values["gridding_imbalance"] == pytest.approx(over_axes(one, dims))
 
     def test_no_rates_have_no_gap(self) -> None:
         with pytest.raises(ValueError, match="rates="):
@@ -185,39 +191,39 @@ class TestStacks:
             conv(4, 4, stride=2, dilation=2), conv(4, 4),
             nn.Upsample(scale_factor=2), conv(4, 4, dilation=2), conv(8, 4, dilation=2),
         )  # fmt: skip
-        rows = [found.layers for found in dilated_stacks(network)]
-        assert rows == [("0", "2"), ("4",), ("8",), ("9",)]
+        rows = [found.layer for found in gridding_rows(network)]
+        assert rows == ["0, 2", "4", "8", "9"]
 
     def test_a_shortcut_beside_the_row_does_not_end_it(self) -> None:
         network = nn.ModuleList([
             nn.Conv1d(2, 4, 3, dilation=2), nn.Conv1d(2, 4, 1), nn.Conv1d(4, 4, 3, dilation=2)
         ])  # fmt: skip
-        assert [found.layers for found in dilated_stacks(network)] == [("0", "2")]
+        assert [found.layer for found in gridding_rows(network)] == ["0, 2"]
 
     def test_axes_of_their_own(self) -> None:
         network = nn.Sequential(nn.Conv3d(1, 1, (1, 3, 3), dilation=(1, 2, 4)))
         nn.init.ones_(network[0].weight)
-        (found,) = dilated_stacks(network)
-        assert (found.common_factor, found.period) == ((1, 2, 4), (1, 2, 4))
-        assert found.imbalance == pytest.approx(1 - 1 / 8)
+        (found,) = gridding_rows(network)
+        assert found.stride == [1, 2, 4]
+        assert found.values["gridding_imbalance"] == pytest.approx(1 - 1 / 8)
 
     def test_signs_of_channels_do_not_cancel(self) -> None:
         network = dilated(1, 2)
         network[0].weight.data[0] *= -1
-        assert dilated_stacks(network)[0].imbalance == pytest.approx(0.5)
+        assert gridding_rows(network)[0].values["gridding_imbalance"] == pytest.approx(0.5)
 
     @pytest.mark.parametrize("value", [0.0, math.nan])
     def test_weights_that_say_nothing(self, value) -> None:
         network = dilated(2, 2, 2)
         nn.init.constant_(network[0].weight, value)
-        (found,) = dilated_stacks(network)
-        assert found.coverage is found.imbalance is None
-        assert found.common_factor == (2, 2)
+        (found,) = gridding_rows(network)
+        assert found.values["coverage"] is found.values["gridding_imbalance"] is None
+        assert found.values["common_factor"] == 2
 
     def test_networks(self) -> None:
-        assert dilated_stacks(build_network(unet())) == []
+        assert gridding_rows(build_network(unet())) == []
         smooth = block("conv.SmoothedDilated", dilation=2)
         for conv, part in ((block("conv.Dilated", dilation=2), 1), (smooth, 2)):
-            found = dilated_stacks(build_network(unet(conv=conv, depths=2)))
+            found = gridding_rows(build_network(unet(conv=conv, depths=2)))
             assert found
-            assert all(len(each.layers) % part == 0 for each in found)
+            assert all(len(each.layer.split(", ")) % part == 0 for each in found)

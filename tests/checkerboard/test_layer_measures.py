@@ -9,21 +9,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from medseg.blocks import upsample
-from medseg.checkerboard import (
+from medseg.checkerboard import imaging, upsampling_rows
+from medseg.checkerboard.composites import composed_kernel_of
+from medseg.checkerboard.imaging import imaging_leakage, sum_rule_order
+from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
-    imaging_leakage,
     kernel_gains,
     noise_gain_imbalance,
-    sum_rule_order,
-    upsampling_gains,
-    upsampling_kernel,
-    upsampling_stride,
     worst_dc_gain_imbalance,
 )
-from medseg.checkerboard.weights import imaging
-from medseg.checkerboard.weights.answers import kernel_of_composite
-from medseg.checkerboard.weights.composites import composed_kernel_of
-from medseg.checkerboard.weights.layers import upsampling_measures
+from medseg.checkerboard.kernels import kernel_of_composite, upsampling_kernel, upsampling_stride
 from medseg.layers.parallel import Sum
 from medseg.layers.resampling import DepthToSpace, Upsampling
 from medseg.models.description import build_network
@@ -59,30 +54,30 @@ PRESETS = [
 class TestClosedForms:
     @pytest.mark.parametrize(("kernel", "one"), [(1, 0.5), (2, 0), (3, 0.1), (4, 0), (5, 1 / 26)])
     def test_all_ones(self, kernel, one, dims) -> None:
-        (found,) = upsampling_measures(ones(TRANSPOSED, dims, kernel, 2))
+        (found,) = upsampling_rows(ones(TRANSPOSED, dims, kernel, 2))
         expected = pytest.approx(over_axes(one, dims), abs=1e-11)
-        assert found.overlap == expected
-        assert found.dc_gain == found.dc_gain_worst == expected
-        assert found.stride == (2,) * dims
+        assert found.values["overlap"] == expected
+        assert found.values["dc_gain"] == found.values["dc_gain_worst"] == expected
+        assert found.stride == [2] * dims
 
     @pytest.mark.parametrize(
         ("mode", "order", "leak"), [("nearest", 1, None), ("linear", 3, 0.0331)]
     )
     def test_interpolation(self, mode, order, leak, dims) -> None:
-        (found,) = upsampling_measures(upsample.Interpolate(mode=mode)(dims, 4, 3, 2))
-        assert found.overlap is None
-        assert found.dc_gain == found.dc_gain_worst == 0
-        assert found.noise_gain == pytest.approx(0, abs=1e-11)
-        assert found.sum_rule_order == order
+        (found,) = upsampling_rows(upsample.Interpolate(mode=mode)(dims, 4, 3, 2))
+        assert found.values["overlap"] is None
+        assert found.values["dc_gain"] == found.values["dc_gain_worst"] == 0
+        assert found.values["noise_gain"] == pytest.approx(0, abs=1e-11)
+        assert found.values["sum_rule_order"] == order
         leak = (1 - 2 / math.pi) / 2 if leak is None else leak
-        assert found.imaging == pytest.approx(over_axes(leak, dims), abs=2e-4)
+        assert found.values["imaging"] == pytest.approx(over_axes(leak, dims), abs=2e-4)
 
     def test_blurred_shuffle_of_equal_phases_is_a_tent(self, dims) -> None:
         layer = upsample.PixelShuffle(kernel_size=1, init="icnr", blur=True)(dims, 3, 2, 2)
-        (found,) = upsampling_measures(layer)
-        assert found.dc_gain_worst == pytest.approx(0, abs=1e-9)
-        assert found.noise_gain == pytest.approx(over_axes(0.1, dims))
-        assert found.sum_rule_order == 2
+        (found,) = upsampling_rows(layer)
+        assert found.values["dc_gain_worst"] == pytest.approx(0, abs=1e-9)
+        assert found.values["noise_gain"] == pytest.approx(over_axes(0.1, dims))
+        assert found.values["sum_rule_order"] == 2
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -90,22 +85,22 @@ class TestClosedForms:
 def test_every_number_is_that_of_its_function(preset, dims) -> None:
     network = build_network(unet(dims, upsample=preset))
     layers = dict(network.named_modules())
-    found = upsampling_measures(network)
+    found = upsampling_rows(network)
     assert len(found) == 2
-    assert {each.layer for each in found} >= {gain.layer for gain in upsampling_gains(network)}
-    for each, gain in zip(found, upsampling_gains(network), strict=True):
-        assert each.unmeasured is None
+    for each in found:
+        assert each.note == ""
         layer = layers[each.layer]
-        assert each.operator == gain.operator == str(layer)
+        assert each.operator == str(layer)
         taps, stride = upsampling_kernel(layer, dims), upsampling_stride(layer, dims)
         gains = kernel_gains(taps, stride)
-        assert each.stride == stride
-        assert each.dc_gain == pytest.approx(gain.imbalance, abs=1e-11)
-        assert each.dc_gain == pytest.approx(dc_gain_imbalance(gains), abs=1e-11)
-        assert each.dc_gain_worst == pytest.approx(worst_dc_gain_imbalance(gains), abs=1e-11)
-        assert each.noise_gain == noise_gain_imbalance(taps, stride)
-        assert each.imaging == imaging_leakage(taps, stride)
-        assert each.sum_rule_order == sum_rule_order(taps, stride)
+        assert each.stride == list(stride)
+        assert each.values["dc_gain"] == pytest.approx(dc_gain_imbalance(gains), abs=1e-11)
+        assert each.values["dc_gain_worst"] == pytest.approx(
+            worst_dc_gain_imbalance(gains), abs=1e-11
+        )
+        assert each.values["noise_gain"] == noise_gain_imbalance(taps, stride)
+        assert each.values["imaging"] == imaging_leakage(taps, stride)
+        assert each.values["sum_rule_order"] == sum_rule_order(taps, stride)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +193,14 @@ class TestReasons:
         ids=lambda value: value if isinstance(value, str) else "",
     )  # fmt: skip
     def test_layers_without_a_kernel(self, layer, reason) -> None:
-        (found,) = upsampling_measures(layer)
-        assert found.noise_gain is found.imaging is found.sum_rule_order is None
-        assert reason in found.unmeasured
+        (found,) = upsampling_rows(layer)
+        assert (
+            found.values["noise_gain"]
+            is found.values["imaging"]
+            is found.values["sum_rule_order"]
+            is None
+        )
+        assert reason in found.note
 
     @pytest.mark.parametrize(
         ("value", "reason"), [(math.nan, "36 of 36 weights are NaN"), (0.0, "all 36 taps are 0")]
@@ -208,16 +208,16 @@ class TestReasons:
     def test_weights_that_say_nothing_have_their_overlap_all_the_same(self, value, reason) -> None:
         layer = nn.ConvTranspose2d(2, 2, 3, 2)
         nn.init.constant_(layer.weight, value)
-        (found,) = upsampling_measures(layer)
-        assert found.overlap == pytest.approx(0.19)
-        assert found.dc_gain is found.dc_gain_worst is None
-        assert reason in found.unmeasured
+        (found,) = upsampling_rows(layer)
+        assert found.values["overlap"] == pytest.approx(0.19)
+        assert found.values["dc_gain"] is found.values["dc_gain_worst"] is None
+        assert reason in found.note
 
     def test_the_unpooling_of_ours_is_listed(self) -> None:
         network = unet(upsample=block("upsample.MaxUnpool"), downsample=block("downsample.MaxPool"))
-        found = upsampling_measures(build_network(network))
+        found = upsampling_rows(build_network(network))
         assert len(found) == 2
-        assert all("MaxUnpool is no upsampling" in each.unmeasured for each in found)
+        assert all("MaxUnpool is no upsampling" in each.note for each in found)
 
     def test_what_keeps_the_grid_is_left_out(self) -> None:
         layers = [
@@ -225,18 +225,18 @@ class TestReasons:
             nn.Upsample(scale_factor=(1, 1)),
             nn.Conv2d(1, 1, 3),
         ]
-        assert upsampling_measures(nn.Sequential(*layers)) == []
+        assert upsampling_rows(nn.Sequential(*layers)) == []
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_groups(groups) -> None:
     layer = nn.ConvTranspose2d(4, 8, 3, 2, groups=groups)
-    (found,) = upsampling_measures(layer)
+    (found,) = upsampling_rows(layer)
     dense = nn.ConvTranspose2d(4, 8, 3, 2)
     dense.weight.data = upsampling_kernel(layer).float()
-    (expected,) = upsampling_measures(dense)
+    (expected,) = upsampling_rows(dense)
     for name in ("dc_gain", "dc_gain_worst", "noise_gain", "imaging"):
-        assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-9)
+        assert found.values[name] == pytest.approx(expected.values[name], abs=1e-9)
 
 
 @settings(max_examples=20, deadline=None)
@@ -265,7 +265,7 @@ def test_the_network_is_left_as_it_was() -> None:
     network = nn.Sequential(CONV[1](1, 2, 3), upsample.PixelShuffle()(2, 2, 2, 2)).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     numbers = torch.get_rng_state()
-    upsampling_measures(network)
+    upsampling_rows(network)
     assert torch.equal(torch.get_rng_state(), numbers)
     assert network[1].training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

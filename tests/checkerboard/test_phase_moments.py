@@ -10,16 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.checkerboard.cases.lattice import fold, trapezoid, trimmed
-from medseg.checkerboard.cases.phase_moments import (
+from medseg.checkerboard.moments import (
     ONE,
     RESIDUAL,
     SMOOTH,
     PhaseMoments,
-    block_moments,
     halo,
     phase_moments,
+    window_moments,
 )
+from medseg.checkerboard.phases import fold, trapezoid, trimmed
 
 PERIODS = [(2,), (3,), (4,), (2, 2), (3, 4), (1, 4), (2, 2, 2), (1, 2, 3)]
 
@@ -88,15 +88,15 @@ class TestMoments:
     def test_blocks_add_up_to_the_whole_exactly(self, period, block) -> None:
         signal = whole_numbers(*[11, 13, 15][: len(period)])
         origin = [3, 5, 1][: len(period)]
-        whole = block_moments(signal, period, origin)
+        (whole,) = window_moments(signal[None], period, origin)
         parts = phase_moments(signal, period, origin, block=max(block, 4 if signal.ndim > 2 else 1))
-        assert torch.equal(parts.gram, whole.gram)
+        assert torch.equal(parts.gram, whole)
 
     @settings(deadline=None, max_examples=25)
     @given(st.integers(1, 30), st.integers(0, 7), st.sampled_from([2, 3, 5]))
     def test_blocks_add_up_whatever_the_numbers(self, block, origin, step) -> None:
         signal = torch.rand(31, 23, dtype=torch.float64, generator=torch.manual_seed(block))
-        whole = block_moments(signal, [step, 4], [origin, 0]).gram
+        whole = window_moments(signal[None], [step, 4], [origin, 0])[0]
         parts = phase_moments(signal, [step, 4], [origin, 0], block=block).gram
         assert parts == pytest.approx(whole, rel=1e-12, abs=1e-12)
 
@@ -142,7 +142,7 @@ class TestRefusals:
 
     def test_a_block_that_is_all_halo(self) -> None:
         with pytest.raises(ValueError, match="halo"):
-            block_moments(torch.zeros(4), [2], [0])
+            window_moments(torch.zeros(1, 4), [2], [0])
 
     def test_sums_over_different_phases(self) -> None:
         moments = phase_moments(torch.rand(20), [2])

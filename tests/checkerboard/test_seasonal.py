@@ -8,15 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from medseg.checkerboard.cases.coherence import coherence
-from medseg.checkerboard.cases.lattice import trapezoid
-from medseg.checkerboard.cases.phase_moments import phase_moments
-from medseg.checkerboard.cases.seasonal import (
-    additive,
-    eta_squared_by_level,
-    gain,
-    staircase,
-)
+from medseg.checkerboard.cohort import coherence
+from medseg.checkerboard.moments import phase_moments
+from medseg.checkerboard.phases import trapezoid
+from medseg.checkerboard.seasonal import additive, eta_squared_by_level, gain, staircase
 
 TRANSPOSED = [functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d]
 LINEAR = ["linear", "bilinear", "trilinear"]

@@ -2,21 +2,14 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from medseg.checkerboard.cases.coherence import coherence
-from medseg.checkerboard.cases.lattice import trapezoid
-from medseg.checkerboard.cases.lattice_line import lattice_line
-from medseg.checkerboard.cases.phase_moments import phase_moments
-from medseg.checkerboard.cases.seasonal import additive
-from medseg.checkerboard.cases.statistics import (
-    band,
-    confidence_interval,
-    holm,
-    phase_lock_test,
-)
+from medseg.checkerboard.cohort import coherence, phase_lock_test
+from medseg.checkerboard.moments import phase_moments
+from medseg.checkerboard.phases import trapezoid
+from medseg.checkerboard.seasonal import additive
+from medseg.checkerboard.spectrum import lattice_line
 
 SIZE = 40
 
@@ -108,7 +101,7 @@ class TestPhaseLock:
     def test_many_phases_are_worked_on_in_parts(self, monkeypatch) -> None:
         cases = [phase_moments(white(70), (8, 8)) for _ in range(8)]
         whole = phase_lock_test(cases, 50)
-        monkeypatch.setattr("medseg.checkerboard.cases.statistics._TABLES_AT_ONCE", 1500)
+        monkeypatch.setattr("medseg.checkerboard.cohort._TABLES_AT_ONCE", 1500)
         assert phase_lock_test(cases, 50) == whole
 
     def test_flat_cases_are_left_out(self) -> None:
@@ -143,69 +136,3 @@ def test_coherence_of_real_patterns() -> None:
 
     assert of(lambda: texture(0.7) + stripes()) < 0.2
     assert of(lambda: with_pattern(0.1)) > 0.8
-
-
-class TestIntervals:
-    def test_cover_the_mean_as_often_as_promised(self) -> None:
-        random = np.random.default_rng(0)
-        intervals = [
-            confidence_interval(random.exponential(size=20).tolist(), resamples=499)
-            for _ in range(200)
-        ]
-        assert 0.87 <= sum(low <= 1 <= high for low, high in intervals) / 200 <= 0.99
-
-    def test_repeat_and_follow_scale(self) -> None:
-        values = np.random.default_rng(1).normal(size=10)
-        low, high = confidence_interval(values.tolist())
-        assert (low, high) == confidence_interval(values.tolist())
-        assert low < values.mean() < high
-        assert confidence_interval((4 * values).tolist()) == (4 * low, 4 * high)
-
-    @pytest.mark.parametrize("outlier", [1e-300, 1.0, 1e9])
-    def test_a_single_case_that_differs(self, outlier) -> None:
-        low, high = confidence_interval([0.0] * 7 + [outlier])
-        assert 0 <= low < outlier / 8 < high <= outlier
-
-    def test_refusals(self) -> None:
-        with pytest.raises(ValueError, match="at least 8"):
-            confidence_interval([1.0] * 7)
-        with pytest.raises(ValueError, match="not finite"):
-            confidence_interval([math.nan] * 8)
-
-
-class TestHolm:
-    def test_by_hand(self) -> None:
-        assert holm([0.01, 0.5, 0.011, 0.9]) == pytest.approx([0.04, 1.0, 0.04, 1.0])
-        assert holm([]) == []
-
-    def test_never_lower_and_in_the_same_order(self) -> None:
-        raw = np.random.default_rng(2).random(20)
-        corrected = holm(raw.tolist())
-        assert all(np.asarray(corrected) >= raw)
-        assert all(np.diff(np.asarray(corrected)[np.argsort(raw)]) >= 0)
-
-    @pytest.mark.parametrize("bad", [-0.1, 1.1, math.nan])
-    def test_refuses_what_is_no_probability(self, bad) -> None:
-        with pytest.raises(ValueError, match=r"\[0, 1\]"):
-            holm([0.5, bad])
-
-
-class TestBands:
-    @pytest.mark.parametrize(
-        ("kappa", "word"),
-        [
-            (0, "clean"),
-            (0.00499, "clean"),
-            (0.0199, "detectable"),
-            (0.02, "visible"),
-            (0.0999, "visible"),
-            (math.inf, "severe"),
-        ],
-    )
-    def test_words(self, kappa, word) -> None:
-        assert band(kappa) == word
-
-    @pytest.mark.parametrize("bad", [-0.1, math.nan])
-    def test_refuses_what_is_no_size(self, bad) -> None:
-        with pytest.raises(ValueError, match="undefined"):
-            band(bad)

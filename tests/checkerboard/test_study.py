@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard import band
-from medseg.checkerboard.study.layers import layer_artifacts
-from medseg.checkerboard.study.study import Study
+from medseg.checkerboard import Study, upsampling_rows
 from medseg.errors import ConfigError
 from medseg.inference.predictor import Predictor
 from medseg.inference.sliding_window import slide
+from medseg.record.checkerboard import band
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CASES = 9
@@ -181,7 +180,7 @@ def test_layers_without_a_stride_or_a_kernel_are_listed_with_the_reason(model) -
         nn.Upsample(scale_factor=1.5),
         nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
     )
-    fractional, corners = layer_artifacts(network, [])
+    fractional, corners = upsampling_rows(network)
     assert fractional.stride == []
     assert "no whole scale_factor" in fractional.note
     assert "align_corners" in corners.note

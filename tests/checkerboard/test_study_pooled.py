@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from scipy import ndimage, signal, stats
 from torch import Tensor, nn
 
-from medseg.checkerboard.cases.phase_moments import phase_moments
-from medseg.checkerboard.cases.seasonal import gain
-from medseg.checkerboard.study.pooled import axis_spectra, patterns_of, phase_map
-from medseg.checkerboard.study.study import Study
+from medseg.checkerboard import Study
+from medseg.checkerboard.cohort import patterns_of, phase_map
+from medseg.checkerboard.moments import phase_moments
+from medseg.checkerboard.seasonal import gain
+from medseg.checkerboard.spectrum import axis_spectra
 from medseg.inference.sliding_window import slide
 from medseg.record import ArtifactRecord, RunRecord, from_plain
 from medseg.record.checkerboard import AxisSpectrum, PhaseMap

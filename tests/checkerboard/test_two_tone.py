@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard import imaging_spectrum, upsampling_kernel
-from medseg.checkerboard.network.cycle_spin import cycle_spin_residual
-from medseg.checkerboard.network.two_tone import tone_response
+from medseg.checkerboard.cycle_spin import cycle_spin_residual
+from medseg.checkerboard.kernels import upsampling_kernel
+from medseg.checkerboard.probes import tone_response
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet
-from .taps import CONV, DIMS, TRANSPOSED, outer
+from .taps import CONV, DIMS, TRANSPOSED, leakage_of, outer
 
 WAVES = torch.tensor([0.15, 0.4, 0.9, 1.3, -0.7, 2.1, 3.0], dtype=torch.float64)
 LINEAR = ["linear", "bilinear", "trilinear"]
@@ -59,7 +59,7 @@ class TestLinear:
         }[name]
         found = tone_response(subsampled(dims, upsample), noise(*[8] * dims), along(dims))
         kernel = upsampling_kernel(upsample, dims)
-        expected = imaging_spectrum(kernel, (2,) * dims, 2 * found.frequencies)
+        expected = leakage_of(kernel, (2,) * dims, 2 * found.frequencies)
         torch.testing.assert_close(found.leakage, expected, atol=1e-9, rtol=0)
         for share in (found.printed, found.harmonics, found.mixed):
             assert share.max() < 1e-12
@@ -200,5 +200,5 @@ def test_a_product_of_waves_takes_every_axis() -> None:
     upsample.weight.data = outer([1.0, 1.0], 2)[None, None].float()
     waves = torch.tensor([[0.4, 0.9], [1.0, -0.3]])
     found = tone_response(subsampled(2, upsample), noise(8, 8), waves)
-    expected = imaging_spectrum(upsampling_kernel(upsample), (2, 2), 2 * found.frequencies)
+    expected = leakage_of(upsampling_kernel(upsample), (2, 2), 2 * found.frequencies)
     torch.testing.assert_close(found.leakage, expected, atol=1e-9, rtol=0)

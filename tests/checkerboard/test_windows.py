@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard.cases.lattice import trimmed
-from medseg.checkerboard.cases.phase_moments import ONE, halo, phase_moments
-from medseg.checkerboard.cases.seasonal import additive
-from medseg.checkerboard.study.windows import CaseWindows
+from medseg.checkerboard.moments import ONE, halo, phase_moments
+from medseg.checkerboard.phases import trimmed
+from medseg.checkerboard.seasonal import additive
+from medseg.checkerboard.windows import CaseWindows
 from medseg.inference.sliding_window import slide, tiles
 
 
@@ -82,9 +82,11 @@ def test_masks_and_boundaries_of_the_truth_are_counted_beside_the_prediction() -
     truth = torch.zeros(16, 12, 8)
     truth[4:12] = 1
     windows, _ = watched(2 * truth[None] - 1, (8, 6, 4), (2, 1, 1), truth=truth.long())
-    assert windows.cracks.histograms[0].tolist() == windows.true_cracks.histograms[0].tolist()
-    assert windows.cracks.histograms[1:] == [None, None]
-    assert windows.cracks.histograms[0][1] == 0  # boundaries before voxels 4 and 12
+    assert (
+        windows.boundaries.histograms[0].tolist() == windows.true_boundaries.histograms[0].tolist()
+    )
+    assert windows.boundaries.histograms[1:] == [None, None]
+    assert windows.boundaries.histograms[0][1] == 0  # boundaries before voxels 4 and 12
     inner = trimmed(truth, halo((2, 1, 1)))
     assert float(windows.truths.moments[0].gram[:, ONE, ONE].sum()) == inner.numel()
 
@@ -110,4 +112,4 @@ def test_a_case_is_begun_anew_after_a_fault() -> None:
 def test_a_case_smaller_than_a_period_has_no_moments() -> None:
     windows, _ = watched(torch.randn(1, 6, 6, 6), (8, 8, 8), (8, 8, 8))
     assert windows.contrasts.moments == []
-    assert windows.cracks.histograms == [None, None, None]
+    assert windows.boundaries.histograms == [None, None, None]

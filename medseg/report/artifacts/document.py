@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from medseg.checkerboard.cases.statistics import band
 from medseg.record import ArtifactRecord, CaseRow, Estimate, LayerRow, PhaseLocked
+from medseg.record.checkerboard import band
 from medseg.report.artifacts.drawings import Drawing
 
 NOTHING = "–"
@@ -20,7 +20,7 @@ _HEADLINES = {
     "cycle_spin": ("Cycle-spin residual", "share of the logits that does not move with the image"),
     "cycle_spin_locked": ("… locked to the grid", "the part that repeats with the strides"),
     "staircase": ("Staircase κ", "voxels that a phase is late on a slope"),
-    "crack_distance": ("Boundaries by phase against the truth", "total variation, 0 to 1"),
+    "boundary_distance": ("Boundaries by phase against the truth", "total variation, 0 to 1"),
     "dice_change": ("Dice, cycle-spun over control", "what the phases cost"),
     "surface_dice_change": ("Surface Dice, cycle-spun over control", "what the phases cost"),
 }
@@ -173,7 +173,7 @@ def _case(case: CaseRow) -> list[str]:
         number(logits.get("line_decibel")),
         number(spin.get("cycle_spin")),
         number(spin.get("cycle_spin_locked")),
-        number(case.get("labels", "crack_distance")),
+        number(case.get("labels", "boundary_distance")),
     ]
 
 

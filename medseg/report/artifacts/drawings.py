@@ -9,15 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from medseg.checkerboard.cases.phase_moments import coarser
-from medseg.checkerboard.cases.spectrum import residual_spectrum
-from medseg.checkerboard.network.constant_response import response_to_constant
-from medseg.checkerboard.network.input_gradient import input_gradient_phases
-from medseg.checkerboard.network.two_tone import tone_response
-from medseg.checkerboard.study.pooled import patterns_of
-from medseg.checkerboard.study.study import StudiedCase, Study
-from medseg.checkerboard.weights.kernels import upsampling_kernel, upsampling_stride
-from medseg.checkerboard.weights.walk import upsampling_layers
+from medseg.checkerboard import Study
+from medseg.checkerboard.cohort import patterns_of
+from medseg.checkerboard.kernels import upsampling_kernel, upsampling_stride
+from medseg.checkerboard.layers import upsampling_layers
+from medseg.checkerboard.moments import coarser
+from medseg.checkerboard.probes import input_gradient_phases, response_to_constant, tone_response
+from medseg.checkerboard.spectrum import residual_spectrum
+from medseg.checkerboard.study import StudiedCase
 from medseg.record import RunRecord
 from medseg.report.artifacts import figures
 
@@ -104,7 +103,9 @@ def _kernels(study: Study) -> Figure | None:
 
 
 def _constant(study: Study) -> Figure | None:
-    response = response_to_constant(study.network, study.images[0], study.lattice.period)
+    if study.middle is None:
+        return None
+    response = response_to_constant(study.network, study.middle, study.lattice.period)
     if response is None:
         return None
     worst = response.flatten(1).std(dim=1).argmax()
@@ -164,8 +165,8 @@ def _cracks(study: Study) -> Figure | None:
     cases = [c for c in study.studied if c.windows.truth is not None]
     if not cases:
         return None
-    found = _sum(cases, lambda c: c.windows.cracks.histograms)
-    truth = _sum(cases, lambda c: c.windows.true_cracks.histograms)
+    found = _sum(cases, lambda c: c.windows.boundaries.histograms)
+    truth = _sum(cases, lambda c: c.windows.true_boundaries.histograms)
     names = [f"axis {axis}" for axis in range(len(study.lattice.period))]
     return figures.crack_histogram(found, truth, names)
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from medseg.checkerboard.study.study import Study
+from medseg.checkerboard import Study
 from medseg.errors import DataError
 from medseg.files import write_bytes, write_text
 from medseg.record import FILE_NAME, ArtifactRecord, RunRecord, finite

@@ -1,0 +1,222 @@
+"""One volume examined, and whether the phases of a network change its segmentation.
+
+The image is moved by whole voxels below the windows, so that each voxel meets another phase, and
+the predictions are moved back and averaged. That also averages over where windows lie; shifts by
+whole periods do only that, and are the control.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medseg.checkerboard.cases import CaseScores
+from medseg.checkerboard.registry import measure
+from medseg.checkerboard.study import Study
+from medseg.errors import DataError
+from medseg.inference.predictor import Predictor
+from medseg.metrics import score_case
+from medseg.record import CaseRow
+from medseg.volumes import Form, Volume, case_id, read_image, read_labels, write_probabilities
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """A case and the time it took.
+
+    Args:
+        case: Its numbers.
+        network: Seconds of prediction, without summing up windows.
+        watching: Seconds of summing up windows.
+    """
+
+    case: CaseRow
+    network: float
+    watching: float
+
+
+def examine(
+    source: Path,
+    label: Path | None,
+    *,
+    study: Study,
+    predictor: Predictor,
+    spin: Path | None = None,
+    prefer: Form = "sform",
+) -> Examined:
+    """Predicts a volume and scores it.
+
+    Args:
+        source: The volume.
+        label: Its labels, or None.
+        study: Collects its numbers.
+        predictor: The network.
+        spin: Folder for the map of the cycle-spin deviation; None leaves it and the effect on
+            decisions out, which take as many predictions as there are shifts, twice with labels.
+        prefer: Which orientation of a NIfTI header to believe.
+
+    Raises:
+        DataError: a volume that cannot be used, or labels on another grid.
+    """
+    card = predictor.card
+    image = read_image(source, channels=card.in_channels, nonfinite="replace", prefer=prefer)
+    truth = None if label is None else _truth(label, image, len(card.classes) + 1, prefer)
+    watched = study.watch(None if truth is None else predictor.preprocessing.labels(truth))
+    seconds = predictor.predict(image, observe=watched.start).seconds
+    case = study.add(case_id(source), watched)
+    if spin is not None:
+        case = _spun(case, image, truth, study=study, predictor=predictor, folder=spin)
+        study.amend(case)
+    network = seconds["network"] - watched.seconds
+    return Examined(case=case, network=network, watching=watched.seconds)
+
+
+def labels_of(sources: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Path | None]:
+    """Each volume with the labels of the same case id, or None.
+
+    Raises:
+        DataError: labels are given, and none belongs to any volume.
+    """
+    by_case = {case_id(path): path for path in labels}
+    pairs = {source: by_case.get(case_id(source)) for source in sources}
+    if labels and not any(pairs.values()):
+        raise DataError(
+            f"{labels[0]}: no labels bear the name of a volume, such as {sources[0].name}; "
+            "name them alike"
+        )
+    return pairs
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Spun:
+    """Predictions averaged over shifts, on the network's grid.
+
+    Args:
+        probabilities: `(classes, *grid)`.
+        deviation: Root mean square over shifts of each class's logit over that of the background
+            about its mean, `(classes - 1, *grid)`.
+    """
+
+    probabilities: Tensor
+    deviation: Tensor
+
+
+def spun_prediction(predictor: Predictor, image: Tensor, shifts: Sequence[Sequence[int]]) -> Spun:
+    """Prediction averaged over shifts of the image below the windows.
+
+    Args:
+        predictor: The network.
+        image: `(channels, *grid)`, three axes.
+        shifts: Voxels per axis of the network, each at least 0.
+    """
+    first = _shifted_logits(predictor, image, shifts[0])
+    probabilities = torch.softmax(first, dim=0)
+    # differences from the first, so that large logits do not drown small deviations
+    total = squares = torch.zeros(())
+    for shift in shifts[1:]:
+        logits = _shifted_logits(predictor, image, shift)
+        probabilities += torch.softmax(logits, dim=0)
+        moved = (logits[1:] - logits[:1]) - (first[1:] - first[:1])
+        total, squares = total + moved, squares + moved.square()
+    variance = squares / len(shifts) - (total / len(shifts)).square()
+    return Spun(
+        probabilities=probabilities / len(shifts),
+        deviation=variance.clamp(min=0).sqrt().expand_as(first[1:]),
+    )
+
+
+def phase_shifts(period: Sequence[int], count: int, seed: int = 0) -> list[tuple[int, ...]]:
+    """Different shifts below one period, the first of them 0."""
+    phases = math.prod(period)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = 1 + torch.randperm(phases - 1, generator=generator)[: count - 1]
+    places = torch.cat([torch.zeros(1, dtype=torch.long), drawn])
+    return [tuple(map(int, row)) for row in torch.stack(torch.unravel_index(places, period), 1)]
+
+
+def whole_shifts(period: Sequence[int], count: int) -> list[tuple[int, ...]]:
+    """Different shifts by whole periods along the axes that have phases, the first of them 0."""
+    strided = [axis for axis, step in enumerate(period) if step > 1]
+    side = math.ceil(count ** (1 / len(strided)))
+    cells = torch.cartesian_prod(*[torch.arange(side)] * len(strided)).reshape(-1, len(strided))
+    shifts = torch.zeros(len(cells), len(period), dtype=torch.long)
+    shifts[:, strided] = cells * torch.tensor([period[axis] for axis in strided])
+    return [tuple(map(int, row)) for row in shifts[:count]]
+
+
+def scores_of(
+    predictor: Predictor,
+    image: Volume,
+    label: Volume,
+    predictions: dict[str, Tensor],
+    *,
+    tolerance_mm: float = 1.0,
+) -> CaseScores:
+    """Metrics of several predictions of one case.
+
+    Args:
+        predictor: What predicted.
+        image: The case.
+        label: Its labels, on the same grid.
+        predictions: Suffix → scores `(classes, *grid)`; see `CaseScores`.
+        tolerance_mm: For surface Dice.
+    """
+    return CaseScores(
+        {
+            suffix: score_case(
+                predictor.preprocessing.restore_labels(scores, image),
+                label.array,
+                spacing=image.geometry.spacing,
+                classes=predictor.card.classes,
+                tolerance_mm=tolerance_mm,
+            )
+            for suffix, scores in predictions.items()
+        }
+    )
+
+
+def _truth(label: Path, image: Volume, classes: int, prefer: Form) -> Volume:
+    truth = read_labels(label, num_classes=classes, prefer=prefer)
+    if truth.array.shape != image.array.shape[-3:]:
+        raise DataError(
+            f"{label}: {truth.array.shape} voxels must be the {image.array.shape[-3:]} of "
+            f"{image.path}; give labels on the volume's own grid"
+        )
+    return truth
+
+
+def _spun(
+    case: CaseRow,
+    image: Volume,
+    truth: Volume | None,
+    *,
+    study: Study,
+    predictor: Predictor,
+    folder: Path,
+) -> CaseRow:
+    grid = predictor.preprocessing.image(image)
+    period = study.lattice.period
+    spun = spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
+    deviation = predictor.preprocessing.restore_scores(spun.deviation, image)
+    write_probabilities(folder / f"{case.case}_cycle_spin.nii.gz", deviation, image)
+    if truth is None:
+        return case
+    control = spun_prediction(predictor, grid, whole_shifts(period, study.shifts))
+    predictions = {
+        "": torch.softmax(predictor.logits(grid).cpu(), dim=0),
+        "_spun": spun.probabilities,
+        "_control": control.probabilities,
+    }
+    scores = scores_of(predictor, image, truth, predictions)
+    return replace(case, values=case.values | {"decision": measure("decision", scores)[0]})
+
+
+def _shifted_logits(predictor: Predictor, image: Tensor, shift: Sequence[int]) -> Tensor:
+    before = [*shift, *[0] * (image.ndim - 1 - len(shift))]
+    padded = functional.pad(image, [side for step in reversed(before) for side in (step, 0)])
+    logits = predictor.logits(padded).cpu()
+    return logits[(slice(None), *(slice(step, None) for step in before))]

@@ -1,0 +1,263 @@
+"""Sub-grids that a row of dilated convolutions leaves uneven or untouched."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medseg.checkerboard.imbalance import phase_imbalance
+from medseg.checkerboard.kernels import AnyUpsampling
+from medseg.checkerboard.phases import phase_sums, require_energy, require_finite
+from medseg.layers.fast_conv import SharedSmoothing
+from medseg.record.checkerboard import dilations_text
+
+_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_Layer = _Conv | SharedSmoothing
+_Row = list[tuple[str, _Layer]]
+_Pool = nn.MaxPool1d | nn.MaxPool2d | nn.MaxPool3d | nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d
+
+
+class DilatedRow:
+    """A row of convolutions with stride 1, one after the other.
+
+    The composed kernel is that of the mean magnitudes `E|w|` over channels: what an output sees
+    if no signs cancel. Activations and shortcuts are not counted.
+
+    Args:
+        layers: Name and layer of each convolution with more than one tap, in order.
+    """
+
+    def __init__(self, layers: Sequence[tuple[str, _Layer]]):
+        self.name = ", ".join(name for name, _ in layers)
+        self.layers = [layer for _, layer in layers]
+        self.taps = [tuple(layer.weight.shape[2:]) for layer in self.layers]
+        self.dilations = [_dilation(layer) for layer in self.layers]
+        self.operator = dilations_text(self.dilations)
+
+    @property
+    def rates(self) -> list[list[int]]:
+        """Per axis, the dilations of the convolutions that have more than one tap along it."""
+        axes = zip(zip(*self.taps, strict=True), zip(*self.dilations, strict=True), strict=True)
+        return [[d for k, d in zip(*axis, strict=True) if k > 1] or [1] for axis in axes]
+
+    @property
+    def common_factor(self) -> tuple[int, ...]:
+        """Greatest common divisor of the dilations, per axis."""
+        return tuple(math.gcd(*axis) for axis in self.rates)
+
+    @property
+    def period(self) -> tuple[int, ...]:
+        """Sub-grids that are compared: the common factor, or 2 where it is 1; 1 without taps."""
+        longest = [max(axis) for axis in zip(*self.taps, strict=True)]
+        factors = zip(self.common_factor, longest, strict=True)
+        return tuple(max(2, factor) if taps > 1 else 1 for factor, taps in factors)
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """The composed kernel.
+
+        Raises:
+            ValueError: weights that are 0 or not finite.
+        """
+        sizes = [layer.weight.detach().abs().mean(dim=(0, 1)) for layer in self.layers]
+        for size in sizes:
+            require_finite(size, "weights")
+            require_energy(size, "weights")
+        return composed_kernel([size / size.max() for size in sizes], self.dilations)
+
+
+def dilated_rows(network: nn.Module) -> list[DilatedRow]:
+    """Every row of convolutions with stride 1 of which one is dilated, in network order.
+
+    A row goes on as long as layers, in the order in which they were registered, take as many
+    channels as the one before gives, and ends where the grid changes. Branches beside one another
+    are told apart by their channels alone.
+
+    >>> network = nn.Sequential(*(nn.Conv1d(4, 4, 3, dilation=2) for _ in range(3)))
+    >>> (row,) = dilated_rows(network)
+    >>> row.common_factor, row.period, round(coverage(row.seen), 3)
+    ((2,), (2,), 0.538)
+    """
+    rows = ([(n, m) for n, m in row if max(m.weight.shape[2:]) > 1] for row in _rows(network))
+    return [DilatedRow(row) for row in rows if any(max(_dilation(m)) > 1 for _, m in row)]
+
+
+def composed_kernel(
+    kernels: Sequence[Float[Tensor, " *taps"]], dilations: Sequence[Sequence[int]]
+) -> Float[Tensor, " *field"]:
+    """`h₁ ∗ h₂ ∗ …` of dilated kernels of one channel: what one output sees of the input.
+
+    A stack with stride 1 on every axis; of size `1 + Σ d(k − 1)` per axis.
+
+    Args:
+        kernels: Taps of each convolution.
+        dilations: Dilation per axis of each.
+
+    Raises:
+        ValueError: no kernel, other numbers of axes, or a tap that is not finite.
+
+    >>> composed_kernel([torch.ones(2), torch.ones(2)], [(1,), (2,)]).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    _require_stack(kernels, dilations)
+    composed = torch.ones([1] * len(dilations[0]), dtype=torch.float64)
+    for kernel, rates in zip(kernels, dilations, strict=True):
+        composed = _convolved(composed, kernel.detach().cpu().double(), rates)
+    return composed
+
+
+def phase_masses(
+    gradients: Float[Tensor, " *field"], period: Sequence[int]
+) -> Float[Tensor, " phases"]:
+    """`p_φ = Σ_{n ≡ φ mod q} |g[n]| / Σ |g[n]|`: share of each sub-grid, in array order; sum 1.
+
+    Args:
+        gradients: A `composed_kernel`, or the gradient of one output by the input.
+        period: `q` per axis, such as the greatest common divisor of the dilations.
+
+    Raises:
+        ValueError: another number of axes, only zeros, or a value that is not finite.
+
+    >>> phase_masses(torch.tensor([1.0, 2.0, 1.0]), (2,)).tolist()
+    [0.5, 0.5]
+    """
+    _require_map(gradients)
+    if gradients.ndim != len(period) or min(period, default=0) < 1:
+        raise ValueError(
+            f"period={tuple(period)} must be one whole number for each of the {gradients.ndim} "
+            "axes of the gradients; use 1 where an axis is left alone"
+        )
+    masses = phase_sums(gradients.detach().cpu().double().abs(), period)
+    return masses / masses.sum()
+
+
+def gridding_imbalance(gradients: Float[Tensor, " *field"], period: Sequence[int]) -> float:
+    """`A(p)` of `phase_masses`: how unevenly one output sees the sub-grids, in [0, 1 − 1/P].
+
+    0 iff all weigh alike; `1 − q^{−d}` if dilations have the common factor q, since an output
+    then sees one sub-grid alone. All-ones kernels of 3 with m odd dilations:
+    `1 − (1 + 9^{−m})^{−d}` at q = 2. Independent of scale and of shifts of the map. Blind to
+    holes that all sub-grids have alike: see `coverage`.
+
+    Args:
+        gradients: A `composed_kernel`, or the gradient of one output by the input.
+        period: `q` per axis.
+
+    Raises:
+        ValueError: a period of 1 on all axes, another number of axes, only zeros, or a value
+            that is not finite.
+
+    Reference: Wang & Ji 2018, "Smoothed Dilated Convolutions for Improved Dense Prediction"
+    (the sub-grids).
+
+    >>> gridding_imbalance(composed_kernel([torch.ones(3)] * 2, [(2,), (2,)]), (2,))
+    0.5
+    """
+    return phase_imbalance(phase_masses(gradients, period))
+
+
+def coverage(gradients: Float[Tensor, " *field"]) -> float:
+    """`#{n : g[n] ≠ 0} / Π field`: share of its receptive field that an output sees.
+
+    The field is the smallest box around all of them. In (0, 1]; 1 for a stack without holes.
+    Independent of scale and of shifts of the map.
+
+    Args:
+        gradients: A `composed_kernel`, or the gradient of one output by the input.
+
+    Raises:
+        ValueError: only zeros, or a value that is not finite.
+
+    Reference: Wang et al. 2018, "Understanding Convolution for Semantic Segmentation"
+    (kernel 3 at rate 2 sees 9 of 25 pixels).
+
+    >>> coverage(composed_kernel([torch.ones(3, 3)], [(2, 2)]))
+    0.36
+    """
+    _require_map(gradients)
+    seen = gradients.detach().nonzero()
+    field = seen.max(dim=0).values - seen.min(dim=0).values + 1
+    return round(len(seen) / int(field.prod()), 12)
+
+
+def largest_gap(rates: Sequence[int]) -> int:
+    """HDC's `M₂`: the largest distance of two voxels that a stack sees and none in between.
+
+    `Mₙ = rₙ`, `Mᵢ = max(Mᵢ₊₁ − 2rᵢ, 2rᵢ − Mᵢ₊₁, rᵢ)`; a stack of kernel k needs `M₂ ≤ k`, and
+    rates without a common factor besides.
+
+    Args:
+        rates: Dilation of each convolution, in order.
+
+    Raises:
+        ValueError: no rate.
+
+    Reference: Wang et al. 2018, "Understanding Convolution for Semantic Segmentation", eq. 2.
+
+    >>> largest_gap([1, 2, 5]), largest_gap([1, 2, 9])
+    (2, 5)
+    """
+    if not rates:
+        raise ValueError("rates=[] have no gap between them; give one dilation per convolution")
+    gap = rates[-1]
+    for rate in reversed(rates[1:-1]):
+        gap = max(gap - 2 * rate, 2 * rate - gap, rate)
+    return gap
+
+
+def _rows(network: nn.Module) -> Iterator[_Row]:
+    row: _Row = []
+    smoothing: _Row = []  # belongs to the convolution that follows it
+    channels: int | None = None
+    for name, module in network.named_modules():
+        if isinstance(module, SharedSmoothing):
+            smoothing.append((name, module))
+        elif isinstance(module, _Conv) and max(module.stride) == 1:
+            follows = module.in_channels == channels
+            if not follows and max(module.kernel_size) == 1:
+                continue  # a shortcut beside the row
+            if not follows:
+                yield row
+                row = []
+            row += [*smoothing, (name, module)]
+            smoothing, channels = [], module.out_channels
+        elif isinstance(module, _Conv | _Pool | AnyUpsampling):
+            yield row
+            row, channels = [], None
+    yield row
+
+
+def _dilation(layer: _Layer) -> tuple[int, ...]:
+    return tuple(layer.dilation) if isinstance(layer, _Conv) else (1,) * (layer.weight.ndim - 2)
+
+
+def _convolved(signal: Tensor, kernel: Tensor, dilation: Sequence[int]) -> Tensor:
+    # added tap by tap: a transform would leave rounding where the holes are
+    size = [n + d * (k - 1) for n, k, d in zip(signal.shape, kernel.shape, dilation, strict=True)]
+    out = signal.new_zeros(size)
+    for tap in kernel.nonzero().tolist():
+        starts = zip(tap, dilation, signal.shape, strict=True)
+        window = tuple(slice(t * d, t * d + n) for t, d, n in starts)
+        out[window] += kernel[tuple(tap)] * signal
+    return out
+
+
+def _require_stack(kernels: Sequence[Tensor], dilations: Sequence[Sequence[int]]) -> None:
+    axes = {kernel.ndim for kernel in kernels} | {len(rates) for rates in dilations}
+    if len(kernels) != len(dilations) or len(axes) != 1 or 0 in axes:
+        raise ValueError(
+            f"{len(kernels)} kernels and {len(dilations)} dilations with {sorted(axes)} axes must "
+            "be as many, with as many axes; give one dilation per kernel and axis"
+        )
+    if min(rate for rates in dilations for rate in rates) < 1:
+        raise ValueError(f"dilations={list(dilations)} must be 1 or more; use 1 for dense taps")
+    for kernel in kernels:
+        require_finite(kernel, "taps")
+
+
+def _require_map(gradients: Tensor) -> None:
+    require_finite(gradients, "gradients")
+    require_energy(gradients, "gradients")

@@ -1,1 +1,0 @@
-"""Asked of a whole network by a few forward passes."""

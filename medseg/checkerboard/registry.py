@@ -1,0 +1,258 @@
+"""Every checkerboard measure, once: its name, its meaning and the function that computes it.
+
+To add a measure, write the function and one line in `MEASURES`. The record, the tables of report
+and artifacts page, and the table in docs/checkerboard.md follow.
+"""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from medseg.checkerboard.cases import distance_to_truth, error_spread, saddles, snapping
+from medseg.checkerboard.gridding import coverage, gridding_imbalance, largest_gap
+from medseg.checkerboard.imaging import imaging_leakage, sum_rule_order
+from medseg.checkerboard.imbalance import (
+    dc_gain_imbalance,
+    noise_gain_imbalance,
+    overlap_imbalance,
+    worst_dc_gain_imbalance,
+)
+from medseg.checkerboard.probes import constant_response
+from medseg.record import Measure
+from medseg.record.checkerboard import Level, Values
+
+Function = Callable[[Any], float | Sequence[float | None] | None]
+_LEVELS: dict[str, Level] = {
+    "layers": "weights",
+    "gradients": "weights",
+    "dilated": "weights",
+    "network": "network",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A measure.
+
+    Args:
+        name: Key in records.
+        function: Subject → value; a sequence of n values is stored as `name_0` to `name_{n-1}`.
+        of: What it is measured on: `layers` (`UpsamplingLayer`), `gradients` (`StridedLayer`),
+            `dilated` (`DilatedRow`), `network` (`Probed`), `prediction`, `image`, `truth`
+            (`CaseMaps`), `labels` (`CaseWindows`), `cycle_spin` (`CycleSpin`), `decision`
+            (`CaseScores`).
+        title: Head of its column.
+        meaning: One line.
+        unit: Empty for a ratio.
+        headline: Whether it stands in front.
+        pooled: Whether its mean over cases is estimated, on the first of `of`.
+    """
+
+    name: str
+    of: tuple[str, ...]
+    function: Function
+    title: str
+    meaning: str
+    unit: str = ""
+    headline: bool = False
+    pooled: bool = False
+
+    @property
+    def described(self) -> Measure:
+        """Its description in a record."""
+        return Measure(
+            title=self.title,
+            unit=self.unit,
+            meaning=self.meaning,
+            level=_LEVELS.get(self.of[0], "cases"),
+            of=list(self.of),
+            headline=self.headline,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probed:
+    """A network and the window of a real case that probes take their constants from.
+
+    Args:
+        network: Image → logits.
+        window: Middle of the first image, `(1, channels, *window)`.
+        period: Voxels per axis after which a pattern repeats.
+    """
+
+    network: nn.Module
+    window: Any
+    period: Sequence[int]
+
+
+_MAPS = ("prediction", "image", "truth")
+
+# fmt: off
+MEASURES: list[Entry] = [
+    # headlines
+    Entry("dc_gain", ("layers",), lambda u: dc_gain_imbalance(u.gains),
+          "DC gain",
+          "Share of a constant's energy that an upsampling turns into a checkerboard; 0 is "
+          "clean, 1 − 1/P is one live phase.", headline=True),
+    Entry("cycle_spin_locked", ("cycle_spin",), lambda s: s.locked,
+          "Cycle-spin, locked",
+          "Share of the logits' energy in one pattern that stays with the stride grid while the"
+          " image moves.", headline=True, pooled=True),
+    Entry("gain", _MAPS, lambda m: m.kappa,
+          "Gain κ",
+          "Relative spread of the amplification over phases on real cases: below 0.005 clean, "
+          "above 0.1 severe.", headline=True, pooled=True),
+    Entry("dice_change", ("decision",), lambda d: d.change("dice"),
+          "Dice change",
+          "Dice of the cycle-spun prediction less its control: what the pattern costs.",
+          headline=True, pooled=True),
+    # weights of upsampling layers
+    Entry("overlap", ("layers", "gradients"), lambda u: u.window and overlap_imbalance(*u.window),
+          "Overlap", "Unevenness of the number of taps per phase, from kernel and stride alone."),
+    Entry("dc_gain_mean", ("layers",), lambda u: u.imbalance_on_data(mean_only=True),
+          "DC gain of mean features",
+          "DC gain weighed by the mean features of real cases: the pattern on flat regions."),
+    Entry("dc_gain_data", ("layers",), lambda u: u.imbalance_on_data(mean_only=False),
+          "DC gain of features",
+          "DC gain weighed by the second moments of the features of real cases."),
+    Entry("dc_gain_worst", ("layers",), lambda u: worst_dc_gain_imbalance(u.gains),
+          "DC gain, worst features", "DC gain for the features that show it most."),
+    Entry("noise_gain", ("layers",), lambda u: noise_gain_imbalance(u.kernel, u.stride),
+          "Noise gain", "Unevenness over phases of the variance that white noise keeps."),
+    Entry("imaging", ("layers",), lambda u: imaging_leakage(u.kernel, u.stride),
+          "Imaging", "Share of white noise that passes as spectral replicas."),
+    Entry("sum_rule_order", ("layers",), lambda u: sum_rule_order(u.kernel, u.stride),
+          "Sum rules",
+          "Polynomials below this degree are reproduced without a pattern: 0 checkerboard, 1 "
+          "staircase on ramps."),
+    # weights of strided and dilated layers
+    Entry("gradient_imbalance", ("gradients",), lambda g: g.imbalance(),
+          "Gradient imbalance",
+          "DC gain of the gradient that a strided layer passes to its input."),
+    Entry("common_factor", ("dilated",), lambda r: max(r.common_factor),
+          "Common factor",
+          "Greatest common divisor of the dilations, largest of any axis; above 1 sub-grids "
+          "decouple."),
+    Entry("largest_gap", ("dilated",), lambda r: max(map(largest_gap, r.rates)),
+          "Largest gap",
+          "HDC's M₂: distance of two voxels that are used with none between, largest of any "
+          "axis.", unit="voxels"),
+    Entry("coverage", ("dilated",), lambda r: coverage(r.seen),
+          "Coverage", "Share of the receptive field that an output depends on."),
+    Entry("gridding_imbalance", ("dilated",), lambda r: gridding_imbalance(r.seen, r.period),
+          "Gridding", "Unevenness of the weight of the sub-grids."),
+    # network
+    Entry("constant_response", ("network",),
+          lambda n: constant_response(n.network, n.window, n.period),
+          "Constant response",
+          "Spread over phases of the response to a constant, over the spread of the logits, "
+          "both on the middle of the first image."),
+    # real cases
+    Entry("gain_excess", ("prediction",), lambda m: m.kappa_excess,
+          "Gain κ over the input's",
+          "Gain κ of the logits less that of the input: what the network adds.", pooled=True),
+    Entry("gain_r_squared", _MAPS, lambda m: m.mean(m.gains, "r_squared_partial"),
+          "Gain R²",
+          "Share of the residual that a line per phase explains beyond one line for all."),
+    Entry("additive", _MAPS, lambda m: m.mean(m.patterns, "kappa"),
+          "Additive κ", "RMS of the fixed pattern over the spread of the map."),
+    Entry("eta_squared", _MAPS, lambda m: m.mean(m.patterns, "eta_squared"),
+          "η²", "Share of the residual that one fixed pattern explains."),
+    Entry("epsilon_squared", _MAPS, lambda m: m.mean(m.patterns, "epsilon_squared"),
+          "ε²", "η² less what independent voxels show by chance."),
+    Entry("eta_squared_level", _MAPS, lambda m: m.eta_squared_by_level(),
+          "η² of level", "Part of η² that this level of the decoder adds, 0 is the finest."),
+    Entry("staircase", ("prediction",), lambda m: m.staircase(),
+          "Staircase κ",
+          "RMS lag of the phases on a slope: blocks of nearest-neighbour upsampling, no "
+          "checkerboard.", unit="voxels", pooled=True),
+    Entry("line_decibel", ("prediction", "image"), lambda m: m.line and m.line.decibel,
+          "Line",
+          "Strongest spectral line of the stride grid over the spectrum around it.", unit="dB"),
+    Entry("line_p", ("prediction", "image"), lambda m: m.line_p(),
+          "Line p", "Chance of such a line in one map, corrected; finds, but does not prove."),
+    Entry("boundary_snapping", ("labels",), snapping,
+          "Boundary snapping",
+          "1 if every boundary face lies on the stride grid, 0 if they ignore it."),
+    Entry("true_boundary_snapping", ("labels",), lambda w: snapping(w, truth=True),
+          "… of the truth", "Boundary snapping of the true labels."),
+    Entry("saddle_rate", ("labels",), saddles,
+          "Saddle rate",
+          "Diagonal 2 × 2 configurations per boundary face; 0.48 for a full checkerboard."),
+    Entry("true_saddle_rate", ("labels",), lambda w: saddles(w, truth=True),
+          "… of the truth", "Saddle rate of the true labels."),
+    Entry("boundary_distance", ("labels",), distance_to_truth,
+          "Boundary distance",
+          "Total variation between the phases of predicted and true boundary faces.", pooled=True),
+    Entry("error_spread", ("labels",), lambda w: error_spread(w.errors),
+          "Error spread", "Spread over phases of the share of wrong voxels, over its mean."),
+    Entry("cycle_spin", ("cycle_spin",), lambda s: s.residual,
+          "Cycle-spin residual",
+          "Share of the logits' energy that does not move with the image.", pooled=True),
+    Entry("cycle_spin_self_test", ("cycle_spin",), lambda s: s.self_test,
+          "Self-test", "The same residual for a shift by a whole period: 0 up to rounding."),
+    Entry("dice", ("decision",), lambda d: d.mean("dice"),
+          "Dice", "Of the plain prediction."),
+    Entry("dice_spun", ("decision",), lambda d: d.mean("dice", "_spun"),
+          "Dice, cycle-spun", "Of the prediction averaged over shifts below one period."),
+    Entry("dice_control", ("decision",), lambda d: d.mean("dice", "_control"),
+          "Dice, control", "Of the prediction averaged over shifts by whole periods."),
+    Entry("surface_dice", ("decision",), lambda d: d.mean("surface_dice"),
+          "Surface Dice", "Of the plain prediction."),
+    Entry("surface_dice_spun", ("decision",), lambda d: d.mean("surface_dice", "_spun"),
+          "Surface Dice, cycle-spun", "Of the prediction averaged over shifts below one period."),
+    Entry("surface_dice_control", ("decision",), lambda d: d.mean("surface_dice", "_control"),
+          "Surface Dice, control", "Of the prediction averaged over shifts by whole periods."),
+    Entry("surface_dice_change", ("decision",), lambda d: d.change("surface_dice"),
+          "Surface Dice change",
+          "Surface Dice of the cycle-spun prediction less its control.", pooled=True),
+]
+# fmt: on
+
+
+def measure(
+    of: str, subject: Any, only: Collection[str] | None = None
+) -> tuple[Values, dict[str, str]]:
+    """Values of all measures of one subject.
+
+    Args:
+        of: What the subject is, see `Entry.of`.
+        subject: It.
+        only: Names of the measures; None: all.
+
+    Returns:
+        Values by name, None for a measure that the subject does not allow; and why, by name.
+    """
+    values: Values = {}
+    reasons: dict[str, str] = {}
+    for entry in MEASURES:
+        if of not in entry.of or (only is not None and entry.name not in only):
+            continue
+        found: float | Sequence[float | None] | None = None
+        try:
+            found = entry.function(subject)
+        except (RuntimeError, TypeError, ValueError) as error:
+            reasons[entry.name] = str(error)
+        if isinstance(found, Sequence):
+            values |= {f"{entry.name}_{place}": value for place, value in enumerate(found)}
+        else:
+            values[entry.name] = found
+    return values, reasons
+
+
+def descriptions(names: Iterable[str]) -> dict[str, Measure]:
+    """What the values of these names mean, in the order of the registry.
+
+    >>> list(descriptions(["eta_squared_level_1", "gain"]))
+    ['gain', 'eta_squared_level_1']
+    """
+    present = sorted(set(names))
+    return {
+        name: entry.described
+        for entry in MEASURES
+        for name in present
+        if name == entry.name or re.fullmatch(rf"{entry.name}_\d+", name)
+    }

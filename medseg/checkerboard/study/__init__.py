@@ -1,1 +1,0 @@
-"""Checkerboard measures on real cases."""

@@ -1,1 +1,0 @@
-"""Read off the weights of single layers: exact, no image needed."""

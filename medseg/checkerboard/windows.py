@@ -1,0 +1,254 @@
+"""Sums over the windows of one case, taken while it is predicted.
+
+Each window is a grid of its own, whose phases start at its first voxel; after overlap-add of
+several windows there are no phases any more. So every voxel is counted in the one window whose
+middle it is nearest to, and only sums are kept: memory does not grow with the volume.
+"""
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from medseg.checkerboard.boundaries import boundary_histograms
+from medseg.checkerboard.moments import PhaseMoments, halo, window_moments
+from medseg.checkerboard.phases import fold
+from medseg.data.patches import central_patch
+from medseg.inference.sliding_window import Observer, tiles
+
+Part = tuple[slice, ...]
+"""Voxels of a window, per axis."""
+
+
+class MapSums:
+    """Moments of each channel of maps; `moments` is empty before the first window.
+
+    Args:
+        period: Voxels per axis after which a pattern repeats.
+        slopes: Whether to keep what the staircase needs.
+    """
+
+    def __init__(self, period: Sequence[int], *, slopes: bool):
+        self.period = tuple(period)
+        self.slopes = slopes
+        self.moments: list[PhaseMoments] = []
+
+    def add(self, maps: Tensor, origin: Sequence[int]) -> None:
+        """Adds windows `(n, channels, *space)` with their halo."""
+        grams = window_moments(maps.flatten(0, 1), self.period, origin, slopes=self.slopes)
+        grams = grams.unflatten(0, maps.shape[:2]).sum(dim=0).cpu()
+        new = [PhaseMoments(self.period, gram) for gram in grams]
+        old = self.moments
+        self.moments = [a + b for a, b in zip(old, new, strict=True)] if old else new
+
+
+class BoundaryCounts:
+    """Label boundaries by phase: `histograms` has one per axis, None for an axis of stride 1."""
+
+    def __init__(self, period: Sequence[int]):
+        self.period = tuple(period)
+        self.histograms: list[Tensor | None] = [None] * len(self.period)
+
+    def add(self, labels: Tensor, origin: Sequence[int]) -> None:
+        """Adds windows `(n, *space)`; boundaries between two windows are not counted."""
+        if any(n < s for n, s in zip(labels.shape[1:], self.period, strict=True)):
+            return
+        for window in labels:
+            new = boundary_histograms(window, self.period, origin)
+            self.histograms = [_added(a, b) for a, b in zip(self.histograms, new, strict=True)]
+
+
+class ErrorCounts:
+    """Wrong voxels and all voxels by phase; None before the first window."""
+
+    def __init__(self, period: Sequence[int]):
+        self.period = tuple(period)
+        self.wrong: Tensor | None = None
+        self.voxels: Tensor | None = None
+
+    def add(self, labels: Tensor, truth: Tensor, origin: Sequence[int]) -> None:
+        """Adds windows `(n, *space)`."""
+        wrong = labels != truth
+        fields = torch.cat([wrong, torch.ones_like(wrong)]).double()
+        counts = fold(fields, self.period, origin).sum(dim=-1)
+        errors, voxels = counts.unflatten(0, (2, -1)).sum(dim=1)
+        self.wrong, self.voxels = _added(self.wrong, errors), _added(self.voxels, voxels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Exemplar:
+    """The window of a case with the most predicted foreground.
+
+    Args:
+        image: `(channels, *window)`.
+        logits: `(classes, *window)`.
+        truth: Labels `window`, or None.
+        start: Its first voxel on the network's grid, three axes.
+    """
+
+    image: Tensor
+    logits: Tensor
+    truth: Tensor | None
+    start: tuple[int, ...]
+
+    @property
+    def contrasts(self) -> list[Tensor]:
+        """Each class's logit over that of the background: what decides between the two."""
+        return [logit - self.logits[0] for logit in self.logits[1:]]
+
+
+class CaseWindows:
+    """The windows of one case, as an observer of `medseg.inference.sliding_window.slide`.
+
+    Args:
+        period: Voxels per axis after which a pattern of the network repeats.
+        patch_size: The window; its length is the network's dimension.
+        overlap: Share of a window that it has in common with the next.
+        truth: Labels on the network's grid, three axes, or None.
+
+    `contrasts` sums each class's logit over that of the background, `images` each channel,
+    `truths` the mask of the foreground; `boundaries`, `true_boundaries` and `errors` count labels.
+    `fault` is why a case has no numbers, `seconds` how long all that took, `middle` the window in
+    the middle of the image, `(channels, *window)`.
+    """
+
+    def __init__(
+        self,
+        *,
+        period: Sequence[int],
+        patch_size: Sequence[int],
+        overlap: float,
+        truth: Tensor | None = None,
+    ):
+        self.period = tuple(period)
+        self.patch_size = tuple(patch_size)
+        self.overlap = overlap
+        self.truth = truth
+        self.middle: Tensor | None = None
+        self._clear()
+
+    def start(self, image: Tensor) -> Observer:
+        """Begins the case anew.
+
+        Args:
+            image: `(channels, *grid)`, three axes.
+        """
+        self._clear()
+        self.middle = central_patch(image, self.patch_size).float().cpu().clone()
+        grid = image.shape[1:]
+        window = [*self.patch_size, *[1] * (len(grid) - len(self.patch_size))]
+        self._tiles = [tiles(n, w, self.overlap) for n, w in zip(grid, window, strict=True)]
+        self._is_longer = [n > w for n, w in zip(grid, self.patch_size, strict=False)]
+        return self
+
+    def _clear(self) -> None:
+        self.contrasts = MapSums(self.period, slopes=True)
+        self.images, self.truths = (MapSums(self.period, slopes=False) for _ in range(2))
+        self.boundaries, self.true_boundaries = (
+            BoundaryCounts(self.period),
+            BoundaryCounts(self.period),
+        )
+        self.errors = ErrorCounts(self.period)
+        self.exemplar: Exemplar | None = None
+        self.fault = ""
+        self.seconds = 0.0
+        self._foreground = -1
+
+    def __call__(self, windows: Tensor, logits: Tensor, starts: list[tuple[int, ...]]) -> None:
+        """Adds the windows of one pass."""
+        start = time.perf_counter()
+        if bool(logits.sum(dtype=torch.float64).isfinite()):  # faster than one by one
+            self._add(windows, logits.contiguous(), starts)  # one class after the other
+        else:
+            self.fault = "the logits are not finite"
+        self.seconds += time.perf_counter() - start
+
+    def _add(self, windows: Tensor, logits: Tensor, starts: list[tuple[int, ...]]) -> None:
+        labels, truth = _strongest(logits), self._truth_of(logits, starts)
+        for part, members in self._by_part(starts):
+            own = None if truth is None else truth[members]
+            self._add_maps(windows[members], logits[members], own, self._with_halo(part))
+            self._add_labels(labels[members], own, part)
+        foreground = (labels > 0).flatten(1).sum(dim=1)
+        best = int(foreground.argmax())
+        if int(foreground[best]) > self._foreground:
+            self._foreground = int(foreground[best])
+            self.exemplar = Exemplar(
+                image=windows[best].float().cpu().clone(),
+                logits=logits[best].cpu().clone(),
+                truth=None if truth is None else truth[best].cpu(),
+                start=starts[best],
+            )
+
+    def _by_part(self, starts: list[tuple[int, ...]]) -> Iterator[tuple[Part, list[int]]]:
+        """The part of a window that counts, and the windows of which it is that one."""
+        ends = [
+            tuple(
+                (tile[first][0] - first, tile[first][1] - first)
+                for tile, first, _ in zip(self._tiles, start, self.period, strict=False)
+            )
+            for start in starts
+        ]
+        order = sorted(range(len(ends)), key=ends.__getitem__)
+        for place, members in itertools.groupby(order, key=ends.__getitem__):
+            yield tuple(slice(*pair) for pair in place), list(members)
+
+    def _with_halo(self, part: Part) -> Part:
+        """So that all of the part is scored, up to the ends of the window and of the grid."""
+        sizes = zip(part, halo(self.period), self.patch_size, self._is_longer, strict=True)
+        return tuple(
+            slice(max(0, p.start - m), min(n, p.stop + m)) if is_longer else p
+            for p, m, n, is_longer in sizes
+        )
+
+    def _add_maps(self, windows: Tensor, logits: Tensor, truth: Tensor | None, part: Part) -> None:
+        if any(p.stop - p.start <= 2 * m for p, m in zip(part, halo(self.period), strict=True)):
+            return
+        origin, here = [p.start for p in part], (slice(None), slice(None), *part)
+        seen = logits[here]
+        self.contrasts.add(seen[:, 1:] - seen[:, :1], origin)
+        self.images.add(windows[here].float(), origin)
+        if truth is not None:
+            self.truths.add((truth[:, None] > 0)[here].float(), origin)
+
+    def _add_labels(self, labels: Tensor, truth: Tensor | None, part: Part) -> None:
+        origin, here = [p.start for p in part], (slice(None), *part)
+        self.boundaries.add(labels[here], origin)
+        if truth is not None:
+            self.true_boundaries.add(truth[here], origin)
+            self.errors.add(labels[here], truth[here], origin)
+
+    def _truth_of(self, logits: Tensor, starts: list[tuple[int, ...]]) -> Tensor | None:
+        if self.truth is None:
+            return None
+        size = [*logits.shape[2:], *[1] * (self.truth.ndim - len(self.patch_size))]
+        found = [_window_of(self.truth, size, start) for start in starts]
+        return torch.stack(found).reshape(len(starts), *logits.shape[2:]).to(logits.device)
+
+
+def _strongest(logits: Tensor) -> Tensor:
+    """Class with the largest logit, `(n, *window)`; torch's argmax over channels is slow."""
+    best, labels = logits[:, 0], torch.zeros_like(logits[:, 0], dtype=torch.int16)
+    for index, rival in enumerate(logits.unbind(1)[1:], start=1):
+        labels.masked_fill_(rival > best, index)
+        best = torch.maximum(best, rival)
+    return labels
+
+
+def _window_of(labels: Tensor, size: Sequence[int], start: Sequence[int]) -> Tensor:
+    """Labels of a window, 0 where it reaches beyond the grid."""
+    window = torch.zeros(tuple(size), dtype=torch.int16)
+    ends = zip(start, size, labels.shape, strict=True)
+    there = [(max(0, s), min(s + w, n)) for s, w, n in ends]
+    here = tuple(slice(a - s, b - s) for (a, b), s in zip(there, start, strict=True))
+    window[here] = labels[tuple(slice(a, b) for a, b in there)].to(torch.int16)
+    return window
+
+
+def _added(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+    if new is None:
+        return old
+    return new.cpu() if old is None else old + new.cpu()
