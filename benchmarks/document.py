@@ -35,7 +35,7 @@ _MEANINGS = {
     "candidate": "what is measured",
     "layout": "memory layout of the input, the faster one where both were measured; our networks "
     "lay theirs out channels last on a CPU",
-    "forward ": "forward pass without gradients, as in prediction: median (interquartile range ÷ "
+    "forward": "forward pass without gradients, as in prediction: median (interquartile range ÷ "
     "median)",
     "input gradient": "backward pass by the input alone: median (interquartile range ÷ median)",
     "weight gradient": "backward pass by the weight alone: median (interquartile range ÷ median)",
@@ -48,7 +48,7 @@ _MEANINGS = {
     "parameters": "trainable numbers",
     "peak MiB": f"most bytes held at once by one {STEP} in fp32, beyond its inputs",
 }
-"""Beginning of a column's title → what it means."""
+"""Column, without precision and unit → what it means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,9 @@ class Document:
     groups: tuple[Group, ...]
 
     def markdown(self) -> str:
-        """Header, then one table per group with a line on each of its columns."""
-        return "\n".join([*_header(self), *(_section(g, self.precisions) for g in self.groups)])
+        """Header, the meaning of the columns, then one table per group."""
+        sections = (_section(group, self.precisions) for group in self.groups)
+        return "\n".join([*_header(self), *_legend(), *sections])
 
     def json(self) -> str:
         """Everything with every sample, `markdown`'s figures included."""
@@ -195,17 +196,22 @@ def _section(group: Group, precisions: Sequence[str]) -> str:
     references = " or ".join(dict.fromkeys(case.reference for case in group.cases))
     lines = [f"## {group.title}", "", *([remark, ""] if remark else [])]
     lines += [f"The reference is {references}.", "", *_markdown(frame), ""]
-    for start, meaning in _MEANINGS.items():
-        titles = [title for title in frame if title.startswith(start)]
-        if titles:
-            lines.append(f"- **{'**, **'.join(titles)}**: {meaning}.")
     notes = [
         f"- not measured: {row.name} at {case.label}: {note}"
         for case in group.cases
         for row in case.rows
         for note in row.notes
     ]
-    return "\n".join([*lines, "", *notes, *([""] if notes else [])])
+    return "\n".join([*lines, *notes, *([""] if notes else [])])
+
+
+def _legend() -> list[str]:
+    return [
+        "| column | meaning |",
+        "| --- | --- |",
+        *(f"| {c} | {m} |" for c, m in _MEANINGS.items()),
+        "",
+    ]
 
 
 def _markdown(frame: pd.DataFrame) -> list[str]:

@@ -31,10 +31,10 @@ def options(folder: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a quick benchmark of everything, in 3-D."""
+    """The folder of a quick benchmark of everything, in 2-D."""
     folder = tmp_path_factory.mktemp("bench")
     threads = torch.get_num_threads()
-    argv = ["--quick", "--dims", "3", "--threads", "1", "--device", "cpu", "-o", str(folder)]
+    argv = ["--quick", "--dims", "2", "--threads", "1", "--device", "cpu", "-o", str(folder)]
     assert main(argv) == 0
     torch.set_num_threads(threads)
     return folder
@@ -148,10 +148,11 @@ def best_series(row: dict[str, Any]) -> list[Series]:
 
 
 def test_every_column_is_explained(done: Path) -> None:
-    sections = (done / MARKDOWN).read_text(encoding="utf-8").split("\n## ")[1:]
+    head, *sections = (done / MARKDOWN).read_text(encoding="utf-8").split("\n## ")
+    explained = tuple(line.split(" | ")[0].strip("| ") for line in table(head)[2:])
     for section in sections:
         for title in table(section)[0].strip("| ").split(" | "):
-            assert f"**{title}**" in section
+            assert title.startswith(explained)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
