@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import pytest
+
 Value = tuple[str, int]  # a factor and the place of one of its values
 Pair = frozenset[Value]
 
@@ -62,6 +64,12 @@ def pairwise_cells(
         missing -= {frozenset(pair) for pair in combinations(chosen.items(), 2)}
         cells.append({factor: factors[factor][chosen[factor]] for factor in factors})
     return cells
+
+
+def covering(**factors: Sequence[Any]) -> pytest.MarkDecorator:
+    """Parametrises a test by cells in which every two values of two factors meet."""
+    values = [tuple(cell.values()) for cell in pairwise_cells(factors)]
+    return pytest.mark.parametrize(list(factors), values, ids=repr)
 
 
 def _pairs(chosen: Mapping[str, int], factor: str, index: int) -> set[Pair]:

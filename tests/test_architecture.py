@@ -44,6 +44,11 @@ def test_blocks_and_layers_import_torch_and_nothing_else() -> None:
             assert imported_rooms(path) <= {"layers", room}
 
 
+def test_nilearn_is_located_and_never_imported() -> None:
+    """Its import takes seconds, and of it only files are used."""
+    assert not [p for p in SOURCES if any(n.startswith("nilearn") for n in imported_modules(p))]
+
+
 def test_every_dependency_floor_has_its_constraint() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pinned = {

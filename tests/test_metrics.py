@@ -120,13 +120,6 @@ class TestKnownAnswers:
         assert found["dice"] == pytest.approx((8 - shift) / 8)
         assert found["hd95_mm"] == pytest.approx(shift * spacing[axis], rel=1e-5)
 
-    def test_nested_cubes_are_their_margin_apart(self) -> None:
-        outer, inner = box((20,) * 3, (2,) * 3, (14,) * 3), box((20,) * 3, (5,) * 3, (8,) * 3)
-        found = score(inner, outer, spacing=(1.0, 1.0, 1.0))
-        assert found["dice"] == pytest.approx(2 * 8**3 / (8**3 + 14**3))
-        assert found["hd95_mm"] == pytest.approx(hd95_by_scipy(inner, outer, (1.0,) * 3))
-        assert 3 < found["hd95_mm"] < 3 * 3**0.5
-
     @pytest.mark.parametrize("axis", range(3))
     def test_surface_dice_is_1_within_the_tolerance_and_less_beyond(self, axis) -> None:
         spacing = SPACINGS[3]
@@ -162,10 +155,6 @@ class TestKnownAnswers:
         assert found["dice"] == 0
         assert found["surface_dice"] == 0
         assert found["hd95_mm"] == pytest.approx(np.linalg.norm(np.multiply(8, spacing)), rel=1e-5)
-
-    def test_a_mask_that_fills_its_volume(self) -> None:
-        full = np.ones((6, 7, 5), dtype=bool)
-        assert score(full, full) == {"dice": 1, "surface_dice": 1, "hd95_mm": 0}
 
 
 class TestEmptyMasks:

@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import pickle
-from itertools import product
 from typing import Protocol
 
 import pytest
@@ -13,9 +12,8 @@ from torch import nn
 from medseg.blocks import conv as convs
 from medseg.blocks import skip as skips
 from medseg.blocks import upsample as up
-from medseg.layers import ndim
 
-from ..pairwise import pairwise_cells
+from ..pairwise import covering
 from .helpers import assert_every_parameter_learns, image, of_axes
 from .specs import (
     ACTIVATIONS,
@@ -36,14 +34,6 @@ from .specs import (
 
 CONV = CONVS[0]
 INPUTS, OUTPUTS = 12, 6  # of an upsampling; every channel of the output may be a sum of two
-
-
-def covering(**factors):
-    """Parametrises by cells in which every two values of two factors meet."""
-    cells = pairwise_cells(factors)
-    names = list(factors)
-    values = [tuple(cell[name] for name in names) for cell in cells]
-    return pytest.mark.parametrize(names, values, ids=lambda value: repr(value))
 
 
 class TestConvolution:
@@ -312,25 +302,3 @@ def test_a_block_is_a_value(block) -> None:
     for name in [*vars(block), "other"]:
         with pytest.raises((AttributeError, TypeError)):
             setattr(block, name, 3)
-
-
-LOOKUPS = [
-    ndim.conv_nd,
-    ndim.depthwise_nd,
-    ndim.dilated_nd,
-    ndim.transposed_nd,
-    ndim.max_pool_nd,
-    ndim.average_pool_nd,
-    ndim.instance_norm_nd,
-    ndim.batch_norm_nd,
-    ndim.dropout_nd,
-]
-
-
-def test_every_lookup_knows_its_dimensions() -> None:
-    for lookup, dims in product(LOOKUPS, (1, 2, 3)):
-        assert lookup(dims).__name__.endswith(f"{dims}d")
-    assert [ndim.linear_mode(dims) for dims in (1, 2, 3)] == ["linear", "bilinear", "trilinear"]
-    for lookup, dims in product([*LOOKUPS, ndim.linear_mode], (0, 4, "two")):
-        with pytest.raises(ValueError, match=f"spatial_dims={dims!r} must be .*choose 2 or 3"):
-            lookup(dims)

@@ -74,14 +74,6 @@ class TestFixed:
         assert_allclose(array(downsample.BlurPool()(dims, 3, scale)(x)), expected, atol=1e-12)
 
 
-def test_blur_pooling_by_two_is_one_two_one() -> None:
-    x = signal(1, (8, 6))
-    expected = array(x)
-    for axis in (2, 3):
-        expected = along(expected, axis, np.array([1, 2, 1]) / 4, 2)
-    assert_allclose(array(downsample.BlurPool()(2, 1, 2)(x)), expected, atol=1e-12)
-
-
 @scales
 def test_space_to_depth_is_the_strided_convolution_whose_kernel_is_its_stride(dims, scale) -> None:
     steps = of_axes(dims, scale)

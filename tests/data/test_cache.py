@@ -149,17 +149,6 @@ def test_a_half_written_folder_is_written_again(prepare: Prepare, reads: list[Pa
     assert not list(again[1].folder.glob(".*.part"))
 
 
-def test_a_failure_while_writing_leaves_no_case(
-    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    with monkeypatch.context() as patched:
-        patched.setattr(cache, "_indices", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            prepare()
-    assert not list((tmp_path / "cache").rglob("case.json"))
-    assert len(prepare()) == 3
-
-
 def test_every_bad_case_is_listed_in_one_error_and_the_good_ones_are_kept(
     phantom: Path, tmp_path: Path, prepare: Prepare, reads: list[Path]
 ) -> None:

@@ -1,7 +1,5 @@
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -145,18 +143,6 @@ def test_all_faults_at_once(tmp_path):
         assert told in message
 
 
-def test_only_the_first_twenty_faults_are_printed(tmp_path):
-    cases = [f"case_{number:02d}" for number in range(25)]
-    folder = write_dataset(tmp_path, cases=cases)
-    for case in cases:
-        (folder / "labelsTr" / f"{case}.nii.gz").unlink()
-    message = faults(folder)
-    assert message.count("no such file") == 20
-    assert "case_19" in message
-    assert "case_20" not in message
-    assert message.endswith("and 5 more")
-
-
 @pytest.mark.parametrize(
     ("file", "case_id"),
     [
@@ -238,21 +224,16 @@ def test_a_strange_folder_is_never_replaced(tmp_path):
 
 
 def test_a_killed_build_is_never_taken_for_the_folder(tmp_path):
-    script = (
-        "import os, pathlib, signal, sys\n"
-        "from medseg.data.folder import build_folder\n"
-        "def build(part):\n"
-        "    (part / 'half').touch()\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "build_folder(pathlib.Path(sys.argv[1]), stamp='1', build=build)\n"
-    )
-    target = tmp_path / "target"
-    killed = subprocess.run([sys.executable, "-c", script, str(target)], timeout=100)
-    assert killed.returncode == -9
-    assert not target.exists()
-    assert (tmp_path / ".target.part/half").exists()
+    target, seen = tmp_path / "target", []
 
-    build_folder(target, stamp="1", build=lambda part: (part / "whole").touch())
+    def build(part):
+        seen.append((part, target.exists()))
+        (part / "whole").touch()
+
+    (tmp_path / ".target.part").mkdir()
+    (tmp_path / ".target.part/half").touch()  # as kill -9 leaves it
+    build_folder(target, stamp="1", build=build)
+    assert seen == [(tmp_path / ".target.part", False)]
     assert (target / "whole").exists()
     assert not (target / "half").exists()
     assert not (tmp_path / ".target.part").exists()

@@ -15,6 +15,8 @@ from medseg.errors import ConfigError
 from medseg.metrics import dice
 from medseg.volumes import Volume
 
+from ..pairwise import covering
+
 AsVolume = Callable[..., Volume]
 Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
 AFFINE = np.diag([1.0, 1.25, 1.5, 1.0])
@@ -38,9 +40,7 @@ def one_hot(labels: torch.Tensor, classes: int = 3) -> torch.Tensor:
     return torch.stack([labels == value for value in range(classes)]).float()
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("spacing", [None, SPACING])
-@pytest.mark.parametrize("affine", [AFFINE, oblique()], ids=["straight", "oblique"])
+@covering(grid=GRIDS, spacing=[None, SPACING], affine=[AFFINE, oblique()])
 def test_a_turned_copy_gives_the_same_tensors_to_the_bit(
     grid: dict,
     spacing: tuple | None,
@@ -82,9 +82,11 @@ def test_labels_come_back_exactly_where_the_spacing_is_kept(
         )
 
 
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("codes", ["RAS", "PIR", "AIL"])
-@pytest.mark.parametrize("spacing", [(1.5, 1.5, 1.5), (0.8, None, 1.0), (1.1, 1.3, 1.9)])
+@covering(
+    grid=GRIDS,
+    codes=["RAS", "PIR", "AIL"],
+    spacing=[(1.5, 1.5, 1.5), (0.8, None, 1.0), (1.1, 1.3, 1.9)],
+)
 def test_smooth_shapes_survive_a_change_of_spacing(
     grid: dict, codes: str, spacing: tuple, as_volume: AsVolume, turn: Turn
 ) -> None:

@@ -16,6 +16,8 @@ from medseg.inference.files import Outputs, predict_file
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 
+from ..pairwise import covering
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SaveScan = Callable[..., Path]
@@ -58,8 +60,9 @@ def assert_same_place(output: Path, source: Path) -> None:
         assert getattr(image, place)() == pytest.approx(getattr(reference, place)(), abs=1e-5)
 
 
-@pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 3), (4, 2)])
-@pytest.mark.parametrize("name", ["LPS", "SRA"])
+@pytest.mark.parametrize(
+    ("codes", "name"), [((1, 1), "LPS"), ((2, 0), "SRA"), ((0, 3), "LPS"), ((4, 2), "SRA")]
+)
 def test_labels_lie_on_the_grid_of_the_input_with_its_header_codes(
     codes: tuple[int, int],
     name: str,
@@ -84,9 +87,7 @@ def test_labels_lie_on_the_grid_of_the_input_with_its_header_codes(
     )
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("spacing", [None, (1.4, None, 1.2)])
-@pytest.mark.parametrize("affine", [AFFINE, oblique()], ids=["straight", "oblique"])
+@covering(dims=[2, 3], spacing=[None, (1.4, None, 1.2)], affine=[AFFINE, oblique()])
 def test_a_turned_file_gets_the_turned_labels_exactly(
     dims: int,
     spacing: tuple | None,

@@ -13,6 +13,8 @@ from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import Volume
 
+from ..pairwise import covering
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 AsVolume = Callable[..., Volume]
@@ -61,18 +63,6 @@ def test_windows_have_the_size_of_the_patch_and_cover_the_grid(
     assert len(np.unique(prediction.labels)) > 1
 
 
-def test_a_larger_overlap_takes_more_windows(
-    model: TrainedModel, scan: np.ndarray, as_volume: AsVolume
-) -> None:
-    long = as_volume(np.tile(scan, (3, 1, 1))[None])
-    counts = []
-    for overlap in (0.0, 0.5, 0.75):
-        network, predictor = spied(model, overlap=overlap)
-        predictor.predict(long)
-        counts.append(sum(shape[0] for shape in network.shapes))
-    assert counts[0] < counts[1] < counts[2]
-
-
 def test_one_window_that_holds_all_is_the_network_itself(
     make_model: MakeModel, scan: np.ndarray, as_volume: AsVolume
 ) -> None:
@@ -116,9 +106,7 @@ def test_probabilities_sum_to_1_and_their_largest_is_the_label(
     np.testing.assert_array_equal(prediction.probabilities.argmax(0), prediction.labels)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("spacing", [None, (1.3, None, 1.1)])
-@pytest.mark.parametrize("codes", ["LPS", "SRA", "AIL"])
+@covering(dims=[2, 3], spacing=[None, (1.3, None, 1.1)], codes=["LPS", "SRA", "AIL"])
 def test_a_turned_copy_gets_the_turned_labels_and_probabilities_exactly(
     dims: int,
     spacing: tuple | None,

@@ -91,13 +91,6 @@ class TestLayer:
     def layer(self, kernel, modulated) -> DeformableConv:
         return DeformableConv(3, 2, kernel, modulated=modulated).double()
 
-    def test_it_starts_as_the_standard_convolution(self, modulated, grid, kernel) -> None:
-        layer = self.layer(kernel, modulated)
-        x = torch.randn(2, 3, *grid, dtype=torch.float64)
-        expected = CONV[len(grid)](x, layer.weight, padding=tuple(k // 2 for k in kernel))
-        torch.testing.assert_close(layer(x), expected, atol=1e-10, rtol=1e-10)
-        torch.testing.assert_close(layer.float()(x.float()), expected.float(), atol=1e-5, rtol=1e-5)
-
     def test_its_motion_comes_from_a_convolution_of_its_input(
         self, modulated, grid, kernel
     ) -> None:

@@ -32,7 +32,7 @@ def assert_equal(ours: nn.Module, torchs: nn.Module, x: torch.Tensor) -> None:
         torch.testing.assert_close(a, b)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     kernel=AXES,
     stride=AXES,
@@ -49,12 +49,6 @@ def test_value_and_gradients_are_torchs(kernel, stride, dilation, padding, group
     assert_equal(
         *pair(groups, kernel_size=kernel, **options), torch.randn(batch, 4, *grid).double()
     )
-
-
-def test_the_gradient_check_of_torch() -> None:
-    layer, _ = pair(kernel_size=3, dilation=2, padding=2)
-    x = torch.randn(1, 4, 3, 3, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layer, (x,))
 
 
 @pytest.mark.parametrize("needs", [(True, False), (False, True)])

@@ -1,10 +1,12 @@
 """The grid of all networks: every slot and decoder."""
 
+from itertools import cycle
 from typing import Any
 
 from medseg.blocks import downsample, skip, upsample
 
 from ..blocks.specs import CONVS, DOWNSAMPLES, GUIDED_UPSAMPLES, SKIPS, UNITS, UPSAMPLES
+from ..pairwise import pairwise_cells
 from .networks import name_of, unet
 
 NETWORKS = [*(("standard", join) for join in SKIPS), ("nested", None), ("full_scale", None)]
@@ -25,6 +27,20 @@ def is_impossible(cell: dict[str, Any]) -> bool:
         return False
     pooled = isinstance(cell.get("downsample", downsample.MaxPool()), downsample.MaxPool)
     return not pooled or cell.get("network", ("", None))[0] == "full_scale"
+
+
+def network_cells() -> list[dict[str, Any]]:
+    """Cells in which every two classes of blocks meet; the options of a class take turns."""
+    variants = {slot: {} for slot in SLOTS}
+    for slot in SLOTS:
+        for block in FACTORS[slot]:
+            variants[slot].setdefault(type(block), []).append(block)
+    classes = {slot: [blocks[0] for blocks in variants[slot].values()] for slot in SLOTS}
+    turns = {cls: cycle(blocks) for slot in SLOTS for cls, blocks in variants[slot].items()}
+    return [
+        cell | {slot: next(turns[type(cell[slot])]) for slot in SLOTS}
+        for cell in pairwise_cells(FACTORS | classes, is_impossible)
+    ]
 
 
 def network_of(cell: dict[str, Any], **options: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from medseg.errors import ConfigError
 from medseg.models.description import build, build_network, describe
 from medseg.models.stage import make_stage
 
-from .networks import DECODERS, block, unet
+from .networks import block, unet
 
 BLOCKS = {
     "conv": block("conv.Dilated", dilation=3),
@@ -117,11 +117,6 @@ class TestRefused:
         with pytest.raises(ConfigError, match=message):
             half_of("encoder", {stage: {"conv": BLOCKS["conv"]}})
 
-    @pytest.mark.parametrize("kind", DECODERS)
-    def test_the_bottleneck_in_a_decoder(self, kind) -> None:
-        with pytest.raises(ConfigError, match=r"stage=2 is none of 0, 1 \(0 is the finest\)"):
-            half_of(kind, {2: {"conv": BLOCKS["conv"]}})
-
     @pytest.mark.parametrize("half", SLOTS)
     @pytest.mark.parametrize("slot", ["norm", *BLOCKS])
     def test_a_slot_that_the_half_has_not(self, half, slot) -> None:
@@ -162,9 +157,3 @@ class TestSchedule:
         assert stages == [[{1}, {2}], [{1}, {2}, {5}, {1}], [{1}, {2}]]  # the stem besides
         stages = [rates_of(stage) for stage in network.decoder.stages]
         assert stages == [[{1}, {2}, {5}], [{1}, {2}, {5}, {1}]]
-
-    def test_one_stage_may_have_it(self) -> None:
-        own = {1: {"conv": block("conv.DilatedSchedule", rates=[3, 1])}}
-        network = build_network(unet(depths=3, of_encoder={"stage": own}))
-        stages = [rates_of(stage) for stage in network.encoder.stages]
-        assert stages == [[{1}, {1}], [{3}, {1}, {3}], [{1}, {1}, {1}]]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from medseg.blocks.unit import Plain
 from medseg.blocks.upsample import Interpolate
 from medseg.models.description import build_network
-from medseg.models.unet import MultiscaleNetwork, UNet
+from medseg.models.unet import UNet
 
 from ..blocks.specs import NORMS, UPSAMPLES
 from .networks import DECODERS, assert_it_trains, block, name_of, unet
@@ -39,12 +39,6 @@ def test_strides_may_differ_by_axis(strides, upsample, decoder) -> None:
     assert features[-1].shape[2:] == (2, 2, 2)
 
 
-def test_depths_are_counted_per_stage() -> None:
-    network = build_network(unet(depths=[1, 3, 2]))
-    assert [len(stage) for stage in network.encoder.stages] == [0, 3, 2]  # the stem is one more
-    assert [len(stage) for stage in network.decoder.stages] == [1, 3]
-
-
 def test_the_stem_is_always_standard() -> None:
     network = build_network(unet(conv=block("conv.Grouped"), channels=(8, 8), strides=(1, 2)))
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
@@ -58,11 +52,6 @@ class TestPadding:
         image = torch.randn(1, 1, 13, 18)
         padded = nn.functional.pad(image, (0, 2, 0, 3))
         assert torch.equal(network(image), network(padded)[..., :13, :18])
-
-    def test_a_size_that_fits_is_left_alone(self) -> None:
-        network = build_network(unet())
-        features = network.encoder(torch.randn(1, 1, 12, 16))
-        assert [tuple(f.shape[2:]) for f in features] == [(12, 16), (6, 8), (3, 4)]
 
 
 class TestLayout:
@@ -92,26 +81,6 @@ class TestLayout:
 
 
 class TestDeepSupervision:
-    @pytest.mark.parametrize("decoder", DECODERS)
-    @pytest.mark.parametrize("dims", [2, 3])
-    def test_there_is_a_head_for_every_decoder_stage(self, dims, decoder) -> None:
-        upsample = block("upsample.Interpolate")
-        network = build_network(
-            unet(dims, deep_supervision=True, decoder=decoder, upsample=upsample)
-        )
-        assert isinstance(network, MultiscaleNetwork)
-        image = torch.randn(2, 1, *(16, 8, 12)[:dims])
-        outputs = network.multiscale_logits(image)
-        half = [n // 2 for n in image.shape[2:]]
-        assert [tuple(o.shape) for o in outputs] == [(2, 3, *image.shape[2:]), (2, 3, *half)]
-        assert torch.equal(outputs[0], network(image))
-        sum(o.square().sum() for o in outputs).backward()
-        assert all(p.grad.abs().sum() > 0 for p in network.parameters())
-
-    def test_without_it_there_is_one_head(self) -> None:
-        network = build_network(unet())
-        assert len(network.heads) == len(network.multiscale_logits(torch.randn(1, 1, 8, 8))) == 1
-
     def test_a_size_that_the_strides_do_not_divide_is_refused(self) -> None:
         network = build_network(unet(deep_supervision=True, strides=(1, 2, (3, 2))))
         message = r"patch_size=\[13, 18\].*total stride \[6, 4\].*choose \[18, 20\]"

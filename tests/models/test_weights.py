@@ -86,10 +86,6 @@ class TestRoundTrip:
         assert model.card.medseg == __version__
         assert not model.network.training
 
-    def test_its_logits_are_the_same(self, network, folder) -> None:
-        image = torch.randn(1, 1, 13, 18)
-        assert torch.equal(load_model(folder).network(image), network.eval()(image))
-
     @pytest.mark.parametrize("name", ["..", ".", "weights.safetensors"])
     def test_a_run_a_model_and_its_file_are_the_same_model(self, name, folder) -> None:
         model = load_model(folder / name)

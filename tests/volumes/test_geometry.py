@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from itertools import permutations, product
 from pathlib import Path
 
 import nibabel as nib
@@ -20,11 +19,7 @@ from medseg.volumes import (
     write_labels,
 )
 
-ORIENTATIONS = [
-    "".join(pair[sign] for pair, sign in zip(pairs, signs, strict=True))
-    for pairs in permutations(("LR", "PA", "IS"))
-    for signs in product((0, 1), repeat=3)
-]
+from ..conftest import ORIENTATIONS
 
 
 def oriented_affine(codes: str, oblique_degrees: float = 0.0) -> np.ndarray:
@@ -85,11 +80,11 @@ def test_the_only_valid_form_is_taken_whatever_is_preferred(prefer: str) -> None
         np.testing.assert_allclose(geometry.affine, affine, atol=1e-5)
 
 
-@pytest.mark.parametrize("codes", ORIENTATIONS)
 @pytest.mark.parametrize("degrees", [0, 17, 179.99])
-def test_agreeing_forms_are_silent(codes: str, degrees: float) -> None:
-    affine = oriented_affine(codes, degrees)
-    assert decide_geometry(header_with_forms(affine, affine))[1] == []
+def test_agreeing_forms_are_silent(degrees: float) -> None:
+    for codes in ORIENTATIONS:
+        affine = oriented_affine(codes, degrees)
+        assert decide_geometry(header_with_forms(affine, affine))[1] == [], codes
 
 
 def test_no_form_gives_pixdim_and_a_note() -> None:
@@ -190,10 +185,6 @@ def test_missing_third_axis_needs_no_voxel_size() -> None:
 def test_unknown_preference_is_refused() -> None:
     with pytest.raises(ValueError, match="prefer='both'"):
         decide_geometry(header_of(), prefer="both")  # type: ignore[arg-type]
-
-
-def test_there_are_48_orientations() -> None:
-    assert len(set(ORIENTATIONS)) == 48
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)

@@ -10,7 +10,6 @@ from medseg.volumes.overlay import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     WRONG_CLASS,
-    draw_errors,
     errors_of,
 )
 
@@ -44,38 +43,11 @@ def test_picture_has_the_proportions_of_the_patient(
     assert draw_slice(np.zeros(shape), spacing, size=320).size == expected
 
 
-def test_outline_is_drawn_and_the_inside_left_free() -> None:
-    label = np.zeros((10, 10), int)
-    label[2:8, 2:8] = 1
-    picture = np.array(
-        draw_slice(np.zeros((10, 10)), (1, 1), label=label, size=100, sides=("", ""))
-    )
-    orange = (picture == OKABE_ITO[0]).all(axis=-1)
-    assert orange[20:80, 20].all()
-    assert orange[20, 20:80].all()
-    assert not orange[30:70, 30:70].any()
-    assert not orange[:20].any()
-    assert (picture[50, 50] == 0).all()
-
-
 def test_every_class_has_its_own_colour() -> None:
     label = np.arange(1, len(OKABE_ITO) + 1).repeat(5)[:, None].repeat(5, axis=1)
     picture = draw_slice(np.zeros(label.shape), (1, 1), label=label)
     assert set(OKABE_ITO) <= colours(picture)
     assert len(set(OKABE_ITO)) == len(OKABE_ITO)
-
-
-def test_prediction_over_a_label_is_dashed() -> None:
-    mask = np.zeros((10, 10), int)
-    mask[2:8, 2:8] = 2
-    empty, image = np.zeros_like(mask), np.zeros((10, 10))
-
-    def painted(**kwargs: np.ndarray) -> int:
-        picture = np.array(draw_slice(image, (1, 1), **kwargs))
-        return int((picture == OKABE_ITO[1]).all(axis=-1).sum())
-
-    assert painted(prediction=mask) == painted(label=mask)
-    assert 0.3 < painted(label=empty, prediction=mask) / painted(label=mask) < 0.7
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
@@ -134,24 +106,6 @@ def test_every_kind_of_error_is_told_from_the_others() -> None:
             elif prediction[i, j] == 0:
                 expected = FALSE_NEGATIVE
         assert found[i, j] == expected
-
-
-def test_errors_are_tinted_within_their_voxels_and_the_label_outlined() -> None:
-    label, prediction = np.zeros((2, 10, 10), int)
-    label[2:8, 2:8] = 1
-    prediction[4:10, 2:8] = 1
-    image = np.zeros((10, 10))
-    picture = np.array(draw_errors(image, (1, 1), label, prediction, size=100, sides=("", "")))
-
-    def tint(error: int) -> list[int]:
-        return np.round(0.65 * np.array(ERROR_COLOURS[error])).astype(int).tolist()
-
-    assert picture[50, 90].tolist() == tint(FALSE_POSITIVE)
-    assert picture[50, 30].tolist() == tint(FALSE_NEGATIVE)
-    assert picture[50, 60].tolist() == [0, 0, 0]
-    assert (picture[50, 20] > 200).all()  # the label's edge
-    alone = draw_errors(image, (1, 1), label, size=100, sides=("", ""))
-    assert len(colours(alone)) == 2
 
 
 def test_colours_of_errors_differ() -> None:

@@ -17,15 +17,19 @@ from nibabel.nifti2 import Nifti2Pair
 from medseg.errors import DataError
 from medseg.volumes import check_same_grid, read_image, read_labels
 
+from ..pairwise import covering
+
 HIPPOCAMPUS = Path(__file__).parents[3] / "shared/data/Task04_Hippocampus"
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 Save = Callable[..., Path]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image, Nifti1Pair, Nifti2Pair])
-@pytest.mark.parametrize("suffix", ["", ".gz"])
+@covering(
+    dtype=DTYPES,
+    order=["<", ">"],
+    kind=[nib.Nifti1Image, nib.Nifti2Image, Nifti1Pair, Nifti2Pair],
+    suffix=["", ".gz"],
+)
 def test_reader_equals_nibabel(
     dtype: str,
     order: str,
@@ -194,7 +198,7 @@ def test_geometry_fault_names_the_file(voxels: np.ndarray, save_edited: Save) ->
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     edits=st.dictionaries(st.integers(0, 351), st.integers(0, 255), min_size=1, max_size=6),
