@@ -66,12 +66,12 @@ def test_every_option_is_measured(content: dict[str, Any], slug: str) -> None:
     assert {row["name"] for row in case["rows"]} == options(FOLDERS[slug])
 
 
-def test_planes_are_measured_too(tmp_path: Path) -> None:
-    argv = ["--quick", "--dims", "2", "--only", "depthwise", "upsamplings", "-o", str(tmp_path)]
+def test_volumes_are_measured_too(tmp_path: Path) -> None:
+    argv = ["--quick", "--dims", "3", "--only", "depthwise", "upsamplings", "-o", str(tmp_path)]
     assert main(argv) == 0
     found = json.loads((tmp_path / JSON).read_text(encoding="utf-8"))
     assert [g["slug"] for g in found["groups"]] == ["depthwise", "upsamplings"]
-    assert {case["input"][:3] for g in found["groups"] for case in g["cases"]} == {"2-D"}
+    assert {case["input"][:3] for g in found["groups"] for case in g["cases"]} == {"3-D"}
 
 
 def test_everything_could_be_measured(content: dict[str, Any]) -> None:
