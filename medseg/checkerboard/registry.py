@@ -105,10 +105,11 @@ MEASURES: list[Entry] = [
           "Gain κ",
           "Relative spread of the amplification over phases on real cases: below 0.005 clean, "
           "above 0.1 severe.", headline=True, pooled=True),
+    # their effect on Dice
     Entry("dice_change", ("decision",), lambda d: d.change("dice"),
           "Dice change",
           "Dice of the cycle-spun prediction less its control: what the pattern costs.",
-          headline=True, pooled=True),
+          pooled=True),
     # weights of upsampling layers
     Entry("overlap", ("layers", "gradients"), lambda u: u.window and overlap_imbalance(*u.window),
           "Overlap", "Unevenness of the number of taps per phase, from kernel and stride alone."),
@@ -178,12 +179,12 @@ MEASURES: list[Entry] = [
           "Boundary snapping",
           "1 if every boundary face lies on the stride grid, 0 if they ignore it."),
     Entry("true_boundary_snapping", ("labels",), lambda w: snapping(w, truth=True),
-          "… of the truth", "Boundary snapping of the true labels."),
+          "Boundary snapping, truth", "Boundary snapping of the true labels."),
     Entry("saddle_rate", ("labels",), saddles,
           "Saddle rate",
           "Diagonal 2 × 2 configurations per boundary face; 0.48 for a full checkerboard."),
     Entry("true_saddle_rate", ("labels",), lambda w: saddles(w, truth=True),
-          "… of the truth", "Saddle rate of the true labels."),
+          "Saddle rate, truth", "Saddle rate of the true labels."),
     Entry("boundary_distance", ("labels",), distance_to_truth,
           "Boundary distance",
           "Total variation between the phases of predicted and true boundary faces.", pooled=True),

@@ -52,7 +52,7 @@ def test_a_network_and_volumes_become_page_tables_figures_and_maps(
     for case in record.cases:
         assert case.values["cycle_spin"]["cycle_spin_self_test"] < 1e-9
         assert {"dice", "dice_spun", "dice_control"} <= set(case.values["decision"])
-        assert case.get("labels", "crack_distance") is not None
+        assert case.get("labels", "boundary_distance") is not None
         assert case.get("truth", "gain") is not None
         source = next(p for p in images.iterdir() if p.name.startswith(case.case))
         found = nib.load(out / "maps" / f"{case.case}_cycle_spin.nii.gz")
