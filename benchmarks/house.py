@@ -7,6 +7,7 @@ of the checkout's tools, so that an older commit is measured by the same rules.
 import argparse
 import ast
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from typing import Any
 
 LONG = 400
 """Lines above which a file is long."""
+
+SHARED = 6
+"""Consecutive lines of code that make two places a pair."""
 
 NEWCOMER = (
     ("cli/train.py",),
@@ -76,6 +80,7 @@ def measure(root: Path, *, collect: bool) -> dict[str, str]:
         "record.json → table cell: functions / files / dataclasses": " / ".join(
             str(len(stops[kind])) for kind in ("functions", "files", "dataclasses")
         ),
+        f"pairs of places that share {SHARED} lines": str(count_shared(sources)),
         "lines of tests": f"{sum(map(count_lines, tests)):,}",
         "tests": collected_tests(root)
         if collect
@@ -95,6 +100,28 @@ def count_dataclasses(path: Path) -> int:
     """Classes with the decorator `dataclass`."""
     classes = (node for node in nodes_of(path) if isinstance(node, ast.ClassDef))
     return sum(any("dataclass" in ast.unparse(d) for d in c.decorator_list) for c in classes)
+
+
+def count_shared(paths: Iterable[Path]) -> int:
+    """Pairs of files that have a run of `SHARED` equal lines, a file with itself included.
+
+    Blank lines, comments, imports and lone brackets do not count.
+    """
+    places: dict[tuple[str, ...], set[tuple[Path, int]]] = {}
+    for path in paths:
+        stripped = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        lines = [
+            line
+            for line in stripped
+            if any(letter.isalnum() for letter in line)
+            and not line.startswith(("#", "import ", "from "))
+        ]
+        for start in range(len(lines) - SHARED + 1):
+            places.setdefault(tuple(lines[start : start + SHARED]), set()).add((path, start))
+    pairs: set[tuple[Path, Path]] = set()
+    for found in places.values():
+        pairs |= {(a[0], b[0]) for a, b in itertools.combinations(sorted(found), 2)}
+    return len(pairs)
 
 
 def count_tests(path: Path) -> int:
