@@ -1,6 +1,6 @@
 """How well a label map agrees with the truth, per case and class, in mm.
 
-The rule for empty masks, which aggregates of other libraries hide:
+The rule for empty masks:
 
 =====================  ============================  =====================
 class is absent from   Dice and surface Dice         HD95

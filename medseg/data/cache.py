@@ -37,7 +37,7 @@ class PreparedCase:
         case_id: The case's id.
         folder: Where its arrays lie.
         spacing: mm per axis of the grid.
-        notes: What the readers had to say about the files.
+        notes: What the readers found odd about the files.
     """
 
     case_id: str
@@ -102,7 +102,7 @@ def _prepare(
     key = _key(case, preprocessing, in_channels, num_classes)
     folder = Path(cache).expanduser() / f"{case.case_id}-{key}"
     summary = folder / "case.json"
-    if not summary.exists():  # written last: it says that the others are whole
+    if not summary.exists():  # written last: it shows that the others are whole
         _write(case, preprocessing, in_channels, num_classes, folder)
     content = json.loads(summary.read_text(encoding="utf-8"))
     return PreparedCase(

@@ -16,7 +16,7 @@ class DatasetSource(Protocol):
     """Makes sure that a dataset lies on disk in Decathlon form."""
 
     def prepare(self, *, may_write: bool = True) -> Path:
-        """Obtains the dataset if need be and if it may be written; returns its folder."""
+        """Obtains the dataset if it is missing and may be written; returns its folder."""
         ...
 
 

@@ -99,7 +99,7 @@ def _download(url: str, archive: Path, *, md5: str, staging: Path) -> None:
     part = staging / archive.name
     try:
         with _staged_in(staging), warnings.catch_warnings():
-            # MONAI checks a checksum without telling what it got; it is checked below instead
+            # MONAI checks a checksum without showing what it got; it is checked below instead
             warnings.filterwarnings("ignore", message="No hash value provided")
             download_url(url, part, progress=sys.stderr.isatty())
     except (OSError, HTTPException, RuntimeError, ValueError) as error:
@@ -130,7 +130,7 @@ def _content_length(url: str) -> int:
         with urlopen(Request(url, method="HEAD"), timeout=_STALLED_SECONDS) as answer:
             return int(answer.headers.get("Content-Length", 0))
     except (OSError, HTTPException, ValueError):
-        return 0  # the download itself will tell what is wrong
+        return 0  # the download itself reports what is wrong
 
 
 def _require_space(folder: Path, needed: int) -> None:

@@ -23,6 +23,7 @@ from isal import igzip
 
 from medseg.errors import DataError
 from medseg.files import require_writable, write_bytes, write_text
+from medseg.volumes import case_id
 
 DESCRIPTION = "dataset.json"
 _STAMP = ".complete"
@@ -107,11 +108,6 @@ def read_dataset(folder: Path | str) -> Dataset:
     )
 
 
-def case_id_of(file: str | Path) -> str:
-    """The file's name without folder and without .nii, .nii.gz or the like."""
-    return PurePosixPath(PurePosixPath(file).name.removesuffix(".gz")).stem
-
-
 def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -158,7 +154,7 @@ def _cases(folder: Path, description: dict[str, Any], problems: list[str]) -> tu
             lacking = "label" if isinstance(image, str) else "image"
             problems.append(f"training[{number}]: {image or label or entry} has no {lacking}")
             continue
-        cases.append(Case(case_id=case_id_of(image), image=folder / image, label=folder / label))
+        cases.append(Case(case_id=case_id(Path(image)), image=folder / image, label=folder / label))
         problems += [
             f"{file}: no such file" for file in (image, label) if not (folder / file).is_file()
         ]
@@ -224,7 +220,7 @@ def build_folder(
 
     Args:
         target: the folder that is wanted.
-        stamp: says by which rule it was built; another stamp has it built again.
+        stamp: names the rule by which it was built; another stamp has it built again.
         build: fills the empty folder it is given.
         may_write: whether a folder that is not there may be made.
 

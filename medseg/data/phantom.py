@@ -164,8 +164,8 @@ def _nested_ellipsoids(
     extent = np.multiply(shape, spacing)
     rotation, _ = np.linalg.qr(random.standard_normal((3, 3)))
     axes = rotation * (random.uniform(0.28, 0.42, 3) * extent.min())
-    reach = np.linalg.norm(axes, axis=1)  # half the bounding box, mm
-    centre = random.uniform(reach, extent - reach)
+    half_box = np.linalg.norm(axes, axis=1)  # mm
+    centre = random.uniform(half_box, extent - half_box)
     grid = [(np.arange(n) + 0.5) * mm for n, mm in zip(shape, spacing, strict=True)]
     points = np.stack(np.meshgrid(*grid, indexing="ij"), axis=-1)
     unit = (points - centre) @ np.linalg.inv(axes).T  # the outermost is now the unit ball

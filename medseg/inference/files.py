@@ -1,4 +1,4 @@
-"""Prediction of one file: read, segment, write, and say what was done."""
+"""Prediction of one file: read, segment, write, report."""
 
 import json
 import time
@@ -65,7 +65,7 @@ def predict_file(
 ) -> dict[str, Any]:
     """Segments one file and writes its outputs; the report last.
 
-    Voxels that are no numbers are replaced by the channel's smallest value, and said so.
+    Voxels that are NaN or infinite are replaced by the channel's smallest value, with a note.
 
     Returns:
         The report, as written.
@@ -84,6 +84,8 @@ def predict_file(
     if prediction.probabilities is not None:
         write_probabilities(outputs.probabilities, prediction.probabilities, volume)
     write_labels(outputs.labels, prediction.labels, volume)
+    empty = [] if prediction.labels.any() else ["nothing was segmented: the label map is empty"]
+    notes = [*volume.notes, *empty]
     seconds = {"read": read - start, **prediction.seconds}
     seconds |= {"write": time.perf_counter() - predicted, "total": time.perf_counter() - start}
     report = {
@@ -92,7 +94,7 @@ def predict_file(
         "output": outputs.labels.name,
         "probabilities": outputs.probabilities.name if probabilities else None,
         "geometry": _geometry(volume),
-        "notes": _notes(volume, prediction.labels),
+        "notes": notes,
         "classes": _class_sizes(prediction.labels, model.card.classes, volume),
         "model": {
             "weights": str(model.source),
@@ -130,11 +132,6 @@ def _class_sizes(labels: np.ndarray, classes: list[str], volume: Volume) -> dict
         }
         for value, name in enumerate(classes, start=1)
     }
-
-
-def _notes(volume: Volume, labels: np.ndarray) -> list[str]:
-    empty = [] if labels.any() else ["nothing was segmented: the label map is empty"]
-    return [*volume.notes, *empty]
 
 
 def is_done(

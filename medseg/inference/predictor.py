@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a network says of one volume, on the volume's own grid.
+    """Segmentation of one volume, on the volume's own grid.
 
     Args:
         labels: Label map `(i, j, k)`, uint8.

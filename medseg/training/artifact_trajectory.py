@@ -70,12 +70,12 @@ class ArtifactTrajectory(pl.Callback):
         window = self.window.to(self.module.device)
         moments = _attempt(lambda: input_moments(network, [window]))
         layers = upsampling_rows(network, moments, only=["dc_gain", "dc_gain_mean"])
-        spun = _attempt(lambda: cycle_spin_residual(network, window, period, shifts=self.shifts))
+        spin = _attempt(lambda: cycle_spin_residual(network, window, period, shifts=self.shifts))
         return {
             "dc_gain": _largest(row.values["dc_gain"] for row in layers),
             "dc_gain_mean": _largest(row.values["dc_gain_mean"] for row in layers),
             "constant_response": _attempt(lambda: constant_response(network, window, period)),
-            "cycle_spin": None if spun is None else spun.residual,
+            "cycle_spin": None if spin is None else spin.residual,
         }
 
 

@@ -151,64 +151,64 @@ class StopOnDivergence(pl.Callback):
 
 
 class Heartbeat(pl.Callback):
-    """Tells how far training has come: when it starts, after every epoch, and every half minute.
+    """Reports the progress of training: at its start, after every epoch, and every half minute.
 
     Args:
-        tell: Is called with the share that is done, in [0, 1], and the seconds spent on it.
+        report: Is called with the share that is done, in [0, 1], and the seconds spent on it.
         history: Knows the time of each step.
         max_seconds: Of training steps, if time ends the run; None: the trainer's epochs do.
     """
 
     def __init__(
         self,
-        tell: Callable[[float, float], None],
+        report: Callable[[float, float], None],
         history: History,
         *,
         max_seconds: float | None,
     ):
-        self.tell = tell
+        self.report = report
         self.history = history
         self.max_seconds = max_seconds
-        self._told = self._began = 0.0
+        self._reported = self._began = 0.0
         self._before = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        """Says that training begins, or goes on."""
+        """Reports that training begins, or is resumed."""
         self._began = time.perf_counter()
         self._before = sum(row["seconds"] or 0.0 for row in self.history.rows)
-        self._tell(trainer)
+        self._report(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Says so within a long epoch."""
-        self._tell_now_and_then(trainer)
+        """Reports within a long epoch."""
+        self._report_if_due(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Says so within a long validation."""
-        self._tell_now_and_then(trainer)
+        """Reports within a long validation."""
+        self._report_if_due(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        """Says that an epoch is over."""
-        self._tell(trainer)
+        """Reports the end of an epoch."""
+        self._report(trainer)
 
-    def _tell_now_and_then(self, trainer: pl.Trainer) -> None:
-        if time.perf_counter() - self._told > _SECONDS:
-            self._tell(trainer)
+    def _report_if_due(self, trainer: pl.Trainer) -> None:
+        if time.perf_counter() - self._reported > _SECONDS:
+            self._report(trainer)
 
-    def _tell(self, trainer: pl.Trainer) -> None:
-        self._told = time.perf_counter()
+    def _report(self, trainer: pl.Trainer) -> None:
+        self._reported = time.perf_counter()
         if self.max_seconds is not None:
             share = sum(self.history.step_seconds) / self.max_seconds
         else:
             share = trainer.global_step / max(1.0, float(trainer.estimated_stepping_batches))
-        self.tell(min(1.0, share), self._before + self._told - self._began)
+        self.report(min(1.0, share), self._before + self._reported - self._began)
 
 
 class TimeBudget(pl.Callback):
     """Ends training at the epoch whose end is nearest to `seconds` of training steps.
 
-    The schedule of the learning rate is walked by time: it has the shape that `epochs` give it,
-    and reaches its end when the time is up, however many epochs that were. Validation is not
-    counted, so that arms may be looked at as closely as one likes. The first and the last epoch
+    The learning rate follows its schedule by time: it has the shape that `epochs` give it and
+    ends with the time, whatever the number of epochs. Validation is not
+    counted, so that it may be as frequent as wanted. The first and the last epoch
     are validated, so that there is always a best checkpoint.
 
     Args:

@@ -1,7 +1,7 @@
-"""Files as streams of decompressed bytes, in which nothing is missing, damaged or made up.
+"""Files as streams of decompressed bytes, none of them missing, damaged or invented.
 
 SimpleITK fills a truncated file with zeros and nibabel does not look at a gzip checksum; neither
-says so. Here every byte is counted, and every gzip member is read to its verified end.
+warns. Here every byte is counted, and every gzip member is read to its verified end.
 """
 
 import errno
@@ -107,11 +107,11 @@ class Content:
             pass
         return self._position - start
 
-    def require_room(self, needed: int, voxels: int) -> None:
+    def require_size(self, needed: int, voxels: int) -> None:
         """Refuses, before anything is allocated, what the file cannot hold or the memory take.
 
         Args:
-            needed: bytes that the header promises, counted from the start of the content.
+            needed: bytes that the header states, counted from the start of the content.
             voxels: how many values they are, each of which becomes a float32.
 
         Raises:
@@ -124,7 +124,7 @@ class Content:
         require_memory(self.path, needed + FLOAT32_BYTES * voxels)
 
     def _short(self, expected: int, got: int, qualifier: str = "") -> DataError:
-        fault = f"its header promises {expected} bytes, it holds {qualifier}{got}"
+        fault = f"its header states {expected} bytes, it holds {qualifier}{got}"
         return refusal(self.path, fault, TRANSFER_AGAIN)
 
 
@@ -135,7 +135,7 @@ def open_content(path: Path, *, offset: int = 0, gzipped: bool | None = None) ->
     Args:
         path: of the file.
         offset: bytes of the file to leave out at the front.
-        gzipped: whether what follows is a gzip stream. None: as its first bytes say, which is
+        gzipped: whether what follows is a gzip stream. None: as its first bytes show, which is
             sound where a known header comes first, but not for voxels, which may be any bytes.
 
     Raises:
@@ -147,9 +147,9 @@ def open_content(path: Path, *, offset: int = 0, gzipped: bool | None = None) ->
             file.seek(offset)
             front = file.read(32)
             file.seek(offset)
-            for pointer, advice in _POINTERS.items():
+            for pointer, remedy in _POINTERS.items():
                 if front.startswith(pointer):
-                    raise refusal(path, "holds no image", advice)
+                    raise refusal(path, "holds no image", remedy)
             if front.startswith(_GZIP_MAGIC) if gzipped is None else gzipped:
                 stream = igzip.IGzipFile(fileobj=file, mode="rb")
                 yield Content(path, stream, size - offset, compressed=True)
@@ -174,7 +174,7 @@ def suffix_note(path: Path, suffixes: tuple[str, ...], content: str) -> tuple[st
 
 
 def refusal(path: Path, fault: str, remedy: str) -> DataError:
-    """The error that says, on one line, which file must not be used, why, and what to do."""
+    """The error, on one line, of a file that must not be used: path, fault, remedy."""
     return DataError(f"{path}: {fault}; {remedy}".replace("\n", "\\n"))
 
 
@@ -201,7 +201,7 @@ def require_file(path: Path) -> int:
 
 
 def unreachable(path: Path, error: OSError) -> DataError:
-    """The refusal that says why the system does not open a file."""
+    """The refusal of a file that the system does not open, with its reason."""
     faults = {
         errno.ENOENT: ("does not exist", "check the spelling"),
         errno.ELOOP: ("is a symbolic link loop", "remove the link"),

@@ -1,28 +1,25 @@
 """NRRD and MetaImage, read through SimpleITK behind a guard.
 
-SimpleITK turns missing bytes into zeros without a word. So the header is read here first, the
-bytes that it promises are counted, and what SimpleITK returns must have their checksum; encodings
+SimpleITK turns missing bytes into zeros without a warning. So the header is read here first, the
+bytes that it states are counted, and what SimpleITK returns must have their checksum; encodings
 in which they cannot be counted are refused.
 """
 
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its documentation gives it
 from isal import isal_zlib
 
-from medseg.errors import DataError
 from medseg.volumes.container import (
     FLOAT32_BYTES,
     TRANSFER_AGAIN,
-    Content,
     Stored,
     open_content,
     refusal,
@@ -47,6 +44,7 @@ _NRRD_NAMES = {
     "int64_t, ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t, double",
 }
 _NRRD_BYTES = {name: size for size, names in _NRRD_NAMES.items() for name in names.split(", ")}
+_NRRD_ENCODINGS: dict[str, Literal["raw", "gzip"]] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
 _META_BYTES = {
     **dict.fromkeys(("MET_CHAR", "MET_UCHAR"), 1),
     **dict.fromkeys(("MET_SHORT", "MET_USHORT"), 2),
@@ -59,7 +57,7 @@ class TextHeader:
     """The lines of text before the voxels; field names lose case and blanks.
 
     MetaImage's reader crashes the whole process on some malformed headers (`NDims = 67` is
-    enough), so nothing reaches it that was not checked here.
+    enough), so it is given only what was checked here.
 
     Attributes:
         size: bytes of the file up to the voxels.
@@ -131,70 +129,46 @@ def _is_number(word: str) -> bool:
         return False
 
 
-@dataclass(frozen=True)
-class Payload:
-    """What a header says about its voxels.
+def _checksum(
+    path: Path,
+    start: int,
+    *,
+    values: int,
+    value_bytes: int,
+    encoding: Literal["raw", "gzip", "zlib"],
+    stored_bytes: int | None = None,
+) -> int:
+    """CRC-32 of the voxels of a file, of which not one may be missing or left over.
 
-    Each `verify` method proves that exactly the promised bytes follow, in a sound stream, and
-    returns their CRC-32; otherwise, or if the memory is too small for them, it raises DataError.
+    Args:
+        path: The file that holds them.
+        start: Bytes of that file before them.
+        values: Their number, channels included.
+        value_bytes: The size of each.
+        encoding: How they are stored.
+        stored_bytes: Compressed size as the header states it, if it does.
 
-    Attributes:
-        path: the file that holds them.
-        start: bytes of that file before them.
-        values: their number, channels included.
-        value_bytes: the size of each.
+    Raises:
+        DataError: other bytes than the header states, a damaged stream, or too little memory.
     """
-
-    path: Path
-    start: int
-    values: int
-    value_bytes: int
-
-    @property
-    def promised(self) -> int:
-        """Bytes that must be there once decompressed."""
-        return self.values * self.value_bytes
-
-    def verify_raw(self) -> int:
-        """Voxels as they are in memory."""
-        with open_content(self.path, offset=self.start, gzipped=False) as content:
-            return self._checksum(_blocks(content))
-
-    def verify_gzip(self) -> int:
-        """Voxels in a gzip stream."""
-        with open_content(self.path, offset=self.start, gzipped=True) as content:
-            return self._checksum(_blocks(content))
-
-    def verify_zlib(self, declared_bytes: int | None) -> int:
-        """Voxels in a zlib stream, whose size the header may state."""
-        with open_content(self.path, offset=self.start, gzipped=False) as content:
-            if declared_bytes not in (None, content.size):
-                fault = f"its header promises {declared_bytes} compressed bytes"
-                raise self._refusal(f"{fault}, it holds {content.size}")
-            inflater = isal_zlib.decompressobj()
-            checksum = self._checksum(map(inflater.decompress, _blocks(content)))
-        if not inflater.eof:
-            raise self._refusal("its compressed stream is cut off")
-        return checksum
-
-    def _checksum(self, blocks: Iterable[bytes]) -> int:
-        got, checksum = 0, 0
-        for block in blocks:
+    expected, got, checksum = values * value_bytes, 0, 0
+    inflater = isal_zlib.decompressobj() if encoding == "zlib" else None
+    with open_content(path, offset=start, gzipped=encoding == "gzip") as content:
+        if stored_bytes not in (None, content.size):
+            fault = f"its header states {stored_bytes} compressed bytes, it holds {content.size}"
+            raise refusal(path, fault, TRANSFER_AGAIN)
+        while stored := content.read(_CHUNK_BYTES):
+            block = inflater.decompress(stored) if inflater else stored
             got += len(block)
             checksum = zlib.crc32(block, checksum)
-        if got != self.promised:
-            fault = f"its header promises {self.promised} bytes of voxels, it holds {got}"
-            raise self._refusal(fault)
-        simpleitk_and_own = 2 * self.promised
-        require_memory(self.path, simpleitk_and_own + FLOAT32_BYTES * self.values)
-        return checksum
-
-    def _refusal(self, fault: str) -> DataError:
-        return refusal(self.path, fault, TRANSFER_AGAIN)
-
-
-def _blocks(content: Content) -> Iterable[bytes]:
-    return iter(lambda: content.read(_CHUNK_BYTES), b"")
+    if got != expected:
+        fault = f"its header states {expected} bytes of voxels, it holds {got}"
+        raise refusal(path, fault, TRANSFER_AGAIN)
+    if inflater and not inflater.eof:
+        raise refusal(path, "its compressed stream is cut off", TRANSFER_AGAIN)
+    simpleitk_and_own = 2 * expected
+    require_memory(path, simpleitk_and_own + FLOAT32_BYTES * values)
+    return checksum
 
 
 def foreign_reader(start: bytes) -> Callable[[Path], Stored] | None:
@@ -221,12 +195,13 @@ def read_nrrd(path: Path) -> Stored:
     for field in ("datafile", "lineskip", "byteskip"):
         if field in header.fields:
             raise refusal(path, f"its header field {field!r} is not supported", _SAVE_PLAINLY)
-    payload = Payload(
-        path, header.size, header.product("sizes"), header.choice("type", _NRRD_BYTES)
+    checksum = _checksum(
+        path,
+        header.size,
+        values=header.product("sizes"),
+        value_bytes=header.choice("type", _NRRD_BYTES),
+        encoding=header.choice("encoding", _NRRD_ENCODINGS),
     )
-    encodings = {"raw": payload.verify_raw}
-    encodings |= dict.fromkeys(("gzip", "gz"), payload.verify_gzip)
-    checksum = header.choice("encoding", encodings)()
     notes = suffix_note(path, (".nrrd",), "NRRD")
     if "spacedirections" not in header.fields:
         notes += ("states no directions; assuming that its axes run left, posterior, superior",)
@@ -252,15 +227,17 @@ def read_metaimage(path: Path) -> Stored:
     values = header.product("dimsize") * header.product("elementnumberofchannels", "1")
     value_bytes = header.choice("elementtype", _META_BYTES)
     data_file = header.fields["elementdatafile"]
-    if data_file.upper() == "LOCAL":
-        payload = Payload(path, header.size, values, value_bytes)
-    else:
-        payload = Payload(_data_file_beside(path, data_file), 0, values, value_bytes)
-    if header.fields.get("compresseddata", "false").lower() == "true":
-        declared = "compresseddatasize" in header.fields
-        checksum = payload.verify_zlib(header.product("compresseddatasize") if declared else None)
-    else:
-        checksum = payload.verify_raw()
+    is_local = data_file.upper() == "LOCAL"
+    is_packed = header.fields.get("compresseddata", "false").lower() == "true"
+    states_size = is_packed and "compresseddatasize" in header.fields
+    checksum = _checksum(
+        path if is_local else _data_file_beside(path, data_file),
+        header.size if is_local else 0,
+        values=values,
+        value_bytes=value_bytes,
+        encoding="zlib" if is_packed else "raw",
+        stored_bytes=header.product("compresseddatasize") if states_size else None,
+    )
     notes = suffix_note(path, (".mha", ".mhd"), "MetaImage")
     if not header.fields.keys() & {"transformmatrix", "orientation", "rotation"}:
         notes += ("states no directions; assuming that its axes run left, posterior, superior",)

@@ -1,4 +1,4 @@
-"""Where the voxels lie in the patient: decided once, from the header, and said in words.
+"""Where the voxels lie in the patient: decided once, from the header, with notes on its faults.
 
 Libraries disagree when a header contradicts itself: nibabel follows the sform, SimpleITK the
 qform, MONAI whichever matches pixdim. Here one rule holds, and every doubt becomes a note.

@@ -79,7 +79,7 @@ def _read_header(content: Content) -> nib.Nifti1Header:
     if (size, magic) not in _HEADERS:
         raise refusal(
             content.path,
-            f"has no NIfTI signature (magic={magic!r}); Analyze files do not say left from right",
+            f"has no NIfTI signature (magic={magic!r}); Analyze files do not state left or right",
             "convert it to NIfTI from its source",
         )
     return _HEADERS[size, magic](block, sizes[size], check=False)
@@ -90,7 +90,7 @@ def _read_voxels(content: Content, header: nib.Nifti1Header, path: Path) -> Stor
     shape, dtype = _shape(header, path), _scalar_type(header, path)
     slope, intercept = _scaling(header, path)
     start, count = _voxel_offset(header, path), math.prod(shape)
-    content.require_room(start + count * dtype.itemsize, count)
+    content.require_size(start + count * dtype.itemsize, count)
     content.skip_to(start)
     voxels = np.empty(shape, dtype, order="F")
     content.fill(voxels)

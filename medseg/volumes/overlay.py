@@ -20,7 +20,7 @@ OKABE_ITO = (
     (204, 121, 167),  # reddish purple
     (0, 114, 178),  # blue
 )
-"""Colours of the classes 1, 2, ... that colour-blind readers can tell apart."""
+"""Colours of the classes 1, 2, ... that colour-blind readers can distinguish."""
 
 FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = 1, 2, 3
 ERROR_COLOURS = {
@@ -33,7 +33,6 @@ ERROR_COLOURS = {
 _WINDOW_PERCENTILES = (1, 99)
 _ERROR_SHARE = 0.65
 _LINE_PIXELS = 2
-_DASH_PIXELS = 5
 _LETTER_PIXELS = 13
 _CAPTION_PIXELS = 22
 _GAP_PIXELS = 8
@@ -47,7 +46,6 @@ def draw_slice(
     spacing: tuple[float, float],
     *,
     label: np.ndarray | None = None,
-    prediction: np.ndarray | None = None,
     size: int = 320,
     sides: tuple[str, str] = ("L", "R"),
 ) -> Image.Image:
@@ -56,8 +54,7 @@ def draw_slice(
     Args:
         image: (i, j); the 1st percentile becomes black, the 99th white.
         spacing: mm per voxel along i and j; the picture has the proportions of the patient.
-        label: (i, j) class indices, outlined in solid lines.
-        prediction: (i, j) class indices, outlined in solid lines, or in dashes over a label.
+        label: (i, j) class indices to outline.
         size: length of the longer side in pixels, met up to the rounding of voxels to pixels.
         sides: what to write on the left-hand and right-hand side.
     """
@@ -65,9 +62,7 @@ def draw_slice(
     grey = Image.fromarray(_on_paper(_windowed(image)))
     canvas = np.array(grey.resize(pixels, _resampling(image.shape, pixels)).convert("RGB"))
     if label is not None:
-        _draw_outlines(canvas, _enlarged(label, pixels), dashed=False)
-    if prediction is not None:
-        _draw_outlines(canvas, _enlarged(prediction, pixels), dashed=label is not None)
+        _draw_outlines(canvas, _enlarged(label, pixels))
     picture = Image.fromarray(canvas)
     _write_sides(picture, sides)
     return picture
@@ -147,7 +142,7 @@ def draw_errors(
         for error, colour in ERROR_COLOURS.items():
             mixed = (1 - _ERROR_SHARE) * canvas[errors == error] + _ERROR_SHARE * np.array(colour)
             canvas[errors == error] = mixed.round()
-    _draw_outlines(canvas, _enlarged(label, pixels), dashed=False, lines=1, colours=(_INK,))
+    _draw_outlines(canvas, _enlarged(label, pixels), lines=1, colours=(_INK,))
     picture = Image.fromarray(canvas)
     _write_sides(picture, sides)
     return picture
@@ -181,7 +176,7 @@ def _on_paper(plane: np.ndarray) -> np.ndarray:
 
 
 def _pixels(shape: tuple[int, ...], spacing: tuple[float, float], size: int) -> tuple[int, int]:
-    """Width and height: whole pixels per voxel on the finer axis, where there is room for one."""
+    """Width and height: whole pixels per voxel on the finer axis, where one fits."""
     extent = np.multiply(shape, spacing)
     per_voxel = size / extent.max() * min(spacing)
     per_mm = (round(per_voxel) if per_voxel >= 1 else per_voxel) / min(spacing)
@@ -203,16 +198,13 @@ def _draw_outlines(
     canvas: np.ndarray,
     classes: np.ndarray,
     *,
-    dashed: bool,
     lines: int = _LINE_PIXELS,
     colours: Sequence[tuple[int, int, int]] = OKABE_ITO,
 ) -> None:
-    rows, columns = np.indices(classes.shape)
-    drawn = (rows + columns) // _DASH_PIXELS % 2 == 0 if dashed else np.full(classes.shape, True)
     for value in np.unique(classes[classes > 0]):
         region = classes == value
         inside = ndimage.binary_erosion(region, np.ones((3, 3)), iterations=lines)
-        canvas[region & np.logical_not(inside) & drawn] = colours[(value - 1) % len(colours)]
+        canvas[region & np.logical_not(inside)] = colours[(value - 1) % len(colours)]
 
 
 def _write_sides(picture: Image.Image, sides: tuple[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Volumes as arrays whose shape, values and geometry can be trusted, or a refusal that says why."""
+"""Volumes as arrays whose shape, values and geometry were checked, or a refusal with the reason."""
 
 from dataclasses import dataclass
 from itertools import product

@@ -9,7 +9,6 @@ import pytest
 from medseg.data.folder import (
     Folder,
     build_folder,
-    case_id_of,
     read_dataset,
     write_case,
     write_description,
@@ -141,19 +140,6 @@ def test_all_faults_at_once(tmp_path):
         "a: 2 cases have this id",
     ):
         assert told in message
-
-
-@pytest.mark.parametrize(
-    ("file", "case_id"),
-    [
-        ("./imagesTr/hippocampus_001.nii.gz", "hippocampus_001"),
-        ("a.nii", "a"),
-        ("sub.01.nii.gz", "sub.01"),
-        ("scan 1 (é).mha", "scan 1 (é)"),
-    ],
-)
-def test_case_id(file, case_id):
-    assert case_id_of(file) == case_id
 
 
 @pytest.mark.skipif(not HIPPOCAMPUS.is_dir(), reason="Task04_Hippocampus is not on this machine")

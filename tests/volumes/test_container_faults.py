@@ -49,9 +49,9 @@ FAULTS = {
     "gz with a flipped bit": ("a.nii.gz", flip(PACKED, len(PACKED) // 2), "damaged"),
     "garbage after gz": ("a.nii.gz", PACKED + b"garbage" * 9, "damaged"),
     "little garbage after gz": ("a.nii.gz", PACKED + b"garbage", "cut off or followed"),
-    "header only": ("a.nii", header_with(), "promises 2992 bytes, it holds 352"),
+    "header only": ("a.nii", header_with(), "states 2992 bytes, it holds 352"),
     "header only, gz": ("a.nii.gz", gzip.compress(header_with()), "2992 bytes, it holds 352"),
-    "short data": ("a.nii", healthy()[:-100], "promises 2992 bytes, it holds 2892"),
+    "short data": ("a.nii", healthy()[:-100], "states 2992 bytes, it holds 2892"),
     "short data, gz": ("a.nii.gz", gzip.compress(healthy()[:-100]), "it holds 2892"),
     "within the header": ("a.nii", healthy()[:200], "200 of 348 bytes"),
     "zero bytes": ("a.nii.gz", b"", "empty"),
@@ -66,9 +66,9 @@ FAULTS = {
     "bomb, gz": (
         "a.nii.gz",
         gzip.compress(header_with(dim=[3, *[2000] * 3, 1, 1, 1, 1])),
-        "promises 16000000352 bytes, it holds at most",
+        "states 16000000352 bytes, it holds at most",
     ),
-    "offset beyond the end": ("a.nii", header_with(vox_offset=1e9) + VOXEL_BYTES, "promises"),
+    "offset beyond the end": ("a.nii", header_with(vox_offset=1e9) + VOXEL_BYTES, "states"),
     "offset NaN": ("a.nii", header_with(vox_offset=np.nan) + VOXEL_BYTES, "vox_offset=nan"),
     "offset in the header": ("a.nii", header_with(vox_offset=100) + VOXEL_BYTES, "vox_offset=100"),
     "slope 2 and inter NaN": (

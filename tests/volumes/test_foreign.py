@@ -111,9 +111,9 @@ def test_flipped_bit_in_a_compressed_volume_is_refused(name: str, write: Write) 
 
 
 EDITS = [
-    ("a.nrrd", False, b"sizes: 7 6 5", b"sizes: 7 6 9", "promises 756 bytes of voxels"),
-    ("a.nrrd", False, b"sizes: 7 6 5", b"sizes: 9999 9999 9999", "promises 1999400059998 bytes"),
-    ("a.nrrd", True, b"sizes: 7 6 5", b"sizes: 9999 9999 9999", "promises 1999400059998 bytes"),
+    ("a.nrrd", False, b"sizes: 7 6 5", b"sizes: 7 6 9", "states 756 bytes of voxels"),
+    ("a.nrrd", False, b"sizes: 7 6 5", b"sizes: 9999 9999 9999", "states 1999400059998 bytes"),
+    ("a.nrrd", True, b"sizes: 7 6 5", b"sizes: 9999 9999 9999", "states 1999400059998 bytes"),
     ("a.nrrd", False, b"sizes: 7 6 5", b"sizes: 7 0 5", "must be positive integers"),
     ("a.nrrd", False, b"encoding: raw", b"encoding: ascii", "'ascii' cannot be verified"),
     ("a.nrrd", False, b"encoding: raw", b"encoding: gzip", "compressed stream is damaged"),
@@ -121,7 +121,7 @@ EDITS = [
     ("a.nrrd", False, b"encoding: raw", b"encoding: raw\ndata file: x.raw", "not supported"),
     ("a.nrrd", False, b"type: short", b"type: block", "cannot be verified"),
     ("a.nrrd", False, b"\n\n", b"\n", "header has no end"),
-    ("a.mha", False, b"DimSize = 7 6 5", b"DimSize = 7 6 9", "promises 756 bytes of voxels"),
+    ("a.mha", False, b"DimSize = 7 6 5", b"DimSize = 7 6 9", "states 756 bytes of voxels"),
     ("a.mha", True, b"DimSize = 7 6 5", b"DimSize = 999 999 999", "bytes of voxels, it holds 420"),
     ("a.mha", True, b"DataSize = ", b"DataSize = 1", "compressed bytes, it holds"),
     ("a.mha", False, b"BinaryData = True", b"BinaryData = False", "not supported"),

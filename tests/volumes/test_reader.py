@@ -71,7 +71,7 @@ def test_voxels_of_a_pair_that_begin_like_gzip_are_read(save: Save) -> None:
 def test_short_half_of_a_pair_is_refused_by_its_own_name(voxels: np.ndarray, save: Save) -> None:
     image = save(voxels, "a.img", kind=Nifti1Pair)
     image.write_bytes(image.read_bytes()[:-1])
-    with pytest.raises(DataError, match=r"a\.img: its header promises 420 bytes, it holds 419"):
+    with pytest.raises(DataError, match=r"a\.img: its header states 420 bytes, it holds 419"):
         read_image(image.with_name("a.hdr"))
 
 
