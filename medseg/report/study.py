@@ -25,12 +25,11 @@ from medseg.statistics import (
     Detectable,
     Effect,
     Observations,
-    VarianceSplit,
     compare,
     effects,
     probability_of_best,
     smallest_detectable,
-    variance_split,
+    variance_components,
 )
 
 METRICS = {"dice": "Dice", "surface_dice": "Surface Dice", "hd95_mm": "HD95"}
@@ -94,7 +93,7 @@ class Study:
         caution: What speaks against it; empty if nothing.
         margin: For Dice and surface Dice.
         verdicts: Metric → verdicts, of the metrics that the reference has.
-        split: Where the variance of Dice lies.
+        split: Shares of the variance of a single Dice: `case`, `fold`, `seed`, `residual`.
         detectable: The smallest difference of Dice that such a study finds.
     """
 
@@ -106,7 +105,7 @@ class Study:
     caution: str
     margin: float
     verdicts: Mapping[str, Verdicts]
-    split: VarianceSplit
+    split: Mapping[str, float]
     detectable: Detectable
 
     @property
@@ -266,7 +265,7 @@ def _study(data: ReportData, dataset: str, wanted: Arm | None) -> Study | None:
         caution=caution,
         margin=margin,
         verdicts=verdicts,
-        split=variance_split(observations),
+        split=_shares(variance_components(observations)),
         detectable=smallest_detectable(observations),
     )
 
@@ -290,6 +289,11 @@ def _verdicts(
         comparisons=tuple(ranked),
         best=probability_of_best(observations, higher_is_better=higher),
     )
+
+
+def _shares(components: Mapping[str, float]) -> dict[str, float]:
+    total = sum(components.values())
+    return {name: part / total for name, part in components.items() if total}
 
 
 def _wanted_arm(arms: Sequence[Arm], name: str | None) -> Arm | None:

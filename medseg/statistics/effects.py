@@ -1,20 +1,31 @@
 """What each factor of a grid of arms does: main effects and two-way interactions.
 
-F-tests are those of `anova` on run means: their error is the spread of trainings, cases are fixed,
-so they hold for these cases. Differences of levels are contrasts over cases and trainings.
+Differences of levels are contrasts over cases and trainings. F-tests are an analysis of variance of
+run means: least squares with folds as blocks and type II sums of squares (Langsrud 2003, Stat.
+Comput. 13:163). Their error is what the model leaves, the spread of trainings and interactions of
+three and more factors; cases are fixed, so they hold for these cases. A run's mean is that of its
+values less what all runs of its fold reach on the same cases, so that a run without its hardest
+case does not look better for it. Sums of squares need no error: shares are known for one seed too.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from medseg.errors import ConfigError
-from medseg.statistics.anova import Term, anova
 from medseg.statistics.contrast import Contrast, contrast
 from medseg.statistics.observations import Observations
 
-Levels = Mapping[int, Mapping[str, str]]
+ROUNDING = 1e-12
+SINGULAR = 1e-9
+Grid = Mapping[int, Mapping[str, str]]
+Factors = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +68,7 @@ class Effect:
 
 
 def effects(
-    observations: Observations, levels: Levels, first: Mapping[str, str] | None = None
+    observations: Observations, levels: Grid, first: Mapping[str, str] | None = None
 ) -> list[Effect]:
     """Main effects and two-way interactions of the factors that have several levels.
 
@@ -75,23 +86,32 @@ def effects(
     named = _ordered_levels(grid, first or {})
     if not named:
         return []
-    return [
-        Effect(
-            factor=" × ".join(term.factors),
-            df=term.df,
-            f=term.f,
-            p_value=term.p_value,
-            share=term.share,
-            reason=term.reason,
-            levels=_of_main(observations, grid, named, term),
-        )
-        for term in anova(observations.table, grid, named)
-    ]
+    runs = _run_means(observations, grid)
+    own_levels = pd.DataFrame([grid[observations.arms[arm]] for arm in runs["arm"]])
+    design = _Design(runs, own_levels.filter(list(named)))
+    reasons = _reasons(own_levels, named, design)
+    kept = [term for term in design.columns if term and term not in reasons]
+    degrees, rest = len(runs) - design.rank(kept), design.left(kept)
+    error = rest / degrees if degrees > 0 and rest > ROUNDING * design.left([]) else None
+    between = _between_arms(runs)
+    found = []
+    for term in (term for term in design.columns if term):
+        own = _level_effects(observations, grid, *term, named[term[0]]) if len(term) == 1 else ()
+        fields: dict[str, Any] = {"df": 0, "f": None, "p_value": None, "share": None}
+        if term in kept:
+            others = [other for other in kept if not set(term) <= set(other)]
+            squares = max(0.0, design.left(others) - design.left([*others, term]))
+            fields["df"] = df = len(design.columns[term])
+            fields["share"] = min(1.0, squares / between) if between else None
+            if error:
+                fields["f"] = squares / df / error
+                fields["p_value"] = float(stats.f.sf(fields["f"], df, degrees))
+        reason = reasons.get(term, "" if error else _no_error(degrees))
+        found.append(Effect(factor=" × ".join(term), levels=own, reason=reason, **fields))
+    return found
 
 
-def _ordered_levels(
-    grid: Mapping[int, Mapping[str, str]], first: Mapping[str, str]
-) -> dict[str, list[str]]:
+def _ordered_levels(grid: Grid, first: Mapping[str, str]) -> dict[str, list[str]]:
     """For each factor with several levels its levels, the first one first."""
     factors = {frozenset(own) for own in grid.values()}
     if len(factors) > 1:
@@ -108,19 +128,9 @@ def _ordered_levels(
     return named
 
 
-def _of_main(
-    observations: Observations,
-    grid: Mapping[int, Mapping[str, str]],
-    named: Mapping[str, Sequence[str]],
-    term: Term,
-) -> tuple[LevelEffect, ...]:
-    name, *others = term.factors
-    return () if others else _level_effects(observations, grid, name, named[name])
-
-
 def _level_effects(
     observations: Observations,
-    grid: Mapping[int, Mapping[str, str]],
+    grid: Grid,
     name: str,
     order: Sequence[str],
 ) -> tuple[LevelEffect, ...]:
@@ -138,9 +148,7 @@ def _level_effects(
     return tuple(found)
 
 
-def _level_weights(
-    grid: Mapping[int, Mapping[str, str]], name: str, level: str, first: str
-) -> dict[int, float]:
+def _level_weights(grid: Grid, name: str, level: str, first: str) -> dict[int, float]:
     """The level less the first one, averaged over what the other factors have in common."""
     arms: dict[tuple[str, ...], dict[str, list[int]]] = {}
     for arm, own in grid.items():
@@ -153,3 +161,99 @@ def _level_weights(
             for arm in found[side]:
                 weights[arm] = sign / (len(both) * len(found[side]))
     return weights
+
+
+class _Design:
+    """Columns of the intercept with the folds, named (), and of every term; fits of run means."""
+
+    def __init__(self, runs: pd.DataFrame, levels: pd.DataFrame):
+        coded: dict[Factors, NDArray[np.float64]] = {}
+        coded[()] = np.column_stack([np.ones(len(runs)), _sum_coded(runs["fold"])])
+        coded |= {(str(name),): _sum_coded(own) for name, own in levels.items()}
+        for first, second in itertools.combinations(map(str, levels), 2):
+            products = coded[first,][:, :, None] * coded[second,][:, None, :]
+            coded[first, second] = products.reshape(len(runs), -1)
+        ends = np.cumsum([0, *(block.shape[1] for block in coded.values())])
+        self.columns: Mapping[Factors, NDArray[np.intp]] = {
+            term: np.arange(ends[i], ends[i + 1]) for i, term in enumerate(coded)
+        }
+        # The triangle of a QR decomposition has the ranks and residuals of the whole matrix.
+        self._reduced: NDArray[np.float64] = np.asarray(
+            np.linalg.qr(np.column_stack([*coded.values(), runs["mean"]]), mode="r")
+        )
+
+    def rank(self, terms: Sequence[Factors]) -> int:
+        """How many numbers these terms and the folds can fit."""
+        return int(np.linalg.matrix_rank(self._of(terms), rtol=SINGULAR))
+
+    def left(self, terms: Sequence[Factors]) -> float:
+        """Sum of squares that these terms and the folds leave."""
+        own, y = self._of(terms), self._reduced[:, -1]
+        rest = y - own @ np.linalg.lstsq(own, y, SINGULAR)[0]
+        return float(rest @ rest)
+
+    def _of(self, terms: Sequence[Factors]) -> NDArray[np.float64]:
+        return self._reduced[:, np.concatenate([self.columns[term] for term in [(), *terms]])]
+
+
+def _sum_coded(levels: ArrayLike) -> NDArray[np.float64]:
+    """A column for each level but the last: 1 there, −1 for the last, 0 elsewhere."""
+    _, member = np.unique(np.asarray(levels, dtype=str), return_inverse=True)
+    dummies = np.eye(member.max() + 1)[member]
+    return dummies[:, :-1] - dummies[:, -1:]
+
+
+def _run_means(observations: Observations, grid: Grid) -> pd.DataFrame:
+    """One row per run: `mean`, `arm` (its position) and `fold`."""
+    chosen = np.flatnonzero(np.isin(observations.arm, [observations.arms.index(a) for a in grid]))
+    arms, folds = observations.arm[chosen], observations.fold[chosen]
+    means = np.zeros(len(chosen))
+    for fold in np.unique(folds):
+        values = observations.values[chosen[folds == fold]]
+        values = values[:, ~np.isnan(values).all(axis=0)]
+        means[folds == fold] = np.nanmean(values - np.nanmean(values, axis=0), axis=1)
+    means[np.abs(means) <= ROUNDING * np.nanmax(np.abs(observations.values))] = 0.0
+    return pd.DataFrame({"mean": means, "arm": arms, "fold": folds})
+
+
+def _reasons(
+    levels: pd.DataFrame, named: Mapping[str, Sequence[str]], design: _Design
+) -> dict[Factors, str]:
+    """The terms that these arms cannot tell from others, each with the reason."""
+    mains = [term for term in design.columns if len(term) == 1]
+    together = "always changes together with another factor"
+    reasons = dict.fromkeys(_aliased(design, [], mains), together)
+    known, pairs = [term for term in mains if term not in reasons], []
+    for term in (term for term in design.columns if len(term) == 2):
+        if any((name,) in reasons for name in term):
+            reasons[term] = "one of its factors cannot be told from another"
+        elif len(levels[list(term)].drop_duplicates()) < np.prod([len(named[n]) for n in term]):
+            reasons[term] = "no arm has some combinations of its levels"
+        else:
+            pairs.append(term)
+    mixed = "cannot be told from other effects on these arms"
+    return reasons | dict.fromkeys(_aliased(design, known, pairs), mixed)
+
+
+def _aliased(design: _Design, known: Sequence[Factors], asked: Sequence[Factors]) -> list[Factors]:
+    """Terms of `asked` without all their freedom beside `known` and the other ones asked."""
+    whole = design.rank([*known, *asked])
+    return [
+        term
+        for term in asked
+        if whole - design.rank([*known, *(other for other in asked if other != term)])
+        < len(design.columns[term])
+    ]
+
+
+def _no_error(degrees: int) -> str:
+    if degrees <= 0:
+        return "no run is left to tell how far trainings differ; it needs more seeds"
+    return "trainings do not differ"
+
+
+def _between_arms(runs: pd.DataFrame) -> float:
+    """Sum of squares between arms after folds; exact if all arms have the same folds."""
+    after = runs["mean"] - runs.groupby("fold")["mean"].transform("mean")
+    means = np.asarray(after.groupby(runs["arm"]).transform("mean"))
+    return float(means @ means)

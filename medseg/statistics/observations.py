@@ -1,70 +1,128 @@
 """What every training of every arm reached on every case: the input of all statistics."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from medseg.statistics.runs import RunVariance, run_variance
-from medseg.statistics.table import Row, Table, pivot
+from medseg.errors import DataError
+
+Row = tuple[int, int, int, str, float]
+KEYS = ["arm", "fold", "seed", "case"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunVariance:
+    """How far two trainings of one arm differ in their mean over cases.
+
+    With two seeds in some (arm, fold) it is the variance of run means around the mean of their
+    (arm, fold), pooled over all of them; such a mean square also holds the noise of its own cases,
+    σ²_ε / C. With one seed but several folds it is the arm × fold interaction of run means, for
+    then nothing else separates trainings. Pooling takes the trainings of all arms to vary alike.
+    Where one of two equal arms varies four times as much, simulations call them different about
+    twice as often as they should; look at the spread of such an arm before its verdict.
+
+    Attributes:
+        value: The variance, in squared units of the values, at least 0.
+        df: Its degrees of freedom.
+        source: What it was estimated from.
+        noise: σ²_ε, the variance of run × case within an (arm, fold), with source "seeds".
+    """
+
+    value: float
+    df: int
+    source: Literal["seeds", "folds"]
+    noise: float
 
 
 class Observations:
     """One number for each (arm, fold, seed, case), never changed after it was made.
 
-    A run is one training: an arm, a fold and a seed. Rows with NaN are dropped and counted.
+    A run is one training: an arm, a fold and a seed. Rows with NaN are left out.
 
     Args:
         rows: Tuples (arm, fold, seed, case, value), in any order, each key once.
+
+    Attributes:
+        arms: All arms that have a row, sorted, also those without a value.
+        names: Of the cases, sorted.
+        values: (runs, cases), NaN where a run has no value; runs sorted by arm, fold and seed.
+        arm: For each run the position of its arm in `arms`.
+        fold: For each run its fold.
 
     Raises:
         DataError: an infinite value, or two values for one key.
 
     >>> rows = [(0, 0, 0, "a", 0.5), (0, 0, 1, "a", 0.75), (0, 0, 0, "b", float("nan"))]
-    >>> seen = Observations(rows)
-    >>> seen.by_case(0), seen.runs(0), seen.dropped
-    ({'a': 0.625}, 2, 1)
+    >>> Observations(rows).by_case(0), Observations(rows).runs(0)
+    ({'a': 0.625}, 2)
     """
 
     def __init__(self, rows: Iterable[Row]):
-        self._table = pivot(rows)
+        frame = pd.DataFrame(list(rows), columns=[*KEYS, "value"])
+        value = np.asarray(frame["value"], dtype=float)
+        kept = frame.loc[~np.isnan(value)]
+        _check(frame, np.isinf(value), kept)
+        keys = np.asarray(kept[KEYS[:3]], dtype=np.intp).reshape(-1, 3)
+        runs, line = np.unique(keys, axis=0, return_inverse=True)
+        cases, column = np.unique(np.asarray(kept["case"], dtype=object), return_inverse=True)
+        self.arms = tuple(sorted({int(arm) for arm in frame["arm"]}))
+        self.names = tuple(str(case) for case in cases)
+        self.values = np.full((len(runs), len(cases)), math.nan)
+        self.values[line.ravel(), column] = value[~np.isnan(value)]
+        self.values.setflags(write=False)
+        self.arm = np.searchsorted(np.array(self.arms, dtype=np.intp), runs[:, 0])
+        self.fold = runs[:, 1]
 
-    @property
-    def table(self) -> Table:
-        """The values as an array of runs × cases."""
-        return self._table
+    @cached_property
+    def has(self) -> NDArray[np.bool_]:
+        """(runs, cases): whether there is a value."""
+        return ~np.isnan(self.values)
 
-    @property
-    def arms(self) -> tuple[int, ...]:
-        """All arms that have a row, sorted."""
-        return self._table.arms
+    @cached_property
+    def counts(self) -> NDArray[np.intp]:
+        """(arms, cases): how many runs of the arm have the case."""
+        counts = np.zeros((len(self.arms), len(self.names)), dtype=np.intp)
+        np.add.at(counts, self.arm, self.has)
+        return counts
 
-    @property
-    def dropped(self) -> int:
-        """Rows whose value was NaN."""
-        return self._table.dropped
+    @cached_property
+    def means(self) -> NDArray[np.float64]:
+        """(arms, cases): mean over the arm's runs that have the case, NaN without one."""
+        sums = np.zeros(self.counts.shape)
+        np.add.at(sums, self.arm, np.where(self.has, self.values, 0.0))
+        return np.where(self.counts > 0, sums / np.maximum(self.counts, 1), np.nan)
+
+    @cached_property
+    def only_fold(self) -> NDArray[np.intp] | None:
+        """For each case the one fold that tests it; None if a case is tested in several."""
+        folds, positions = np.unique(self.fold, return_inverse=True)
+        tested = np.zeros((len(folds), len(self.names)), dtype=bool)
+        np.logical_or.at(tested, positions, self.has)
+        if not tested.size or (tested.sum(axis=0) != 1).any():
+            return None
+        return folds[tested.argmax(axis=0)]
 
     @cached_property
     def run_variance(self) -> RunVariance | None:
-        """How far two trainings of one arm differ; None if the runs cannot tell."""
-        return run_variance(self._table)
+        """How far two trainings of one arm differ; None if the runs do not show it."""
+        return self._variance_of_seeds() or self._variance_of_folds()
 
-    def position(self, arm: int) -> int | None:
-        """Where the arm stands in the arrays; None for an arm without a row."""
-        return self.arms.index(arm) if arm in self._known else None
+    def by_case(self, arm: int) -> dict[str, float]:
+        """For each case the mean over the arm's runs that have it."""
+        if arm not in self.arms:
+            return {}
+        means = zip(self.names, self.means[self.arms.index(arm)], strict=True)
+        return {case: float(mean) for case, mean in means if not math.isnan(mean)}
 
     def cases(self, arm: int) -> tuple[str, ...]:
         """Cases that at least one run of the arm has."""
         return tuple(self.by_case(arm))
-
-    def by_case(self, arm: int) -> dict[str, float]:
-        """For each case the mean over the arm's runs that have it."""
-        if (position := self.position(arm)) is None:
-            return {}
-        means = self._table.means[position]
-        found = np.flatnonzero(~np.isnan(means))
-        return {self._table.cases[column]: float(means[column]) for column in found}
 
     def mean(self, arm: int) -> float | None:
         """Mean over the arm's cases; None without one."""
@@ -73,26 +131,90 @@ class Observations:
 
     def runs(self, arm: int) -> int:
         """How many trainings of the arm have a value."""
-        return len(self._runs(arm))
+        return len(self._folds(arm))
 
     def seeds(self, arm: int) -> int:
         """Seeds of the arm in the fold that has the fewest; 0 without a run."""
-        folds = self._table.fold[self._runs(arm)]
+        folds = self._folds(arm)
         return int(np.unique(folds, return_counts=True)[1].min()) if len(folds) else 0
 
-    def run_means(self, arm: int) -> dict[tuple[int, int], float]:
-        """For each (fold, seed) of the arm the mean over the cases that this run has."""
-        table = self._table
-        return {
-            (int(table.fold[run]), int(table.seed[run])): float(np.nanmean(table.values[run]))
-            for run in self._runs(arm)
-        }
+    def shared(self, positions: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """(cases): whether all arms at these positions have the case."""
+        return np.logical_and.reduce(self.counts[positions] > 0, axis=0)
 
-    def _runs(self, arm: int) -> NDArray[np.intp]:
-        position = self.position(arm)
-        rows = slice(0, 0) if position is None else self._table.rows_of(position)
-        return np.arange(rows.start, rows.stop)
+    def load(self, position: int, shared: NDArray[np.bool_]) -> float:
+        """Σᵣ uᵣ² of an arm's mean over the shared cases; 1/R for R runs on all of them."""
+        first, last = np.searchsorted(self.arm, [position, position + 1])
+        shares = (self.has[first:last][:, shared] / self.counts[position, shared]).mean(axis=1)
+        return float(shares @ shares)
 
-    @cached_property
-    def _known(self) -> frozenset[int]:
-        return frozenset(self.arms)
+    def cells(self) -> list[NDArray[np.intp]]:
+        """The runs of each (arm, fold)."""
+        if not len(self.arm):
+            return []
+        new = (np.diff(self.arm) != 0) | (np.diff(self.fold) != 0)
+        return np.split(np.arange(len(self.arm)), np.flatnonzero(new) + 1)
+
+    def block(self, runs: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Values of these runs on the cases that all of them have."""
+        return self.values[runs][:, self.has[runs].all(axis=0)]
+
+    def _folds(self, arm: int) -> NDArray[np.intp]:
+        """The fold of each run of the arm."""
+        own = self.arms.index(arm) if arm in self.arms else -1
+        return self.fold[self.arm == own]
+
+    def _variance_of_seeds(self) -> RunVariance | None:
+        between = within = 0.0
+        df = noise_df = 0
+        for cell in self.cells():
+            block = self.block(cell)
+            seeds, cases = block.shape
+            if seeds < 2 or not cases:
+                continue
+            centred = block - block.mean(axis=0)
+            runs = centred.mean(axis=1)
+            between += float(runs @ runs)
+            within += float(((centred - runs[:, None]) ** 2).sum())
+            df += seeds - 1
+            noise_df += (seeds - 1) * (cases - 1)
+        if not df:
+            return None
+        noise = within / noise_df if noise_df else 0.0
+        return RunVariance(value=between / df, df=df, source="seeds", noise=noise)
+
+    def _variance_of_folds(self) -> RunVariance | None:
+        """Of run means on the cases that all runs of a fold have, arms and folds taken out."""
+        parts = []
+        for fold in np.unique(self.fold):
+            runs = np.flatnonzero(self.fold == fold)
+            block = self.block(runs)
+            if block.size:
+                parts.append(pd.DataFrame({"y": block.mean(axis=1), "arm": self.arm[runs]}))
+        if len(parts) < 2:
+            return None
+        frame = pd.concat(parts, keys=range(len(parts)), names=["fold"]).reset_index("fold")
+        arms = frame.pop("arm").to_numpy()
+        columns = pd.get_dummies(frame, columns=["fold"], dtype=float)
+        within = (columns - columns.groupby(arms).transform("mean")).to_numpy()
+        fitted, _, rank, _ = np.linalg.lstsq(within[:, 1:], within[:, 0])
+        df = len(arms) - len(set(arms)) - int(rank)
+        if df < 1 or len(set(arms)) < 2:
+            return None
+        residual = within[:, 0] - within[:, 1:] @ fitted
+        return RunVariance(value=float(residual @ residual) / df, df=df, source="folds", noise=0.0)
+
+
+def _check(frame: pd.DataFrame, infinite: NDArray[np.bool_], kept: pd.DataFrame) -> None:
+    if infinite.any():
+        first = frame.loc[infinite].iloc[0]
+        raise DataError(
+            f"{first['value']} for case {first['case']} of arm {first['arm']}: means need finite "
+            "values; give the penalty of a missing class, or NaN for no value"
+        )
+    if (again := kept.duplicated(subset=KEYS)).any():
+        arm, fold, seed, case = kept.loc[again, KEYS].iloc[0]
+        raise DataError(
+            f"arm {arm}, fold {fold}, seed {seed} has case {case} twice: "
+            "one training gives a case one value; remove one"
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.statistics.table import Row
+from medseg.statistics.observations import Row
 
 
 @dataclass(frozen=True, kw_only=True)

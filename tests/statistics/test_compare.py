@@ -1,14 +1,18 @@
 """Comparisons with a reference: numbers, verdicts, and tables from which little can be known."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from medseg.errors import ConfigError
-from medseg.statistics import RULE, Observations, compare
-from medseg.statistics.table import Row
+from medseg.statistics import Observations, compare, contrast, holm, probability_of_best, wilcoxon
+from medseg.statistics.observations import Row
 
 from .simulated import Design, rows
 
@@ -50,10 +54,6 @@ def test_the_numbers_over_cases_are_those_of_the_libraries() -> None:
         assert c.effect_size == pytest.approx(np.mean(gains) / np.std(gains, ddof=1))
         assert c.superiority == pytest.approx(sum(g > 0 for g in gains) / 15)
         assert (c.seeds, c.reference_seeds, c.cases) == (2, 2, 15)
-
-
-def test_the_reference_may_stand_anywhere() -> None:
-    assert [c.arm for c in compare(repeated(draw((3, 8))), 1, margin=None)] == [0, 2]
 
 
 @pytest.mark.parametrize(
@@ -164,5 +164,75 @@ def test_impossible_questions_are_refused(margin: float, level: float) -> None:
         compare(repeated(draw((2, 9))), 0, margin=margin, level=level)
 
 
-def test_the_rule_is_told_in_sentences() -> None:
-    assert all(sentence.endswith(".") for sentence in RULE)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_the_largest_of_the_stepwise_products(p_values: list[float]) -> None:
+    order, largest = np.argsort(p_values, kind="stable"), 0.0
+    expected = [0.0] * len(p_values)
+    for rank, index in enumerate(order):
+        largest = max(largest, (len(p_values) - rank) * p_values[index])
+        expected[index] = min(1.0, largest)
+    assert holm(p_values) == pytest.approx(expected)
+
+
+def test_unknown_p_values_are_no_part_of_the_family() -> None:
+    assert holm([0.01, None, float("nan"), 0.04]) == [0.02, None, None, 0.04]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_the_least_p_is_that_of_equal_signs(count: int) -> None:
+    """All 2ⁿ signs are as likely; two of them have all signs equal."""
+    p_value, least = wilcoxon(np.arange(1.0, count + 1))
+    signs = list(itertools.product((-1, 1), repeat=count))
+    extreme = sum(abs(sum(s)) == count for s in signs)
+    assert least == p_value == extreme / len(signs)
+
+
+def test_wilcoxon_is_that_of_scipy_without_zeros() -> None:
+    values = np.random.default_rng(0).normal(0.3, size=20)
+    with_zeros = np.concatenate([values, np.zeros(5)])
+    expected = stats.wilcoxon(values)
+    assert wilcoxon(with_zeros) == (pytest.approx(np.asarray(expected)[1]), 2.0**-19)
+    assert wilcoxon(np.zeros(4)) == (1.0, 1.0)
+    assert wilcoxon([]) == (None, 1.0)
+
+
+def test_shares_sum_to_1_and_follow_the_means() -> None:
+    design = Design(arms=4, run=0.1, noise=0.2)
+    observations = Observations(rows(design, np.random.default_rng(0), [0.0, 0.1, 0.2, 2.0]))
+    shares = probability_of_best(observations)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares[3] > 0.99
+    worst_first = probability_of_best(observations, higher_is_better=False)
+    assert worst_first[3] < 0.01
+
+
+@pytest.mark.parametrize(("run", "noise"), [(0.0, 1.0), (3.0, 1e-3)])
+def test_two_arms_share_by_the_probability_that_their_difference_is_above_0(
+    run: float, noise: float
+) -> None:
+    """One part at a time, so that the difference is Student's t."""
+    design = Design(
+        arms=2, seeds=3 if run else 40, cases=6, run=run, arm_case=0.0 if run else 1.0, noise=noise
+    )
+    observations = Observations(rows(design, np.random.default_rng(11), [0.3]))
+    found = contrast(observations, {0: 1.0, 1: -1.0})
+    assert found.estimate is not None
+    assert found.standard_error is not None
+    df = 4 if run else 5
+    expected = stats.t.cdf(found.estimate / found.standard_error, df)
+    shares = probability_of_best(observations, draws=40_000)
+    assert shares[0] == pytest.approx(expected, abs=0.02)
+
+
+def test_equal_arms_without_spread_share_evenly() -> None:
+    found = [(a, 0, s, f"{c}", 0.1 * c) for a in range(4) for s in (0, 1) for c in range(5)]
+    assert probability_of_best(Observations(found)) == pytest.approx(dict.fromkeys(range(4), 0.25))
+
+
+def test_unknown_runs_or_a_single_shared_case_have_no_shares() -> None:
+    one_seed = Observations(rows(Design(seeds=1), np.random.default_rng(0)))
+    one_case = Observations(rows(Design(cases=1), np.random.default_rng(0)))
+    assert probability_of_best(one_seed) == {}
+    assert probability_of_best(one_case) == {}
+    assert probability_of_best(Observations([])) == {}

@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
 
 from medseg.errors import ConfigError
-from medseg.statistics import Contrast, Observations, contrast
-from medseg.statistics.contrast import differences
+from medseg.statistics import Contrast, Observations, bca, contrast
+from medseg.statistics.contrast import RESAMPLES, Uncertainty, differences
 
 from .simulated import Design, rows
 
 DIFFERENCE = {1: 1.0, 0: -1.0}
+variances = st.floats(1e-6, 1e3)
+freedom = st.integers(1, 200)
 
 
 def table_of(found: list, arms: int, seeds: int, cases: int) -> np.ndarray:
@@ -144,3 +148,73 @@ def test_impossible_questions_are_refused(weights: dict[int, float], level: floa
     observations = Observations(rows(Design(), np.random.default_rng(0)))
     with pytest.raises(ConfigError):
         contrast(observations, weights, level)
+
+
+@given(variances, freedom, st.floats(1e-3, 50), st.booleans())
+def test_a_single_part_is_students_t(variance: float, df: int, t: float, runs: bool) -> None:
+    parts = (variance, 0.0) if runs else (0.0, variance)
+    known = Uncertainty(runs=parts[0], runs_df=df, cases=parts[1], cases_df=df)
+    distance = t * np.sqrt(variance)
+    assert known.p_value(distance) == pytest.approx(2 * stats.t.sf(t, df), rel=1e-6, abs=1e-48)
+    assert known.half_width(0.9) == pytest.approx(stats.t.isf(0.05, df) * np.sqrt(variance))
+    assert known.df(0.95) == pytest.approx(df, rel=1e-4)
+
+
+@given(variances, freedom, variances, freedom, st.floats(0, 2), st.floats(0.5, 0.999))
+def test_the_level_of_an_interval_is_the_p_of_its_end(
+    runs: float, runs_df: int, cases: float, cases_df: int, overlap: float, level: float
+) -> None:
+    known = Uncertainty(
+        runs=runs, runs_df=runs_df, cases=cases, cases_df=cases_df, overlap=overlap * cases
+    )
+    half = known.half_width(level)
+    assert known.p_value(half) == pytest.approx(1 - level, rel=1e-6)
+    assert known.p_above(half) == pytest.approx((1 - level) / 2, rel=1e-6)
+    assert known.p_above(half) + known.p_above(-half) == pytest.approx(1)
+    assert half >= special.ndtri((1 + level) / 2) * known.standard_error * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("df", [(1, 9), (2, 199), (4, 5)])
+def test_the_level_holds_whatever_the_shares(share: float, df: tuple[int, int]) -> None:
+    """Satterthwaite's degrees of freedom err in up to 8 % of these draws."""
+    draws, generator = 40_000, np.random.default_rng(1)
+    runs = share * generator.chisquare(df[0], draws) / df[0]
+    cases = (1 - share) * generator.chisquare(df[1], draws) / df[1]
+    critical = np.sqrt(
+        stats.t.isf(0.025, df[0]) ** 2 * runs + stats.t.isf(0.025, df[1]) ** 2 * cases
+    )
+    one = Uncertainty(runs=runs[0], runs_df=df[0], cases=cases[0], cases_df=df[1])
+    assert one.half_width(0.95) == pytest.approx(critical[0])
+    wrong = np.mean(np.abs(generator.normal(size=draws)) > critical)
+    assert wrong <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / draws)
+
+
+def test_nothing_varies() -> None:
+    known = Uncertainty(runs=0.0, runs_df=2, cases=0.0, cases_df=5)
+    assert (known.p_value(0.0), known.p_value(0.1), known.standard_error) == (1.0, 0.0, 0.0)
+    assert known.df(0.95) == 2
+
+
+def test_bca_is_that_of_scipy() -> None:
+    sample = np.random.default_rng(4).gamma(2.0, size=25)
+    expected = stats.bootstrap(
+        (sample,), np.mean, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert bca(sample) == pytest.approx((expected.low, expected.high))
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=8, max_size=12),
+    st.floats(-1e3, 1e3),
+    st.sampled_from([1e-9, 1.0, 1e6]),
+)
+def test_bca_never_fails_and_keeps_within_the_values(
+    values: list[float], shift: float, scale: float
+) -> None:
+    sample = scale * np.array(values) + shift
+    found = bca(sample)
+    assert found is not None
+    rounding = 1e-9 * np.abs(sample).max()
+    assert sample.min() - rounding <= found[0] <= found[1] <= sample.max() + rounding
+    assert bca(sample[:7]) is None

@@ -11,7 +11,7 @@ from statsmodels.stats.anova import anova_lm
 
 from medseg.errors import ConfigError
 from medseg.statistics import Observations, contrast, effects
-from medseg.statistics.table import Row
+from medseg.statistics.observations import Row
 
 GRID = {
     arm: {"up": up, "conv": conv, "norm": "batch"}
@@ -63,9 +63,13 @@ def test_an_unbalanced_grid_with_folds_is_that_of_statsmodels() -> None:
     rows = [row for row in draw(folds=2) if row[:3] not in {(0, 0, 1), (3, 1, 0), (3, 0, 2)}]
     means = pd.DataFrame(
         [
-            (mean, str(fold), GRID[arm]["up"], GRID[arm]["conv"])
-            for arm in GRID
-            for (fold, _), mean in Observations(rows).run_means(arm).items()
+            (
+                float(np.mean([v for *_, v in own])),
+                str(key[1]),
+                GRID[key[0]]["up"],
+                GRID[key[0]]["conv"],
+            )
+            for key, own in itertools.groupby(rows, key=lambda row: row[:3])
         ],
         columns=["y", "fold", "up", "conv"],
     )

@@ -186,7 +186,7 @@ def _is_sound(study: Study, arm: Arm) -> bool:
 
 def _variance(study: Study) -> str:
     names = {"case": "cases", "fold": "folds", "seed": "seeds", "residual": "seed × case"}
-    shares = study.split.shares()
+    shares = study.split
     return joined([f"{names[key]} {percent(part)}" for key, part in shares.items()]) or "unknown"
 
 

@@ -120,7 +120,7 @@ def _of_study(study: Study) -> list[object]:
         title = METRICS[found.metric]
         parts.append(Section(title, [drawn, shown], folded=True, about=about))
     variance = Figure(
-        figures.variance_figure(study.split.shares()),
+        figures.variance_figure(study.split),
         "Where the variance of Dice lies",
         caption="Where the values of one arm differ: between cases, between folds, between seeds, "
         "and seed by case.",
@@ -143,9 +143,9 @@ def _power(study: Study) -> list[str]:
         "correction for the number of arms."
     ]
     if 0 < study.margin < found.difference:
-        needed = needed_for(study.primary.observations, study.margin)
-        ways = [counted(needed.cases, "case") + " with the same seeds"] if needed.cases else []
-        ways += [counted(needed.seeds, "seed") + " on the same cases"] if needed.seeds else []
+        cases, seeds = needed_for(study.primary.observations, study.margin)
+        ways = [counted(cases, "case") + " with the same seeds"] if cases else []
+        ways += [counted(seeds, "seed") + " on the same cases"] if seeds else []
         text = " or ".join(ways) or "more seeds and more cases together"
         lines.append(f"To find a difference of the margin, {study.margin:g}, takes {text}.")
     return lines

@@ -1,21 +1,21 @@
 """The smallest difference that an ablation of this size finds, and the size for a difference.
 
 A pair of arms is found different when its estimate is farther from 0 than the half-width h of
-`uncertainty`. With standard error σ this happens with the wanted power once the true difference is
+`Uncertainty`. With standard error σ this happens with the wanted power once the true difference is
 h + t(power, df) σ. The pair in the middle of all pairs stands for the ablation.
 """
 
+import bisect
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
 from medseg.errors import ConfigError
-from medseg.statistics.contrast import differences
+from medseg.statistics.contrast import Uncertainty, differences
 from medseg.statistics.observations import Observations
-from medseg.statistics.uncertainty import Uncertainty
 
 MOST_PAIRS = 300
 MOST = 100_000
@@ -40,28 +40,6 @@ class Detectable:
     alpha: float = 0.05
 
 
-@dataclass(frozen=True, kw_only=True)
-class Needed:
-    """How large the ablation must be to find a difference; None if no size is enough.
-
-    Attributes:
-        difference: In units of the values.
-        cases: Needed at the same seeds.
-        seeds: Needed for each arm and fold at the same cases.
-    """
-
-    difference: float
-    cases: int | None
-    seeds: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Pair:
-    uncertainty: Uncertainty
-    cases: int
-    seeds: int
-
-
 def smallest_detectable(
     observations: Observations, power: float = 0.8, alpha: float = 0.05
 ) -> Detectable:
@@ -71,22 +49,15 @@ def smallest_detectable(
         ConfigError: power or alpha outside (0, 1), or power not above alpha.
     """
     _check(power, alpha)
-    pair = _typical_pair(observations)
-    if pair is None:
-        return Detectable(difference=None, cases=0, seeds=0, power=power, alpha=alpha)
-    return Detectable(
-        difference=_found(pair.uncertainty, power, alpha),
-        cases=pair.cases,
-        seeds=pair.seeds,
-        power=power,
-        alpha=alpha,
-    )
+    known, cases, seeds = _typical_pair(observations)
+    difference = _found(known, power, alpha) if known else None
+    return Detectable(difference=difference, cases=cases, seeds=seeds, power=power, alpha=alpha)
 
 
 def needed_for(
     observations: Observations, difference: float, power: float = 0.8, alpha: float = 0.05
-) -> Needed:
-    """Cases needed at the same seeds, and seeds needed at the same cases.
+) -> tuple[int | None, int | None]:
+    """Cases needed at the same seeds, and seeds needed at the same cases; None if none are enough.
 
     More cases shrink the case term and the noise of run × case; more seeds shrink the run term and
     that noise, and sharpen the run variance. Numbers below those at hand are possible answers.
@@ -98,34 +69,33 @@ def needed_for(
     _check(power, alpha)
     if not difference > 0:
         raise ConfigError(f"difference {difference}: only one above 0 can be found")
-    pair, run = _typical_pair(observations), observations.run_variance
-    if pair is None or run is None:
-        return Needed(difference=difference, cases=None, seeds=None)
+    known, cases, seeds = _typical_pair(observations)
+    run = observations.run_variance
+    if known is None or run is None:
+        return None, None
 
-    def enough(cases: int, seeds: int) -> bool:
-        return _found(_resized(pair, cases, seeds), power, alpha) <= difference
+    def enough(more_cases: int, more_seeds: int) -> bool:
+        resized = _resized(known, (cases, seeds), more_cases, more_seeds)
+        return _found(resized, power, alpha) <= difference
 
-    from_seeds = run.source == "seeds" and pair.seeds >= 2
-    return Needed(
-        difference=difference,
-        cases=_least(lambda cases: enough(cases, pair.seeds), 2),
-        seeds=_least(lambda seeds: enough(pair.cases, seeds), 2) if from_seeds else None,
+    from_seeds = run.source == "seeds" and seeds >= 2
+    return (
+        _least(lambda more: enough(more, seeds)),
+        _least(lambda more: enough(cases, more)) if from_seeds else None,
     )
 
 
-def _typical_pair(observations: Observations) -> _Pair | None:
+def _typical_pair(observations: Observations) -> tuple[Uncertainty | None, int, int]:
+    """The uncertainty of the pair in the middle, its cases, and the median seeds of the arms."""
     pairs = list(itertools.combinations(observations.arms, 2))
     step = max(1, len(pairs) // MOST_PAIRS)
-    found = []
-    for arm, other in pairs[::step]:
-        pair = differences(observations, {arm: 1.0, other: -1.0})
-        if pair.uncertainty is not None:
-            found.append((pair.uncertainty, len(pair.values)))
-    if not found:
-        return None
-    uncertainty, cases = sorted(found, key=lambda pair: pair[0].standard_error)[len(found) // 2]
+    found = [differences(observations, {arm: 1.0, other: -1.0}) for arm, other in pairs[::step]]
+    known = [(pair.uncertainty, len(pair.values)) for pair in found if pair.uncertainty]
+    if not known:
+        return None, 0, 0
+    uncertainty, cases = sorted(known, key=lambda pair: pair[0].standard_error)[len(known) // 2]
     seeds = [count for arm in observations.arms if (count := observations.seeds(arm))]
-    return _Pair(uncertainty=uncertainty, cases=cases, seeds=int(np.median(seeds)))
+    return uncertainty, cases, int(np.median(seeds))
 
 
 def _found(uncertainty: Uncertainty, power: float, alpha: float) -> float:
@@ -134,34 +104,29 @@ def _found(uncertainty: Uncertainty, power: float, alpha: float) -> float:
     return half + float(chance) * uncertainty.standard_error
 
 
-def _resized(pair: _Pair, cases: int, seeds: int) -> Uncertainty:
-    """The same components with other numbers of cases and seeds."""
-    old = pair.uncertainty
-    fewer_cases, fewer_seeds = pair.cases / cases, pair.seeds / seeds
+def _resized(old: Uncertainty, sizes: tuple[int, int], cases: int, seeds: int) -> Uncertainty:
+    """The same components with other numbers of cases and seeds than `sizes`."""
+    fewer_cases, fewer_seeds = sizes[0] / cases, sizes[1] / seeds
     noise = min(old.overlap, old.cases)
     trainings, between = max(0.0, old.runs - old.overlap), old.cases - noise
     shrunk = noise * fewer_cases * fewer_seeds
-    return replace(
-        old,
+    runs_df = old.runs_df
+    if seeds != sizes[1]:
+        runs_df = max(1, round(runs_df * (seeds - 1) / max(1, sizes[1] - 1)))
+    return Uncertainty(
         runs=trainings * fewer_seeds + shrunk,
-        runs_df=max(1, round(old.runs_df * (seeds - 1) / max(1, pair.seeds - 1)))
-        if seeds != pair.seeds
-        else old.runs_df,
+        runs_df=runs_df,
         cases=between * fewer_cases + shrunk,
         cases_df=cases - 1,
         overlap=shrunk,
     )
 
 
-def _least(enough: Callable[[int], bool], lowest: int) -> int | None:
-    """The smallest number from `lowest` to `MOST` that is enough, by bisection."""
+def _least(enough: Callable[[int], bool]) -> int | None:
+    """The smallest number from 2 to `MOST` that is enough, by bisection."""
     if not enough(MOST):
         return None
-    low, high = lowest - 1, MOST
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return bisect.bisect_left(range(MOST), True, lo=2, key=enough)
 
 
 def _check(power: float, alpha: float) -> None:
