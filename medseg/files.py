@@ -74,7 +74,8 @@ def replacing(targets: Iterable[Path], *, overwrite: bool = False) -> Iterator[N
     """Guards files that a user may have under the names of a command's outputs.
 
     Before the block every target is checked; after it, what was written is listed in a hidden file
-    of the folder, so that the same command may replace its own outputs later.
+    of the folder, so that the same command may replace its own outputs later. A folder that was
+    made for nothing is removed again.
 
     Args:
         targets: Every file that the block may write.
@@ -94,6 +95,7 @@ def replacing(targets: Iterable[Path], *, overwrite: bool = False) -> Iterator[N
                 f"{target} exists, and medseg did not write it or it was changed since; "
                 "choose another output, move it away, or give --overwrite"
             )
+    made = [folder for folder in folders if not folder.exists()]
     for folder in folders:
         require_writable(folder)
     try:
@@ -105,6 +107,9 @@ def replacing(targets: Iterable[Path], *, overwrite: bool = False) -> Iterator[N
             written = {target.name: new[target] for target in new if target.parent == folder}
             listed = json.dumps(_written(folder) | written, indent=1)
             write_text(folder / _WRITTEN, listed + "\n")
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _sha256_or_none(path: Path) -> str | None:

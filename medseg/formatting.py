@@ -166,6 +166,18 @@ def joined(parts: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Formats rows of text as a table in Markdown, one line a row.
+
+    >>> print(markdown_table(("layer", "MACs"), [("conv", "12")]), end="")
+    | layer | MACs |
+    | --- | --- |
+    | conv | 12 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def printable(text: str) -> str:
     """Replaces lone surrogates, which JSON and file names may hold but UTF-8 may not."""
     return text.encode("utf-8", "replace").decode()

@@ -1,13 +1,12 @@
 """An audit: everything that follows from a network alone, before it is trained."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import pandas as pd
 from torch import nn
 
-from medseg import checkerboard
 from medseg.analysis.cost import Cost, cost_of, count_parameters, training_call
 from medseg.analysis.input_sizes import SizeRule, next_valid_size, valid_sizes
 from medseg.analysis.memory import Memory, predicted_memory
@@ -18,9 +17,14 @@ from medseg.analysis.receptive_field import (
     roomy_trace,
 )
 from medseg.analysis.trace import Call, Trace, trace
+from medseg.checkerboard import upsampling_rows
 from medseg.errors import ConfigError
 
 _LONGEST_TEXT = 80
+_COLUMNS = [
+    *("layer", "operator", "output", "parameters", "macs", "other", "bytes_moved"),
+    *("extent", "unknown"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,98 +55,71 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerRow:
-    """One layer, with what it does itself and not through layers inside it.
-
-    Args:
-        layer: Path in the network; empty for what the network does itself.
-        operator: Class and options.
-        output: Shape of its output, without the batch; empty if it has several.
-        cost: Of the layer; its parameters are the trainable ones, bytes are those in fp32.
-        extent: Voxels of the receptive field of its outputs along each axis, of the phase where
-            it is largest; None along an axis where it is the whole image or not known.
-    """
-
-    layer: str
-    operator: str
-    output: tuple[int, ...]
-    cost: Cost
-    extent: tuple[int | None, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """As one flat dict."""
-        cost = dataclasses.asdict(self.cost)
-        unknown = cost.pop("unknown")
-        own = {"layer": self.layer, "operator": self.operator, "output": self.output}
-        return own | cost | {"extent": self.extent, "unknown": unknown}
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpsamplingRow:
-    """One upsampling layer.
-
-    Args:
-        layer: Path in the network.
-        operator: Class and options.
-        imbalance: DC-gain imbalance (0 flat, 1 worst); None where it is not measured.
-    """
-
-    layer: str
-    operator: str
-    imbalance: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Audit:
     """What a network costs, which images it accepts and what it depends on.
 
     Args:
-        name: Of the network.
-        in_channels: Channels of the image.
-        patch_size: Of the image, in voxels; costs are those of one such image.
+        subject: What was audited; costs are those of one image.
         logits: Shape of the logits, without the batch.
-        batch: Images at once, for memory.
-        spacing: mm per voxel along each axis, or None.
         parameters: Trainable parameters.
-        layers: Row by row.
+        layers: A row per layer, with what it does itself and not through layers inside it: its
+            path, operator, output shape (empty if it has several), `Cost` (bytes are those in
+            fp32) and the largest extent of the receptive field along each axis (None where that
+            is the whole image or not known).
         memory: `inference` and `training`, each in `fp32` and `bf16`.
         valid_sizes: Valid input sizes along each axis.
         field: Receptive field along each axis, far from every border.
         gridding: Stages whose dilated convolutions skip voxels, in words.
-        upsamplings: DC-gain imbalance of every upsampling layer.
+        upsamplings: Path, operator and DC-gain imbalance (0 flat, 1 worst; None where it is not
+            measured) of every upsampling layer.
     """
 
-    name: str
-    in_channels: int
-    patch_size: tuple[int, ...]
+    subject: Subject
     logits: tuple[int, ...]
-    batch: int
-    spacing: tuple[float, ...] | None
     parameters: int
-    layers: list[LayerRow]
+    layers: pd.DataFrame
     memory: dict[str, dict[str, Memory]]
     valid_sizes: tuple[SizeRule | None, ...]
     field: tuple[AxisField | None, ...]
     gridding: list[str]
-    upsamplings: list[UpsamplingRow]
+    upsamplings: list[tuple[str, str, float | None]]
 
     @property
     def total(self) -> Cost:
         """Cost of one image; bytes are those in fp32."""
-        return sum((row.cost for row in self.layers), Cost())
+        numbers = ("parameters", "macs", "other", "bytes_moved")
+        return Cost(**{name: int(self.layers[name].sum()) for name in numbers})
 
     @property
     def unknown(self) -> list[tuple[str, str]]:
         """Layer and operation of whatever is in none of the numbers."""
-        return [(row.layer, operation) for row in self.layers for operation in row.cost.unknown]
+        return [(row.layer, name) for row in self.layers.itertuples() for name in row.unknown]
 
     def plain(self) -> dict[str, Any]:
         """As a plain dict."""
+        subject = {
+            name: getattr(self.subject, name)
+            for name in ("name", "in_channels", "patch_size", "batch", "spacing")
+        }
         total = self.total
-        totals = {"macs": total.macs, "other": total.other, "bytes_moved": total.bytes_moved}
-        layers = [row.plain() for row in self.layers]
-        own = dataclasses.asdict(self) | {"layers": layers}
-        return own | {"totals": totals, "unknown": self.unknown}
+        return subject | {
+            "logits": self.logits,
+            "parameters": self.parameters,
+            "totals": {"macs": total.macs, "other": total.other, "bytes_moved": total.bytes_moved},
+            "layers": self.layers.to_dict("records"),
+            "memory": {
+                use: {precision: asdict(memory) for precision, memory in found.items()}
+                for use, found in self.memory.items()
+            },
+            "valid_sizes": [rule and asdict(rule) for rule in self.valid_sizes],
+            "field": [field and asdict(field) for field in self.field],
+            "gridding": self.gridding,
+            "upsamplings": [
+                {"layer": layer, "operator": operator, "imbalance": imbalance}
+                for layer, operator, imbalance in self.upsamplings
+            ],
+            "unknown": self.unknown,
+        }
 
 
 def audit(subject: Subject) -> Audit:
@@ -155,19 +132,15 @@ def audit(subject: Subject) -> Audit:
     traced = _traced(subject)
     roomy = [roomy_trace(network, channels, size, axis) for axis in range(len(size))]
     return Audit(
-        name=subject.name,
-        in_channels=channels,
-        patch_size=size,
+        subject=subject,
         logits=traced.logits.shape[1:],
-        batch=subject.batch,
-        spacing=subject.spacing,
         parameters=count_parameters(network),
-        layers=layer_rows(network, traced, roomy),
+        layers=layer_table(network, traced, roomy),
         memory=_memory(subject),
         valid_sizes=valid_sizes(network, channels, size),
         field=tuple(field_along(long, axis) for axis, long in enumerate(roomy)),
         gridding=gridding_warnings(network),
-        upsamplings=upsampling_rows(network, traced),
+        upsamplings=_upsamplings(network, traced),
     )
 
 
@@ -200,7 +173,7 @@ def _memory(subject: Subject) -> dict[str, dict[str, Memory]]:
     }
 
 
-def layer_rows(network: nn.Module, traced: Trace, roomy: Sequence[Trace]) -> list[LayerRow]:
+def layer_table(network: nn.Module, traced: Trace, roomy: Sequence[Trace]) -> pd.DataFrame:
     """A row for every layer that calculates something or has weights, in the order of the trace.
 
     Args:
@@ -220,16 +193,11 @@ def layer_rows(network: nn.Module, traced: Trace, roomy: Sequence[Trace]) -> lis
         if cost == Cost():
             continue
         made = outputs.get(layer, ())
-        rows.append(
-            LayerRow(
-                layer=layer,
-                operator=_text(module),
-                output=made[0].shape[1:] if len(made) == 1 else (),
-                cost=cost,
-                extent=tuple(_extent(long, axis, layer) for axis, long in enumerate(roomy)),
-            )
-        )
-    return rows
+        row = {"layer": layer, "operator": _text(module)}
+        row["output"] = made[0].shape[1:] if len(made) == 1 else ()
+        extent = tuple(_extent(long, axis, layer) for axis, long in enumerate(roomy))
+        rows.append(row | asdict(cost) | {"extent": extent})
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def _own_parameters(module: nn.Module, counted: set[int]) -> int:
@@ -253,22 +221,22 @@ def _extent(traced: Trace, axis: int, layer: str) -> int | None:
     return field.largest if field else None
 
 
-def upsampling_rows(network: nn.Module, traced: Trace) -> list[UpsamplingRow]:
-    """A row for every layer whose DC gains can be read, and for every other that upsamples."""
-    known = [
-        UpsamplingRow(layer=row.layer, operator=row.operator, imbalance=row.values["dc_gain"])
-        for row in checkerboard.upsampling_rows(network, only=["dc_gain"])
+def _upsamplings(network: nn.Module, traced: Trace) -> list[tuple[str, str, float | None]]:
+    """Every layer whose DC gains can be read, then every other that upsamples."""
+    known: list[tuple[str, str, float | None]] = [
+        (row.layer, row.operator, row.values["dc_gain"])
+        for row in upsampling_rows(network, only=["dc_gain"])
         if row.values["dc_gain"] is not None
     ]
-    measured = [row.layer for row in known]
+    measured = [layer for layer, _, _ in known]
     finer = [call for call in traced.calls if _refines(call)]
     others = [
-        UpsamplingRow(layer=call.layer, operator=type(call.module).__name__, imbalance=None)
+        (call.layer, type(call.module).__name__, None)
         for call in finer
         if not _is_part_or_whole(call.layer, measured)
         and not any(other.layer.startswith(f"{call.layer}.") for other in finer)
     ]
-    return known + others
+    return [*known, *others]
 
 
 def _refines(call: Call) -> bool:

@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from medseg.analysis.audit import Audit
 from medseg.files import replacing, write_text
+from medseg.formatting import markdown_table
 
 _MIB = 2**20
 _ADAMW_STATE = 2  # tensors per parameter
@@ -38,11 +37,10 @@ def write_audit(audit: Audit, folder: Path, *, overwrite: bool = False) -> list[
     Raises:
         ConfigError: a file of that name is there that medseg did not write; see `replacing`.
     """
-    rows = pd.DataFrame([row.plain() for row in audit.layers])
     texts = {
         "audit.md": markdown(audit),
         "audit.json": json.dumps(audit.plain(), indent=1) + "\n",
-        "audit.csv": rows.to_csv(index=False),
+        "audit.csv": audit.layers.to_csv(index=False),
     }
     with replacing([folder / name for name in texts], overwrite=overwrite):
         for name, text in texts.items():
@@ -51,10 +49,10 @@ def write_audit(audit: Audit, folder: Path, *, overwrite: bool = False) -> list[
 
 
 def _totals(audit: Audit) -> str:
-    voxels, total = _times(audit.patch_size), audit.total
+    voxels, total = _times(audit.subject.patch_size), audit.total
     intensity = 2 * total.macs / total.bytes_moved if total.bytes_moved else 0
     rows = [
-        ("input", f"{audit.in_channels} channels, {voxels} voxels"),
+        ("input", f"{audit.subject.in_channels} channels, {voxels} voxels"),
         ("logits", f"{audit.logits[0]} channels, {_times(audit.logits[1:])} voxels"),
         ("parameters", f"{audit.parameters:,}"),
         ("multiply-accumulates", f"{total.macs:,}"),
@@ -62,7 +60,7 @@ def _totals(audit: Audit) -> str:
         ("bytes moved, fp32", f"{total.bytes_moved:,}"),
         ("operations per byte, fp32", f"{intensity:.1f}"),
     ]
-    return f"# {audit.name}\n\n{table(('one image', ''), rows)}"
+    return f"# {audit.subject.name}\n\n{markdown_table(('one image', ''), rows)}"
 
 
 def _unknown(audit: Audit) -> str:
@@ -71,24 +69,26 @@ def _unknown(audit: Audit) -> str:
     rows = [(layer or "the network itself", operation) for layer, operation in audit.unknown]
     return (
         "## Unknown\n\nThe cost of these operations is in none of the numbers; their receptive "
-        f"field counts as the whole image.\n\n{table(('layer', 'operation'), rows)}"
+        f"field counts as the whole image.\n\n{markdown_table(('layer', 'operation'), rows)}"
     )
 
 
 def _sizes(audit: Audit) -> str:
     rows = [
         (str(axis), str(size), str(rule) if rule else "only this one was found")
-        for axis, (size, rule) in enumerate(zip(audit.patch_size, audit.valid_sizes, strict=True))
+        for axis, (size, rule) in enumerate(
+            zip(audit.subject.patch_size, audit.valid_sizes, strict=True)
+        )
     ]
-    return f"## Valid input sizes\n\n{table(('axis', 'this', 'valid'), rows)}"
+    return f"## Valid input sizes\n\n{markdown_table(('axis', 'this', 'valid'), rows)}"
 
 
 def _field(audit: Audit) -> str:
     head = ["axis", "voxels", "mm", "of the patch", "phases", "coverage"]
-    spacing = audit.spacing or (None,) * len(audit.patch_size)
+    spacing = audit.subject.spacing or (None,) * len(audit.subject.patch_size)
     rows = []
     for axis, (field, size, step) in enumerate(
-        zip(audit.field, audit.patch_size, spacing, strict=True)
+        zip(audit.field, audit.subject.patch_size, spacing, strict=True)
     ):
         if field is None:
             rows.append((str(axis), "all", "all" if step else "", "", "", ""))
@@ -105,7 +105,7 @@ def _field(audit: Audit) -> str:
             )
         )
     text = (
-        f"## Receptive field\n\n{table(head, rows)}\n"
+        f"## Receptive field\n\n{markdown_table(head, rows)}\n"
         "Of the logits, far from every border, from the phase with the smallest field to the one "
         "with the largest. Statistics of a normalisation count as given.\n"
     )
@@ -122,7 +122,7 @@ def _memory(audit: Audit) -> str:
             rows.append((use, precision, *map(_mib, numbers), _mib(fixed + memory.peak)))
     head = ("MiB", "", "weights", "gradients", "AdamW", "kept for backward", "peak", "all")
     return (
-        f"## Memory, batch {audit.batch}\n\n{table(head, rows)}\n"
+        f"## Memory, batch {audit.subject.batch}\n\n{markdown_table(head, rows)}\n"
         "Peak: tensors at their most, besides weights, gradients and AdamW's state.\n"
     )
 
@@ -131,15 +131,11 @@ def _upsamplings(audit: Audit) -> str:
     if not audit.upsamplings:
         return ""
     rows = [
-        (
-            row.layer,
-            row.operator,
-            "not measured" if row.imbalance is None else f"{row.imbalance:.3g}",
-        )
-        for row in audit.upsamplings
+        (layer, operator, "not measured" if imbalance is None else f"{imbalance:.3g}")
+        for layer, operator, imbalance in audit.upsamplings
     ]
     return (
-        f"## Checkerboard\n\n{table(('layer', 'upsampling', 'DC-gain imbalance'), rows)}\n"
+        f"## Checkerboard\n\n{markdown_table(('layer', 'upsampling', 'DC-gain imbalance'), rows)}\n"
         "0: a constant stays a constant; at these weights.\n"
     )
 
@@ -160,22 +156,19 @@ def _layers(audit: Audit) -> str:
             row.layer or "(the network itself)",
             f"`{row.operator}`",
             _times(row.output),
-            f"{row.cost.parameters:,}" if row.cost.parameters else "",
-            f"{row.cost.macs:,}" if row.cost.macs else "",
-            ", ".join(f"unknown: {name}" for name in row.cost.unknown)
-            or (f"{row.cost.other:,}" if row.cost.other else ""),
-            f"{row.cost.bytes_moved:,}" if row.cost.bytes_moved else "",
+            _count(row.parameters),
+            _count(row.macs),
+            ", ".join(f"unknown: {name}" for name in row.unknown) or _count(row.other),
+            _count(row.bytes_moved),
             _times("all" if extent is None else extent for extent in row.extent),
         )
-        for row in audit.layers
+        for row in audit.layers.itertuples()
     ]
-    return f"## Layers\n\n{table(head, rows)}"
+    return f"## Layers\n\n{markdown_table(head, rows)}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""
 
 
 def _times(numbers: Iterable[object]) -> str:

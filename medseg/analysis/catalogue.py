@@ -1,8 +1,8 @@
 """What each block is and costs, alone."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
@@ -28,45 +28,23 @@ _MAKE: dict[str, Callable[[Any, int], tuple[nn.Module, int, int]]] = {
 SLOTS = tuple(_MAKE)
 
 
-@dataclass(frozen=True, kw_only=True)
-class CatalogueEntry:
-    """One option of a slot.
+def block_costs(slot: str, description: Description) -> tuple[list[int], list[float]]:
+    """Parameters, and multiply-accumulates per voxel of the finer grid, each in 2-D and 3-D.
 
-    Args:
-        slot: `conv`, `unit`, `downsample` or `upsample`.
-        option: Its name in the configuration.
-        law: What it computes, in one line.
-        parameters: Dimensions → parameters at 32 channels (an upsampling: from 64 to 32).
-        macs_per_voxel: Dimensions → multiply-accumulates per voxel of the finer grid.
+    They are those at 32 channels, of an upsampling from 64 to 32.
     """
-
-    slot: str
-    option: str
-    law: str
-    parameters: Mapping[int, int]
-    macs_per_voxel: Mapping[int, float]
-
-
-def catalogue_entry(slot: str, option: str, description: Description) -> CatalogueEntry:
-    """Describes one option of a slot by its class and by counting."""
-    block = build(description)
-    parameters, macs = {}, {}
+    parameters, macs = [], []
     for dims in (2, 3):
-        module, in_channels, side = _MAKE[slot](block, dims)
-        parameters[dims] = count_parameters(module)
+        module, in_channels, side = _MAKE[slot](build(description), dims)
+        parameters.append(count_parameters(module))
         counted = module.project if isinstance(module, MaxUnpool) else module
-        macs[dims] = count_macs(counted, in_channels, (side,) * dims) / _SIDE**dims
-    return CatalogueEntry(
-        slot=slot,
-        option=option,
-        law=_law(block),
-        parameters=parameters,
-        macs_per_voxel=macs,
-    )
+        macs.append(count_macs(counted, in_channels, (side,) * dims) / _SIDE**dims)
+    return parameters, macs
 
 
-def _law(block: Any) -> str:
-    """First line of the class, and what this block has other than the class's defaults."""
+def contract(description: Description) -> str:
+    """First line of a block's class, and the options that differ from its defaults."""
+    block = build(description)
     first = (inspect.getdoc(type(block)) or "").splitlines()[0]
     usual = type(block)()
     own = [
@@ -75,16 +53,3 @@ def _law(block: Any) -> str:
         if getattr(block, field.name) != getattr(usual, field.name)
     ]
     return f"{first} `{', '.join(own)}`" if own else first
-
-
-def markdown_table(entries: list[CatalogueEntry]) -> str:
-    """The catalogue as a Markdown table."""
-    rows = [
-        "| slot | option | what it computes | weights 2-D, 3-D | MACs a voxel 2-D, 3-D |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for entry in entries:
-        weights = ", ".join(f"{entry.parameters[dims]:,}" for dims in (2, 3))
-        macs = ", ".join(f"{entry.macs_per_voxel[dims]:,.0f}" for dims in (2, 3))
-        rows.append(f"| {entry.slot} | `{entry.option}` | {entry.law} | {weights} | {macs} |")
-    return "\n".join(rows) + "\n"

@@ -7,7 +7,7 @@ Latency is measured on this machine; the search allows for its noise.
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,11 +34,8 @@ _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _LATENCY_TOLERANCE = 0.05
 _ROUNDS = 5
 _MEASUREMENTS = 10
-_MOST_REPEATED = 3  # of the same widths
 _USUAL_POWER = 1.5  # of the width, with which time grows
 _LARGEST_STEP = 4.0
-_MARGIN = 0.1  # share of the bracket that a guess keeps from its ends
-_HIGHEST = (math.inf, 0.0)
 
 _Times = tuple[float, float]  # of a network and of the reference, in milliseconds
 
@@ -240,8 +237,7 @@ def match_latency(
         return _medians(own, step, rounds, clock)
 
     first = _factor_of_equal_macs(reference, other, load, multiple_of)
-    search = _LatencySearch(scale=scale, times=times, tolerance=tolerance)
-    factor, levels, (value, wanted) = search.run(first)
+    factor, levels, (value, wanted) = _equal_times(scale, times, tolerance, first)
     return Match(
         description=with_levels(other, levels),
         factor=factor,
@@ -275,65 +271,32 @@ def _factor_of_equal_macs(
         return 1.0
 
 
-@dataclass(kw_only=True)
-class _Measured:
-    """All that was measured at one set of widths."""
+def _equal_times(
+    scale: Scale, times: Callable[[Levels], _Times], tolerance: float, factor: float
+) -> tuple[float, Levels, _Times]:
+    """The factor and the levels whose two noisy times are nearest to each other, and the times.
 
-    factor: float
-    times: list[_Times] = field(default_factory=list)
-
-    @property
-    def pooled(self) -> _Times:
-        own, reference = zip(*self.times, strict=True)
-        return statistics.median(own), statistics.median(reference)
-
-    @property
-    def point(self) -> _Times:
-        """Logarithms of the factor and of the ratio of both times."""
-        own, reference = self.pooled
-        return math.log(self.factor), math.log(own / reference)
-
-
-@dataclass(kw_only=True)
-class _LatencySearch:
-    """The factor at which the ratio of two noisy times is nearest to 1."""
-
-    scale: Scale
-    times: Callable[[Levels], _Times]
-    tolerance: float
-    _known: dict[Levels, _Measured] = field(default_factory=dict)
-
-    def run(self, factor: float) -> tuple[float, Levels, _Times]:
-        for _ in range(_MEASUREMENTS):
-            levels = self.scale.at(factor)
-            here = self._known.setdefault(levels, _Measured(factor=factor))
-            here.times.append(self.times(levels))
-            own, reference = here.pooled
-            if abs(own / reference - 1) <= self.tolerance or len(here.times) == _MOST_REPEATED:
-                break
-            if own > reference and levels == self.scale.at(0):
-                raise below_smallest(LATENCY, reference, own, levels)
-            factor = math.exp(self._next())
-        levels, nearest = min(self._known.items(), key=lambda known: abs(known[1].point[1]))
-        return nearest.factor, levels, nearest.pooled
-
-    def _next(self) -> float:
-        """Where the line from the nearest faster to the slower point crosses; else a step on."""
-        points = sorted(measured.point for measured in self._known.values())
-        slower = [point for point in points if point[1] > 0]
-        # points that noise or odd widths make faster above a slower one are no bracket
-        faster = [point for point in points if point[1] <= 0 and point < (slower or [_HIGHEST])[0]]
-        if not slower:
-            return _stepped(faster[-1], len(faster))
-        if not faster:
-            return _stepped(slower[0], len(slower))
-        (low, below), (high, above) = faster[-1], slower[0]
-        share = below / (below - above)
-        return low + (high - low) * min(max(share, _MARGIN), 1 - _MARGIN)
-
-
-def _stepped(point: _Times, count: int) -> float:
-    """A step that doubles with every point on the same side."""
-    at, ratio = point
-    most, step = math.log(_LARGEST_STEP), 2 ** (count - 1) * ratio / _USUAL_POWER
-    return at - min(max(step, -most), most)
+    The factor grows or shrinks until it has been too small and too large, then it is bisected.
+    """
+    found: dict[Levels, tuple[float, _Times]] = {}
+    slower, faster = [], []
+    for _ in range(_MEASUREMENTS):
+        levels = scale.at(factor)
+        if levels in found:
+            break
+        own, reference = times(levels)
+        found[levels] = factor, (own, reference)
+        if abs(own / reference - 1) <= tolerance:
+            break
+        if own > reference and levels == scale.at(0):
+            raise below_smallest(LATENCY, reference, own, levels)
+        (slower if own > reference else faster).append(factor)
+        if slower and faster:
+            factor = math.sqrt(min(slower) * max(faster))
+        else:
+            step = (own / reference) ** (len(found) / _USUAL_POWER)
+            factor /= min(max(step, 1 / _LARGEST_STEP), _LARGEST_STEP)
+    levels, (factor, nearest) = min(
+        found.items(), key=lambda item: abs(math.log(item[1][1][0] / item[1][1][1]))
+    )
+    return factor, levels, nearest

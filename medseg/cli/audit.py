@@ -89,62 +89,37 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
     chosen = [arguments.model, arguments.network, arguments.overrides or None]
     if sum(source is not None for source in chosen) > 1:
         raise ConfigError("--model, --network and overrides name a network each; choose one")
-    if arguments.model is not None:
-        return _of_run(arguments)
-    if arguments.network is not None:
-        return _of_file(arguments)
-    return _of_configuration(arguments)
-
-
-def _of_configuration(arguments: argparse.Namespace) -> "Subject":
     from medseg.analysis.audit import Subject
     from medseg.cli.compose import compose_arm
     from medseg.models.description import build_network
-
-    chosen = compose_arm(arguments.overrides)
-    return Subject(
-        name=" ".join(arguments.overrides) or "the default configuration",
-        network=build_network(chosen.network),
-        in_channels=_in_channels(arguments, chosen.in_channels),
-        patch_size=_patch_size(arguments, chosen.patch_size),
-        spacing=_spacing(arguments, chosen.spacing, chosen.patch_size),
-        batch=arguments.batch or chosen.batch_size,
-        deep_supervision=bool(chosen.network.get("deep_supervision", False)),
-    )
-
-
-def _of_run(arguments: argparse.Namespace) -> "Subject":
-    from medseg.analysis.audit import Subject
     from medseg.models.weights import load_model
 
-    trained = load_model(arguments.model)
-    card = trained.card
+    if arguments.model is not None:
+        trained = load_model(arguments.model)
+        card, network = trained.card, trained.network
+        name, description, batch = str(arguments.model), card.network, 1
+        channels, patch_size = card.in_channels, tuple(card.patch_size)
+        spacing = card.preprocessing.get("spacing")
+    elif arguments.network is not None:
+        if arguments.patch_size is None:
+            raise ConfigError("--network needs --patch-size; for instance --patch-size 64 64 64")
+        description = _read(arguments.network)
+        network, batch = build_network(description), 1
+        name = str(description.get("name", arguments.network))
+        channels, patch_size, spacing = description.get("in_channels", 1), (), None
+    else:
+        arm = compose_arm(arguments.overrides)
+        description, network, batch = arm.network, build_network(arm.network), arm.batch_size
+        name = " ".join(arguments.overrides) or "the default configuration"
+        channels, patch_size, spacing = arm.in_channels, arm.patch_size, arm.spacing
+    patch_size = tuple(arguments.patch_size or patch_size)
     return Subject(
-        name=str(arguments.model),
-        network=trained.network,
-        in_channels=_in_channels(arguments, card.in_channels),
-        patch_size=_patch_size(arguments, card.patch_size),
-        spacing=_spacing(arguments, card.preprocessing.get("spacing"), card.patch_size),
-        batch=arguments.batch or 1,
-        deep_supervision=bool(card.network.get("deep_supervision", False)),
-    )
-
-
-def _of_file(arguments: argparse.Namespace) -> "Subject":
-    from medseg.analysis.audit import Subject
-    from medseg.models.description import build_network
-
-    description = _read(arguments.network)
-    if arguments.patch_size is None:
-        raise ConfigError("--network needs --patch-size; for instance --patch-size 64 64 64")
-    known = description.get("in_channels", 1)
-    return Subject(
-        name=str(description.get("name", arguments.network)),
-        network=build_network(description),
-        in_channels=_in_channels(arguments, known),
-        patch_size=_patch_size(arguments, ()),
-        spacing=_spacing(arguments, None, arguments.patch_size),
-        batch=arguments.batch or 1,
+        name=name,
+        network=network,
+        in_channels=arguments.in_channels or channels,
+        patch_size=patch_size,
+        spacing=_spacing(arguments.spacing, spacing, len(patch_size)),
+        batch=arguments.batch or batch,
         deep_supervision=bool(description.get("deep_supervision", False)),
     )
 
@@ -165,30 +140,19 @@ def _read(path: Path) -> dict[str, Any]:
     return describe(content)
 
 
-def _in_channels(arguments: argparse.Namespace, known: int) -> int:
-    return arguments.in_channels or known
-
-
-def _patch_size(arguments: argparse.Namespace, known: Sequence[int]) -> tuple[int, ...]:
-    return tuple(arguments.patch_size or known)
-
-
 def _spacing(
-    arguments: argparse.Namespace, known: Sequence[float] | None, patch_size: Sequence[int]
+    given: Sequence[float] | None, known: Sequence[float] | None, dims: int
 ) -> tuple[float, ...] | None:
-    """Of the network's axes; a slice's two are not told by the spacing of a volume."""
-    dims = len(arguments.patch_size or patch_size)
-    if arguments.spacing is not None and len(arguments.spacing) != dims:
-        raise ConfigError(
-            f"--spacing={arguments.spacing} must have one number for each of the {dims} axes"
-        )
-    spacing = arguments.spacing or known
+    """Of the network's axes; a volume's spacing does not tell that of a slice."""
+    if given is not None and len(given) != dims:
+        raise ConfigError(f"--spacing={given} must have one number for each of the {dims} axes")
+    spacing = given or known
     return tuple(spacing) if spacing and len(spacing) == dims else None
 
 
 def _measured(subject: "Subject", result: "Audit") -> str:
-    from medseg.analysis.audit_document import table
     from medseg.analysis.memory import network_peak_bytes
+    from medseg.formatting import markdown_table
 
     shape = (subject.batch, subject.in_channels, *subject.patch_size)
     rows = []
@@ -205,7 +169,7 @@ def _measured(subject: "Subject", result: "Audit") -> str:
             sizes = (f"{peak / _MIB:.1f}", f"{predicted.peak / _MIB:.1f}")
             rows.append((use, precision, *sizes, f"{predicted.peak / peak - 1:+.1%}"))
     head = ("MiB", "", "measured peak", "predicted", "difference")
-    return f"\n## Memory, measured\n\n{table(head, rows)}"
+    return f"\n## Memory, measured\n\n{markdown_table(head, rows)}"
 
 
 def _effective(subject: "Subject") -> str:

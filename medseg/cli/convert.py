@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import command
-from medseg.errors import ConfigError
+from medseg.cli.command import add_overwrite, command
+from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from medseg.conversion.rewriting import Rewriting
     from medseg.models.weights import TrainedModel
 
+_OF_A_RUN = ("model", "checkpoints")
 _SLOTS = {
     "upsample": (("pixel_shuffle", "transposed"), "for targets without ConvTranspose, or with it"),
     "conv": (("standard",), "grouped, separable, dilated: one dense kernel each"),
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="volumes, and folders of volumes, that both networks segment",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing model")
+    add_overwrite(parser, "a model that medseg did not write as well")
     return parser
 
 
@@ -66,34 +67,48 @@ def main(arguments: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from medseg import __version__
-    from medseg.conversion.folder import check_output, save_whole
     from medseg.conversion.rewriting import rewrite
     from medseg.conversion.targets import target_of
-    from medseg.models.weights import load_model
+    from medseg.files import replacing
+    from medseg.models.weights import MODEL_FILES, load_model, save_model
     from medseg.volumes import find_volumes
 
     model = load_model(arguments.run)
-    check_output(arguments.output, model, overwrite=arguments.overwrite)
+    _require_other_folder(arguments.output, model.source)
     volumes = find_volumes(arguments.verify_on)
     targets = [target_of(slot, option) for slot, option in wanted.items()]
     rewriting = rewrite(model.network, model.card.network, targets)
     card = replace(model.card, network=rewriting.description, medseg=__version__)
     converted = replace(model, network=rewriting.network, card=card)
-    _show_layers(rewriting)
-    _show_networks(model, converted)
-    _show_volumes(model, converted, volumes)
-    save_whole(arguments.output, rewriting.network, card)
+    written = [arguments.output / name for name in MODEL_FILES]
+    with replacing(written, overwrite=arguments.overwrite):
+        _show_layers(rewriting)
+        _show_networks(model, converted)
+        _show_volumes(model, converted, volumes)
+        save_model(arguments.output, rewriting.network, card)
     print(arguments.output)
 
 
+def _require_other_folder(folder: Path, source: Path) -> None:
+    """Makes sure that a model is not written into the run that it is made from, or another."""
+    own = source.resolve().parent
+    run = own.parent if own.name in _OF_A_RUN else None
+    if folder.resolve() == own or (run is not None and folder.resolve().is_relative_to(run)):
+        raise DataError(
+            f"{folder}: holds the network that is converted, which stays as it is; "
+            "choose another folder"
+        )
+    if any((folder / name).exists() for name in _OF_A_RUN):
+        raise DataError(f"{folder}: is a run, whose own network it holds; choose another folder")
+
+
 def _show_layers(rewriting: "Rewriting") -> None:
-    print("| layer | was | is | largest difference |")
-    print("| --- | --- | --- | --- |")
-    for row in rewriting.layers:
-        print(f"| {row.layer} | {row.was} | {row.now} | {row.difference:.2g} |")
-    print()
-    for row in rewriting.unchanged:
-        print(f"{row.layer} stays {row.block}: {row.reason}")
+    from medseg.formatting import markdown_table
+
+    rows = [(row.layer, row.was, row.now, f"{row.difference:.2g}") for row in rewriting.layers]
+    print(markdown_table(("layer", "was", "is", "largest difference"), rows))
+    for line in rewriting.unchanged:
+        print(line)
 
 
 def _show_networks(model: "TrainedModel", converted: "TrainedModel") -> None:

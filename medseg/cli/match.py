@@ -115,18 +115,20 @@ def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def _show(rows: "dict[str, Description]", load: "Load") -> None:
+def _show(networks: "dict[str, Description]", load: "Load") -> None:
     from medseg.analysis.cost import costs
     from medseg.analysis.widths import widths_of
     from medseg.experiment.grid import override_text
+    from medseg.formatting import markdown_table
 
-    print("| network | widths | parameters | MACs | training memory, MiB |")
-    print("| --- | --- | --- | --- | --- |")
-    for name, network in rows.items():
+    rows = []
+    for name, network in networks.items():
         own = costs(network, load)
         widths = "; ".join({override_text(w): None for w in widths_of(network).values()})
         memory = f"{own['memory'] / _MIB:,.1f}"
-        print(f"| {name} | {widths} | {own['parameters']:,} | {own['macs']:,} | {memory} |")
+        rows.append((name, widths, f"{own['parameters']:,}", f"{own['macs']:,}", memory))
+    head = ("network", "widths", "parameters", "MACs", "training memory, MiB")
+    print(markdown_table(head, rows), end="")
 
 
 def _show_match(quantity: str, found: "Match") -> None:

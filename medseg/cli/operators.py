@@ -20,13 +20,17 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Prints the catalogue of blocks as a Markdown table."""
-    from medseg.analysis.catalogue import SLOTS, catalogue_entry, markdown_table
+    from medseg.analysis.catalogue import SLOTS, block_costs, contract
     from medseg.cli.compose import described, option_names
+    from medseg.formatting import markdown_table
 
-    entries = [
-        catalogue_entry(slot, option, described(f"{slot}/{option}", slot))
-        for slot in SLOTS
-        if arguments.slot in (None, slot)
-        for option in option_names(slot)
-    ]
-    print(markdown_table(entries), end="")
+    rows = []
+    for slot in SLOTS if arguments.slot is None else (arguments.slot,):
+        for option in option_names(slot):
+            block = described(f"{slot}/{option}", slot)
+            parameters, macs = block_costs(slot, block)
+            weights = ", ".join(f"{count:,}" for count in parameters)
+            products = ", ".join(f"{count:,.0f}" for count in macs)
+            rows.append((slot, f"`{option}`", contract(block), weights, products))
+    head = ("slot", "option", "what it computes", "weights 2-D, 3-D", "MACs a voxel 2-D, 3-D")
+    print(markdown_table(head, rows), end="")

@@ -1,4 +1,4 @@
-"""`medseg reach`: which network sees an extent of the body, as overrides to paste."""
+"""`medseg reach`: networks with a wanted receptive field, as overrides to paste."""
 
 import argparse
 import shlex
@@ -27,8 +27,8 @@ exit codes: 0 reached, 1 by no change that was tried, 2 a wrong number or overri
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medseg reach",
-        description="Say how far a network sees, and which change of stages, depth, kernel or "
-        "dilation lets it see as far as is wanted, without holes.",
+        description="Show the receptive field of a network, and which change of stages, depth, "
+        "kernel or dilation gives it the wanted extent, without holes.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -93,22 +93,22 @@ def _spacing_of(spacing: tuple[float, ...] | None) -> tuple[float, ...]:
 
 
 def _show(advice: "Advice") -> None:
-    print("| change | extent, mm | parameters | MACs | training memory, MiB | overrides |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    from medseg.formatting import markdown_table
+
     furthest = [advice.furthest] if advice.furthest else []
-    for own in (advice.base, *advice.candidates, *furthest):
-        memory = f"{own.costs['memory'] / _MIB:,.1f}"
-        added = f"`{shlex.join(own.change.overrides)}`" if own.change.overrides else ""
-        cells = (
-            own.change.text,
+    rows = [
+        (
+            own.text,
             _extent(own),
             f"{own.costs['parameters']:,}",
             f"{own.costs['macs']:,}",
-            memory,
-            added,
+            f"{own.costs['memory'] / _MIB:,.1f}",
+            f"`{shlex.join(own.overrides)}`" if own.overrides else "",
         )
-        print(f"| {' | '.join(cells)} |")
-    print()
+        for own in (advice.base, *advice.candidates, *furthest)
+    ]
+    head = ("change", "extent, mm", "parameters", "MACs", "training memory, MiB", "overrides")
+    print(markdown_table(head, rows))
 
 
 def _show_answer(advice: "Advice", overrides: Sequence[str]) -> None:
@@ -116,13 +116,13 @@ def _show_answer(advice: "Advice", overrides: Sequence[str]) -> None:
     if advice.is_reached:
         print(f"reached: {wanted} mm wanted, {_millimetres(advice.surplus_mm)} mm to spare")
     elif advice.candidates:
-        cheapest = advice.candidates[0].change.overrides
-        print(f"{wanted} mm: {advice.candidates[0].change.text} needs the fewest MACs")
-        print(shlex.join(["medseg", "train", *_replaced(overrides, cheapest)]))
+        cheapest = advice.candidates[0]
+        print(f"{wanted} mm: {cheapest.text} needs the fewest MACs")
+        print(shlex.join(["medseg", "train", *_replaced(overrides, cheapest.overrides)]))
     elif advice.furthest is None:
         print(f"not reached: {wanted} mm; only a U-Net can be changed, choose model=unet")
     else:
-        print(f"not reached: no change that was tried sees {wanted} mm without holes")
+        print(f"not reached: no change that was tried covers {wanted} mm without holes")
 
 
 def _replaced(overrides: Sequence[str], new: Sequence[str]) -> list[str]:

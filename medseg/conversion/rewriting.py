@@ -19,10 +19,7 @@ from medseg.errors import ConfigError
 from medseg.models.description import Description, build, build_network
 
 _ROUNDING = 1e-10  # of the largest output, in float64: sums in another order, no more
-_LINEAR = (
-    "linear interpolation repeats the border, where a convolution takes zeros; it has no "
-    "transposed convolution in it and stays"
-)
+_LINEAR = "linear interpolation repeats the border, where a convolution takes zeros"
 
 
 Address = tuple[Any, ...]
@@ -64,21 +61,6 @@ class Rewritten:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unchanged:
-    """A layer that stays as it is although its slot is rewritten.
-
-    Args:
-        layer: Its name in the network.
-        block: The block that it is made of.
-        reason: Why it stays.
-    """
-
-    layer: str
-    block: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Rewriting:
     """A network rewritten.
 
@@ -86,13 +68,13 @@ class Rewriting:
         network: In evaluation mode, in the precision of the old one.
         description: From which it is built.
         layers: Those that were rewritten.
-        unchanged: Those that stay, and why.
+        unchanged: A line for each layer of the slots that stays, and why.
     """
 
     network: nn.Module
     description: dict[str, Any]
     layers: list[Rewritten]
-    unchanged: list[Unchanged]
+    unchanged: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +102,7 @@ def rewrite(network: nn.Module, description: Description, targets: Sequence[Targ
             names the layer, the reason and the remedy.
     """
     moves: list[_Move] = []
-    unchanged: list[Unchanged] = []
+    unchanged: list[str] = []
     blocks: dict[Address, dict[str, Any]] = {}
     for target in targets:
         layers = _layers_of(description, target.slot)
@@ -129,9 +111,7 @@ def rewrite(network: nn.Module, description: Description, targets: Sequence[Targ
             if isinstance(block, target.same) or not made:
                 continue
             if _is_linear_interpolation(block):
-                unchanged += [
-                    Unchanged(layer=m.name, block=repr(block), reason=_LINEAR) for m in made
-                ]
+                unchanged += [f"{layer.name} stays {block!r}: {_LINEAR}" for layer in made]
                 continue
             own = [_move(network, layer, block, target) for layer in made]
             blocks[address] = _described(own)
@@ -199,11 +179,10 @@ def _refused(layer: str, block: Any, target: Target, reason: object) -> ConfigEr
 
 
 def _nothing_to_do(
-    description: Description, targets: Sequence[Target], unchanged: Sequence[Unchanged]
+    description: Description, targets: Sequence[Target], unchanged: Sequence[str]
 ) -> ConfigError:
     if unchanged:
-        reason = f"{unchanged[0].layer}: {unchanged[0].block}: {unchanged[0].reason}"
-        return ConfigError(f"{reason}; there is nothing to rewrite, use the model as it is")
+        return ConfigError(f"{unchanged[0]}; there is nothing to rewrite, use the model as it is")
     wanted = " and ".join(f"{target.slot}={target.option}" for target in targets)
     if any(_blocks_of(description, target.slot) for target in targets):
         return ConfigError(f"every layer is {wanted} already; use the model as it is")

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from medseg import __version__
 from medseg.errors import DataError
-from medseg.files import atomic_path, sha256, write_text
+from medseg.files import atomic_path, sha256
 from medseg.models.description import build_network
 
 MODEL_FOLDER = "model"
 _CARD = "model.json"
 _WEIGHTS = "weights.safetensors"
+MODEL_FILES = (_WEIGHTS, _CARD)
 _PREFIX = "network."  # how a checkpoint of the training module names the network's weights
 
 
@@ -71,13 +72,13 @@ class TrainedModel:
 
 
 def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
-    """Writes `weights.safetensors` and `model.json` into `folder`."""
+    """Writes `weights.safetensors` and `model.json` into `folder`, both or none."""
     # clones: some networks of MONAI list a tensor under two names, which safetensors refuses
     state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
-    with atomic_path(folder / _WEIGHTS) as part:
-        save_file(state, part)
-    content = card.plain() | {"weights_sha256": sha256(folder / _WEIGHTS)}
-    write_text(folder / _CARD, json.dumps(content, indent=1) + "\n")
+    with atomic_path(folder / _WEIGHTS) as weights, atomic_path(folder / _CARD) as text:
+        save_file(state, weights)
+        content = card.plain() | {"weights_sha256": sha256(weights)}
+        text.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def load_model(path: Path) -> TrainedModel:

@@ -64,7 +64,7 @@ def test_layers_add_up_to_the_network_and_the_last_has_its_field(name) -> None:
     assert result.logits == logits.shape[1:]
     assert not result.unknown
     assert result.field == receptive_field(network, 1, (32, 24))
-    extents = [row.extent for row in result.layers if row.extent]
+    extents = [extent for extent in result.layers["extent"] if extent]
     assert max(extents) == tuple(field.largest for field in result.field if field)
 
 
@@ -72,7 +72,7 @@ def test_extents_grow_along_a_chain() -> None:
     chain = nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, stride=2, padding=1), nn.Conv2d(2, 2, 5)
     )
-    assert [row.extent for row in audited(chain).layers] == [(3, 3), (5, 5), (13, 13)]
+    assert list(audited(chain).layers["extent"]) == [(3, 3), (5, 5), (13, 13)]
 
 
 def test_a_shared_layer_has_its_weights_once_and_its_cost_twice() -> None:
@@ -124,14 +124,14 @@ def test_every_upsampling_has_a_row() -> None:
         network = build_network(unet(upsample=upsample, downsample=block("downsample.MaxPool")))
         rows = audited(network).upsamplings
         assert len(rows) == 2, name
-        assert all((row.imbalance is None) == (name == "max_unpool") for row in rows)
-    assert [row.imbalance for row in audited(NETWORKS["MONAI SegResNet"]).upsamplings] == [0]
+        assert all((imbalance is None) == (name == "max_unpool") for *_, imbalance in rows)
+    assert [row[2] for row in audited(NETWORKS["MONAI SegResNet"]).upsamplings] == [0]
     shuffled = SegResNet(
         2, 8, 1, 3, blocks_down=(1, 1), blocks_up=(1,), upsample_mode="pixelshuffle"
     )
-    (row,) = audited(shuffled).upsamplings
-    assert row.operator.startswith("SubpixelUpsample(")
-    assert row.imbalance == pytest.approx(0, abs=1e-9)  # as initialised: ICNR, and a blur
+    ((_, operator, imbalance),) = audited(shuffled).upsamplings
+    assert operator.startswith("SubpixelUpsample(")
+    assert imbalance == pytest.approx(0, abs=1e-9)  # as initialised: ICNR, and a blur
 
 
 def test_gridding_is_in_the_text() -> None:

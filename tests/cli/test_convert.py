@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def test_predictions_of_the_converted_model_are_the_same(
 def test_the_card_keeps_all_but_the_network(run: Path, say: Say, tmp_path: Path) -> None:
     assert say(run, "-o", tmp_path / "new", "--upsample", "pixel_shuffle")[0] == 0
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [
+        ".medseg.json",
         "model.json",
         "weights.safetensors",
     ]
@@ -174,24 +176,44 @@ class TestRefused:
         assert err.startswith("error: encoder.stages.1.0.0: Deformable(")
         assert not (tmp_path / "new").exists()
 
-    def test_an_existing_model_unless_it_may_be_replaced(self, run, say, tmp_path) -> None:
+    def test_an_existing_model_unless_medseg_wrote_it_or_it_may_be_replaced(
+        self, run, say, tmp_path
+    ) -> None:
         wanted = ("-o", tmp_path / "new", "--upsample", "pixel_shuffle")
-        assert say(run, *wanted)[0] == 0
-        before = (tmp_path / "new" / "model.json").stat().st_mtime_ns
+        assert say(run, *wanted)[0] == say(run, *wanted)[0] == 0
+        (tmp_path / "new" / "model.json").write_text("mine")
         code, _, err = say(run, *wanted)
-        assert code == 3
-        assert "exists; use --overwrite" in err
-        assert (tmp_path / "new" / "model.json").stat().st_mtime_ns == before
+        assert code == 2
+        assert "--overwrite" in err
+        assert (tmp_path / "new" / "model.json").read_text() == "mine"
+        (tmp_path / "new" / "notes.txt").write_text("mine")
         assert say(run, *wanted, "--overwrite")[0] == 0
         assert load_model(tmp_path / "new")
+        assert (tmp_path / "new" / "notes.txt").read_text() == "mine"
 
-    @pytest.mark.parametrize("place", ["", "model"])
+    @pytest.mark.parametrize(
+        "place", ["", "model", "model/below", "checkpoints", "b/..", "../link"]
+    )
     def test_the_run_itself(self, place: str, run: Path, say: Say) -> None:
+        (run.parent / "link").symlink_to(run / "model")
         before = (run / "model" / "model.json").read_bytes()
         code, _, err = say(run, "-o", run / place, "--upsample", "pixel_shuffle", "--overwrite")
         assert code == 3
         assert "holds the network that is converted" in err
         assert (run / "model" / "model.json").read_bytes() == before
+
+    def test_another_run_and_a_file(self, run: Path, say: Say, tmp_path: Path) -> None:
+        other = save_run(tmp_path / "other")
+        assert say(run, "-o", other, "--upsample", "pixel_shuffle", "--overwrite")[0] == 3
+        (tmp_path / "file").write_text("mine")
+        assert say(run, "-o", tmp_path / "file", "--upsample", "pixel_shuffle")[0] == 4
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_a_model_folder_but_not_its_neighbour(self, run, say, tmp_path) -> None:
+        alone = tmp_path / "alone"
+        shutil.copytree(run / "model", alone)
+        assert say(alone, "-o", alone, "--upsample", "pixel_shuffle", "--overwrite")[0] == 3
+        assert say(alone, "-o", tmp_path / "beside", "--upsample", "pixel_shuffle")[0] == 0
 
     @pytest.mark.parametrize("content", [None, b"no volume"])
     def test_a_volume_that_cannot_be_used(self, content, run, say, tmp_path) -> None:
@@ -213,7 +235,7 @@ class TestRefused:
         def full(*_: object) -> None:
             raise ResourceError("cannot write: no space left")
 
-        monkeypatch.setattr(weights, "write_text", full)
+        monkeypatch.setattr(weights, "sha256", full)
         code, _, err = say(run, "-o", tmp_path / "new", "--upsample", "pixel_shuffle")
         assert (code, err) == (4, "error: cannot write: no space left\n")
         assert sorted(p.name for p in tmp_path.iterdir()) == [run.name]

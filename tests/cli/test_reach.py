@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from medseg.analysis.changes import Grid, changes
 from medseg.analysis.cost import abstract_network
+from medseg.analysis.field_search import changes
 from medseg.analysis.receptive_field import receptive_field
 from medseg.cli.compose import described
 from medseg.cli.reach import _replaced, main
@@ -58,8 +58,7 @@ def test_the_printed_overrides_give_the_printed_reach(capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("model", ["resenc_unet", "unet_3_plus", "unet_plus_plus", "mednext"])
 def test_overrides_of_every_kind_give_the_network_that_is_told(model: str) -> None:
     own = [f"model={model}"]
-    grid = Grid(spacing=(1, 1), patch_size=(128, 128))
-    for options in changes(described("train", "model", *own), grid).values():
+    for options in changes(described("train", "model", *own), (128, 128), (1, 1)).values():
         for change in list(options)[-1:]:
             composed = described("train", "model", *_replaced(own, change.overrides))
             told, found = (
