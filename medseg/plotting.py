@@ -127,7 +127,7 @@ def to_svg(figure: Figure | None, title: str) -> str:
     if figure is None:
         return ""
     content = _svg(figure, {"svg.fonttype": "none"}, transparent=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    digest = hashlib.sha256((content + title).encode()).hexdigest()[:8]
     for pattern, replacement in (
         (r"<(metadata|style)\b.*?</\1>", ""),
         (r'<g id="[^"]*"', "<g"),

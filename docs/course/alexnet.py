@@ -1,4 +1,4 @@
-"""AlexNet as lecture 3 counts it: each layer's weights, and two slips."""
+"""AlexNet as lecture 3 counts it: each layer's weights, and two errata."""
 
 import math
 
@@ -35,7 +35,7 @@ def convolutions() -> Topic:
                 stated=math.prod((5, 5, 28, 128, 2)),
                 computed=_weights()["conv 2"],
                 how="5·5·48·128·2 from the layer table",
-                slip="28 should be 48, the maps that layer 1 leaves on each GPU; the printed "
+                erratum="28 should be 48, the maps that layer 1 leaves on each GPU; the printed "
                 "product is 179,200, and only 48 gives the printed 307K.",
             ),
         ),
@@ -66,8 +66,8 @@ def dense_layers() -> Topic:
                 stated=math.prod((13, 13, 128, 2, 2048, 2)),
                 computed=rows["dense 1"],
                 how=f"{grid}·{grid}·256 · 4,096 from the layer table",
-                slip="the layer reads the grid after the last pooling, 6 × 6, not 13 × 13; it has "
-                "37.7M weights, and only with these the network has 61M.",
+                erratum="the layer reads the grid after the last pooling, 6 × 6, not 13 × 13; "
+                "it has 37.7M weights, and only with these the network has 61M.",
             ),
             Fact(
                 lecture=3,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from medseg.explain.operator import make_operator
-from medseg.explain.page import Picture, Work
+from medseg.explain.operator import Operator, make_operator
+from medseg.report.page import Figure
 
 Value = Any
 """A number, a word, or a tuple of values."""
@@ -28,7 +28,7 @@ class Fact:
         how: What was computed.
         within: Largest difference that the printed rounding allows.
         settings: Where a formula was tried: one value of `stated` and `computed` each.
-        slip: Why the printed value is wrong; empty where it is right.
+        erratum: Why the printed value is wrong; empty where it is right.
     """
 
     lecture: int
@@ -39,17 +39,12 @@ class Fact:
     how: str
     within: float = 0
     settings: tuple[str, ...] = ()
-    slip: str = ""
+    erratum: str = ""
 
     @property
     def agrees(self) -> bool:
         """Whether the printed value is the computed one, within its rounding."""
         return _equal(self.stated, self.computed, self.within)
-
-    @property
-    def verdict(self) -> str:
-        """`agrees`, or the slip."""
-        return f"slip: {self.slip}" if self.slip else "agrees"
 
     @property
     def shown(self) -> str:
@@ -63,12 +58,20 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """A part of a lecture, in its order."""
+    """A part of a lecture, in its order.
+
+    Args:
+        title: Its heading.
+        text: Paragraphs.
+        works: Operators that are worked through, each with the names of its figures.
+        pictures: Other figures.
+        facts: What the notes print there.
+    """
 
     title: str
     text: Sequence[str]
-    works: Sequence[Work] = ()
-    pictures: Sequence[Picture] = ()
+    works: Sequence[tuple[Operator, tuple[str, ...]]] = ()
+    pictures: Sequence[Figure] = ()
     facts: Sequence[Fact] = ()
 
 
@@ -87,9 +90,9 @@ class Lecture:
         return [fact for topic in self.topics for fact in topic.facts]
 
     @property
-    def slips(self) -> list[Fact]:
+    def errata(self) -> list[Fact]:
         """The facts that the notes print wrongly."""
-        return [fact for fact in self.facts if fact.slip]
+        return [fact for fact in self.facts if fact.erratum]
 
 
 def law(
@@ -123,9 +126,9 @@ def rounded(*, stated: int, computed: int, **words: Any) -> Fact:
     return Fact(stated=stated, computed=computed, within=unit, **words)
 
 
-def work(kind: str, *figures: str, **options: Any) -> Work:
-    """An operator of a kind worked through, with these figures."""
-    return Work(operator=make_operator(kind, **options), figures=figures)
+def work(kind: str, *figures: str, **options: Any) -> tuple[Operator, tuple[str, ...]]:
+    """An operator of a kind worked through, with these figures of `medseg.explain.figure`."""
+    return make_operator(kind, **options), figures
 
 
 def worded(value: Value) -> str:

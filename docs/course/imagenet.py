@@ -48,7 +48,7 @@ def imagenet() -> Topic:
                 stated=5_000_000,
                 computed=networks.total(google),
                 how="weights and biases of the published inception table",
-                slip="the published table gives 7.0 million, without auxiliary classifiers.",
+                erratum="the published table gives 7.0 million, without auxiliary classifiers.",
             ),
             _layers("2015: ResNet", 152, networks.resnet152_depth()),
         ),

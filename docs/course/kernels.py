@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg.analysis.closed_form import Layer, receptive_field
-from medseg.explain.board import Panel, board
-from medseg.explain.drawing import Drawing
+from medseg.explain.figure import Panel, draw
+from medseg.report.page import Figure
 
 
 def counted(size: int, *, first: int = 1) -> Tensor:
@@ -78,8 +78,7 @@ def _inside(place: tuple[int, int], array: NDArray[Any]) -> bool:
     return all(0 <= index < size for index, size in zip(place, array.shape, strict=True))
 
 
-def grids(*named: tuple[str, Any]) -> Drawing:
+def grids(caption: str, *named: tuple[str, Any]) -> Figure:
     """Arrays side by side, each below its name."""
-    return board(
-        [Panel(title=name, values=np.asarray(values, dtype=float)) for name, values in named]
-    )
+    panels = [Panel(name, np.asarray(values, dtype=float)) for name, values in named]
+    return Figure(draw([panels]), title=caption, caption=caption, wide=True)

@@ -1,4 +1,4 @@
-"""Lecture 0: what convolutions cost, and what a transposed one prints."""
+"""Lecture 0: what convolutions cost, and the checkerboard of a transposed one."""
 
 from fractions import Fraction
 from functools import partial
@@ -152,7 +152,7 @@ def _separable() -> Topic:
                 stated=Fraction(1, 9),
                 computed=closed_form.separable_ratio((3, 3), 32),
                 how="1/K² + 1/M at K = 3, M = 32",
-                slip="1/9 is the limit for many channels; at M = 32 the ratio is 41/288, about "
+                erratum="1/9 is the limit for many channels; at M = 32 the ratio is 41/288, about "
                 "1/7.02, and at M = 1,024 it is still above 1/9.",
             ),
         ),
@@ -205,7 +205,7 @@ def _checkerboard() -> Topic:
         text=(
             "The slide shows generated images with a regular pattern, from Radford et al. 2015, "
             "Salimans et al. 2016, Donahue et al. 2016 and Dumoulin et al. 2016. Where the stride "
-            "does not divide the kernel, some output voxels are painted by more taps than others; "
+            "does not divide the kernel, some output voxels get more taps than others; "
             "the counts below are that pattern. With kernel 4 and stride 2 they are flat.",
         ),
         works=(

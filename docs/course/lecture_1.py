@@ -30,7 +30,7 @@ def _why() -> Topic:
         text=(
             "The ordinary convolution is expensive, some of its channels die out, and channels "
             "say little about one another. Vision also wants a wide receptive field. The "
-            "variants below buy reach or cost with some loss of freedom.",
+            "variants below buy receptive field or cost with some loss of freedom.",
             "The contents list eight kinds, the sections are nine: depthwise-separable has its "
             "own. What the contents call atrous deconvolution is the atrous convolution.",
         ),
@@ -105,7 +105,7 @@ def _dilated() -> Topic:
                 stated=Fraction(0),
                 computed=Fraction(kept, 7),
                 how="share of the voxels along an axis that the output keeps, 7 of 7",
-                slip="the opposite is meant: no voxel of the grid is lost.",
+                erratum="the opposite is meant: no voxel of the grid is lost.",
             ),
         ),
     )
@@ -130,14 +130,14 @@ def _transposed() -> Topic:
             note(
                 printed="5x5 input, stride 2, no padding, kernel 3x3: 2x2 image",
                 stated=(2, 2),
-                computed=tuple(worked(operator)[-1].values.shape),
+                computed=tuple(worked(operator)["output"].shape),
                 how="shape of torch's output",
             ),
             note(
                 printed="9 values from each pixel of the input",
                 stated=9,
                 computed=kernel_of(make_operator("transposed", size=2)).numel(),
-                how="taps that one voxel paints with",
+                how="taps that one voxel spreads over",
             ),
         ),
     )

@@ -252,7 +252,7 @@ def _constructed(place: str, name: str, printed: Callable[[], nn.Module]) -> Fac
         stated="a layer",
         computed=outcome,
         how="what becomes of the class when it is made",
-        slip=_SUPER,
+        erratum=_SUPER,
     )
 
 

@@ -53,7 +53,7 @@ def _definition() -> Topic:
                 stated=_integral(lambda tau: math.exp(-(1 - tau)) * math.exp(-2), 1.0),
                 computed=_integral(lambda tau: math.exp(-(1 - tau)) * math.exp(-2 * tau), 1.0),
                 how="∫ f(t − τ) g(τ) dτ at t = 1 for the same functions",
-                slip="the argument of g must be τ, which is integrated over, and not t.",
+                erratum="the argument of g must be τ, which is integrated over, and not t.",
             ),
             _fact(
                 place="Discrete convolution",
@@ -82,7 +82,7 @@ def _definition() -> Topic:
                 stated=summed_2d(_KERNEL, _IMAGE, misprint=True),
                 computed=summed_2d(_KERNEL, _IMAGE),
                 how="ΣΣ I(i − m, j − n) K(m, n) for the same image and kernel",
-                slip="the second index of I must be j − n, not i − n.",
+                erratum="the second index of I must be j − n, not i − n.",
             ),
         ),
     )

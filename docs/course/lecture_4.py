@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from course import fact, kernels, networks, upsampling
-from course.fact import Fact, Lecture, Picture, Topic, rows_of, work
+from course.fact import Fact, Lecture, Topic, rows_of, work
 from course.imagenet import imagenet
 from medseg.analysis import closed_form
 
@@ -51,11 +51,11 @@ def _convolution() -> Topic:
             "filter gives 4 at the first place, and all nine as drawn.",
         ),
         pictures=(
-            Picture(
-                caption="The printed image and filter, and the whole feature map, by torch.",
-                draw=lambda: kernels.grids(
-                    ("image", _IMAGE), ("filter", _FILTER), ("feature map", feature_map)
-                ),
+            kernels.grids(
+                "The printed image and filter, and the whole feature map, by torch.",
+                ("image", _IMAGE),
+                ("filter", _FILTER),
+                ("feature map", feature_map),
             ),
         ),
         facts=(
@@ -113,7 +113,7 @@ def _colour() -> Topic:
                     *[networks.alexnet()[0].kernel] * 2,
                 ),
                 how="first row of the published layer table, 48 · 2 in lecture 3",
-                slip="the network that won in 2012 has 96; 64 are in the one-tower variant of "
+                erratum="the network that won in 2012 has 96; 64 are in the one-tower variant of "
                 "Krizhevsky 2014, which torchvision has under the same name.",
             ),
         ),
@@ -168,7 +168,7 @@ def _padding() -> Topic:
                 stated=5,
                 computed=closed_form.conv_output_size(7, 3, padding=1),
                 how="7 + 2·1 − 3 + 1",
-                slip="5x5 is left over from the slide without padding; with it the size is kept.",
+                erratum="5x5 is left over from the slide without padding; padding keeps the size.",
             ),
             fact.law(
                 [{"w": 7, "k": 3, "p": 1}, {"w": 32, "k": 5, "p": 1}, {"w": 9, "k": 7, "p": 3}],
@@ -223,7 +223,7 @@ def _stride() -> Topic:
                 stated=Fraction(8 - 3, 2) + 1,
                 computed=closed_form.conv_output_size(8, 3, stride=2),
                 how="closed form at W = 8, K = 3, P = 0, S = 2",
-                slip="the quotient must be rounded down; as printed it is 7/2 here.",
+                erratum="the quotient must be rounded down; as printed it is 7/2 here.",
             ),
         ),
     )
@@ -268,7 +268,7 @@ def _softmax() -> Topic:
                 stated=float(likely[2].log()),
                 computed=float(torch.nn.functional.cross_entropy(logits, torch.tensor(2))),
                 how="torch's cross-entropy of the scores (1, 2, 3), the third is true",
-                slip="the minus sign is missing: as printed, minimising it would make the truth "
+                erratum="the minus sign is missing: as printed, minimising it would make the truth "
                 "unlikely.",
             ),
         ),

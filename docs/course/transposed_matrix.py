@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from course.fact import Fact, Picture, Topic, rows_of, work
-from medseg.explain.board import board
-from medseg.explain.drawing import Drawing
+from course.fact import Fact, Topic, rows_of, work
 from medseg.explain.example import matrix
-from medseg.explain.figures import matrix_panel
+from medseg.explain.figure import Panel, draw
 from medseg.explain.operator import make_operator
+from medseg.report.page import Figure
 
 _fact = partial(Fact, lecture=4)
 _PRINTED_MATRIX = """
@@ -47,12 +46,7 @@ def why_transposed() -> Topic:
             "the printed matrix shifts each column by one, which is a 1-D convolution.",
         ),
         works=(work("conv", "matrix", size=4, padding=0),),
-        pictures=(
-            Picture(
-                caption="Cᵀ as printed, each column shifted by one, and as it is, from torch.",
-                draw=lambda: _matrices(right),
-            ),
-        ),
+        pictures=(_matrices(right),),
         facts=(
             _fact(
                 place="Why transposed?",
@@ -67,7 +61,7 @@ def why_transposed() -> Topic:
                 stated=(column_starts(_numbers(_printed_words())),),
                 computed=(column_starts(rows_of(right)),),
                 how="first non-zero row of each column of torch's matrix",
-                slip="the image is 4 pixels wide, so columns 3 and 4 start in rows 5 and 6.",
+                erratum="the image is 4 pixels wide, so columns 3 and 4 start in rows 5 and 6.",
             ),
             _fact(
                 place="Why transposed?",
@@ -75,7 +69,7 @@ def why_transposed() -> Topic:
                 stated=_numbers(_printed_words()),
                 computed=rows_of(right),
                 how="w₀₀ … w₂₂ written as 1 … 9",
-                slip="columns 3 and 4 are two rows too high; the last two rows would be 0, and "
+                erratum="columns 3 and 4 are two rows too high; the last two rows would be 0, and "
                 "two pixels of the image would never be reached.",
             ),
         ),
@@ -109,11 +103,11 @@ def _named(rows: Any) -> list[list[str]]:
     return [[f"w{(v - 1) // 3}{(v - 1) % 3}" if v else "" for v in row] for row in rows]
 
 
-def _matrices(right: Tensor) -> Drawing:
+def _matrices(right: Tensor) -> Figure:
     printed = _numbers(_printed_words())
-    return board(
-        [
-            matrix_panel("Cᵀ as printed", np.array(printed), _named(printed)),
-            matrix_panel("Cᵀ as it is", right.numpy(), _named(rows_of(right))),
-        ]
-    )
+    panels = [
+        Panel("Cᵀ as printed", np.array(printed), _named(printed)),
+        Panel("Cᵀ as it is", right.numpy(), _named(rows_of(right))),
+    ]
+    caption = "Cᵀ as printed, each column shifted by one, and as it is, from torch."
+    return Figure(draw([panels]), title=caption, caption=caption, wide=True)

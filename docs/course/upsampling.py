@@ -8,7 +8,7 @@ from torch import Tensor
 from course.fact import Fact, Topic, rows_of, work
 from course.transposed_matrix import column_starts, why_transposed
 from medseg.analysis import closed_form
-from medseg.explain.example import image_of, kernel_of, matrix, spatial_map, worked
+from medseg.explain.example import apply, image_of, kernel_of, matrix, worked
 from medseg.explain.operator import Operator, make_operator
 
 _fact = partial(Fact, lecture=4)
@@ -82,14 +82,14 @@ def _there_and_back() -> Topic:
                 place="Names of the transposed convolution",
                 printed="Fractionally strided convolution",
                 stated=rows_of(_over_zeros()),
-                computed=rows_of(_painted()),
+                computed=rows_of(_spread()),
                 how="2×2 stretched by zeros under the mirrored kernel, beside conv_transpose2d",
             ),
             _fact(
                 place="Names of the transposed convolution",
                 printed="Backward strided convolution",
                 stated=rows_of(_gradient()),
-                computed=rows_of(_painted()),
+                computed=rows_of(_spread()),
                 how="gradient of the strided convolution, beside conv_transpose2d",
             ),
             _fact(
@@ -98,7 +98,7 @@ def _there_and_back() -> Topic:
                 stated=4,
                 computed=closed_form.transposed_output_size(2, 3, stride=2, padding=1),
                 how="(2 − 1)·2 − 2·1 + (3 − 1) + 1",
-                slip="4x4 needs an output padding of 1 besides; without it the result is 3x3.",
+                erratum="4x4 needs an output padding of 1 besides; without it the result is 3x3.",
             ),
         ),
     )
@@ -134,11 +134,11 @@ def _learnable_downsampling() -> Topic:
     )
 
 
-def _painting() -> Topic:
+def _spreading() -> Topic:
     trimmed = make_operator("transposed", size=2)
     whole = make_operator("transposed", size=2, padding=0)
     return Topic(
-        title="A 2×2 image painted with 3×3, stride 2",
+        title="A 2×2 image under a 3×3 kernel, stride 2",
         text=(
             "Each input value weights the filter, and the result is copied to the output; the "
             "filter moves two pixels there for one in the input, and overlaps are added. That "
@@ -155,19 +155,19 @@ def _painting() -> Topic:
                 printed="Filter moves 2 pixels in output for every 1 pixel in input",
                 stated=2,
                 computed=_step(make_operator("transposed", dims=1, size=2, padding=0)),
-                how="distance between the first pixels that two neighbours paint",
+                how="distance between the first pixels that two neighbours reach",
             ),
             _fact(
                 place="3x3 convolution transpose, stride 2",
                 printed="This gives 5x5 output",
                 stated=(5, 5),
-                computed=tuple(worked(whole)[-1].values.shape),
+                computed=tuple(worked(whole)["output"].shape),
                 how="shape of torch's output",
             ),
             _fact(
                 place="3x3 convolution transpose, stride 2",
                 printed="trim one pixel from top and left to give 4x4 output",
-                stated=rows_of(worked(whole)[-1].values[1:, 1:]),
+                stated=rows_of(worked(whole)["output"][1:, 1:]),
                 computed=_output(trimmed),
                 how="torch's output with padding 1 and output padding 1",
             ),
@@ -199,21 +199,21 @@ def _in_depth() -> Topic:
 
 TOPICS = (
     *(_unpooling, _there_and_back, _learnable_downsampling),
-    *(_painting, why_transposed, _in_depth),
+    *(_spreading, why_transposed, _in_depth),
 )
 
 
 def _output(operator: Operator) -> tuple:
-    return rows_of(worked(operator)[-1].values)
+    return rows_of(worked(operator)["output"])
 
 
-def _painted() -> Tensor:
-    return worked(make_operator("transposed", size=2, padding=0))[-1].values
+def _spread() -> Tensor:
+    return worked(make_operator("transposed", size=2, padding=0))["output"]
 
 
 def _over_zeros() -> Tensor:
     small = make_operator("transposed", size=2, padding=0)
-    stretched = spatial_map(make_operator("bed_of_nails", size=2))(image_of(small))[..., :3, :3]
+    stretched = apply(make_operator("bed_of_nails", size=2), image_of(small))[..., :3, :3]
     mirrored = kernel_of(small).flip(0, 1)[None, None]
     return torch.conv2d(stretched, mirrored, padding=2)[0, 0]
 
@@ -222,7 +222,7 @@ def _gradient() -> Tensor:
     small = make_operator("transposed", size=2, padding=0)
     forward = make_operator("conv", size=5, stride=2, padding=0)
     start = torch.zeros(1, 1, 5, 5, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(spatial_map(forward)(start), start, image_of(small))
+    (gradient,) = torch.autograd.grad(apply(forward, start), start, image_of(small))
     return gradient[0, 0]
 
 

@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from medseg.cli.command import command
+from medseg.cli.command import add_overwrite, command
 from medseg.errors import ConfigError
 from medseg.explain.kinds import COUNTED, KINDS, SIZED
 
-_FIGURES = ("taps", "overlap", "matrix", "field", "all")
+_FIGURES = ("example", "taps", "overlap", "matrix", "field", "all")
 _EXAMPLES = """\
 examples:
-  medseg explain transposed                            a 2×2 input painted with 3×3, as text
+  medseg explain transposed                            a 3×3 kernel on a 2×2 input, as text
   medseg explain conv --size 64 --stride 2 --times 4   the sizes of four in a row
   medseg explain transposed --kernel 4 --figure overlap -o overlap.svg
   medseg explain dilated --dims 3 --html -o dilated.html
@@ -32,8 +32,8 @@ _MEANINGS = {
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medseg explain",
-        description="Work one operator through: its formulas with the numbers put in, its sizes, "
-        "an example that is really computed, and its figures.",
+        description="Explain one operator: its formulas with the numbers put in, its cost, its "
+        "sizes, an example that is really computed, and its figures.",
         epilog=f"kinds: {', '.join(KINDS)}\n\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,9 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         _add_number(parser, name)
     parser.add_argument("--times", type=int, metavar="N", help="how often in a row (default: 1)")
     shape = parser.add_argument_group("output (default: text)")
-    shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG or SVG")
+    shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG, SVG or PDF")
     shape.add_argument("--html", action="store_true", help="one self-contained page")
     shape.add_argument("-o", "--output", type=Path, metavar="PATH", help="file")
+    add_overwrite(shape, "a file that medseg did not write")
     return parser
 
 
@@ -64,30 +65,20 @@ def main(arguments: argparse.Namespace) -> int:
         times=1 if arguments.times is None else arguments.times,
         **{name: getattr(arguments, name) for name in (*SIZED, *COUNTED)},
     )
-    if not (arguments.figure or arguments.html):
-        from medseg.explain.text import operator_text
+    from medseg.explain.page import operator_text, write_explanation
 
-        _say(operator_text(operator), arguments.output)
+    if arguments.output is None:
+        print(operator_text(operator), end="")
         return 0
-    from medseg.explain.write import write_figure, write_operator_page
-
-    if arguments.html:
-        write_operator_page(operator, arguments.output)
-    else:
-        write_figure(operator, arguments.figure, arguments.output)
+    write_explanation(
+        operator,
+        arguments.output,
+        figure=arguments.figure or "",
+        html=arguments.html,
+        overwrite=arguments.overwrite,
+    )
     print(arguments.output)
     return 0
-
-
-def _say(text: str, output: Path | None) -> None:
-    if output is None:
-        print(text, end="")
-        return
-    from medseg.files import write_text
-
-    _require_text(output)
-    write_text(output, text)
-    print(output)
 
 
 def _require_one_subject(arguments: argparse.Namespace) -> None:
@@ -105,14 +96,6 @@ def _require_one_subject(arguments: argparse.Namespace) -> None:
     shape = "--figure" if arguments.figure else "--html" if arguments.html else ""
     if shape and arguments.output is None:
         raise ConfigError(f"{shape} needs a file to write; give one with -o FILE")
-
-
-def _require_text(output: Path) -> None:
-    if output.suffix.lower() in (".png", ".svg", ".html", ".htm"):
-        raise ConfigError(
-            f"output={output}: without --figure or --html it would hold text; "
-            "add one of them, or give a name ending in .txt"
-        )
 
 
 def _add_number(parser: argparse.ArgumentParser, name: str, more: str = "", **how: Any) -> None:

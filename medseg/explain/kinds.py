@@ -16,15 +16,15 @@ class Kind:
 
     Args:
         title: Its name in a heading.
-        law: What it computes, in one sentence.
-        family: Which rule gives its output size: conv, transposed, scale, unpool or dense.
-        options: The options that it has, with their defaults; None is worked out from the others.
+        meaning: What it computes, in one sentence.
+        family: Which rule gives its output size: conv, transposed, scale or dense.
+        options: The options that it has, with their defaults; None follows from the others.
         sizes: Voxels per axis of the default input, in 1-D, 2-D and 3-D.
         source: Paper and place.
     """
 
     title: str
-    law: str
+    meaning: str
     family: str
     options: Mapping[str, int | None]
     sizes: tuple[int, int, int] = (8, 5, 4)
@@ -33,7 +33,7 @@ class Kind:
     @property
     def upsamples(self) -> bool:
         """Whether its output grid is the finer one."""
-        return self.family in ("transposed", "scale", "unpool")
+        return self.family in ("transposed", "scale")
 
 
 _CHANNELS: dict[str, int | None] = {"in_channels": 16, "out_channels": 32}
@@ -44,28 +44,28 @@ _POOL: dict[str, int | None] = {"kernel": 2, "stride": None, "padding": 0, "in_c
 KINDS: dict[str, Kind] = {
     "conv": Kind(
         title="Convolution",
-        law="Every output voxel is the weighted sum of the input voxels below the kernel, "
+        meaning="Every output voxel is the weighted sum of the input voxels below the kernel, "
         "over all input channels.",
         family="conv",
         options={**_WINDOW, **_CHANNELS, "groups": 1},
     ),
     "pointwise": Kind(
         title="Pointwise convolution",
-        law="A kernel of one tap: every voxel's channels are mixed, voxels are not.",
+        meaning="A kernel of one tap: every voxel's channels are mixed, voxels are not.",
         family="conv",
         options={"in_channels": 32, "out_channels": 16},
         source="Lin, Chen & Yan 2014, “Network in Network”, section 3.1",
     ),
     "depthwise": Kind(
         title="Depthwise convolution",
-        law="Every channel is convolved by itself; nothing mixes the channels.",
+        meaning="Every channel is convolved by itself; nothing mixes the channels.",
         family="conv",
         options={**_WINDOW, "in_channels": 16, "out_channels": None},
         source="Howard et al. 2017, “MobileNets”, section 3.1",
     ),
     "depthwise_separable": Kind(
         title="Depthwise-separable convolution",
-        law="A depthwise convolution, which looks at space, then a pointwise one, which mixes "
+        meaning="A depthwise convolution, which looks at space, then a pointwise one, which mixes "
         "channels.",
         family="conv",
         options={**_WINDOW, **_CHANNELS},
@@ -73,21 +73,21 @@ KINDS: dict[str, Kind] = {
     ),
     "spatially_separable": Kind(
         title="Spatially separable convolution",
-        law="One axis after the other: together they are a kernel that is an outer product.",
+        meaning="One axis after the other: together they are a kernel that is an outer product.",
         family="conv",
         options={"kernel": 3, "padding": None, "in_channels": 16, "out_channels": 16},
         source="Szegedy et al. 2016, “Rethinking the Inception Architecture”, section 3.2",
     ),
     "grouped": Kind(
         title="Grouped convolution",
-        law="The channels are dealt into groups, and each group is convolved by itself.",
+        meaning="The channels are dealt into groups, and each group is convolved by itself.",
         family="conv",
         options={**_WINDOW, **_CHANNELS, "groups": 4},
         source="Krizhevsky, Sutskever & Hinton 2012, section 3.5; Xie et al. 2017, “ResNeXt”",
     ),
     "dilated": Kind(
         title="Dilated convolution",
-        law="The taps stand apart: a longer reach for the same number of weights.",
+        meaning="The taps stand apart: a larger receptive field for the same number of weights.",
         family="conv",
         options={**_WINDOW, "dilation": 2, **_CHANNELS, "groups": 1},
         sizes=(10, 7, 5),
@@ -95,7 +95,7 @@ KINDS: dict[str, Kind] = {
     ),
     "deformable": Kind(
         title="Deformable convolution",
-        law="Every tap is displaced by an offset that a second convolution learns; values "
+        meaning="Every tap is displaced by an offset that a second convolution learns; values "
         "between voxels are interpolated linearly.",
         family="conv",
         options={"kernel": 3, **_CHANNELS},
@@ -103,8 +103,7 @@ KINDS: dict[str, Kind] = {
     ),
     "transposed": Kind(
         title="Transposed convolution",
-        law="Every input voxel paints the kernel, weighted by its value, onto the finer grid; "
-        "overlaps are summed.",
+        meaning="Every input voxel adds the kernel, weighted by its value, to the finer grid.",
         family="transposed",
         options={
             "kernel": 3,
@@ -120,14 +119,14 @@ KINDS: dict[str, Kind] = {
     ),
     "nearest": Kind(
         title="Nearest-neighbour upsampling",
-        law="Every voxel is repeated over its cell of the finer grid.",
+        meaning="Every voxel is repeated over its cell of the finer grid.",
         family="scale",
         options=_SCALE,
         sizes=(4, 2, 2),
     ),
     "linear": Kind(
         title="Linear upsampling",
-        law="Values between voxel centres are interpolated linearly along every axis (bilinear "
+        meaning="Values between voxel centres are interpolated linearly along every axis (bilinear "
         "in 2-D, trilinear in 3-D).",
         family="scale",
         options=_SCALE,
@@ -135,14 +134,14 @@ KINDS: dict[str, Kind] = {
     ),
     "bed_of_nails": Kind(
         title="Bed of nails",
-        law="Every voxel goes to the first corner of its cell; the rest of the cell is zero.",
+        meaning="Every voxel goes to the first corner of its cell; the rest of the cell is zero.",
         family="scale",
         options=_SCALE,
         sizes=(4, 2, 2),
     ),
     "pixel_shuffle": Kind(
         title="Pixel shuffle",
-        law="A convolution makes a channel for every place of a cell, and the channels become "
+        meaning="A convolution makes a channel for every place of a cell, and the channels become "
         "the voxels of the cell.",
         family="scale",
         options={"kernel": 3, "stride": 2, "in_channels": 16, "out_channels": 16},
@@ -151,30 +150,30 @@ KINDS: dict[str, Kind] = {
     ),
     "max_pool": Kind(
         title="Max pooling",
-        law="Every output voxel is the largest input voxel below its window.",
+        meaning="Every output voxel is the largest input voxel below its window.",
         family="conv",
         options=_POOL,
         sizes=(8, 4, 4),
     ),
     "average_pool": Kind(
         title="Average pooling",
-        law="Every output voxel is the mean of the input voxels below its window.",
+        meaning="Every output voxel is the mean of the input voxels below its window.",
         family="conv",
         options=_POOL,
         sizes=(8, 4, 4),
     ),
     "max_unpool": Kind(
         title="Max unpooling",
-        law="Every value goes to the place where max pooling found the maximum of its cell; the "
-        "rest is zero.",
-        family="unpool",
+        meaning="Every value goes to the place where max pooling found the maximum of its cell; "
+        "the rest is zero.",
+        family="scale",
         options=_SCALE,
         sizes=(4, 2, 2),
         source="Zeiler & Fergus 2014, “Visualizing and Understanding Convolutional Networks”, 2.1",
     ),
     "dense": Kind(
         title="Dense (fully connected) layer",
-        law="Every output is a weighted sum of every voxel of every channel; no weight is shared.",
+        meaning="Every output is a weighted sum of all voxels of all channels.",
         family="dense",
         options={"in_channels": 16, "out_channels": 10},
         sizes=(6, 3, 2),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from medseg.analysis.closed_form import (
     Layer,
@@ -15,7 +16,7 @@ from medseg.errors import ConfigError
 from medseg.explain.kinds import COUNTED, KINDS, SIZED, Kind
 
 Sizes = tuple[int, ...]
-_SMALLEST = {"padding": 0, "output_padding": 0}
+_NEUTRAL = {name: int("padding" not in name) for name in (*SIZED, *COUNTED)}
 _ODD = ("deformable", "pixel_shuffle", "spatially_separable")
 
 
@@ -46,17 +47,51 @@ class Operator:
         return KINDS[self.kind]
 
     @property
-    def span(self) -> Sizes:
-        """Voxels per axis from the first tap to the last."""
-        return along_axes(lambda k, d: d * (k - 1) + 1, self.kernel, self.dilation)
-
-    @property
     def output(self) -> Sizes:
         """Voxels per axis after one application."""
-        return output_size(self, self.size)
+        return _output_size(self, self.size)
+
+    @property
+    def sizes(self) -> list[Sizes]:
+        """Input size, then the size after each of `times` applications.
+
+        Raises:
+            ConfigError: the grid becomes too small on the way.
+        """
+        found = [self.size]
+        for application in range(1, self.times + 1):
+            try:
+                found.append(_output_size(self, found[-1]))
+            except ConfigError as error:
+                if application == 1:
+                    raise
+                raise ConfigError(
+                    f"times={self.times}: application {application} is impossible ({error}); "
+                    f"choose times={application - 1} or a larger size"
+                ) from error
+        return found
+
+    @property
+    def title(self) -> str:
+        """Its name and the options that matter.
+
+        >>> make_operator("max_pool", dims=3).title
+        'Max pooling, 3-D: kernel 2, stride 2'
+        """
+        options = [
+            f"{name.replace('_', ' ')} {grid(getattr(self, name))}"
+            for name in SIZED[1:]
+            if name in self.about.options and set(getattr(self, name)) != {_NEUTRAL[name]}
+        ]
+        options += [f"groups {self.groups}"] if self.groups > 1 else []
+        return f"{self.about.title}, {self.dims}-D" + f": {', '.join(options)}" * bool(options)
+
+    def along(self, axis: int) -> "Operator":
+        """The same operator of one axis."""
+        return replace(self, **{name: (getattr(self, name)[axis],) for name in SIZED})
 
     def layer(self, axis: int) -> Layer:
-        """What its reach along an axis depends on."""
+        """What its receptive field along an axis depends on."""
         return Layer(
             kernel=self.kernel[axis], stride=self.stride[axis], dilation=self.dilation[axis]
         )
@@ -69,7 +104,7 @@ def make_operator(
     times: int = 1,
     **given: Sequence[int] | int | None,
 ) -> Operator:
-    """An operator from what a user gave; what is None gets the default of its kind.
+    """Makes an operator from what a user gave; what is None gets the default of its kind.
 
     Args:
         kind: A key of `KINDS`.
@@ -82,94 +117,68 @@ def make_operator(
     """
     if kind not in KINDS:
         raise ConfigError(f"kind={kind}: no such operator; choose from {', '.join(KINDS)}")
-    about = KINDS[kind]
-    given = {name: value for name, value in given.items() if value is not None}
-    _require_known(kind, given)
-    axes = _axes(dims, given)
-    _require_at_least("times", [times], 1)
-    operator = _filled(kind, {n: _checked(n, v, axes) for n, v in given.items()}, about, axes)
-    operator = replace(operator, times=times)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    _require_known(kind, chosen)
+    _require_at_least("times", times, 1)
+    axes = _axes(dims, chosen)
+    numbers = {name: _numbers(name, value, axes) for name, value in chosen.items()}
+    operator = replace(_filled(kind, axes, numbers), times=times)
     _require_possible(operator)
     return operator
 
 
-def output_size(operator: Operator, size: Sizes) -> Sizes:
-    """Voxels per axis that the operator makes of `size`.
+def grid(size: Sizes) -> str:
+    """Formats one number per axis; once if all are equal.
 
-    Raises:
-        ConfigError: it cannot be applied to so few.
+    >>> grid((3, 3)), grid((3, 5))
+    ('3', '3×5')
     """
-    family = operator.about.family
-    if family == "dense":
-        return (1,) * len(size)
-    if family in ("scale", "unpool"):
-        return along_axes(lambda n, s: n * s, size, operator.stride)
-    columns = (size, operator.kernel, operator.stride, operator.padding, operator.dilation)
-    if family == "transposed":
-        return along_axes(transposed_output_size, *columns, operator.output_padding)
-    return along_axes(conv_output_size, *columns)
+    return str(size[0]) if len(set(size)) == 1 else full_grid(size)
 
 
-def size_chain(operator: Operator) -> list[Sizes]:
-    """Input size, then the size after each of `times` applications.
+def full_grid(size: Sizes) -> str:
+    """Formats one number per axis.
 
-    Raises:
-        ConfigError: the grid becomes too small on the way.
+    >>> full_grid((3, 3))
+    '3×3'
     """
-    sizes = [operator.size]
-    for application in range(1, operator.times + 1):
-        try:
-            sizes.append(output_size(operator, sizes[-1]))
-        except ConfigError as error:
-            if application == 1:
-                raise
-            raise ConfigError(
-                f"times={operator.times}: application {application} is impossible ({error}); "
-                f"choose times={application - 1} or a larger size"
-            ) from error
-    return sizes
+    return "×".join(map(str, size))
 
 
-def _filled(kind: str, given: Mapping[str, Sizes], about: Kind, axes: int) -> Operator:
-    defaults = {name: value for name, value in about.options.items() if value is not None}
-
-    def sized(name: str, otherwise: Sizes) -> Sizes:
-        return given.get(name) or ((defaults[name],) * axes if name in defaults else otherwise)
-
-    ones, zeros = (1,) * axes, (0,) * axes
-    kernel = sized("kernel", ones)
-    stride = sized("stride", kernel if "stride" in about.options else ones)
-    dilation = sized("dilation", ones)
-    if kind == "max_unpool":
-        kernel = stride
-    padding = given.get("padding")
-    trimmed, extra = _doubling(kernel, stride, dilation) if kind == "transposed" else (zeros, zeros)
-    if padding is None:
-        padding = trimmed if kind == "transposed" else _centred(about, kernel, dilation)
-    elif "output_padding" not in given:
-        extra = zeros
-    in_channels = (given.get("in_channels") or (defaults["in_channels"],))[0]
-    out_channels = (given.get("out_channels") or (defaults.get("out_channels", in_channels),))[0]
-    groups = (given.get("groups") or (defaults.get("groups", 1),))[0]
-    return Operator(
-        kind=kind,
-        size=given.get("size") or (about.sizes[axes - 1],) * axes,
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        output_padding=given.get("output_padding", extra),
-        dilation=dilation,
-        groups=in_channels if kind == "depthwise" else groups,
-        in_channels=in_channels,
-        out_channels=out_channels,
-    )
+def _output_size(o: Operator, size: Sizes) -> Sizes:
+    window = (size, o.kernel, o.stride, o.padding, o.dilation)
+    match o.about.family:
+        case "dense":
+            return (1,) * len(size)
+        case "scale":
+            return along_axes(lambda n, s: n * s, size, o.stride)
+        case "transposed":
+            return along_axes(transposed_output_size, *window, o.output_padding)
+        case _:
+            return along_axes(conv_output_size, *window)
 
 
-def _centred(about: Kind, kernel: Sizes, dilation: Sizes) -> Sizes:
-    """The padding that keeps an odd kernel's grid at stride 1; none for pooling."""
-    if about.options.get("padding") == 0:
-        return (0,) * len(kernel)
-    return along_axes(lambda k, d: same_padding(k, d)[0], kernel, dilation)
+def _filled(kind: str, axes: int, given: Mapping[str, Any]) -> Operator:
+    """The operator with the defaults of its kind where nothing was given."""
+    about = KINDS[kind]
+    later = {"padding": None, "out_channels": None}
+    defaults = {**_NEUTRAL, "size": about.sizes[axes - 1], **later, **about.options}
+    o = {
+        name: (value,) * axes if name in SIZED and value is not None else value
+        for name, value in defaults.items()
+    }
+    o |= given
+    o["stride"] = o["stride"] or o["kernel"]
+    o["out_channels"] = o["out_channels"] or o["in_channels"]
+    o["groups"] = o["in_channels"] if kind == "depthwise" else o["groups"]
+    o["kernel"] = o["stride"] if kind == "max_unpool" else o["kernel"]
+    same = along_axes(lambda k, d: same_padding(k, d)[0], o["kernel"], o["dilation"])
+    extra = (0,) * axes
+    if kind == "transposed" and o["padding"] is None:
+        same, extra = _doubling(o["kernel"], o["stride"], o["dilation"])
+    o["padding"] = same if o["padding"] is None else o["padding"]
+    o["output_padding"] = extra if o["output_padding"] is None else o["output_padding"]
+    return Operator(kind=kind, **o)
 
 
 def _doubling(kernel: Sizes, stride: Sizes, dilation: Sizes) -> tuple[Sizes, Sizes]:
@@ -184,7 +193,7 @@ def _doubling(kernel: Sizes, stride: Sizes, dilation: Sizes) -> tuple[Sizes, Siz
     return padding, extra
 
 
-def _axes(dims: int | None, given: Mapping[str, Sequence[int] | int | None]) -> int:
+def _axes(dims: int | None, given: Mapping[str, Any]) -> int:
     lengths = [len(v) for n, v in given.items() if n in SIZED and isinstance(v, Sequence)]
     axes = dims or max([n for n in lengths if n > 1], default=2)
     if axes not in (1, 2, 3):
@@ -192,14 +201,16 @@ def _axes(dims: int | None, given: Mapping[str, Sequence[int] | int | None]) -> 
     return axes
 
 
-def _checked(name: str, value: Sequence[int] | int | None, axes: int) -> Sizes:
-    numbers = tuple(value) if isinstance(value, Sequence) else (value or 0,)
-    _require_at_least(name, numbers, _SMALLEST.get(name, 1))
+def _numbers(name: str, value: Sequence[int] | int, axes: int) -> Sizes | int:
+    """A number per axis, or one number of channels or groups."""
+    numbers = tuple(value) if isinstance(value, Sequence) else (value,)
+    for number in numbers:
+        _require_at_least(name, number, _NEUTRAL[name])
     if name in COUNTED:
-        return numbers
+        return numbers[0]
     if len(numbers) not in (1, axes):
         raise ConfigError(
-            f"{name}={_spaced(numbers)} has {len(numbers)} numbers for {axes} axes; "
+            f"{name}={' '.join(map(str, numbers))} has {len(numbers)} numbers for {axes} axes; "
             f"give one number, or {axes}"
         )
     return numbers * axes if len(numbers) == 1 else numbers
@@ -215,10 +226,9 @@ def _require_known(kind: str, given: Mapping[str, object]) -> None:
             )
 
 
-def _require_at_least(name: str, numbers: Sequence[int], smallest: int) -> None:
-    for number in numbers:
-        if number < smallest:
-            raise ConfigError(f"{name}={number} must be at least {smallest}; choose {smallest}")
+def _require_at_least(name: str, number: int, smallest: int) -> None:
+    if number < smallest:
+        raise ConfigError(f"{name}={number} must be at least {smallest}; choose {smallest}")
 
 
 def _require_possible(operator: Operator) -> None:
@@ -241,17 +251,13 @@ def _require_possible(operator: Operator) -> None:
                 f"kernel={kernel} must be odd for {kind}, so that the grid is kept; "
                 f"choose {kernel + 1}"
             )
-        if "pool" in kind and operator.about.family == "conv" and 2 * padding > kernel:
+        if kind.endswith("_pool") and 2 * padding > kernel:
             raise ConfigError(
                 f"padding={padding} must be at most half of kernel={kernel}, since a window "
                 f"without a voxel has no value; choose {kernel // 2}"
             )
-    size_chain(operator)
+    _ = operator.sizes  # each is checked as it is worked out
 
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _spaced(numbers: Sequence[int]) -> str:
-    return " ".join(str(number) for number in numbers)

@@ -1,124 +1,127 @@
-"""Pages: of an operator, of a lecture; each one file that fetches nothing."""
+"""An operator as text, as a figure and as a page."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib import resources
-from itertools import count
+from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+import numpy as np
+import pandas as pd
 
 from medseg.errors import ConfigError
-from medseg.explain.drawing import Drawing, render
-from medseg.explain.example import small
-from medseg.explain.figures import FIGURES, draw_example
-from medseg.explain.formulas import Formula, formulas
-from medseg.explain.operator import Operator
-from medseg.explain.palette import inline_svg
-from medseg.explain.text import chain_of, example_title, grid_of, heading_of
-
-CAPTIONS = {
-    "example": "Values computed by torch; {example}.",
-    "taps": "The taps of the kernel on the grid. Dotted cells are padding, or what is trimmed.",
-    "overlap": "How often each voxel is used. An uneven count is a checkerboard built in.",
-    "matrix": "The same operator as a matrix; rows are outputs, columns inputs, in array order.",
-    "field": "What one output sees through the operator in a row with itself.",
-}
+from medseg.explain.example import small, worked
+from medseg.explain.figure import FIGURES, draw_operator, written
+from medseg.explain.formulas import LETTERS, formulas
+from medseg.explain.operator import Operator, full_grid
+from medseg.files import replacing, write_text
+from medseg.plotting import save
+from medseg.report.page import Figure, Note, Page, Section, render_html
+from medseg.report.tables import Table, table
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A figure that is no operator's own."""
-
-    caption: str
-    draw: Callable[[], Drawing]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """An operator worked through, with figures out of `example` and `FIGURES`."""
-
-    operator: Operator
-    figures: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A figure on a page."""
-
-    svg: Markup
-    caption: str
+def operator_text(operator: Operator) -> str:
+    """Its meaning, formulas with the numbers put in, sizes and worked example as plain text."""
+    lines = [operator.title, operator.about.meaning, operator.about.source, ""]
+    for formula in formulas(operator):
+        lines += [formula.name, f"  {formula.formula}", f"  {formula.numbers}"]
+    lines += ["", "Sizes", f"  {sizes_text(operator)}", ""]
+    try:
+        cut = small(operator)
+        lines.append(f"Example with one channel on {full_grid(cut.size)} voxels")
+        for title, values in worked(cut).items():
+            lines += ["", f"  {title}", *_aligned(values.numpy())]
+    except ConfigError as error:
+        lines.append(f"Example not shown: {error}")
+    return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Worked:
-    """An operator on a page."""
+def sizes_text(operator: Operator) -> str:
+    """The grid before and after each application."""
+    return " → ".join(map(full_grid, operator.sizes))
 
-    title: str
-    law: str
-    source: str
-    chain: str
-    formulas: Sequence[Formula]
-    figures: Sequence[Shown]
+
+def formula_table(operator: Operator) -> Table:
+    """The formulas in letters and in numbers."""
+    rows = [
+        {"Quantity": name, "Formula": formula, "With numbers": numbers}
+        for name, formula, numbers in formulas(operator)
+    ]
+    return table("Formulas with the numbers put in", rows)
+
+
+def operator_figure(operator: Operator, name: str) -> Figure | Note:
+    """A figure of `FIGURES` for a page; a note where the operator is too large to draw."""
+    try:
+        drawn = draw_operator(operator, [name])
+    except ConfigError as error:
+        return Note(f"{name.capitalize()} not drawn: {error}.")
+    return Figure(drawn, title=f"{operator.title}, {name}", wide=True)
 
 
 def operator_page(operator: Operator) -> str:
-    """HTML with the operator's formulas and all of its figures; one too large says so instead."""
-    work = Work(operator=operator, figures=("example", *FIGURES))
-    return _rendered("operator.html.j2", work=_worked(work, formulas(operator), _prefixes()))
+    """HTML with the operator's formulas and figures, in one file that fetches nothing."""
+    about = operator.about
+    sections = [
+        Section(
+            "Formulas",
+            [
+                about.meaning,
+                f"Sizes: {sizes_text(operator)}",
+                formula_table(operator),
+                Note(LETTERS),
+                Note(about.source),
+            ],
+            key="formulas",
+        ),
+        Section("Figures", [operator_figure(operator, name) for name in FIGURES], key="figures"),
+    ]
+    return render_html(Page(operator.title), sections)
 
 
-def _worked(work: Work, lines: Sequence[Formula], prefixes: Iterator[str]) -> Worked:
-    operator = work.operator
-    return Worked(
-        title=heading_of(operator),
-        law=operator.about.law,
-        source=operator.about.source,
-        chain=chain_of(operator),
-        formulas=lines,
-        figures=[_figure(operator, name, prefixes) for name in work.figures],
-    )
+def write_explanation(
+    operator: Operator,
+    target: Path,
+    *,
+    figure: str = "",
+    html: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Writes a figure, a page or text; a file that medseg did not write is left alone.
+
+    Args:
+        operator: What is explained.
+        target: The file; its ending must fit.
+        figure: A name of `FIGURES`, or `all`; empty for none.
+        html: Whether a page is written.
+        overwrite: Whether a file that medseg did not write is replaced.
+
+    Raises:
+        ConfigError: the ending does not fit, the operator is too large to draw, or a file is there
+            that medseg did not write.
+        ResourceError: the file cannot be written.
+    """
+    ending = target.suffix.lower()
+    if figure and ending not in (".pdf", ".png", ".svg"):
+        raise ConfigError(
+            f"output={target}: a figure is an image; give a name ending in .png, .svg or .pdf"
+        )
+    if not (figure or html) and ending in (".png", ".svg", ".pdf", ".html", ".htm"):
+        raise ConfigError(
+            f"output={target}: without --figure or --html it would hold text; "
+            "add one of them, or give a name ending in .txt"
+        )
+    if html and ending not in (".html", ".htm"):
+        raise ConfigError(f"output={target}: this is a page; give a name ending in .html")
+    if figure:
+        drawn = draw_operator(operator, FIGURES if figure == "all" else [figure])
+        with replacing([target], overwrite=overwrite):
+            save(drawn, target)
+        return
+    text = operator_page(operator) if html else operator_text(operator)
+    with replacing([target], overwrite=overwrite):
+        write_text(target, text)
 
 
-def _figure(operator: Operator, name: str, prefixes: Iterator[str]) -> Shown:
-    draw = draw_example if name == "example" else FIGURES[name]
-    try:
-        return _svg(draw(operator), _caption(operator, name), prefixes)
-    except ConfigError as error:
-        return Shown(svg=Markup(""), caption=f"{name.capitalize()} not drawn: {error}.")
-
-
-def _caption(operator: Operator, name: str) -> str:
-    example = example_title(operator)
-    caption = CAPTIONS[name].format(example=example[0].lower() + example[1:])
-    cut = small(operator).size
-    if name == "taps" and cut != operator.size:
-        caption += f" Drawn on {grid_of(cut, equal=False)} voxels."
-    return caption
-
-
-def _shown(picture: Picture, prefixes: Iterator[str]) -> Shown:
-    return _svg(picture.draw(), picture.caption, prefixes)
-
-
-def _svg(drawing: Drawing, caption: str, prefixes: Iterator[str]) -> Shown:
-    svg = inline_svg(render(drawing), prefix=next(prefixes), title=caption)
-    return Shown(svg=Markup(svg), caption=caption)
-
-
-def _prefixes() -> Iterator[str]:
-    return (f"f{number}" for number in count(1))
-
-
-def _rendered(template: str, **content: object) -> str:
-    page = Environment(
-        loader=PackageLoader("medseg.explain"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    css = resources.files("medseg.explain").joinpath("templates", "page.css")
-    return page.get_template(template).render(
-        **content, css=Markup(css.read_text(encoding="utf-8"))
-    )
+def _aligned(values: np.ndarray) -> list[str]:
+    """Rows of numbers in columns of one width; slices of a volume apart."""
+    if values.ndim == 3:
+        return [line for plane in values for line in (*_aligned(plane), "")]
+    frame = pd.DataFrame(np.atleast_2d(values)).map(written)
+    return [f"  {line}" for line in frame.to_string(header=False, index=False).splitlines()]

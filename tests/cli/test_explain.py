@@ -27,7 +27,7 @@ def test_options_reach_the_operator(capsys: pytest.CaptureFixture[str]) -> None:
     assert "3·5 · 3 · 8 = 360" in text
 
 
-@pytest.mark.parametrize("ending", ["png", "svg"])
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_a_figure_is_written(
     ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -48,14 +48,25 @@ def test_text_goes_to_a_file_too(tmp_path: Path) -> None:
     assert "Linear upsampling" in (tmp_path / "linear.txt").read_text(encoding="utf-8")
 
 
+def test_only_a_file_that_medseg_wrote_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    assert [main(["conv", "--html", "-o", str(target)]) for _ in range(2)] == [0, 0]
+    target.write_text("mine")
+    assert main(["conv", "--html", "-o", str(target)]) == 2
+    assert target.read_text() == "mine"
+    assert main(["conv", "--html", "-o", str(target), "--overwrite"]) == 0
+    assert target.read_text() != "mine"
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         ([], "nothing to explain; give a KIND"),
         (["conv", "--figure", "taps"], "--figure needs a file to write; give one with -o FILE"),
         (["conv", "--figure", "taps", "--html", "-o", "x"], "leave one out"),
-        (["conv", "--figure", "taps", "-o", "x.gif"], "give a name ending in .png or .svg"),
-        (["conv", "-o", "x.svg"], "add one of them, or give a name ending in .txt"),
+        (["conv", "--figure", "taps", "-o", "x.gif"], "output=x.gif"),
+        (["conv", "--html", "-o", "x.svg"], "output=x.svg"),
+        (["conv", "-o", "x.svg"], "output=x.svg"),
         (["--lecture", "3"], "make course"),
         (["conv", "--times", "0"], "times=0 must be at least 1; choose 1"),
         (["conv", "--kernel", "9", "--size", "3", "--padding", "0"], "choose size=9 or more"),

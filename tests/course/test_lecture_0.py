@@ -5,7 +5,7 @@ from course import load_lecture
 from course.fact import Fact
 
 LECTURE = load_lecture(0)
-SLIPS = [
+ERRATA = [
     "K = 3, M ≥ 32: the cost falls to 1/9",
 ]
 FACTS = [pytest.param(fact, id=f"{fact.place}: {fact.printed}") for fact in LECTURE.facts]
@@ -14,15 +14,15 @@ FACTS = [pytest.param(fact, id=f"{fact.place}: {fact.printed}") for fact in LECT
 @pytest.mark.parametrize("fact", FACTS)
 def test_what_is_printed_is_what_is_computed_or_is_named_a_slip(fact: Fact) -> None:
     assert fact.lecture == LECTURE.number == 0
-    assert fact.agrees == (fact.printed not in SLIPS)
-    assert bool(fact.slip) == (fact.printed in SLIPS)
+    assert fact.agrees == (fact.printed not in ERRATA)
+    assert bool(fact.erratum) == (fact.printed in ERRATA)
 
 
 def test_no_slip_and_no_fact_is_lost() -> None:
-    assert [fact.printed for fact in LECTURE.slips] == SLIPS
+    assert [fact.printed for fact in LECTURE.errata] == ERRATA
     assert len(LECTURE.facts) == 10
 
 
 def test_the_ratio_at_32_channels_is_not_its_limit() -> None:
-    (slip,) = LECTURE.slips
-    assert (str(slip.stated), str(slip.computed)) == ("1/9", "41/288")
+    (erratum,) = LECTURE.errata
+    assert (str(erratum.stated), str(erratum.computed)) == ("1/9", "41/288")

@@ -5,7 +5,7 @@ from course import load_lecture
 from course.fact import Fact
 
 LECTURE = load_lecture(2)
-SLIPS = [
+ERRATA = [
     "class depthwise_conv(nn.Module): … super(depthwise_separable_conv, self).__init__()",
     "class pointwise_conv(nn.Module): … super(depthwise_separable_conv, self).__init__()",
 ]
@@ -15,12 +15,12 @@ FACTS = [pytest.param(fact, id=f"{fact.place}: {fact.printed}") for fact in LECT
 @pytest.mark.parametrize("fact", FACTS)
 def test_what_is_printed_is_what_is_computed_or_is_named_a_slip(fact: Fact) -> None:
     assert fact.lecture == LECTURE.number == 2
-    assert fact.agrees == (fact.printed not in SLIPS)
-    assert bool(fact.slip) == (fact.printed in SLIPS)
+    assert fact.agrees == (fact.printed not in ERRATA)
+    assert bool(fact.erratum) == (fact.printed in ERRATA)
 
 
 def test_no_slip_and_no_fact_is_lost() -> None:
-    assert [fact.printed for fact in LECTURE.slips] == SLIPS
+    assert [fact.printed for fact in LECTURE.errata] == ERRATA
     assert len(LECTURE.facts) == 16
 
 

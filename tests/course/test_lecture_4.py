@@ -6,7 +6,7 @@ from course.fact import Fact
 from course.networks import alexnet, googlenet, total, vgg19
 
 LECTURE = load_lecture(4)
-SLIPS = [
+ERRATA = [
     "AlexNet: 64 filters, each 3 × 11 × 11",
     "Input: 7x7, Filter: 3x3, Output: 5x5, beside a padding of 1",
     "(W − K + 2P)/S + 1 in general",
@@ -22,12 +22,12 @@ FACTS = [pytest.param(fact, id=f"{fact.place}: {fact.printed}") for fact in LECT
 @pytest.mark.parametrize("fact", FACTS)
 def test_what_is_printed_is_what_is_computed_or_is_named_a_slip(fact: Fact) -> None:
     assert fact.lecture == LECTURE.number == 4
-    assert fact.agrees == (fact.printed not in SLIPS)
-    assert bool(fact.slip) == (fact.printed in SLIPS)
+    assert fact.agrees == (fact.printed not in ERRATA)
+    assert bool(fact.erratum) == (fact.printed in ERRATA)
 
 
 def test_no_slip_and_no_fact_is_lost() -> None:
-    assert [fact.printed for fact in LECTURE.slips] == SLIPS
+    assert [fact.printed for fact in LECTURE.errata] == ERRATA
     assert len(LECTURE.facts) == 40
 
 
@@ -38,7 +38,7 @@ def test_the_networks_have_the_parameters_of_their_tables() -> None:
 
 
 def test_the_printed_matrix_is_that_of_a_line_and_not_of_an_image() -> None:
-    entries = LECTURE.slips[-1]
+    entries = LECTURE.errata[-1]
     assert [row[:2] for row in entries.stated] == [row[:2] for row in entries.computed]
     shifted = [row[0] for row in entries.stated]
     for column in range(1, 4):
