@@ -31,7 +31,7 @@ def test_every_operator_has_an_example_and_text_with_its_numbers(kind: str, dims
     assert all(formula.numbers in text for formula in formulas(operator))
 
 
-@pytest.mark.parametrize(("place", "kind"), enumerate(KINDS))
+@pytest.mark.parametrize(("place", "kind"), [*enumerate(KINDS)])
 def test_every_operator_can_be_drawn(place: int, kind: str) -> None:
     operator = make_operator(kind, dims=1 + place % 3)
     assert all(panel.values.size for name in FIGURES for panel in FIGURES[name](operator))
