@@ -1,33 +1,31 @@
 """Swap, train, measure and compare the blocks of a U-Net for medical image segmentation.
 
-Rooms, each importing only from those above it:
+Packages, each importing only from those above it (`docs/architecture.md` has the diagram):
 
-=============  ==================================================================================
-errors, files  what went wrong and which exit code it has; files that are whole or absent
-hardware       devices, number formats, threads, memory and versions
-build          Hydra's objects from an allow-list
-statistics     arms compared on the same cases, with trainings as a source of chance (no torch)
-record         runs and ablations as plain data: the contract between training and the report
-layers         modules that torch lacks or has slow: depthwise, deformable, pixel shuffle
-arithmetic     what an operator or a network costs, needs and sees, without running it
-algebra        operators as matrices, and operators that are others in disguise
-blocks         the parts a network is made of: convolutions, units, resamplings, skips
-volumes        NIfTI in and out, geometry decided once, pictures of slices
-metrics        overlap and surface distances in mm, checkerboard artifacts
-models         networks made of blocks, their description as data, their equivalents
-data           datasets, splits, preprocessing, batches
-training       Lightning module, callbacks, checkpoints
-inference      a trained network applied to volumes
-audit          a network's audit, layer by layer: know what you train
-artifacts      what a trained network prints on cases: study, figures, claims
-runs           one run from configuration to record: plan, train, evaluate
-report         records in, a page, tables and verdicts out (no torch)
-bench          every operator and network timed beside its reference
-explain        operators and lectures worked through: formulas, figures, pages
-budget         networks of equal cost, networks of a wanted reach
-ablation       a grid of runs: planned, made equal, carried out, followed
-cli            the door: `medseg --help` lists its commands
-=============  ==================================================================================
+==================  =============================================================================
+errors              what went wrong, and the exit code of each kind
+files, formatting   files that are whole or absent; numbers as text
+hardware            devices, precision, threads, memory and versions
+build               objects from a configuration, by an explicit list of classes
+statistics          arms compared on the same cases, with trainings as a source of chance
+plotting            one style for all figures
+record              runs, ablations and the results of all measures as plain data
+layers              modules that torch lacks or has slow
+blocks              what stands in a network's slots
+volumes             medical image files and their geometry
+metrics             Dice, surface Dice and HD95 of a case
+models              encoders, decoders, U-Nets, and networks as plain data
+data                datasets, splits, preprocessing, batches
+inference           a trained network applied to volumes
+conversion          a trained network rewritten with other operators
+checkerboard        measures of checkerboard patterns, in one registry
+analysis            cost, memory and receptive field of a network, untrained
+training            Lightning module, callbacks, checkpoints
+experiment          runs and grids of runs: plan, train, evaluate
+report              records to a page and tables
+explain             one operator worked through
+cli                 the commands; `medseg --help` lists them
+==================  =============================================================================
 """
 
 __version__ = "0.1.0"

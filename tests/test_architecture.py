@@ -21,10 +21,10 @@ def imported_modules(path: Path) -> list[str]:
     return names
 
 
-def imported_rooms(path: Path) -> set[str]:
+def imported_packages(path: Path) -> set[str]:
     parts = [name.split(".") for name in imported_modules(path)]
-    rooms = {p[1] for p in parts if p[0] == "medseg" and len(p) > 1}
-    return rooms - {"__version__", "configs"}
+    packages = {p[1] for p in parts if p[0] == "medseg" and len(p) > 1}
+    return packages - {"__version__", "configs"}
 
 
 def test_only_the_cli_and_the_builder_import_hydra() -> None:
@@ -37,11 +37,11 @@ def test_only_the_cli_and_the_builder_import_hydra() -> None:
 
 
 def test_blocks_and_layers_import_torch_and_nothing_else() -> None:
-    for room in ("blocks", "layers"):
-        for path in (PACKAGE / room).rglob("*.py"):
+    for package in ("blocks", "layers"):
+        for path in (PACKAGE / package).rglob("*.py"):
             roots = {name.split(".")[0] for name in imported_modules(path)}
             assert roots - sys.stdlib_module_names <= {"torch", "medseg"}
-            assert imported_rooms(path) <= {"layers", room}
+            assert imported_packages(path) <= {"layers", package}
 
 
 def test_nilearn_is_located_and_never_imported() -> None:
