@@ -1,6 +1,6 @@
 """Multiply-accumulates by public counters, as ratio to the exact count, on decoder operators.
 
-Each tool is called as its documentation says; what counts FLOPs is halved. Prints the table of
+Each tool is called as its documentation says; what counts FLOPs is halved. Prints the cases of
 docs/arithmetic.md. Needs, besides medseg: `pip install torchinfo fvcore ptflops thop calflops
 transformers accelerate`.
 """
