@@ -1,5 +1,3 @@
-# The stubs of pandas are wider than what these frames hold.
-# pyright: reportArgumentType=false
 """All metric values of all runs as one tidy table, and the one way in which they are averaged.
 
 A case is the unit. Its value in a run is the mean over the classes that are defined in that run;
@@ -35,14 +33,12 @@ def frame(arms: Mapping[int, Iterable[RunRecord]]) -> pd.DataFrame:
         for metric, value in metrics.items()
     ]
     columns = ["arm", "seed", "fold", "case", "class", "metric", "value"]
-    table = pd.DataFrame(rows, columns=columns).astype({"value": float})
+    table = pd.DataFrame.from_records(rows, columns=columns).astype({"value": float})
     levels = {
         number: next((r.levels for r in runs if r.levels), {}) for number, runs in arms.items()
     }
     for factor in dict.fromkeys(factor for own in levels.values() for factor in own):
-        table[f"{LEVEL}{factor}"] = table["arm"].map(
-            {number: own.get(factor, "") for number, own in levels.items()}
-        )
+        table[f"{LEVEL}{factor}"] = [levels[number].get(factor, "") for number in table["arm"]]
     return table
 
 

@@ -1,4 +1,7 @@
-"""From runs to arms: which runs repeat one another, and what tells the arms apart."""
+"""From folders to arms: records and plans are read, and runs that repeat one another grouped.
+
+A file that cannot be read never hides the others.
+"""
 
 import json
 import os
@@ -6,17 +9,62 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from medseg.errors import DataError
 from medseg.formatting import printable
-from medseg.record import RunRecord, content
-from medseg.report.sources import FoundPlan, cells_by_place
+from medseg.record import FILE_NAME, PLAN_FILE, AblationPlan, Cell, RunRecord, content, digest
+
+Found = TypeVar("Found", RunRecord, AblationPlan)
 
 # What an experiment or an ablation chose stands in the configuration itself.
 _LAUNCH_CHOICES = ("experiment", "sweep", "ablation")
 _FOLDS = ("data.fold", "fold")
 _SPLIT = "split_seed"  # other cases are another experiment
-_SETTINGS_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file called `record.json` or `ablation.json` that is none, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FoundPlan:
+    """A plan and the file that it came from."""
+
+    path: Path
+    plan: AblationPlan
+
+    @property
+    def source(self) -> str:
+        """The path as text that any encoding can print."""
+        return printable(str(self.path))
+
+    def place(self, cell: Cell) -> str:
+        """Where the record of a cell belongs."""
+        return os.path.realpath(self.path.parent / cell.folder / FILE_NAME)
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file lies below the folder of the plan."""
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path.parent))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell of a plan without a record."""
+
+    found: FoundPlan
+    cell: Cell
+
+    @property
+    def text(self) -> str:
+        """Its levels, seed and fold."""
+        fold = {} if self.cell.fold is None else {"fold": self.cell.fold}
+        parts = {**self.cell.levels, "seed": self.cell.seed, **fold}
+        return printable(", ".join(f"{key}={value}" for key, value in parts.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +83,7 @@ class Arm:
     """
 
     number: int
-    label: str
+    label: str = ""
     runs: tuple[RunRecord, ...]
     counted: tuple[RunRecord, ...]
     settings: Mapping[str, str]
@@ -78,7 +126,71 @@ class Arm:
         return next((value for value in values if value), values[0])
 
 
-def arms_of(runs: Sequence[RunRecord], plans: Sequence[FoundPlan] = ()) -> tuple[Arm, ...]:
+def read_runs(sources: Sequence[Path]) -> tuple[list[RunRecord], list[Unreadable]]:
+    """Reads every record below the given folders, oldest first; a given file is taken as it is.
+
+    Raises:
+        DataError: a source does not exist, there is no record, or not one can be read.
+    """
+    for source in sources:
+        if not source.exists():
+            raise DataError(
+                f"{printable(str(source))}: no such file or folder; "
+                "give a folder with runs or a record.json"
+            )
+    paths = _find(sources, FILE_NAME)
+    if not paths:
+        places = ", ".join(printable(str(source)) for source in sources)
+        if _find(sources, PLAN_FILE):
+            raise DataError(
+                f"{places}: an {PLAN_FILE} is there, but no {FILE_NAME}; "
+                "start the ablation, and report once its first run has begun"
+            )
+        raise DataError(
+            f"{places}: no {FILE_NAME} in there; give the folder that training wrote to"
+        )
+    found, unreadable = _read(paths, RunRecord.read)
+    if not found:
+        first = unreadable[0]
+        raise DataError(
+            f"{first.source}: {first.reason} "
+            f"({len(unreadable)} found, not one can be read, so there is nothing to report)"
+        )
+    runs = [run for _, run in found]
+    return sorted(runs, key=lambda run: (run.started, run.source)), unreadable
+
+
+def read_plans(sources: Sequence[Path]) -> tuple[list[FoundPlan], list[Unreadable]]:
+    """Reads every `ablation.json` below the given folders, each once."""
+    folders = [source for source in sources if source.is_dir()]
+    found, unreadable = _read(_find(folders, PLAN_FILE), AblationPlan.read)
+    return [FoundPlan(path, plan) for path, plan in found], unreadable
+
+
+def missing_cells(
+    plans: Iterable[FoundPlan], runs: Sequence[RunRecord], unreadable: Iterable[Unreadable]
+) -> list[Missing]:
+    """Cells without a record in their folder, and without one elsewhere that does the same.
+
+    A cell whose record cannot be read is not missing: it is listed with the reason.
+    """
+    places = {os.path.realpath(run.path) for run in runs}
+    places |= {os.path.realpath(file.source) for file in unreadable}
+    known = {run.digest or digest(run.config) for run in runs}
+    return [
+        Missing(found, cell)
+        for found in plans
+        for cell in found.plan.cells
+        if found.place(cell) not in places and cell.digest not in known
+    ]
+
+
+def cells_by_place(plans: Iterable[FoundPlan]) -> dict[str, tuple[FoundPlan, Cell]]:
+    """Where a record belongs → the cell that it fills."""
+    return {found.place(cell): (found, cell) for found in plans for cell in found.plan.cells}
+
+
+def arms_of(runs: Sequence[RunRecord], plans: Sequence[FoundPlan] = ()) -> list[Arm]:
     """Groups runs by name, dataset, choices, blocks and configuration without seed and fold.
 
     The configuration is part of the key because two learning rates under one name would otherwise
@@ -91,55 +203,7 @@ def arms_of(runs: Sequence[RunRecord], plans: Sequence[FoundPlan] = ()) -> tuple
     order = {place: number for number, place in enumerate(cells_by_place(plans))}
     ordered = sorted(groups, key=lambda group: _place(group, order))
     arms = [_arm(number, group, settings) for number, group in enumerate(ordered, start=1)]
-    arms = _planned(arms, plans)
-    labels = _labels(arms)
-    return tuple(replace(arm, label=label) for arm, label in zip(arms, labels, strict=True))
-
-
-def varying_slots(arms: Sequence[Arm]) -> list[str]:
-    """Slots whose option or block differs between arms, in order of appearance."""
-    found = {
-        slot: (
-            {arm.choices[slot] for arm in arms if slot in arm.choices},
-            {arm.blocks[slot] for arm in arms if slot in arm.blocks},
-        )
-        for arm in arms
-        for slot in [*arm.choices, *arm.blocks]
-    }
-    found.pop("data", None)  # the dataset has a column of its own
-    return [slot for slot, kinds in found.items() if max(map(len, kinds)) > 1]
-
-
-def varying_settings(arms: Sequence[Arm]) -> list[str]:
-    """Configuration leaves that differ between arms and that no block's text shows.
-
-    Those that somebody set by hand come first.
-    """
-    known = [arm for arm in arms if arm.settings]
-    values: dict[str, set[str | None]] = {}
-    for arm in known:
-        for key, value in arm.settings.items():
-            values.setdefault(key, set()).add(value)
-    # of all arms: one that failed early has settings, but no blocks yet
-    slots = {slot for arm in arms for slot in arm.blocks}
-    varying = [
-        key
-        for key, found in values.items()
-        if (len(found) > 1 or not all(key in arm.settings for arm in known))
-        and not any(f".{slot}." in f".{key}." for slot in slots)
-    ]
-    entries = (entry for arm in arms for run in arm.runs for entry in run.overrides)
-    by_hand = {entry.partition("=")[0].strip().lstrip("+") for entry in entries}
-    return sorted(varying, key=lambda key: key not in by_hand)
-
-
-def varying_factors(arms: Sequence[Arm]) -> list[str]:
-    """Factors of an ablation that take more than one level, in order of appearance."""
-    levels: dict[str, set[str]] = {}
-    for arm in arms:
-        for factor, level in arm.levels.items():
-            levels.setdefault(factor, set()).add(level)
-    return [factor for factor, found in levels.items() if len(found) > 1]
+    return _planned(arms, plans)
 
 
 def _groups(
@@ -222,7 +286,6 @@ def _arm(number: int, runs: list[RunRecord], settings: Mapping[Path, Mapping[str
     newest = {_repetition(run): run for run in runs if run.status == "completed"}
     return Arm(
         number=number,
-        label="",
         runs=tuple(runs),
         counted=tuple(newest[key] for key in sorted(newest)),
         settings=next((found for run in runs if (found := settings[run.path])), {}),
@@ -252,61 +315,23 @@ def _level_key(levels: Mapping[str, str]) -> str:
     return json.dumps(levels, sort_keys=True)
 
 
-def _labels(arms: Sequence[Arm]) -> list[str]:
-    """The name, and where arms share it, only what tells those arms apart."""
-    names = [arm.runs[0].name for arm in arms]
-    labels = [name if len(set(names)) > 1 or len(arms) == 1 else "" for name in names]
-    for parts_of in (_level_parts, _slot_parts, _setting_parts):
-        labels = _told_apart(arms, labels, parts_of)
-    labels = [label or name for label, name in zip(labels, names, strict=True)]
-    return _told_apart(arms, labels, lambda group: [[f"arm {arm.number}"] for arm in group])
+def _find(sources: Iterable[Path], name: str) -> list[Path]:
+    found: dict[str, Path] = {}
+    for source in sources:
+        for path in sorted(source.rglob(name)) if source.is_dir() else [source]:
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
 
 
-def _told_apart(
-    arms: Sequence[Arm],
-    labels: Sequence[str],
-    parts_of: Callable[[Sequence[Arm]], list[list[str]]],
-) -> list[str]:
-    """Adds parts to the labels that several arms share."""
-    told, places = list(labels), defaultdict(list)
-    for place, label in enumerate(labels):
-        places[label].append(place)
-    for label, group in places.items():
-        if len(group) > 1:
-            for place, parts in zip(group, parts_of([arms[p] for p in group]), strict=True):
-                told[place] = " · ".join(filter(None, [label, *parts]))
-    return told
-
-
-def _level_parts(arms: Sequence[Arm]) -> list[list[str]]:
-    factors = varying_factors(arms)
-    return [[arm.levels[factor] for factor in factors if factor in arm.levels] for arm in arms]
-
-
-def _slot_parts(arms: Sequence[Arm]) -> list[list[str]]:
-    datasets = len({arm.dataset for arm in arms if arm.dataset}) > 1
-    columns = [[arm.dataset if datasets else "" for arm in arms]]
-    for slot in varying_slots(arms):
-        pairs = {(arm.choices.get(slot), arm.blocks[slot]) for arm in arms if slot in arm.blocks}
-        ambiguous = len(pairs) > len({option for option, _ in pairs})
-        options = [(arm.choices.get(slot, ""), arm.blocks.get(slot, "")) for arm in arms]
-        texts = [block or option if ambiguous else option or block for option, block in options]
-        if texts not in columns:  # a decoder that follows its encoder is not named twice
-            columns.append(texts)
-    return [list(parts) for parts in zip(*columns, strict=True)]
-
-
-def _setting_parts(arms: Sequence[Arm]) -> list[list[str]]:
-    """As few settings as tell the arms apart."""
-
-    def distinct(keys: Sequence[str]) -> int:
-        return len({tuple(arm.settings.get(key) for key in keys) for arm in arms})
-
-    keys: list[str] = []
-    for key in varying_settings(arms):
-        if len(keys) < _SETTINGS_NAMED and distinct([*keys, key]) > distinct(keys):
-            keys = [*keys, key]
-    return [
-        [f"{k.removeprefix('model.')}={arm.settings[k]}" for k in keys if k in arm.settings]
-        for arm in arms
-    ]
+def _read(
+    paths: Iterable[Path], read: Callable[[Path], Found]
+) -> tuple[list[tuple[Path, Found]], list[Unreadable]]:
+    found, unreadable = [], []
+    for path in paths:
+        source = printable(str(path))
+        try:
+            found.append((path, read(path)))
+        except DataError as error:
+            reason = printable(str(error)).removeprefix(f"{source}: ")
+            unreadable.append(Unreadable(source, reason))
+    return found, unreadable

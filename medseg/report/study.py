@@ -8,18 +8,20 @@ from pathlib import Path
 import pandas as pd
 
 from medseg.errors import ConfigError
-from medseg.record import RunRecord
+from medseg.record import METRICS, RunRecord
 from medseg.record.frame import case_means, frame, run_means, summaries
-from medseg.report.arms import Arm, arms_of
-from medseg.report.figures import styles
-from medseg.report.sources import (
+from medseg.report.arms import (
+    Arm,
     FoundPlan,
     Missing,
     Unreadable,
+    arms_of,
     missing_cells,
     read_plans,
     read_runs,
 )
+from medseg.report.figures import styles
+from medseg.report.labels import labelled
 from medseg.statistics import (
     Comparison,
     Detectable,
@@ -32,11 +34,7 @@ from medseg.statistics import (
     variance_components,
 )
 
-METRICS = {"dice": "Dice", "surface_dice": "Surface Dice", "hd95_mm": "HD95"}
-DIGITS = {"dice": 3, "surface_dice": 3, "hd95_mm": 2}
 PRIMARY = "dice"  # what ranks, what factors and variances are taken of
-LOWER_IS_BETTER = ("hd95_mm",)
-WITHOUT_MARGIN = ("hd95_mm",)
 MARGIN = 0.01
 
 
@@ -226,7 +224,7 @@ def collect(sources: Sequence[Path], options: Options | None = None) -> ReportDa
     runs, bad_records = read_runs(sources)
     plans, bad_plans = read_plans(sources)
     return ReportData(
-        arms=arms_of(runs, plans),
+        arms=labelled(arms_of(runs, plans)),
         plans=tuple(plans),
         unreadable=(*bad_records, *bad_plans),
         missing=tuple(missing_cells(plans, runs, bad_records)),
@@ -273,8 +271,8 @@ def _study(data: ReportData, dataset: str, wanted: Arm | None) -> Study | None:
 def _verdicts(
     data: ReportData, metric: str, arms: set[int], reference: int, margin: float
 ) -> Verdicts:
-    higher = metric not in LOWER_IS_BETTER
-    own_margin = None if metric in WITHOUT_MARGIN else margin
+    higher = not METRICS[metric].lower_is_better
+    own_margin = None if METRICS[metric].unit else margin  # a margin is one of a share
     table = data.run_means
     rows = table[(table["metric"] == metric) & table["arm"].isin(list(arms))]
     columns = (rows[name] for name in ("arm", "fold", "seed", "case", "value"))

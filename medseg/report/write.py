@@ -11,18 +11,20 @@ import pandas as pd
 from medseg.errors import ConfigError
 from medseg.files import atomic_path, replacing
 from medseg.formatting import counted
+from medseg.record import METRICS
 from medseg.record.frame import frame
+from medseg.report.arms import Missing, Unreadable
 from medseg.report.page import Page, render_html, render_markdown
 from medseg.report.sections import SECTIONS
 from medseg.report.sections.arms import arms_table
 from medseg.report.sections.problems import problems_table
 from medseg.report.sections.verdicts import comparisons, verdict_table
-from medseg.report.sources import Missing, Unreadable
-from medseg.report.study import METRICS, Options, ReportData, collect
+from medseg.report.study import Options, ReportData, collect
 from medseg.report.tables import Table, to_csv, to_latex
 
-_ARMS = ("Arm", "Runs", "Verdict", *METRICS.values(), "Parameters", "Training step")
-_VERDICTS = ("Arm", "Verdict", *(f"Δ {title}" for title in METRICS.values()))
+_METRICS = [metric.title for metric in METRICS.values()]
+_ARMS = ("Arm", "Runs", "Verdict", *_METRICS, "Parameters", "Training step")
+_VERDICTS = ("Arm", "Verdict", *(f"Δ {title}" for title in _METRICS))
 _VERDICTS += ("p", "p equal", "d", "Seeds", "Cases")
 _LATEX_HEAD = """\
 % Tables of a comparison of segmentation arms; \\input them into a document with

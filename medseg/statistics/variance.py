@@ -38,9 +38,9 @@ def variance_components(observations: Observations) -> dict[str, float]:
     squares: dict[str, list[tuple[float, int, float]]] = {"case": [], "seed": [], "residual": []}
     for block in (block for own in blocks.values() for block in own):
         seeds, cases = block.shape
-        centred = block - block.mean()
-        runs, means = centred.mean(axis=1), centred.mean(axis=0)
-        rest = centred - runs[:, None] - means
+        mean = block.mean()
+        runs, means = block.mean(axis=1) - mean, block.mean(axis=0) - mean
+        rest = block - mean - runs[:, None] - means
         squares["residual"].append((float((rest**2).sum()), (seeds - 1) * (cases - 1), 0.0))
         squares["seed"].append((float((runs**2).sum()), seeds - 1, 1 / cases))
         squares["case"].append((float((means**2).sum()), cases - 1, 1 / seeds))

@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from medseg.record import RunRecord
-from medseg.report.arms import arms_of
+from medseg.report.arms import Arm
+from medseg.report.arms import arms_of as grouped
+from medseg.report.labels import labelled
 from medseg.report.study import collect
 
 from .records import cell, failed, finished, plan, simple
 
 Write = Callable[..., Path]
+
+
+def arms_of(runs: list[RunRecord]) -> tuple[Arm, ...]:
+    return labelled(grouped(runs))
 
 
 def as_runs(*records: RunRecord) -> list[RunRecord]:

@@ -6,19 +6,22 @@ from statistics import fmean
 
 import pandas as pd
 
-from medseg.formatting import amount, counted, duration, fixed, memory, significant, spread
-from medseg.record import RunRecord
-from medseg.report.arms import Arm, varying_factors, varying_settings, varying_slots
+from medseg.formatting import MISSING, amount, counted, duration, fixed, memory, significant, spread
+from medseg.record import METRICS, RunRecord
+from medseg.report.arms import Arm
+from medseg.report.labels import varying_factors, varying_settings, varying_slots
 from medseg.report.page import Note, Section
 from medseg.report.sections.costs import MACS, MEMORY, PARAMETERS, STEP
-from medseg.report.study import DIGITS, METRICS, ReportData
+from medseg.report.study import ReportData
 from medseg.report.tables import Cell, Table, number, table, words
 
 _ALWAYS = ("encoder.conv", "decoder.conv")
 _SETTINGS_SHOWN = 4
-_TITLES = ("Arm", "Dataset", "Runs", "Verdict", "MACs", "Parameters", "Training", *METRICS.values())
+_TITLES = ["Arm", "Dataset", "Runs", "Verdict", "MACs", "Parameters", "Training"]
+_TITLES += [metric.title for metric in METRICS.values()]
 METRIC_UNITS = {
-    title: "mm, mean ± SD" if key == "hd95_mm" else "mean ± SD" for key, title in METRICS.items()
+    metric.title: f"{metric.unit}, mean ± SD" if metric.unit else "mean ± SD"
+    for metric in METRICS.values()
 }
 
 
@@ -123,20 +126,20 @@ def _apart(title: str) -> str:
 
 def _metrics(arm: Arm, summaries: pd.DataFrame, key: tuple[object, ...]) -> dict[str, Cell]:
     cells = {}
-    for metric, title in METRICS.items():
-        place = (key[0], metric, *key[1:])
+    for name, metric in METRICS.items():
+        place = (key[0], name, *key[1:])
         if place not in summaries.index:
             unfinished = f"no run finished ({arm.runs[-1].status})"
-            cells[title] = number(None, "", "not recorded" if arm.counted else unfinished)
+            cells[metric.title] = Cell(MISSING, note="not recorded" if arm.counted else unfinished)
             continue
         found = summaries.loc[place]
         undefined = int(found["undefined"])
         note = f"n {int(found['cases'])}" + (f", {undefined} undefined" if undefined else "")
         if undefined == found["total"]:
             note = f"{undefined} undefined: class absent from label and prediction"
-        mean = float(found["mean"])
-        text = spread(mean, float(found["deviation"]), DIGITS[metric])
-        cells[title] = number(mean, text, note)
+        mean = None if pd.isna(found["mean"]) else float(found["mean"])
+        text = spread(mean, float(found["deviation"]), metric.digits)
+        cells[metric.title] = Cell(text, mean, note)
     return cells
 
 

@@ -8,11 +8,11 @@ from statistics import fmean
 import pandas as pd
 
 from medseg.formatting import amount, duration, fixed, memory
-from medseg.record import RunRecord
+from medseg.record import METRICS, RunRecord
 from medseg.report import figures
 from medseg.report.arms import Arm
 from medseg.report.page import Figure, Note, Section
-from medseg.report.study import METRICS, ReportData
+from medseg.report.study import ReportData
 from medseg.report.tables import Cell, Table, number, table
 
 _PREDICTED = (
@@ -169,7 +169,7 @@ def _qualities(data: ReportData) -> list[tuple[str, Callable[[Arm], float], bool
 
     gain = Quantity("Gain κ", _headline_gain, fixed)
     return [
-        *((METRICS[key], mean_of(key), True) for key in ("dice", "surface_dice")),
+        *((m.title, mean_of(key), True) for key, m in METRICS.items() if not m.lower_is_better),
         (gain.title, gain.of, False),
     ]
 

@@ -12,11 +12,12 @@ from medseg.formatting import (
     signed,
     significant,
 )
-from medseg.record import RunRecord
-from medseg.report.arms import Arm, varying_settings
+from medseg.record import METRICS, RunRecord
+from medseg.report.arms import Arm
+from medseg.report.labels import varying_settings
 from medseg.report.page import Section
 from medseg.report.sections.costs import COSTS
-from medseg.report.study import METRICS, PRIMARY, ReportData, Study
+from medseg.report.study import PRIMARY, ReportData, Study
 from medseg.statistics import Comparison
 
 VERDICTS = ("better", "worse", "equal", "undecided")
@@ -231,7 +232,7 @@ def _of_study(study: Study) -> Iterator[str]:
             "factors."
         )
     lost = [
-        METRICS[key]
+        METRICS[key].title
         for key, found in study.verdicts.items()
         if key != PRIMARY and len(found.observations.arms) < len(study.compared)
     ]

@@ -15,10 +15,11 @@ from medseg.formatting import (
     signed,
     significant,
 )
+from medseg.record import METRICS
 from medseg.report import figures
 from medseg.report.arms import Arm
 from medseg.report.page import Figure, Note, Section
-from medseg.report.study import DIGITS, LOWER_IS_BETTER, METRICS, ReportData, Study, Verdicts
+from medseg.report.study import ReportData, Study, Verdicts
 from medseg.report.tables import Cell, Table, number, table
 from medseg.statistics import Comparison, needed_for
 
@@ -51,16 +52,16 @@ def verdict_table(study: Study, found: Verdicts) -> Table:
     metric = METRICS[found.metric]
     labels = {arm.number: arm for arm in study.arms}
     rows = [_row(found, one, labels[one.arm]) for one in found.comparisons]
-    sign = -1.0 if found.metric in LOWER_IS_BETTER else 1.0
+    sign = -1.0 if metric.lower_is_better else 1.0
     above = sum(c.estimate is not None and sign * c.estimate > 0 for c in found.comparisons)
     rows.insert(above, _reference_row(study, found, rows[0] if rows else {}))
-    unit = "mm, " if found.metric == "hd95_mm" else ""
+    unit = f"{metric.unit}, " if metric.unit else ""
     return table(
-        f"{metric}: every arm minus the reference",
+        f"{metric.title}: every arm minus the reference",
         rows,
         {
             "Verdict": "and why",
-            f"Δ {metric}": f"{unit}95 % over runs and cases",
+            f"Δ {metric.title}": f"{unit}95 % over runs and cases",
             "95 % over cases": "these trainings",
             "p": "runs and cases, Holm",
             "p equal": "TOST",
@@ -117,7 +118,7 @@ def _of_study(study: Study) -> list[object]:
             continue
         words = dict.fromkeys(one.verdict for one in found.comparisons)
         about = ", ".join(f"{len(found.called(word))} {word}" for word in words)
-        title = METRICS[found.metric]
+        title = METRICS[found.metric].title
         parts.append(Section(title, [drawn, shown], folded=True, about=about))
     variance = Figure(
         figures.variance_figure(study.split),
@@ -172,11 +173,12 @@ def _forest(study: Study, found: Verdicts, caption: str) -> Figure:
         for one in drawn
     ]
     columns = ["arm", "label", "verdict", "estimate", *_ENDS]
-    unit = " in mm" if found.metric == "hd95_mm" else ""
+    metric = METRICS[found.metric]
+    unit = f" in {metric.unit}" if metric.unit else ""
     figure = figures.forest(
         pd.DataFrame(rows, columns=columns),
         margin=found.margin,
-        metric=f"{METRICS[found.metric]}{unit}",
+        metric=f"{metric.title}{unit}",
         reference=study.reference.label,
     )
     total = sum(one.estimate is not None for one in found.comparisons)
@@ -185,12 +187,12 @@ def _forest(study: Study, found: Verdicts, caption: str) -> Figure:
             f" {len(drawn)} of {total} arms are drawn: the best, the worst, and those "
             "nearest to the reference. The table has all."
         )
-    title = f"{METRICS[found.metric]} of every arm minus the reference"
+    title = f"{metric.title} of every arm minus the reference"
     return Figure(figure, title, caption.strip(), wide=True)
 
 
 def _row(found: Verdicts, one: Comparison, arm: Arm) -> dict[str, Cell]:
-    digits = DIGITS[found.metric]
+    metric, digits = METRICS[found.metric].title, METRICS[found.metric].digits
     least = f"least {one.least_p:.2g}" if one.least_p > 1e-3 else ""
     gone = sum(one.left_out.values())
     over_cases = interval(one.case_low, one.case_high, digits)
@@ -198,7 +200,7 @@ def _row(found: Verdicts, one: Comparison, arm: Arm) -> dict[str, Cell]:
     return {
         "Arm": Cell(arm.label, arm.label, look="arm", arm=arm.number),
         "Verdict": Cell(one.verdict, one.verdict, one.reason, "verdict"),
-        f"Δ {METRICS[found.metric]}": number(
+        f"Δ {metric}": number(
             one.estimate,
             signed(one.estimate, digits),
             interval(one.low, one.high, digits) or "interval unknown",
@@ -220,12 +222,12 @@ def _row(found: Verdicts, one: Comparison, arm: Arm) -> dict[str, Cell]:
 
 
 def _reference_row(study: Study, found: Verdicts, titles: Mapping[str, Cell]) -> dict[str, Cell]:
-    arm, seen = study.reference, found.observations
+    arm, seen, metric = study.reference, found.observations, METRICS[found.metric]
     seeds, cases = seen.seeds(arm.number), len(seen.cases(arm.number))
     return dict.fromkeys(titles, Cell(MISSING)) | {
         "Arm": Cell(arm.label, arm.label, look="arm", arm=arm.number),
         "Verdict": Cell("reference", "reference", study.why, "verdict"),
-        f"Δ {METRICS[found.metric]}": Cell(fixed(0.0, DIGITS[found.metric]), 0.0),
+        f"Δ {metric.title}": Cell(fixed(0.0, metric.digits), 0.0),
         "P(best)": _best(found.best, arm.number),
         "Seeds": Cell(str(seeds), seeds),
         "Cases": Cell(str(cases), cases),
