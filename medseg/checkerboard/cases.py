@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from medseg.checkerboard.boundaries import boundary_distance, boundary_snapping, saddle_rate
-from medseg.checkerboard.layers import Lattice
+from medseg.checkerboard.layers import StrideGrid
 from medseg.checkerboard.moments import PhaseMoments, coarser
 from medseg.checkerboard.seasonal import (
     Additive,
@@ -18,7 +18,7 @@ from medseg.checkerboard.seasonal import (
     gain,
     staircase,
 )
-from medseg.checkerboard.spectrum import LatticeLine, lattice_line
+from medseg.checkerboard.spectrum import GridLine, grid_line
 from medseg.checkerboard.windows import CaseWindows, ErrorCounts
 
 
@@ -28,7 +28,7 @@ class CaseMaps:
     Args:
         moments: Sums over the windows of the case, for each map.
         window: The same maps in the one window with the most predicted foreground.
-        lattice: Of the network; its period is the moments' own.
+        grid: Of the network; its period is the moments' own.
         reference: The input, beside the logits.
     """
 
@@ -36,18 +36,18 @@ class CaseMaps:
         self,
         moments: Sequence[PhaseMoments],
         window: Sequence[Tensor],
-        lattice: Lattice,
+        grid: StrideGrid,
         reference: "CaseMaps | None" = None,
     ):
         self.moments = moments
         self.window = window
-        self.lattice = lattice
+        self.grid = grid
         self.reference = reference
 
     @cached_property
     def gains(self) -> list[Gain]:
         """Gain of each map that has one, by phase of the tested period."""
-        found = (gain(coarser(m, self.lattice.tested)) for m in self.moments)
+        found = (gain(coarser(m, self.grid.tested)) for m in self.moments)
         return [fit for fit in found if fit is not None]
 
     @cached_property
@@ -72,9 +72,9 @@ class CaseMaps:
 
     def eta_squared_by_level(self) -> list[float | None]:
         """Mean share of the residual for each level of the decoder, finest first."""
-        found = [eta_squared_by_level(m, self.lattice.levels) for m in self.moments]
+        found = [eta_squared_by_level(m, self.grid.levels) for m in self.moments]
         known = [shares for shares in found if shares is not None]
-        return [mean_of(s[level] for s in known) for level in range(len(self.lattice.levels))]
+        return [mean_of(s[level] for s in known) for level in range(len(self.grid.levels))]
 
     def staircase(self) -> float | None:
         """Mean over maps of the largest κ of any axis."""
@@ -82,10 +82,10 @@ class CaseMaps:
         return mean_of(max((k for k in axes if k is not None), default=None) for axes in by_axis)
 
     @cached_property
-    def line(self) -> LatticeLine | None:
+    def line(self) -> GridLine | None:
         """The strongest line of any map in its window; None for a window too short for lines."""
         try:
-            lines = [lattice_line(m, self.lattice.period) for m in self.window]
+            lines = [grid_line(m, self.grid.period) for m in self.window]
         except ValueError:
             return None
         found = [line for line in lines if line is not None]

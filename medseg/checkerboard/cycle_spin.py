@@ -73,7 +73,7 @@ def cycle_spin_residual(
     Args:
         network: Image → logits on the same grid; left as it was.
         image: A case in the network's intensities, cropped to whole periods at the far end.
-        period: Voxels per axis after which a pattern repeats; None: `lattice_period`.
+        period: Voxels per axis after which a pattern repeats; None: `upsampling_period`.
         shifts: K, at least 2; all P if there are no more.
         seed: Of the draw; torch's own generator is left alone.
 
@@ -156,7 +156,7 @@ def _table(spun: Tensor, shift: _Shift, period: Sequence[int]) -> Tensor:
 def _locked_pattern(tables: Tensor, shifts: Sequence[_Shift], period: Sequence[int]) -> Tensor:
     """`L` of the least-squares fit `table_i[φ] = c[φ − δ_i] + L[φ]`, whose mean is 0.
 
-    It falls apart into one fit of two numbers for each frequency of the lattice: there the shift
+    It falls apart into one fit of two numbers for each frequency of the stride grid: the shift
     turns c by `exp(−iω·δ)`, and leaves L.
     """
     axes = tuple(range(-len(period), 0))

@@ -199,7 +199,7 @@ def _spun(
     folder: Path,
 ) -> CaseRow:
     grid = predictor.preprocessing.image(image)
-    period = study.lattice.period
+    period = study.grid.period
     spun = spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
     deviation = predictor.preprocessing.restore_scores(spun.deviation, image)
     write_probabilities(folder / f"{case.case}_cycle_spin.nii.gz", deviation, image)

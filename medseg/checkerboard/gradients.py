@@ -118,9 +118,7 @@ def gradient_gains(layer: nn.Module) -> Float[Tensor, "phases outputs inputs"]:
     return kernel_gains(adjoint, layer.stride)
 
 
-def gradient_imbalance(
-    layer: nn.Module, moment: Float[Tensor, "outputs outputs"] | None = None
-) -> float:
+def gradient_imbalance(layer: nn.Module) -> float:
     """`A` of `gradient_gains`: gradient energy off the mean phase of the input, in [0, 1].
 
     0 iff equal gradients behind the layer reach all voxels before it alike. Independent of scale,
@@ -129,8 +127,6 @@ def gradient_imbalance(
 
     Args:
         layer: A convolution with a stride.
-        moment: Second moments of the gradients at the outputs; a matrix of ones for the gradient
-            of the sum of all outputs. None: the identity.
 
     Returns:
         The imbalance; 0 for weights whose sums over all phases are 0.
@@ -147,7 +143,7 @@ def gradient_imbalance(
     >>> gradient_imbalance(layer)
     0.19
     """
-    return dc_gain_imbalance(gradient_gains(layer), moment)
+    return dc_gain_imbalance(gradient_gains(layer))
 
 
 def _coarsening_layers(network: nn.Module) -> Iterator[tuple[str, _Coarsening]]:

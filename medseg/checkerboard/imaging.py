@@ -79,7 +79,7 @@ def sum_rule_order(
 ) -> int:
     """Largest L with `Σ_{n ≡ φ mod s} n^α h[n]` equal over all phases for all `|α| < L`.
 
-    That is the multiplicity of the zero of H at every lattice frequency `2πk/s`, k ≠ 0, and
+    That is the multiplicity of the zero of H at every grid frequency `2πk/s`, k ≠ 0, and
     polynomials of degree below L come out without a pattern. 0: a constant becomes a
     checkerboard; 1: a ramp becomes a staircase. Independent of scale, bias, shifts, the order of
     phases and invertible mixing of channels. Nearest neighbours 1, `[½, 1, ½]` 2, linear

@@ -23,7 +23,7 @@ _ROUNDING = 1e-6  # relative gain below which weights in single precision cancel
 def phase_imbalance(values: Float[Tensor, " phases *rest"]) -> float:
     """`A(g) = Σ_φ ‖g_φ − ḡ‖² / Σ_φ ‖g_φ‖²`: the share of energy off the mean phase, in [0, 1].
 
-    By Parseval it is the share of the frequencies `2πk/s`, k ≠ 0, of the sampling lattice. At most
+    By Parseval it is the share of the frequencies `2πk/s`, k ≠ 0, of the sampling grid. At most
     `1 − 1/P` for values of one sign, which one live phase attains; the coefficient of variation is
     `√(A / (1 − A))`. Independent of scale, the order of phases and rotations of what a phase has.
 
@@ -242,25 +242,12 @@ def tap_counts(
         stride: Stride per axis.
         dilation: Distance of taps per axis; None: 1.
 
-    Raises:
-        ValueError: a number below 1, or another number of axes.
-
     Reference: Odena, Dumoulin & Olah 2016, Distill, "Deconvolution and Checkerboard Artifacts".
 
     >>> tap_counts((3, 3), (2, 2)).tolist()
     [4.0, 2.0, 2.0, 1.0]
     """
     dilation = (1,) * len(kernel) if dilation is None else dilation
-    if not len(kernel) == len(stride) == len(dilation) > 0:
-        raise ValueError(
-            f"kernel={tuple(kernel)}, stride={tuple(stride)} and dilation={tuple(dilation)} must "
-            "have as many axes as each other; give one number per axis"
-        )
-    if min(*kernel, *stride, *dilation) < 1:
-        raise ValueError(
-            f"kernel={tuple(kernel)}, stride={tuple(stride)} and dilation={tuple(dilation)} must "
-            "be 1 or more on every axis; use 1 where an axis is left alone"
-        )
     along = [overlap_counts(*axis) for axis in zip(kernel, stride, dilation, strict=True)]
     return torch.tensor([math.prod(counts) for counts in product(*along)], dtype=torch.float64)
 
@@ -275,7 +262,7 @@ def overlap_imbalance(
     where the overlap is even.
 
     Raises:
-        ValueError: stride 1 on all axes, a number below 1, or another number of axes.
+        ValueError: stride 1 on all axes.
 
     Reference: Odena, Dumoulin & Olah 2016, Distill, "Deconvolution and Checkerboard Artifacts".
 

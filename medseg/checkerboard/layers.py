@@ -224,7 +224,7 @@ class UpsamplingLayer:
 
 
 @dataclass(frozen=True)
-class Lattice:
+class StrideGrid:
     """Stride grid: periods per axis of the decoder's stages, finest first, each a divisor."""
 
     levels: tuple[tuple[int, ...], ...]
@@ -241,7 +241,7 @@ class Lattice:
         return few[-1] if few else self.levels[0]
 
 
-def lattice_of(network: nn.Module, spatial_dims: int) -> Lattice:
+def stride_grid_of(network: nn.Module, spatial_dims: int) -> StrideGrid:
     """The stride grid of a network: total strides of its stages, or of all its upsamplings.
 
     Args:
@@ -254,7 +254,7 @@ def lattice_of(network: nn.Module, spatial_dims: int) -> Lattice:
     if isinstance(network, MultiscaleNetwork):
         levels = _of_stages(network)
     else:
-        period = lattice_period(network, spatial_dims)
+        period = upsampling_period(network, spatial_dims)
         levels = (period,) if period else ()
     levels = tuple(dict.fromkeys(level for level in levels if math.prod(level) > 1))
     if not levels:
@@ -262,7 +262,7 @@ def lattice_of(network: nn.Module, spatial_dims: int) -> Lattice:
             f"{type(network).__name__} has stride 1 everywhere, so no pattern can be locked to "
             "its strides; choose a network that upsamples"
         )
-    return Lattice(levels)
+    return StrideGrid(levels)
 
 
 def _of_stages(network: MultiscaleNetwork) -> tuple[tuple[int, ...], ...]:
@@ -275,7 +275,7 @@ def _of_stages(network: MultiscaleNetwork) -> tuple[tuple[int, ...], ...]:
     return tuple(zip(*by_axis, strict=True))
 
 
-def lattice_period(network: nn.Module, spatial_dims: int | None = None) -> tuple[int, ...]:
+def upsampling_period(network: nn.Module, spatial_dims: int | None = None) -> tuple[int, ...]:
     """Product of the strides of all upsampling layers, per axis; empty if there is none.
 
     That is the period of a network whose upsamplings follow one another. Scales that are no
@@ -288,7 +288,7 @@ def lattice_period(network: nn.Module, spatial_dims: int | None = None) -> tuple
     Raises:
         ValueError: an `nn.Upsample` with one scale for all axes, where nothing says how many.
 
-    >>> lattice_period(nn.Sequential(nn.Conv3d(1, 1, 1), *[nn.Upsample(scale_factor=2)] * 2))
+    >>> upsampling_period(nn.Sequential(nn.Conv3d(1, 1, 1), *[nn.Upsample(scale_factor=2)] * 2))
     (2, 2, 2)
     """
     dims = spatial_dims or spatial_dims_of(network)
@@ -306,7 +306,7 @@ def period_of(
             "give one case at a time"
         )
     dims = image.ndim - 2
-    steps = lattice_period(network, dims) if period is None else tuple(int(p) for p in period)
+    steps = upsampling_period(network, dims) if period is None else tuple(int(p) for p in period)
     if math.prod(steps) == 1:
         return None
     if len(steps) != dims or min(steps) < 1:

@@ -113,7 +113,7 @@ def trapezoid(signal: Num[Tensor, "*space"], period: Sequence[int]) -> Float[Ten
     """`T_s z`: moving mean over one period, ends of an even one halved, along each axis.
 
     Response per axis `sin(sω/2) / (s tan(ω/2))` for even s, with sin in place of tan for odd s: 0
-    at every lattice frequency `2πk/s`, k ≠ 0. A linear trend passes as it is. So `z − T_s z` keeps
+    at every grid frequency `2πk/s`, k ≠ 0. A linear trend passes as it is. So `z − T_s z` keeps
     each pattern of period s unchanged, up to its mean, and nothing of a ramp.
 
     Args:
@@ -192,13 +192,6 @@ def whole_periods(image: Tensor, period: Sequence[int]) -> Tensor:
     for axis, step in enumerate(period, start=2):
         image = image.narrow(axis, 0, image.shape[axis] // step * step)
     return image
-
-
-def cell_means(signal: Tensor, period: Sequence[int]) -> Tensor:
-    """Mean of each cell of one period: `(*lead, *(S · period))` → `(*lead, *S)`."""
-    for axis, step in enumerate(period, start=signal.ndim - len(period)):
-        signal = signal.unflatten(axis, (-1, step)).mean(dim=axis + 1)
-    return signal
 
 
 def by_phase(values: Tensor, period: Sequence[int]) -> Tensor:

@@ -8,11 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.checkerboard.imbalance import phase_imbalance
-from medseg.checkerboard.layers import lattice_period, period_of
+from medseg.checkerboard.layers import period_of, upsampling_period
 from medseg.checkerboard.phases import (
     by_phase,
-    cell_means,
     phase_means,
     phase_sums,
     require_finite,
@@ -38,7 +36,7 @@ def constant_response(
     Args:
         network: Image → logits; left as it was.
         reference: A patch of a real case, in the network's intensities.
-        period: Voxels per axis after which a pattern repeats; None: `lattice_period`.
+        period: Voxels per axis after which a pattern repeats; None: `upsampling_period`.
 
     Returns:
         The largest value over the logits' channels, as a fraction of the logits' spread; None
@@ -71,7 +69,7 @@ def response_to_constant(
     Args:
         network: Image → logits; left as it was.
         reference: A patch of a real case, in the network's intensities.
-        period: Voxels per axis after which a pattern repeats; None: `lattice_period`.
+        period: Voxels per axis after which a pattern repeats; None: `upsampling_period`.
 
     Returns:
         Logits on a torus of some periods, on the CPU; None for a network without upsampling.
@@ -85,7 +83,7 @@ def response_to_constant(
 
 
 def _period(network: nn.Module, reference: Tensor, period: Sequence[int] | None) -> tuple[int, ...]:
-    return lattice_period(network, reference.ndim - 2) if period is None else tuple(period)
+    return upsampling_period(network, reference.ndim - 2) if period is None else tuple(period)
 
 
 def _response(
@@ -102,118 +100,65 @@ def _response(
         return network(constant.expand(-1, -1, *size).contiguous()).double(), logits
 
 
-@dataclass(frozen=True, eq=False)
-class InputGradient:
-    """The gradient of logits by their image, split by phase of the network's grid.
-
-    Args:
-        mean: `E[g]` of each channel and phase, in logits per unit of intensity.
-        energy: `E[g²]` of the same.
-        locked: `A(E[g])`, what a mean over images leaves of the pattern, in [0, 1]. Where the mean
-            itself is near 0 this is noise: compare it with `share`.
-        share: Energy of the pattern `E[g_φ] − mean` over all energy, in [0, 1]; gradients
-            without a pattern leave less than 1/n of it on n cells.
-        energy_imbalance: `A(E[g²])`, in [0, 1 − 1/P].
-        within_cell: `1 − E[(mean of a cell)²] / E[g²]`, energy inside cells of one period, in
-            [0, 1]: `1 − 1/P` where each cell depends on one voxel, locked or not.
-    """
-
-    mean: Float[Tensor, " channels *period"]
-    energy: Float[Tensor, " channels *period"]
-    locked: float
-    share: float
-    energy_imbalance: float
-    within_cell: float
-
-
 def input_gradient_phases(
     network: nn.Module,
     images: Sequence[Float[Tensor, "1 channels *space"]],
     period: Sequence[int] | None = None,
-    label: int | None = None,
-) -> InputGradient | None:
-    """`g = ∂ Σ logits / ∂x` by phase: what saliency maps show of strides and pooling.
+) -> tuple[Float[Tensor, " channels *period"], Float[Tensor, " channels *period"]] | None:
+    """`E[g_φ]` and `E[g_φ²]` of `g = ∂ Σ logits / ∂x`: what saliency maps show of the stride grid.
 
     On the torus, so that no border is seen less often; instance and group norms keep the
     statistics they have on each image, without which the gradient of a sum is 0. Means run over
-    all voxels of all images. Of a single strided convolution, `locked` is `gradient_imbalance`;
-    max pooling leaves no pattern, but all energy within its cells.
+    all voxels of all images. Of a single strided convolution, `phase_imbalance` of the first is
+    `gradient_imbalance`; max pooling leaves no pattern.
 
     Args:
         network: Image → logits; left as it was.
         images: Cases in the network's intensities, of any sizes, cropped to whole periods.
         period: Voxels per axis after which a pattern repeats, the network's total stride; None:
-            `lattice_period`.
-        label: The class whose logits are summed; None: all.
+            `upsampling_period`.
 
     Returns:
-        What was measured, in double precision on the CPU; None for a period of one voxel or
-        logits that do not depend on the images.
+        Both in logits per unit of intensity (the second squared), in double precision on the CPU;
+        None for a period of one voxel or logits that do not depend on the images.
 
     Raises:
-        ValueError: no image, one of another shape, smaller than one period or not finite, a class
-            that the network does not have, or a gradient that is not finite.
+        ValueError: no image, one of another shape, smaller than one period or not finite, or a
+            gradient that is not finite.
 
     Reference: Odena, Dumoulin & Olah 2016, Distill, "Deconvolution and Checkerboard Artifacts",
     on artifacts in gradients.
 
     >>> layer = nn.Conv2d(1, 1, 3, stride=2, padding=1)
     >>> _ = nn.init.ones_(layer.weight)
-    >>> input_gradient_phases(layer, [torch.zeros(1, 1, 8, 8)], period=(2, 2)).locked
-    0.19
+    >>> mean, _ = input_gradient_phases(layer, [torch.zeros(1, 1, 8, 8)], period=(2, 2))
+    >>> mean.tolist()
+    [[[1.0, 2.0], [2.0, 4.0]]]
     """
     if not images:
         raise ValueError("no image leaves nothing to look at; give at least one")
     steps = period_of(network, images[0], period)
     if steps is None:
         return None
-    parts = []
+    cells, first, second = 0, torch.zeros(()), torch.zeros(())
     with evaluating(network), torus(network):
         for image in images:
             period_of(network, image, steps)
-            parts.append(_moments(_gradient(network, whole_periods(image, steps), label), steps))
-    cells, first, second, of_cells = (
-        torch.stack(part).sum(dim=0) for part in zip(*parts, strict=True)
-    )
+            gradient = _gradient(network, whole_periods(image, steps))
+            cells += gradient[0].numel() // math.prod(steps)
+            first = first + phase_sums(gradient, steps)
+            second = second + phase_sums(gradient.square(), steps)
     if not second.any():
         return None
-    mean, energy = first / cells, second / cells
-    whole = float(energy.sum())
-    return InputGradient(
-        mean=by_phase(mean, steps),
-        energy=by_phase(energy, steps),
-        locked=phase_imbalance(mean) if mean.any() else 0.0,
-        share=float((mean - mean.mean(dim=0)).square().sum()) / whole,
-        energy_imbalance=phase_imbalance(energy),
-        within_cell=max(0.0, 1 - float(of_cells / cells) * len(mean) / whole),
-    )
+    return by_phase(first / cells, steps), by_phase(second / cells, steps)
 
 
-def _moments(gradient: Tensor, period: Sequence[int]) -> tuple[Tensor, ...]:
-    """Cells; sums of the gradient and its square by phase; sum of the squared means of cells."""
-    means = cell_means(gradient, period)
-    return (
-        torch.tensor(means[0].numel()),
-        phase_sums(gradient, period),
-        phase_sums(gradient.square(), period),
-        means.square().sum(),
-    )
-
-
-def _gradient(network: nn.Module, image: Tensor, label: int | None) -> Tensor:
+def _gradient(network: nn.Module, image: Tensor) -> Tensor:
     """`(channels, *space)`."""
     require_finite(image, "voxels of an image")
-    with torch.no_grad(), fixed_statistics(network, image) as logits:
-        if label is not None and not 0 <= label < logits.shape[1]:
-            raise ValueError(
-                f"label={label} must be one of the {logits.shape[1]} classes of the network, "
-                "counted from 0; choose one, or None for all"
-            )
-        with torch.enable_grad():
-            leaf = image.detach().clone().requires_grad_()
-            logits = network(leaf)
-            chosen = logits if label is None else logits[:, label]
-            (gradient,) = torch.autograd.grad(chosen.sum(), leaf)
+    with torch.no_grad(), fixed_statistics(network, image), torch.enable_grad():
+        leaf = image.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(network(leaf).sum(), leaf)
     require_finite(gradient, "gradients")
     return gradient[0].cpu().double()
 
@@ -229,26 +174,19 @@ class ToneResponse:
         frequencies: `ω₀` as measured, on the grid of the torus, in radians per voxel.
         content: At ±ω₀, what moves with the image.
         imaging: At ±ω₀ + ω_k, k ≠ 0: replicas of content, among them those of the encoder.
-        printed: At ω_k, k ≠ 0: a pattern that is locked to the grid, of constants or of what a
+        pattern: At ω_k, k ≠ 0: a pattern that is locked to the grid, of constants or of what a
             network that is not linear makes of the wave.
         harmonics: At hω₀, |h| ≥ 2: a network that is not linear, and no artifact.
         mixed: At hω₀ + ω_k, |h| ≥ 2, k ≠ 0: replicas of harmonics; and harmonics of an order
             above 15, which a rectifier has some 1e-4 of.
-        replicas: At ω₀ + ω_k relative to all k together; `[…, 0, 0]` is the content.
     """
 
     frequencies: Float[Tensor, "points axes"]
     content: Float[Tensor, " points"]
     imaging: Float[Tensor, " points"]
-    printed: Float[Tensor, " points"]
+    pattern: Float[Tensor, " points"]
     harmonics: Float[Tensor, " points"]
     mixed: Float[Tensor, " points"]
-    replicas: Float[Tensor, " points *period"]
-
-    @property
-    def leakage(self) -> Float[Tensor, " points"]:
-        """`L(ω) = Σ_{k≠0} E(ω₀ + ω_k) / Σ_k E(ω₀ + ω_k)`: replicas over replicas and content."""
-        return self.imaging / (self.imaging + self.content)
 
 
 @torch.no_grad()
@@ -259,11 +197,11 @@ def tone_response(
     period: Sequence[int] | None = None,
     amplitude: float | None = None,
 ) -> ToneResponse | None:
-    """`f(mean + a·cos(ω₀·n))` by frequency: `hω₀ + ω_k` for order h and lattice frequency ω_k.
+    """`f(mean + a·cos(ω₀·n))` by frequency: `hω₀ + ω_k` for order h and grid frequency ω_k.
 
     A network of period S responds to a wave at these frequencies only. Linear ones have |h| ≤ 1; an
     upsampling after a subsampling by its stride s has the leakage of its kernel at `s·ω₀`. What
-    is neither content nor harmonics is the cycle-spin residual of the wave, and `printed` what is
+    is neither content nor harmonics is the cycle-spin residual of the wave, and `pattern` what is
     locked of it: this is that residual by frequency. On the torus, with instance and group norms
     as on `reference`. Independent of an affine map of the logits that scales all classes
     alike.
@@ -272,7 +210,7 @@ def tone_response(
         network: Image → logits on the same grid; left as it was.
         reference: A patch of a real case, whose mean the waves are added to.
         frequencies: `ω₀`, in radians per voxel; moved to the closest of the torus.
-        period: Voxels per axis after which a pattern repeats; None: `lattice_period`.
+        period: Voxels per axis after which a pattern repeats; None: `upsampling_period`.
         amplitude: `a` in units of each channel's standard deviation; None: `√2`, waves with the
             energy of the reference.
 
@@ -280,8 +218,8 @@ def tone_response(
         Shares by frequency; NaN where the response does not vary; None for a period of one voxel.
 
     Raises:
-        ValueError: frequencies with another number of axes, not finite or on the lattice, where
-            content and pattern are the same, or a reference or logits that are not finite.
+        ValueError: frequencies with another number of axes, not finite or on a grid frequency,
+            where content and pattern are the same, or a reference or logits that are not finite.
 
     Reference: Vaidyanathan 1993, "Multirate Systems and Filter Banks", section 4.1 (images of a
     wave after an expander).
@@ -290,8 +228,9 @@ def tone_response(
     ...     1, 1, 1, stride=2, output_padding=1, bias=False
     ... )
     >>> noise = torch.tensor([[[1.0, -1.0]]])
-    >>> round(float(tone_response(nn.Sequential(*nails), noise, torch.tensor([[0.4]])).leakage), 6)
-    0.5
+    >>> found = tone_response(nn.Sequential(*nails), noise, torch.tensor([[0.4]]))
+    >>> [round(float(share), 6) for share in (found.content, found.imaging)]
+    [0.5, 0.5]
     """
     steps = period_of(network, reference, period)
     if steps is None:
@@ -307,14 +246,13 @@ def tone_response(
     cells = _cells(network, waves, steps)
     grid = torch.tensor([c * s for c, s in zip(cells, steps, strict=True)], dtype=torch.float64)
     turns = (waves * grid / (2 * math.pi)).round()
-    _require_off_lattice(turns, waves, cells)
+    _require_between_lines(turns, waves, cells)
     with evaluating(network), torus(network), fixed_statistics(network, reference):
         powers = [_power(network, wave) for wave in _waves(reference, turns, grid, amplitude)]
     parts = [
         _shares(p, t.long().tolist(), cells, steps) for p, t in zip(powers, turns, strict=True)
     ]
-    columns = [torch.stack(column) for column in zip(*parts, strict=True)]
-    return ToneResponse(2 * math.pi * turns / grid, *columns)
+    return ToneResponse(2 * math.pi * turns / grid, *torch.stack(parts, dim=1))
 
 
 def _cells(network: nn.Module, waves: Tensor, period: Sequence[int]) -> list[int]:
@@ -332,10 +270,10 @@ def _prime(least: int) -> int:
     return least
 
 
-def _require_off_lattice(turns: Tensor, waves: Tensor, cells: Sequence[int]) -> None:
-    on_lattice = (turns % torch.tensor(cells) == 0).all(dim=1)
-    if on_lattice.any():
-        where = [round(w, 6) for w in waves[int(on_lattice.nonzero()[0, 0])].tolist()]
+def _require_between_lines(turns: Tensor, waves: Tensor, cells: Sequence[int]) -> None:
+    on_line = (turns % torch.tensor(cells) == 0).all(dim=1)
+    if on_line.any():
+        where = [round(w, 6) for w in waves[int(on_line.nonzero()[0, 0])].tolist()]
         raise ValueError(
             f"frequency {where} is a multiple of 2π/period on this torus, where content cannot be "
             "told from a pattern; choose one between them"
@@ -367,18 +305,17 @@ def _power(network: nn.Module, wave: Tensor) -> Tensor:
 
 def _shares(
     power: Tensor, turns: Sequence[int], cells: Sequence[int], period: Sequence[int]
-) -> tuple[Tensor, ...]:
-    """Shares of content, imaging, print, harmonics and mixtures; replicas by k."""
+) -> Tensor:
+    """Shares of content, imaging, pattern, harmonics and mixtures."""
     highest = min(c // 2 for t, c in zip(turns, cells, strict=True) if t % c)
     orders = [h for h in range(-highest, highest + 1) if abs(h) > 1]
     content = 2 * _at(power, turns)
-    around = power[_replicas_of(turns, cells, period)]
-    imaging = 2 * around.sum() - content
-    printed = power[_replicas_of([0] * len(cells), cells, period)].sum()
+    imaging = 2 * power[_replicas_of(turns, cells, period)].sum() - content
+    pattern = power[_replicas_of([0] * len(cells), cells, period)].sum()
     harmonics = sum((_at(power, [h * t for t in turns]) for h in orders), power.new_zeros(()))
-    mixed = power.sum() - content - imaging - printed - harmonics
-    parts = torch.stack([content, imaging, printed, harmonics, mixed]) / power.sum()
-    return *parts.clamp(0, 1), around / around.sum()
+    mixed = power.sum() - content - imaging - pattern - harmonics
+    parts = torch.stack([content, imaging, pattern, harmonics, mixed]) / power.sum()
+    return parts.clamp(0, 1)
 
 
 def _at(power: Tensor, turns: Sequence[int]) -> Tensor:

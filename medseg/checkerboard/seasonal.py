@@ -50,7 +50,7 @@ class Gain:
 def additive(moments: PhaseMoments) -> Additive | None:
     """`η² = SS_phase(e) / SS(e)` and `κ = RMS_φ(mean_φ e − mean e) / std z`.
 
-    η² is the residual's energy on lattice frequencies, `r² / (1 + r²)` for a pattern of r times
+    η² is the residual's energy on grid frequencies, `r² / (1 + r²)` for a pattern of r times
     the residual's RMS. `ε² = (SS_phase − (P − 1) MS_within) / SS(e)` takes off what independent
     voxels would show by chance; neighbouring ones show more, so neither is a test. Blind to a
     pattern that changes sign with the map: that is a `gain`. Unchanged by `z → a z + b`.

@@ -134,7 +134,7 @@ def _marginal(power: Tensor, place: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class LatticeLine:
+class GridLine:
     """The strongest line, as harmonics k of `2π/s` per axis, and how unlikely it is by chance."""
 
     harmonic: tuple[int, ...]
@@ -142,12 +142,12 @@ class LatticeLine:
     p_value: float
 
 
-def lattice_line(signal: Num[Tensor, "*space"], period: Sequence[int]) -> LatticeLine | None:
+def grid_line(signal: Num[Tensor, "*space"], period: Sequence[int]) -> GridLine | None:
     """`r_k = |E(ω_k)|² / mean |E|²` around ω_k, E the Hann-windowed spectrum of `e = z − T_s z`.
 
     E is divided by the filter's own response `1 − T_s(ω)`, which is 1 at ω_k. By chance
     `r_k ~ F(2, 2M)` over M neighbouring bins, `F(1, 2M)` where ω_k is its own conjugate; Šidák
-    over all k. Neighbours lie 3 or 5 bins off along some axis, none near another lattice
+    over all k. Neighbours lie 3 or 5 bins off along some axis, none near another grid
     frequency. Made to find, not to claim: images of content at ω_k and stripes of the scene
     give lines as well, which only a test over cases tells from a checkerboard. So does a texture
     whose spectrum bends within 5 bins of ω_k: of white and of blurred noise, 0 to 0.07 of the
@@ -167,7 +167,7 @@ def lattice_line(signal: Num[Tensor, "*space"], period: Sequence[int]) -> Lattic
     Reference: Thomson 1982, Proc. IEEE 70:1055 (the F test for a line).
 
     >>> n = torch.arange(64)
-    >>> line = lattice_line(torch.rand(64, generator=torch.manual_seed(0)) + n % 2, [2])
+    >>> line = grid_line(torch.rand(64, generator=torch.manual_seed(0)) + n % 2, [2])
     >>> line.harmonic, line.p_value < 0.05
     ((1,), True)
     """
@@ -190,7 +190,7 @@ def lattice_line(signal: Num[Tensor, "*space"], period: Sequence[int]) -> Lattic
     # 1 − (1 − p)^m without losing a small p
     corrected = -math.expm1(len(harmonics) * math.log1p(-min(float(p_values[best]), 1 - 1e-16)))
     inverse = iter(harmonics[best].tolist())
-    return LatticeLine(
+    return GridLine(
         harmonic=tuple(next(inverse) if step > 1 else 0 for step in steps),
         decibel=10 * math.log10(max(float(ratio[best]), 1e-30)),
         p_value=corrected,

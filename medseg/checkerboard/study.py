@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medseg.checkerboard.cases import CaseMaps
 from medseg.checkerboard.cohort import estimate, phase_locked, phase_map
 from medseg.checkerboard.cycle_spin import CycleSpin, cycle_spin_residual
-from medseg.checkerboard.layers import input_moments, lattice_of
+from medseg.checkerboard.layers import input_moments, stride_grid_of
 from medseg.checkerboard.moments import PhaseMoments, coarser
 from medseg.checkerboard.registry import MEASURES, Probed, descriptions, measure
 from medseg.checkerboard.rows import gradient_rows, gridding_rows, upsampling_rows
@@ -64,7 +64,7 @@ class Study:
     ):
         self.network = network
         self.card = card
-        self.lattice = lattice_of(network, len(card.patch_size))
+        self.grid = stride_grid_of(network, len(card.patch_size))
         self.overlap = overlap
         self.shifts = shifts
         self.spun = spun
@@ -83,7 +83,7 @@ class Study:
             truth: Its labels on the network's grid.
         """
         return CaseWindows(
-            period=self.lattice.period,
+            period=self.grid.period,
             patch_size=self.card.patch_size,
             overlap=self.overlap,
             truth=truth,
@@ -94,7 +94,7 @@ class Study:
 
         A case without numbers, smaller than a period or with logits that are NaN, is noted.
         """
-        if fault := _fault(windows, self.lattice.period):
+        if fault := _fault(windows, self.grid.period):
             self._notes.append(f"{name}: {fault}, so it has no numbers")
             found = CaseRow(case=name)
             self._cases.append(found)
@@ -128,8 +128,8 @@ class Study:
         groups = [row.values for row in (*layers, *gradients, *dilated)] + [values]
         groups += [group for case in self._cases for group in case.values.values()]
         return ArtifactRecord(
-            period=list(self.lattice.period),
-            tested_period=list(self.lattice.tested),
+            period=list(self.grid.period),
+            tested_period=list(self.grid.tested),
             measures=descriptions(name for group in groups for name in group),
             layers=layers,
             gradients=gradients,
@@ -155,15 +155,13 @@ class Study:
         return None if self._middle is None else self._middle[None].to(self._device)
 
     def _tested(self, sums: MapSums) -> list[PhaseMoments]:
-        return [coarser(moments, self.lattice.tested) for moments in sums.moments]
+        return [coarser(moments, self.grid.tested) for moments in sums.moments]
 
     def _cycle_spin(self, name: str, exemplar: Exemplar) -> CycleSpin | None:
         image = exemplar.image[None].to(self._device)
         spun = self._attempt(
             f"{name}: no cycle-spin residual",
-            lambda: cycle_spin_residual(
-                self.network, image, self.lattice.period, shifts=self.shifts
-            ),
+            lambda: cycle_spin_residual(self.network, image, self.grid.period, shifts=self.shifts),
         )
         if spun is not None and spun.self_test > _SAME:
             self._notes.append(
@@ -177,14 +175,14 @@ class Study:
         exemplar = windows.exemplar
         logits = [] if exemplar is None else exemplar.contrasts
         channels = [] if exemplar is None else list(exemplar.image)
-        image = CaseMaps(windows.images.moments, channels, self.lattice)
+        image = CaseMaps(windows.images.moments, channels, self.grid)
         subjects: dict[str, Any] = {
-            "prediction": CaseMaps(windows.contrasts.moments, logits, self.lattice, image),
+            "prediction": CaseMaps(windows.contrasts.moments, logits, self.grid, image),
             "image": image,
             "labels": windows,
         }
         if windows.truth is not None:
-            subjects["truth"] = CaseMaps(windows.truths.moments, [], self.lattice)
+            subjects["truth"] = CaseMaps(windows.truths.moments, [], self.grid)
         if spun is not None:
             subjects["cycle_spin"] = spun
         return {group: measure(group, subject)[0] for group, subject in subjects.items()}
@@ -193,7 +191,7 @@ class Study:
         if (window := self.middle) is None:
             return {}
         values, reasons = measure(
-            "network", Probed(network=self.network, window=window, period=self.lattice.period)
+            "network", Probed(network=self.network, window=window, period=self.grid.period)
         )
         for name, reason in reasons.items():
             self._note(f"no {name.replace('_', ' ')}", reason)
@@ -201,7 +199,7 @@ class Study:
 
     def _spectra(self) -> list[AxisSpectrum]:
         contrasts = (c for case in self.studied for c in case.exemplar.contrasts)
-        found = self._attempt("no spectra", lambda: axis_spectra(contrasts, self.lattice.tested))
+        found = self._attempt("no spectra", lambda: axis_spectra(contrasts, self.grid.tested))
         return found or []
 
     @property

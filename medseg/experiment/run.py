@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from medseg.analysis.receptive_field import gridding_warnings
-from medseg.checkerboard.layers import lattice_of
+from medseg.checkerboard.layers import stride_grid_of
 from medseg.data.patches import central_patch
 from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of
@@ -331,15 +331,15 @@ def _train(
 def _trajectory(
     module: SegmentationModule, image: Tensor, options: dict[str, Any]
 ) -> ArtifactTrajectory | None:
-    """Measures the network in training on the middle of an image; None if there is no lattice."""
+    """Measures the network in training on the middle of an image; None if there is no grid."""
     if not options["follow"]:
         return None
     try:
-        lattice = lattice_of(module.network, len(module.patch_size))
+        grid = stride_grid_of(module.network, len(module.patch_size))
     except ConfigError:
         return None
     window = central_patch(image, module.patch_size)[None]
-    return ArtifactTrajectory(module, window, lattice, options["shifts"])
+    return ArtifactTrajectory(module, window, grid, options["shifts"])
 
 
 def _evaluate(plan: Plan, config: dict[str, Any], folder: Path, progress: _Progress) -> None:

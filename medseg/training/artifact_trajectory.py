@@ -10,7 +10,7 @@ from torch import Tensor
 
 from medseg.checkerboard import upsampling_rows
 from medseg.checkerboard.cycle_spin import cycle_spin_residual
-from medseg.checkerboard.layers import Lattice, input_moments
+from medseg.checkerboard.layers import StrideGrid, input_moments
 from medseg.checkerboard.probes import constant_response
 from medseg.training.module import SegmentationModule
 
@@ -28,14 +28,14 @@ class ArtifactTrajectory(pl.Callback):
     Args:
         module: What is being trained.
         window: A window of a real case, `(1, channels, *patch)`.
-        lattice: Of the network.
+        grid: Of the network.
         shifts: Forward passes of the cycle-spin residual.
     """
 
-    def __init__(self, module: SegmentationModule, window: Tensor, lattice: Lattice, shifts: int):
+    def __init__(self, module: SegmentationModule, window: Tensor, grid: StrideGrid, shifts: int):
         self.module = module
         self.window = window
-        self.lattice = lattice
+        self.grid = grid
         self.shifts = shifts
         self.rows: list[Row] = []
 
@@ -66,7 +66,7 @@ class ArtifactTrajectory(pl.Callback):
 
     @torch.no_grad()
     def _values(self) -> Row:
-        network, period = self.module.network, self.lattice.period
+        network, period = self.module.network, self.grid.period
         window = self.window.to(self.module.device)
         moments = _attempt(lambda: input_moments(network, [window]))
         layers = upsampling_rows(network, moments, only=["dc_gain", "dc_gain_mean"])

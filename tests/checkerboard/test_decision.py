@@ -72,12 +72,6 @@ def test_a_pattern_on_the_grid_deviates_by_its_own_size(model) -> None:
     assert float(spun.deviation[1].max()) < 1e-5
 
 
-def test_whole_shifts_do_not_meet_the_pattern(model) -> None:
-    predictor = printing(model, 0.6, overlap=0.0)
-    spun = spun_prediction(predictor, torch.randn(1, 16, 16, 16), whole_shifts((2, 1, 1), 3))
-    assert float(spun.deviation.max()) < 1e-5
-
-
 def test_the_effect_is_scored_on_the_volumes_own_grid(model, scan, as_volume) -> None:
     predictor = printing(model, 0.0)
     volume = as_volume(scan[None])

@@ -6,21 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn import functional
 
 from medseg.checkerboard.imaging import imaging_leakage, sum_rule_order
-from medseg.checkerboard.kernels import upsampling_kernel
 
 from .taps import DIMS, LINEAR, NAILS, NEAREST, ODD_LINEAR, ONES, kernel_of, over_axes
 
 BSPLINES = {2: [1.0, 2, 1], 3: [1.0, 3, 3, 1], 4: [1.0, 4, 6, 4, 1], 5: [1.0, 5, 10, 10, 5, 1]}
-ONES_LEAKAGE = 0.5 - 4 / (3 * math.pi)  # 1 − ⟨(1 + 2 cos ω/2)²⟩ / 6
-
-
-def bicubic() -> torch.Tensor:
-    """torch's cubic interpolation along one axis of two."""
-    return upsampling_kernel(nn.Upsample(scale_factor=(2, 1), mode="bicubic"))
 
 
 def random_kernel(seed: int = 0, *shape: int) -> torch.Tensor:
@@ -51,18 +43,6 @@ class TestLeakage:
         found = imaging_leakage(kernel_of(taps, dims), (2,) * dims)
         assert found == pytest.approx(over_axes(one, dims), abs=1.5e-4)
 
-    def test_exact_values(self) -> None:
-        assert imaging_leakage(kernel_of(ONES, 1), (2,)) == pytest.approx(ONES_LEAKAGE, abs=1e-11)
-        nearest = imaging_leakage(kernel_of(NEAREST, 1), (2,))
-        assert nearest == pytest.approx((1 - 2 / math.pi) / 2, abs=1e-11)
-
-    def test_cubic_interpolation(self) -> None:
-        assert imaging_leakage(bicubic(), (2, 1)) == pytest.approx(0.0365, abs=1e-4)
-
-    @pytest.mark.parametrize("stride", [2, 3, 4])
-    def test_nails_leak_all_but_their_own_band(self, stride) -> None:
-        assert imaging_leakage(kernel_of(NAILS, 2), (stride, 1)) == pytest.approx(1 - 1 / stride)
-
     def test_is_the_mean_over_the_band(self) -> None:
         kernel, points = random_kernel(0, 2, 2, 5), 2000
         waves = (torch.arange(points, dtype=torch.float64) + 0.5) / points * 2 * math.pi - math.pi
@@ -86,9 +66,6 @@ class TestSumRules:
     def test_splines(self, order) -> None:
         assert sum_rule_order(kernel_of(BSPLINES[order], 2).float(), (2, 2)) == order
 
-    def test_cubic_interpolation_of_torch_reproduces_constants_only(self) -> None:
-        assert sum_rule_order(bicubic(), (2, 1)) == 1
-
     @pytest.mark.parametrize("stride", [3, 4])
     def test_nearest_and_linear_at_other_strides(self, stride) -> None:
         box = torch.ones(1, 1, stride, dtype=torch.float64)
@@ -104,10 +81,6 @@ class TestSumRules:
         two = torch.stack([line, torch.tensor([0.0, 1, 1, 0])])[None]
         assert sum_rule_order(two, (2,)) == 1
 
-    def test_phases_that_differ_across_the_stride(self) -> None:
-        # both phases pass constants, but one has moved along the other axis
-        assert sum_rule_order(torch.eye(2)[None, None], (2, 1)) == 1
-
     @pytest.mark.parametrize("taps", [ONES, NEAREST, ODD_LINEAR, LINEAR])
     def test_polynomials_below_the_order_come_out_without_a_pattern(self, taps) -> None:
         kernel = kernel_of(taps, 1)
@@ -119,9 +92,6 @@ class TestSumRules:
             # the differences of that degree and one more are 0 on a polynomial
             rest = torch.diff(inner, n=degree + 1)
             assert (rest.abs().max() < 1e-8 * inner.abs().max()) == (degree < order)
-
-    def test_ends_even_if_everything_passes_for_rounding(self) -> None:
-        assert sum_rule_order(kernel_of(ONES, 2), (2, 2), tolerance=2) == 6
 
 
 @pytest.mark.parametrize("measure", [imaging_leakage, sum_rule_order])

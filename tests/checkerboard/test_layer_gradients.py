@@ -9,8 +9,7 @@ from torch import nn
 from medseg.blocks import downsample
 from medseg.checkerboard import gradient_rows, gridding_rows
 from medseg.checkerboard.gradients import gradient_imbalance
-from medseg.checkerboard.gridding import largest_gap
-from medseg.checkerboard.imbalance import dc_gain_imbalance, overlap_imbalance
+from medseg.checkerboard.imbalance import dc_gain_imbalance
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet
@@ -49,12 +48,6 @@ class TestGradient:
         assert first.operator == str(network[0])
         assert first.note == ""
 
-    def test_learned_ones_keep_their_overlap(self, dims) -> None:
-        layer = CONV[dims - 1](4, 8, 3, 2, groups=2)
-        (found,) = gradient_rows(layer)
-        assert found.values["gradient_imbalance"] == gradient_imbalance(layer)
-        assert found.values["overlap"] == overlap_imbalance((3,) * dims, (2,) * dims)
-
     @pytest.mark.parametrize(("kernel", "one"), [(2, 0), (3, 0.1), (4, 0)])
     def test_average_pooling_is_a_convolution_of_equal_taps(self, dims, kernel, one) -> None:
         layer = AVERAGE[dims - 1](kernel, 2)
@@ -77,12 +70,6 @@ class TestGradient:
             found.values["gradient_imbalance"], abs=0.02
         )
 
-    @pytest.mark.parametrize("block", [downsample.AveragePool(), downsample.BlurPool()], ids=repr)
-    def test_the_means_of_ours_print_nothing(self, block, dims) -> None:
-        layer = block(dims, 2, 2)
-        assert imbalances(layer) == [0]
-        assert dc_gain_imbalance(gradient_in_a_cell(layer, 2, dims)) == pytest.approx(0, abs=1e-12)
-
     def test_voxels_into_channels_are_a_strided_convolution(self, dims) -> None:
         layer = downsample.SpaceToDepth()(dims, 3, 2)
         (found,) = gradient_rows(layer)
@@ -101,12 +88,6 @@ def fold(gradient: torch.Tensor, dims: int) -> torch.Tensor:
 
 
 class TestOtherLayers:
-    def test_axes_of_their_own(self) -> None:
-        layer = nn.MaxPool3d((1, 2, 3), (1, 2, 2))
-        (found,) = gradient_rows(layer)
-        assert found.stride == [1, 2, 2]
-        assert found.values["overlap"] == pytest.approx(0.1)
-
     def test_what_keeps_the_grid_is_left_out(self) -> None:
         layers = [nn.Conv2d(1, 1, 3), nn.MaxPool2d(3, 1), nn.AvgPool2d(2, stride=1), nn.ReLU()]
         assert gradient_rows(nn.Sequential(*layers)) == []
@@ -121,14 +102,6 @@ class TestOtherLayers:
             (found,) = gradient_rows(layer)
             assert found.values["gradient_imbalance"] is None
             assert "no convolution of all of them" in found.note
-
-    def test_weights_that_are_not_finite_have_a_reason(self) -> None:
-        layer = nn.Conv2d(1, 1, 3, 2)
-        nn.init.constant_(layer.weight, math.nan)
-        (found,) = gradient_rows(layer)
-        assert found.values["gradient_imbalance"] is None
-        assert found.values["overlap"] == pytest.approx(0.19)
-        assert "9 of 9 weights are NaN" in found.note
 
     @pytest.mark.parametrize(
         "kind", ["Strided", "MaxPool", "AveragePool", "BlurPool", "SpaceToDepth"]
@@ -177,10 +150,6 @@ class TestStacks:
         assert found.values["coverage"] == pytest.approx(line**dims)
         assert found.values["gridding_imbalance"] == pytest.approx(over_axes(one, dims))
 
-    def test_no_rates_have_no_gap(self) -> None:
-        with pytest.raises(ValueError, match="rates="):
-            largest_gap([])
-
     def test_a_row_ends_where_the_grid_or_the_channels_change(self) -> None:
         def conv(inputs: int, outputs: int, **options: int) -> nn.Conv2d:
             return nn.Conv2d(inputs, outputs, 3, **options)
@@ -200,18 +169,6 @@ class TestStacks:
         ])  # fmt: skip
         assert [found.layer for found in gridding_rows(network)] == ["0, 2"]
 
-    def test_axes_of_their_own(self) -> None:
-        network = nn.Sequential(nn.Conv3d(1, 1, (1, 3, 3), dilation=(1, 2, 4)))
-        nn.init.ones_(network[0].weight)
-        (found,) = gridding_rows(network)
-        assert found.stride == [1, 2, 4]
-        assert found.values["gridding_imbalance"] == pytest.approx(1 - 1 / 8)
-
-    def test_signs_of_channels_do_not_cancel(self) -> None:
-        network = dilated(1, 2)
-        network[0].weight.data[0] *= -1
-        assert gridding_rows(network)[0].values["gridding_imbalance"] == pytest.approx(0.5)
-
     @pytest.mark.parametrize("value", [0.0, math.nan])
     def test_weights_that_say_nothing(self, value) -> None:
         network = dilated(2, 2, 2)
@@ -219,11 +176,3 @@ class TestStacks:
         (found,) = gridding_rows(network)
         assert found.values["coverage"] is found.values["gridding_imbalance"] is None
         assert found.values["common_factor"] == 2
-
-    def test_networks(self) -> None:
-        assert gridding_rows(build_network(unet())) == []
-        smooth = block("conv.SmoothedDilated", dilation=2)
-        for conv, part in ((block("conv.Dilated", dilation=2), 1), (smooth, 2)):
-            found = gridding_rows(build_network(unet(conv=conv, depths=2)))
-            assert found
-            assert all(len(each.layer.split(", ")) % part == 0 for each in found)

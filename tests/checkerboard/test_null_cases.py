@@ -12,7 +12,7 @@ import torch
 from medseg.checkerboard.cohort import phase_lock_test
 from medseg.checkerboard.moments import PhaseMoments, window_moments
 from medseg.checkerboard.phases import trapezoid, trimmed
-from medseg.checkerboard.spectrum import lattice_line
+from medseg.checkerboard.spectrum import grid_line
 
 PLANE, VOLUME = (64, 64), (20, 20, 20)
 CASES, NULLS, ALPHA = 12, 200, 0.05
@@ -73,7 +73,7 @@ def share_locked(make, period: tuple[int, ...], simulations: int) -> float:
 
 
 def share_of_lines(maps: torch.Tensor, period: tuple[int, ...]) -> float:
-    return sum(lattice_line(one, period).p_value <= ALPHA for one in maps) / len(maps)
+    return sum(grid_line(one, period).p_value <= ALPHA for one in maps) / len(maps)
 
 
 NULL_CASES = {

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard import Study, upsampling_rows
-from medseg.errors import ConfigError
+from medseg.checkerboard import Study
 from medseg.inference.predictor import Predictor
 from medseg.inference.sliding_window import slide
 from medseg.record.checkerboard import band
@@ -110,14 +109,6 @@ def test_a_case_without_numbers_is_noted_and_the_others_count(model, images) -> 
     assert "smaller than one period" in record.notes[1]
 
 
-def test_constant_logits_are_no_finding(model) -> None:
-    flat = [torch.full((1, *GRID), 1.5)] * 8
-    record = study_of(model, [1.0, 1.0], flat).record()
-    assert "gain" not in record.means
-    assert record.prediction.p_value is None
-    assert "cycle_spin" not in record.cases[0].values
-
-
 class OneSize(nn.Module):
     """Takes windows of its own size and nothing else, as some networks with attention do."""
 
@@ -146,11 +137,6 @@ def test_what_a_foreign_network_does_not_allow_is_noted(model, images) -> None:
     assert record.cases[0].get("cycle_spin", "cycle_spin") > 0
 
 
-def test_a_network_that_keeps_the_grid_is_refused(model) -> None:
-    with pytest.raises(ConfigError, match="stride 1 everywhere"):
-        Study(nn.Conv3d(1, 2, 3), model.card, overlap=0.5)
-
-
 def test_logits_of_a_predictor_are_the_watched_ones(model, scan, as_volume) -> None:
     predictor = Predictor(model, device="cpu")
     study = Study(predictor.network, model.card, overlap=predictor.overlap)
@@ -173,14 +159,3 @@ def test_a_network_that_does_not_repeat_with_its_strides_is_said_to(model, image
         )
     study.add("case", watched)
     assert "does not repeat with it" in study.record().notes[0]
-
-
-def test_layers_without_a_stride_or_a_kernel_are_listed_with_the_reason(model) -> None:
-    network = nn.Sequential(
-        nn.Upsample(scale_factor=1.5),
-        nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
-    )
-    fractional, corners = upsampling_rows(network)
-    assert fractional.stride == []
-    assert "no whole scale_factor" in fractional.note
-    assert "align_corners" in corners.note

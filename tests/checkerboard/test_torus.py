@@ -75,19 +75,6 @@ class TestLayers:
                 assert not module._forward_hooks
                 assert not module._forward_pre_hooks
 
-    def test_interpolation_of_a_wave_by_hand(self, dims) -> None:
-        wave = torch.tensor([1.0, 0, -1, 0]).reshape(1, 1, 4, *[1] * (dims - 1))
-        layer = nn.Upsample(scale_factor=(2, 1, 1)[:dims], mode=LINEAR[dims - 1])
-        out = on_torus(layer, wave.expand(1, 1, 4, *[4] * (dims - 1)))
-        expected = [0.75, 0.75, 0.25, -0.25, -0.75, -0.75, -0.25, 0.25]
-        assert out.reshape(8, -1)[:, 0].tolist() == expected
-
-
-def test_the_largest_comes_from_the_other_side() -> None:
-    x = torch.tensor([[[0.0, 1.0, 2.0, 9.0]]])
-    assert on_torus(nn.MaxPool1d(3, 2, 1), x).flatten().tolist() == [9.0, 9.0]
-    assert on_torus(nn.AvgPool1d(3, 2, 1), x[..., :4]).flatten()[0] == pytest.approx(10 / 3)
-
 
 class TestLeftOpen:
     @pytest.mark.parametrize(
@@ -145,11 +132,6 @@ def test_reach(layer, voxels) -> None:
 def test_whole_networks_commute_with_shifts_by_their_total_stride(upsample, downsample) -> None:
     description = unet(upsample=upsample, downsample=block(f"downsample.{downsample}"))
     assert_commutes(build_network(description).double().eval(), image(16, 24), (4, -8))
-
-
-def test_strides_that_differ_by_axis() -> None:
-    description = unet(dims=3, strides=(1, (1, 2, 2), 2), upsample=block("upsample.Interpolate"))
-    assert_commutes(build_network(description).double().eval(), image(8, 16, 16), (2, -4, 8))
 
 
 @pytest.mark.parametrize("upsample", ["deconv", "pixelshuffle"])

@@ -4,22 +4,15 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn import functional
 
 from medseg.checkerboard import moments as module
 from medseg.checkerboard.moments import (
-    ONE,
-    RESIDUAL,
-    SMOOTH,
-    PhaseMoments,
     halo,
     phase_moments,
     window_moments,
 )
-from medseg.checkerboard.phases import trapezoid, trimmed
-from medseg.checkerboard.seasonal import additive
+from medseg.checkerboard.phases import trimmed
 
 SIZES, ORIGINS = (21, 26, 17), (3, 5, 1)
 PERIODS = [(2,), (3,), (8,), (2, 2), (3, 4), (1, 4), (2, 2, 2), (1, 2, 3), (4, 1, 2)]
@@ -87,68 +80,6 @@ def test_large_windows_are_read_in_parts(period, at_once, monkeypatch) -> None:
     assert torch.equal(window_moments(maps, period, origin), whole)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int16])
-def test_every_type_is_measured_in_double(dtype) -> None:
-    maps = (8 * torch.randn(3, 24, 21)).to(dtype)
-    found = window_moments(maps, (4, 2), (1, 0))
-    assert found.dtype == torch.float64
-    assert torch.equal(found, window_moments(maps.double(), (4, 2), (1, 0)))
-
-
-def test_views_are_measured_as_they_are_seen() -> None:
-    logits = torch.randn(2, 24, 5, 30).movedim(2, 1)  # (cases, channels, rows, columns)
-    found = window_moments(logits.flatten(0, 1), (2, 2), (0, 0)).unflatten(0, (2, 5))
-    assert torch.equal(found[1], window_moments(logits[1], (2, 2), (0, 0)))
-
-
-@pytest.mark.parametrize("level", [0.0, -70.0])
-@pytest.mark.parametrize("period", [(8,), (3, 4), (2, 3, 2)])
-def test_a_pattern_of_each_map_is_recovered(period, level) -> None:
-    amplitudes = [0.0, 0.037, 2.5]
-    pattern = torch.randn(*period, dtype=torch.float64)
-    pattern -= pattern.mean()
-    repeated = pattern.repeat([11] * len(period))
-    maps = torch.stack([level + a * repeated for a in amplitudes])
-    grams = window_moments(maps, period, [0] * len(period))
-    flat, *found = (additive(PhaseMoments(period, gram)) for gram in grams)
-    assert flat is None
-    for amplitude, one in zip(amplitudes[1:], found, strict=True):
-        assert one.pattern == pytest.approx(amplitude * pattern, abs=1e-9)
-
-
-@settings(deadline=None, max_examples=25)
-@given(
-    st.permutations(range(4)),
-    st.floats(-8, 8),
-    st.floats(-100, 100),
-    st.tuples(st.integers(-9, 9), st.integers(-9, 9)),
-)
-def test_order_scale_offset_and_origin(order, factor, offset, origin) -> None:
-    maps = torch.randn(4, 19, 22, dtype=torch.float64, generator=torch.manual_seed(len(order)))
-    grams = window_moments(maps, (2, 3), (0, 0))
-    # (1, e, T_s z, slopes) of a z + b
-    change = torch.diag(torch.tensor([1, *[factor] * 4], dtype=torch.float64))
-    change[SMOOTH, ONE] = offset
-    changed = window_moments(factor * maps[order] + offset, (2, 3), origin)
-    expected = (change @ grams[order] @ change.T).unflatten(1, (2, 3)).roll(origin, (1, 2))
-    assert changed == pytest.approx(expected.flatten(1, 2), rel=1e-9, abs=1e-6)
-
-
-def test_axes_may_change_places() -> None:
-    maps = whole_numbers(2, 18, 25)
-    upright = window_moments(maps, (2, 4), (1, 3)).unflatten(1, (2, 4))
-    lying = window_moments(maps.mT, (4, 2), (3, 1)).unflatten(1, (4, 2)).transpose(1, 2)
-    swapped = [ONE, RESIDUAL, SMOOTH, 4, 3]
-    assert torch.equal(lying[..., swapped, :][..., swapped], upright)
-
-
-@pytest.mark.parametrize("period", [(3,), (4, 2)])
-def test_the_filter_takes_many_maps(period) -> None:
-    maps = torch.randn(2, 3, *SIZES[: len(period)])
-    alone = torch.stack([trapezoid(z, period) for z in maps.flatten(0, 1)]).unflatten(0, (2, 3))
-    assert torch.equal(trapezoid(maps, period), alone)
-
-
 class TestRefusals:
     @pytest.mark.parametrize(
         ("shape", "period", "message"),
@@ -162,16 +93,6 @@ class TestRefusals:
     def test_windows_without_phases(self, shape, period, message) -> None:
         with pytest.raises(ValueError, match=message):
             window_moments(torch.zeros(shape), period, [0] * len(period))
-
-    def test_a_corner_that_is_no_number(self) -> None:
-        maps = torch.zeros(3, 9, 9)
-        maps[1, 0, 0] = math.nan
-        with pytest.raises(ValueError, match="1 values are not finite"):
-            window_moments(maps, (2, 2), (0, 0))
-
-    def test_numbers_whose_sum_is_not_finite(self) -> None:
-        maps = torch.full((1, 9, 9), 1e307, dtype=torch.float64)
-        assert window_moments(maps, (2, 2), (0, 0))[0, 0, ONE, ONE] > 0
 
 
 @pytest.mark.gpu

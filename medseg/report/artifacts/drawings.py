@@ -62,7 +62,7 @@ def _drawn(draw: Callable[[Study], Figure | None], study: Study) -> Figure | Non
 
 
 def _phases(study: Study) -> Figure | None:
-    tested = study.lattice.tested
+    tested = study.grid.tested
     found = patterns_of(
         [[coarser(m, tested) for m in case.windows.contrasts.moments] for case in study.studied]
     )
@@ -86,12 +86,12 @@ def _holds_zero(patterns: Tensor) -> Tensor:
 def _spectrum(study: Study) -> Figure | None:
     maps = [c for case in study.studied for c in case.exemplar.contrasts]
     return figures.spectrum(
-        residual_spectrum(torch.stack(maps), study.lattice.period), study.lattice.period
+        residual_spectrum(torch.stack(maps), study.grid.period), study.grid.period
     )
 
 
 def _kernels(study: Study) -> Figure | None:
-    dims = len(study.lattice.period)
+    dims = len(study.grid.period)
     layers = []
     for name, layer in upsampling_layers(study.network):
         try:
@@ -105,12 +105,12 @@ def _kernels(study: Study) -> Figure | None:
 def _constant(study: Study) -> Figure | None:
     if study.middle is None:
         return None
-    response = response_to_constant(study.network, study.middle, study.lattice.period)
+    response = response_to_constant(study.network, study.middle, study.grid.period)
     if response is None:
         return None
     worst = response.flatten(1).std(dim=1).argmax()
     plane = response[worst].reshape(*response.shape[1:3], -1)[..., 0]
-    return figures.constant_response(plane, study.lattice.period[:2])
+    return figures.constant_response(plane, study.grid.period[:2])
 
 
 def _overlay(study: Study) -> Figure | None:
@@ -143,21 +143,22 @@ def _plane(labels: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _gradient(study: Study) -> Figure | None:
-    found = input_gradient_phases(study.network, study.images, study.lattice.period)
+    found = input_gradient_phases(study.network, study.images, study.grid.period)
     if found is None:
         return None
-    return figures.gradient_table(found.mean.mean(0), found.energy.mean(0), study.lattice.period)
+    mean, energy = (moment.mean(0) for moment in found)
+    return figures.gradient_table(mean, energy, study.grid.period)
 
 
 def _waves(study: Study) -> Figure | None:
-    period = study.lattice.period
+    period = study.grid.period
     along = next(axis for axis, step in enumerate(period) if step > 1)
     frequencies = torch.zeros(_TONES, len(period), dtype=torch.float64)
     frequencies[:, along] = torch.linspace(0.05, 0.9, _TONES) * math.pi / period[along] * 2
     found = tone_response(study.network, study.images[0], frequencies, period)
     if found is None:
         return None
-    curves = {"imaging": found.imaging / found.content, "printed": found.printed / found.content}
+    curves = {"imaging": found.imaging / found.content, "pattern": found.pattern / found.content}
     return figures.two_tone(found.frequencies[:, along], curves)
 
 
@@ -167,7 +168,7 @@ def _cracks(study: Study) -> Figure | None:
         return None
     found = _sum(cases, lambda c: c.windows.boundaries.histograms)
     truth = _sum(cases, lambda c: c.windows.true_boundaries.histograms)
-    names = [f"axis {axis}" for axis in range(len(study.lattice.period))]
+    names = [f"axis {axis}" for axis in range(len(study.grid.period))]
     return figures.crack_histogram(found, truth, names)
 
 
