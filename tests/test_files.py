@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medseg import files
 from medseg.errors import ConfigError, ResourceError
 from medseg.files import (
     atomic_path,
@@ -69,12 +68,6 @@ class TestAtomicPath:
         assert target.read_text() == "old"
         assert names(tmp_path) == ["a.txt"]
 
-    def test_a_rename_that_fails_leaves_nothing_behind(self, tmp_path) -> None:
-        (tmp_path / "a").mkdir()
-        with pytest.raises(ResourceError, match="cannot write"), atomic_path(tmp_path / "a"):
-            pass
-        assert names(tmp_path) == ["a"]
-
     def test_a_folder_below_a_file_is_refused(self, tmp_path) -> None:
         (tmp_path / "file").write_text("x")
         with (
@@ -112,14 +105,6 @@ class TestAtomicPath:
         finally:
             tmp_path.chmod(0o700)
 
-    def test_a_relative_path_works(self, tmp_path, monkeypatch) -> None:
-        monkeypatch.chdir(tmp_path)
-        write_text(Path("a.txt"), "x")
-        assert names(tmp_path) == ["a.txt"]
-        (tmp_path / "file").write_text("")
-        with pytest.raises(ResourceError, match="cannot write"):
-            write_text(Path("file/a.txt"), "x")
-
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary() | st.text())
@@ -147,14 +132,6 @@ class TestRequireWritable:
             require_writable(tmp_path / below)
         assert caught.value.exit_code == 4
         assert (tmp_path / "file").read_text() == "x"
-
-    def test_a_folder_that_takes_no_file_is_refused(self, tmp_path, monkeypatch) -> None:
-        def full(**_):
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-        monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", full)
-        with pytest.raises(ResourceError, match="Read-only file system"):
-            require_writable(tmp_path)
 
 
 class TestReplacing:

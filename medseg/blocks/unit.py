@@ -91,7 +91,7 @@ def share(channels: int, divisor: int, *, option: str | None = None) -> int:
 
     Args:
         channels: Channels to divide.
-        divisor: _Parts.
+        divisor: Number of equal parts.
         option: The user's option that sets `divisor`; None where the unit does.
 
     Raises:

@@ -219,11 +219,6 @@ class TestConstant:
             assert found > 1e-2, upsample
 
 
-def test_a_nearest_start_without_neighbours_is_constant_up_to_the_border() -> None:
-    block = up.PixelShuffle(kernel_size=1, init="icnr")
-    assert pattern_on_a_constant(block, 2, 3, learned=False, cut=0) < 1e-6
-
-
 def test_every_upsampling_is_in_one_of_the_lists_of_constants() -> None:
     listed = {type(block) for block in WHATEVER_IS_LEARNED + AT_THE_START + NEVER}
     assert {type(block) for block in UPSAMPLES} == listed

@@ -104,12 +104,6 @@ class TestSpatiallySeparable:
             expected = conv_by_loops(expected, weight)
         assert_allclose(array(layer(x))[0], expected, atol=1e-12)
 
-    def test_an_axis_of_one_tap_is_left_out(self, grid) -> None:
-        kernel = (1, 3, 5)[: len(grid)]
-        layer = conv.SpatiallySeparable(kernel_size=kernel)(len(grid), 3, 2)
-        assert len(layer) == len(grid) - 1
-        assert len(conv.SpatiallySeparable(kernel_size=1)(len(grid), 3, 2)) == 1
-
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_pointwise_mixes_the_channels_of_a_voxel(grid) -> None:
@@ -136,14 +130,6 @@ class TestSchedule:
         schedule = conv.DilatedSchedule(kernel_size=5, rates=[1, 2, 5])
         found = [schedule.at(unit) for unit in range(7)]
         assert found == [conv.Dilated(kernel_size=5, dilation=r) for r in (1, 2, 5, 1, 2, 5, 1)]
-
-    @pytest.mark.parametrize("grid", GRIDS, ids=str)
-    def test_it_builds_its_first(self, grid) -> None:
-        layer = conv.DilatedSchedule(rates=(2, 3))(len(grid), 3, 2)
-        first = conv.Dilated(dilation=2)(len(grid), 3, 2)
-        first.load_state_dict(layer.state_dict())
-        x = signal(3, grid).float()
-        assert torch.equal(layer(x), first(x))
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)

@@ -73,11 +73,6 @@ def test_an_even_kernel_is_refused(block) -> None:
             block(kernel_size=remedy)
 
 
-@pytest.mark.parametrize("block", FREE_KERNELS)
-def test_an_even_kernel_may_be_a_resamplings(block) -> None:
-    assert block(kernel_size=[2, 4]).kernel_size == (2, 4)
-
-
 @pytest.mark.parametrize("block", ODD_KERNELS)
 def test_a_kernel_of_other_dimensions_is_refused(block) -> None:
     scale = (2,) if block is upsample.PixelShuffle else ()
@@ -189,28 +184,7 @@ def test_channels_that_do_not_add_up_are_refused(inputs, outputs, nearest) -> No
     upsample.AdditiveInterpolate()(2, inputs, nearest, 2)
 
 
-def test_an_attention_gate_has_a_channel_whatever_its_reduction() -> None:
-    assert skip.Attention(reduction=64)(2, 4).out_channels == 8
-
-
 class TestResampling:
-    @pytest.mark.parametrize(("kernel", "scale", "least"), [(3, 4, 4), (1, 2, 2), ((3, 1), 2, 2)])
-    def test_a_strided_kernel_that_would_skip_voxels_is_refused(self, kernel, scale, least) -> None:
-        small = min(kernel) if isinstance(kernel, tuple) else kernel
-        rule = f"smaller than the stride {scale}"
-        with refused(f"kernel_size={small}", rule, f"choose kernel_size={least}"):
-            downsample.Strided(kernel_size=kernel)(2, 4, scale)
-        downsample.Strided(kernel_size=least)(2, 4, scale)
-
-    @pytest.mark.parametrize(("kernel", "scale"), [(3, 4), (1, 2), (2, (1, 3))])
-    def test_a_transposed_kernel_that_would_leave_holes_is_refused(self, kernel, scale) -> None:
-        step = max(scale) if isinstance(scale, tuple) else scale
-        rule = f"smaller than the scale {step}"
-        for block in (upsample.Transposed, upsample.SmoothedTransposed):
-            with refused(f"kernel_size={kernel}", rule, f"choose kernel_size={step} or more"):
-                block(kernel_size=kernel)(2, 4, 4, scale)
-            block(kernel_size=step)(2, 4, 4, scale)
-
     def test_a_large_kernel_or_its_neighbour_that_would_leave_holes_is_refused(self) -> None:
         with refused("kernel_size=7", "smaller than the scale 8", "choose kernel_size=8 or more"):
             upsample.LargeKernelTransposed()(2, 4, 4, 8)

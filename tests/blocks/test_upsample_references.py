@@ -60,11 +60,6 @@ class TestTransposed:
         gathered = conv_nd(x, layer.weight, stride=layer.stride, padding=layer.padding)
         torch.testing.assert_close((gathered * y).sum(), (x * painted).sum())
 
-    def test_an_axis_that_keeps_its_size_has_one_tap(self, dims, kernel, scale) -> None:
-        layer = upsample.Transposed(kernel_size=kernel)(dims, 2, 3, scale)
-        for taps, step in zip(layer.kernel_size, layer.stride, strict=True):
-            assert (taps == 1) == (step == 1)
-
 
 def linear_by_hand(x: np.ndarray, scale: tuple[int, ...]) -> np.ndarray:
     """Voxel centres at `(n + ½)/s - ½`, the border repeated: axis by axis."""
@@ -95,12 +90,6 @@ class TestInterpolate:
         for axis, s in enumerate(scale, start=2):
             expected = expected.repeat_interleave(s, dim=axis)
         assert torch.equal(layer(x), expected)
-
-    @pytest.mark.parametrize("mode", ["linear", "nearest"])
-    def test_the_1x1_convolution_commutes_with_interpolation(self, mode, grid, scale) -> None:
-        project, resize = upsample.Interpolate(mode=mode)(len(grid), 3, 2, scale).double()
-        x = signal(3, grid)
-        torch.testing.assert_close(resize(project(x)), project(resize(x)))
 
 
 @scales

@@ -131,12 +131,6 @@ def test_another_preprocessing_has_its_own_place(changes: dict, prepare: Prepare
     assert not {p.folder for p in first} & {p.folder for p in second}
 
 
-def test_prepared_cases_of_one_channel_are_not_taken_for_two(prepare: Prepare) -> None:
-    prepare()
-    with pytest.raises(DataError, match="must be 2 channel"):
-        prepare(in_channels=2)
-
-
 def test_a_half_written_folder_is_written_again(prepare: Prepare, reads: list[Path]) -> None:
     whole = prepare()
     expected = whole[1].image.clone()
@@ -205,17 +199,6 @@ def test_indices_point_at_the_voxels_of_their_class(prepare: Prepare) -> None:
         assert len(indices) == 3
         for value, flat in enumerate(indices):
             np.testing.assert_array_equal(flat, np.flatnonzero(labels == value))
-
-
-def test_indices_of_a_large_class_are_a_sample_of_it(
-    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "_INDICES_PER_CLASS", 50)
-    for case in prepare():
-        labels = case.label.flatten().numpy()
-        for value, flat in enumerate(case.class_indices()):
-            assert len(np.unique(flat)) == len(flat) == 50
-            assert (labels[flat] == value).all()
 
 
 def test_a_case_without_foreground_is_kept_and_mentioned(

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from medseg.data.folder import (
-    Folder,
     build_folder,
     read_dataset,
     write_case,
@@ -151,12 +150,6 @@ def test_the_real_hippocampus():
     assert dataset.licence == "CC-BY-SA 4.0"
     assert len(dataset.cases) == 260
     assert dataset.cases[0].case_id == "hippocampus_001"
-
-
-def test_folder_is_the_root_itself(tmp_path):
-    assert Folder(root=str(write_dataset(tmp_path))).prepare() == tmp_path
-    with pytest.raises(DataError, match=r"holds no dataset\.json"):
-        Folder(root=tmp_path / "imagesTr").prepare()
 
 
 def test_what_is_written_can_be_read(tmp_path):

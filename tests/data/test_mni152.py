@@ -31,23 +31,10 @@ def slices_of(case_id):
     return slice(int(first), int(last) + 1)
 
 
-def test_description(dataset, root):
-    assert dataset.folder == root / "MNI152"
-    assert dataset.classes == ("grey", "white")
-    assert (dataset.in_channels, dataset.num_classes) == (1, 3)
-    assert "McConnell" in dataset.licence
-    assert len(dataset.cases) == 9
-
-
 def test_blocks_are_never_adjacent():
     for before, after in zip(blocks(), blocks()[1:], strict=False):
         assert after[0] - before[-1] - 1 >= 3  # slices dropped between them
     assert {len(block) for block in blocks()} == {12}
-
-
-def test_case_names_are_the_blocks(dataset):
-    named = [slices_of(case.case_id) for case in dataset.cases]
-    assert [(s.start, s.stop) for s in named] == [(b[0], b[-1] + 1) for b in blocks()]
 
 
 def test_each_case_is_the_slices_it_names(dataset, template):

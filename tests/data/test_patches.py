@@ -189,28 +189,6 @@ def test_labels_stay_whole_and_aligned_with_the_image_wherever_voxels_move(
     assert moved > 5
 
 
-def test_rotation_turns_and_scale_stretches(store: Store) -> None:
-    label = np.zeros((24, 24, 24))
-    label[6:18, 10:14, 10:14] = 1
-    case = store(label)
-    turned, stretched = (
-        dataset(
-            case,
-            size=(24, 24, 24),
-            augmentation=Augmentation(**{**OFF, "affine": 1}, rotation=rotation, scale=scale),
-        )
-        for rotation, scale in ((45, 0.0), (0, 0.3))
-    )
-    whole = int(label.sum())
-    volumes = [int(turned[0]["label"].sum()) for _ in range(10)]
-    assert max(abs(v - whole) for v in volumes) < 0.15 * whole
-    profiles = [stretched[0]["label"][0] for _ in range(10)]
-    assert max(abs(int(p.sum()) - whole) for p in profiles) > 0.15 * whole
-    for mask in profiles:  # a box stays a box
-        sides = [int(mask.amax([d for d in range(3) if d != axis]).sum()) for axis in range(3)]
-        assert np.prod(sides) == mask.sum()
-
-
 def test_rotation_is_in_degrees(store: Store) -> None:
     ramp = np.indices(SHAPE)[0]
     turning = Augmentation(**{**OFF, "affine": 1}, rotation=10, scale=0)
@@ -342,20 +320,3 @@ class TestSides:
         mirroring = Augmentation(flip_axes=(0,))
         assert keep_sides(mirroring, ["left atrium"], left_right=0) is mirroring
         assert [record.levelname for record in caplog.records] == ["WARNING"]
-
-    @pytest.mark.parametrize(
-        ("augmentation", "left_right"),
-        [
-            (Augmentation(flip_axes=(1, 2)), 0),
-            (Augmentation(flip=0, flip_axes=(0,)), 0),
-            (Augmentation(flip_axes=(0,)), None),
-        ],
-    )
-    def test_where_nothing_is_mirrored_left_to_right_nothing_is_said(
-        self,
-        augmentation: Augmentation,
-        left_right: int | None,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        assert keep_sides(augmentation, ["left", "right"], left_right) is augmentation
-        assert not caplog.records

@@ -45,13 +45,6 @@ def test_cases_are_stored_in_all_orientations_and_mean_the_same(dataset):
     assert codes == set(ORIENTATIONS)
 
 
-def test_one_channel_is_stored_without_a_fourth_axis(tmp_path):
-    dataset = read_dataset(Phantom(root=tmp_path, cases=2).prepare())
-    assert nib.load(dataset.cases[0].image).shape == (40, 44, 36)
-    assert nib.load(dataset.cases[0].image).get_data_dtype() == np.float32
-    assert nib.load(dataset.cases[0].label).get_data_dtype() == np.uint8
-
-
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), index=st.integers(0, 99), classes=st.integers(1, 3))
 def test_ellipsoids_lie_inside_each_other_and_inside_the_volume(seed, index, classes):
@@ -78,11 +71,6 @@ def test_intensities_are_class_mean_and_noise():
     assert (same == label).all()
     residue = noisy[0] - ndimage.median_filter(noisy[0], 5)
     assert residue[label == 0].std() == pytest.approx(0.1, rel=0.1)
-
-
-def test_cases_and_seeds_differ():
-    labels = [phantom_case(index, seed=seed)[1] for index in range(3) for seed in range(3)]
-    assert len({label.tobytes() for label in labels}) == 9
 
 
 def test_the_same_parameters_give_the_same_bytes(dataset, phantom, tmp_path):

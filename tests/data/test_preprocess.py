@@ -103,17 +103,6 @@ def test_smooth_shapes_survive_a_change_of_spacing(
         assert agreement > 0.95
 
 
-def test_slices_lie_along_the_last_axis_in_2d(as_volume: AsVolume) -> None:
-    image = np.arange(2 * 3 * 4, dtype=np.float32).reshape(1, 2, 3, 4)
-    window = Window(low=-1.0, high=1.0 + 2 * 3 * 4)
-    whole = Preprocessing(intensity=window).image(as_volume(image))
-    for axis, shape in ((0, (3, 4, 2)), (1, (2, 4, 3)), (2, (2, 3, 4))):
-        flat = Preprocessing(intensity=window, spatial_dims=2, slice_axis=axis)
-        tensor = flat.image(as_volume(image))
-        assert tensor.shape == (1, *shape)
-        torch.testing.assert_close(tensor[0, ..., 1], whole[0].select(axis, 1), rtol=0, atol=0)
-
-
 def test_the_grid_spacing_follows_the_axes_of_the_network(as_volume: AsVolume, turn: Turn) -> None:
     array, affine = turn(np.zeros((1, 20, 24, 30), np.float32), AFFINE, "SRA")
     volume = as_volume(array, affine)
@@ -261,11 +250,6 @@ def test_resample_equals_scipy(size: tuple[int, int, int]) -> None:
         np.testing.assert_allclose(found.numpy(), reference, atol=1e-10)
 
 
-def test_resampling_to_the_same_size_changes_nothing() -> None:
-    image = torch.randn(1, 4, 5, 6)
-    assert resample(image, (4, 5, 6)) is image
-
-
 def test_ties_go_to_the_lowest_class() -> None:
     scores = torch.tensor([[0.0, 2, 1, 1], [0, 2, 1, 2], [0, 1, 3, 2]])[:, :, None, None]
     assert strongest(scores, (4, 1, 1)).flatten().tolist() == [0, 0, 2, 1]
@@ -295,3 +279,14 @@ def test_strongest_never_holds_more_than_two_of_the_maps(size: tuple[int, int, i
     strongest(one_after_the_other(), size)
     assert len(alive) == 6
     assert most <= 2
+
+
+def test_slices_lie_along_the_last_axis_in_2d(as_volume: AsVolume) -> None:
+    image = np.arange(2 * 3 * 4, dtype=np.float32).reshape(1, 2, 3, 4)
+    window = Window(low=-1.0, high=1.0 + 2 * 3 * 4)
+    whole = Preprocessing(intensity=window).image(as_volume(image))
+    for axis, shape in ((0, (3, 4, 2)), (1, (2, 4, 3)), (2, (2, 3, 4))):
+        flat = Preprocessing(intensity=window, spatial_dims=2, slice_axis=axis)
+        tensor = flat.image(as_volume(image))
+        assert tensor.shape == (1, *shape)
+        torch.testing.assert_close(tensor[0, ..., 1], whole[0].select(axis, 1), rtol=0, atol=0)

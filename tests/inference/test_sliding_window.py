@@ -52,14 +52,6 @@ def test_a_flat_network_sees_slices_along_the_last_axis(patch, overlap) -> None:
     assert {shape[1:] for shape in counting.seen} == {(2, *patch)}
 
 
-def test_one_window_as_large_as_the_slice_is_the_network_itself() -> None:
-    network = nn.Conv2d(2, 3, 3, padding=1)
-    image = torch.randn(1, 2, *VOLUME)
-    with torch.no_grad():
-        expected = torch.stack([network(s) for s in image.unbind(-1)], dim=-1)
-        torch.testing.assert_close(slide(network, image, VOLUME[:2], overlap=0.5), expected)
-
-
 def test_a_smaller_volume_is_padded_to_the_window_and_cropped() -> None:
     counting = Counting(pointwise(3))
     image = torch.randn(1, 2, 3, 9, 2)

@@ -112,13 +112,6 @@ def test_any_geometry_is_torchs(geometry, batch, channels, multiplier, last) -> 
     assert_equals_torch(x, weight, *rest)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("wanted", [(True, False), (False, True)], ids=["input", "weight"])
-def test_only_the_gradient_that_is_wanted_is_given(dims, wanted) -> None:
-    x, weight = draw(GRIDS[dims], (5,) * dims, batch=3, channels=3, multiplier=2)
-    assert_equals_torch(x, weight, (1,) * dims, (2,) * dims, (1,) * dims, wanted)
-
-
 CONFIGURATIONS = [
     {"kernel_size": 7, "padding": 3},
     {"kernel_size": 3, "padding": 2, "dilation": 2},
@@ -219,11 +212,6 @@ def test_it_is_the_fast_path_that_is_taken() -> None:
 class TestUnusualUse:
     """What torch's own layer takes, this one takes too."""
 
-    def test_an_image_without_a_batch(self) -> None:
-        layer = DepthwiseConv2d(3, 3, 5, padding=2, groups=3, bias=False)
-        x = torch.randn(3, 9, 9)
-        torch.testing.assert_close(layer(x), layer(x[None])[0])
-
     @pytest.mark.parametrize("options", [{"padding": "same"}, {"bias": True}], ids=str)
     def test_padding_by_name_and_a_bias(self, options) -> None:
         layer = DepthwiseConv3d(3, 3, 3, groups=3, **{"bias": False, **options})
@@ -236,3 +224,10 @@ class TestUnusualUse:
         layer = DepthwiseConv3d(3, 3, 3, padding=1, groups=3, bias=False).double()
         with torch.autocast("cpu", torch.bfloat16):
             assert layer(torch.randn(1, 3, 4, 4, 4, dtype=torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("wanted", [(True, False), (False, True)], ids=["input", "weight"])
+def test_only_the_gradient_that_is_wanted_is_given(dims, wanted) -> None:
+    x, weight = draw(GRIDS[dims], (5,) * dims, batch=3, channels=3, multiplier=2)
+    assert_equals_torch(x, weight, (1,) * dims, (2,) * dims, (1,) * dims, wanted)

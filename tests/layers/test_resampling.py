@@ -12,7 +12,6 @@ from torch.nn import functional
 from medseg.layers.resampling import (
     BoxBlur,
     CellMean,
-    ChannelSum,
     MaxUnpool,
     Nails,
     depth_to_space,
@@ -89,12 +88,6 @@ def test_the_box_blur_erases_what_repeats_with_its_size(size) -> None:
     pattern = torch.randn(1, 1, size, size, dtype=torch.float64).repeat(1, 1, 4, 4)
     blurred = BoxBlur((size, size))(pattern)
     torch.testing.assert_close(blurred, pattern.mean().expand_as(blurred))
-
-
-def test_the_channel_sum_adds_neighbouring_channels() -> None:
-    x = torch.randn(2, 6, 3, 4)
-    expected = torch.stack([x[:, 0] + x[:, 1] + x[:, 2], x[:, 3] + x[:, 4] + x[:, 5]], dim=1)
-    torch.testing.assert_close(ChannelSum(2)(x), expected)
 
 
 @pytest.mark.parametrize("scale", [*SCALES, (1, 1)], ids=str)

@@ -157,12 +157,6 @@ class TestContract:
         sum(o.square().sum() for o in outputs).backward()
         assert all(p.grad.abs().sum() > 0 for p in network.parameters())
 
-    def test_two_stages_are_enough(self, kind) -> None:
-        decoder = decoder_of(kind, channels=(4, 8), strides=(1, 2))
-        got = decoder([torch.randn(1, 4, 6, 4), torch.randn(1, 8, 3, 2)])
-        assert len(got) == 1
-        assert got[0].shape == (1, decoder.channels[0], 6, 4)
-
 
 def test_one_stage_alone_may_be_unpooled_where_one_alone_is_pooled() -> None:
     pooled = {"stage": {"1": {"downsample": block("downsample.MaxPool")}}}

@@ -182,11 +182,6 @@ def test_missing_third_axis_needs_no_voxel_size() -> None:
     assert decide_geometry(header)[0].spacing == (1.0, 2.0, 1.0)
 
 
-def test_unknown_preference_is_refused() -> None:
-    with pytest.raises(ValueError, match="prefer='both'"):
-        decide_geometry(header_of(), prefer="both")  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize("codes", ORIENTATIONS)
 @pytest.mark.parametrize("degrees", [0, 20])
 def test_ras_round_trip_is_exact_and_agrees_with_nibabel(codes: str, degrees: float) -> None:

@@ -5,13 +5,6 @@ import pytest
 from PIL import Image
 
 from medseg.volumes import OKABE_ITO, best_slice, draw_slice, picture_of_case, to_png
-from medseg.volumes.overlay import (
-    ERROR_COLOURS,
-    FALSE_NEGATIVE,
-    FALSE_POSITIVE,
-    WRONG_CLASS,
-    errors_of,
-)
 
 
 def colours(picture: Image.Image) -> set[tuple[int, ...]]:
@@ -50,11 +43,6 @@ def test_every_class_has_its_own_colour() -> None:
     assert len(set(OKABE_ITO)) == len(OKABE_ITO)
 
 
-@pytest.mark.parametrize("value", [0.0, np.nan])
-def test_image_without_contrast_is_drawn(value: float) -> None:
-    assert draw_slice(np.full((5, 5), value), (1, 1), sides=("", "")).getextrema()[0] == (0, 0)
-
-
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_best_slice_has_the_most_foreground(axis: int) -> None:
     label = np.zeros((6, 7, 8), int)
@@ -91,22 +79,3 @@ def test_png_is_whole_and_repeatable() -> None:
     content = to_png(picture)
     assert content == to_png(picture)
     assert Image.open(io.BytesIO(content)).size == picture.size
-
-
-def test_every_kind_of_error_is_told_from_the_others() -> None:
-    label = np.arange(9).reshape(3, 3) // 3
-    prediction = np.arange(9).reshape(3, 3) % 3
-    found = errors_of(label, prediction)
-    for i, j in np.ndindex(3, 3):
-        expected = 0
-        if label[i, j] != prediction[i, j]:
-            expected = WRONG_CLASS
-            if label[i, j] == 0:
-                expected = FALSE_POSITIVE
-            elif prediction[i, j] == 0:
-                expected = FALSE_NEGATIVE
-        assert found[i, j] == expected
-
-
-def test_colours_of_errors_differ() -> None:
-    assert len(set(ERROR_COLOURS.values())) == len(ERROR_COLOURS) == 3
