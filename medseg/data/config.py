@@ -62,7 +62,7 @@ class DataConfig:
     download: bool
     spatial_dims: int
     slice_axis: int
-    spacing: Sequence[float | None] | None
+    spacing: tuple[float | None, ...] | None
     batch_size: int
     batches_per_epoch: int
     foreground_fraction: float
@@ -111,7 +111,7 @@ class DataConfig:
         try:
             return Preprocessing(
                 intensity=self.intensity,
-                spacing=None if self.spacing is None else (*self.spacing,),
+                spacing=self.spacing,
                 spatial_dims=self.spatial_dims,
                 slice_axis=self.slice_axis,
             )
