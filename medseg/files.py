@@ -105,7 +105,8 @@ def replacing(targets: Iterable[Path], *, overwrite: bool = False) -> Iterator[N
         new = {target: digest for target, digest in after.items() if digest != before[target]}
         for folder in {target.parent for target in new}:
             written = {target.name: new[target] for target in new if target.parent == folder}
-            listed = json.dumps(_written(folder) | written, indent=1)
+            present = {k: v for k, v in (_written(folder) | written).items() if v is not None}
+            listed = json.dumps(present, indent=1)
             write_text(folder / _WRITTEN, listed + "\n")
         for folder in made:
             if not any(folder.iterdir()):

@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG, SVG or PDF")
     shape.add_argument("--html", action="store_true", help="one self-contained page")
     shape.add_argument("-o", "--output", type=Path, metavar="PATH", help="file")
-    add_overwrite(shape, "a file that medseg did not write")
+    add_overwrite(shape)
     return parser
 
 

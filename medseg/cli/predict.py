@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from medseg.cli.command import command, report_error
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 
 FAILURES = "failures.json"
 
@@ -62,13 +62,14 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser, stopped="stopped; the cases done so far are complete")
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
-    from medseg.files import require_writable
+    from medseg.files import replacing, require_writable
     from medseg.inference.files import Outputs, is_done, predict_file
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
     from medseg.volumes import find_volumes
 
     sources = find_volumes(arguments.input)
+    inputs = {source.resolve() for source in sources}
     require_writable(arguments.output)
     model = load_model(arguments.model)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
@@ -79,36 +80,42 @@ def main(arguments: argparse.Namespace) -> int:
         wanted = arguments.probabilities
         if arguments.resume and is_done(source, outputs, model, probabilities=wanted):
             return f"{source}: already done"
-        found = outputs.existing()
-        if found and not (arguments.overwrite or arguments.resume):
-            raise DataError(f"{found[0]} exists; use --overwrite or --continue")
-        report = predict_file(
-            source,
-            outputs,
-            model=model,
-            predictor=predictor,
-            probabilities=wanted,
-            prefer=arguments.prefer,
-        )
+        for path in outputs.paths:
+            if path.resolve() in inputs:
+                raise DataError(
+                    f"{source}: its output {path} would overwrite an input; "
+                    "choose another output folder"
+                )
+            if path.exists() and not (arguments.overwrite or arguments.resume):
+                raise DataError(f"{path} exists; use --overwrite or --continue")
+        with replacing(outputs.paths, overwrite=arguments.overwrite):
+            report = predict_file(
+                source,
+                outputs,
+                model=model,
+                predictor=predictor,
+                probabilities=wanted,
+                prefer=arguments.prefer,
+            )
         for note in report["notes"]:
             print(f"warning: {source}: {note}", file=sys.stderr)
         return f"{outputs.labels}  {report['seconds']['total']:.1f} s"
 
-    try:
-        for position, source in enumerate(sources, start=1):
-            try:
-                print(f"[{position}/{len(sources)}] {segment(source)}", flush=True)
-            except DataError as error:
-                failures[str(source)] = str(error)
-                report_error(error)
-    finally:  # also where a full disk or Ctrl-C ends the row
-        _list_failures(arguments.output / FAILURES, failures)
+    listing = arguments.output / FAILURES
+    with replacing([listing], overwrite=arguments.overwrite):
+        try:
+            for position, source in enumerate(sources, start=1):
+                try:
+                    print(f"[{position}/{len(sources)}] {segment(source)}", flush=True)
+                except (ConfigError, DataError) as error:
+                    failures[str(source)] = str(error)
+                    report_error(error)
+        finally:  # also where a full disk or Ctrl-C ends the row
+            _list_failures(listing, failures)
     if not failures:
         return 0
     return report_error(
-        DataError(
-            f"{len(failures)} of {len(sources)} volumes failed; see {arguments.output / FAILURES}"
-        )
+        DataError(f"{len(failures)} of {len(sources)} volumes failed; see {listing}")
     )
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import command
+from medseg.cli.command import add_overwrite, command
 from medseg.formatting import encodable
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DICE",
         help="differences up to this one are of no consequence (default: the plan's, else 0.01)",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace files that medseg did not write as well"
-    )
+    add_overwrite(parser)
     parser.add_argument("--pdf", action="store_true", help=argparse.SUPPRESS)
     return parser
 

@@ -49,9 +49,10 @@ class Outputs:
             report=folder / f"{name}.json",
         )
 
-    def existing(self) -> list[Path]:
-        """Those that are there already, the user's own of the same name included."""
-        return [p for p in (self.labels, self.probabilities, self.report) if p.exists()]
+    @property
+    def paths(self) -> tuple[Path, Path, Path]:
+        """All three, whether they are there or not."""
+        return self.labels, self.probabilities, self.report
 
 
 def predict_file(

@@ -112,3 +112,13 @@ def test_help_lists_the_kinds_without_slow_imports() -> None:
     assert (done.returncode, imported) == (0, "[]")
     for word in ("depthwise_separable", "max_unpool", "--figure", "--times"):
         assert word in "\n".join(text)
+
+
+@pytest.mark.parametrize("form", [[], ["--html"], ["--figure", "taps"]])
+def test_a_file_of_the_user_is_kept(form: list[str], tmp_path: Path) -> None:
+    output = tmp_path / {0: "a.txt", 1: "a.html", 2: "a.svg"}[len(form)]
+    output.write_text("mine")
+    assert main(["conv", *form, "-o", str(output)]) == 2
+    assert output.read_text() == "mine"
+    assert main(["conv", *form, "-o", str(output), "--overwrite"]) == 0
+    assert main(["conv", *form, "-o", str(output)]) == 0  # its own

@@ -154,7 +154,7 @@ def test_continue_skips_what_is_done_and_does_the_rest(
     assert user.types(*sources) == 0
     assert user.types(*sources) == 3  # nothing is skipped unless that is asked for
     whole = (user.output / "0.nii.gz").stat().st_mtime_ns
-    truncate(user.output / "1.nii.gz")  # as a crash leaves it
+    (user.output / "1.nii.gz").unlink()
     save_scan(scan * 2, "2.nii.gz")  # the input has changed
     assert user.types(*sources, options="--continue") == 0
     assert user.out[0] == f"[1/3] {sources[0]}: already done"
@@ -164,6 +164,37 @@ def test_continue_skips_what_is_done_and_does_the_rest(
     assert all(line.endswith("already done") for line in user.out)
     assert user.types(sources[0], options="--continue --probabilities") == 0
     assert (user.output / "0_probabilities.nii.gz").exists()
+
+
+def test_continue_replaces_no_file_of_the_user(
+    user: User, save_scan: SaveScan, scan: np.ndarray
+) -> None:
+    drawn = save_scan((scan > 1).astype(np.uint8), "out/a.nii.gz")  # by hand
+    foreign = {drawn: drawn.read_bytes()}
+    for name in ("b.json", "c_probabilities.nii.gz", "failures.json"):
+        foreign[user.output / name] = b"mine"
+        (user.output / name).write_bytes(b"mine")
+    sources = [save_scan(scan, f"in/{name}.nii.gz") for name in "abcd"]
+    options = "--continue --probabilities"
+    assert user.types(*sources, options=options) == 2  # the list of failures is the user's
+    (user.output / "failures.json").rename(user.output / "others.json")
+    foreign[user.output / "others.json"] = foreign.pop(user.output / "failures.json")
+    assert user.types(*sources, options=options) == 3
+    assert {path: path.read_bytes() for path in foreign} == foreign
+    assert (user.output / "d.nii.gz").exists()
+    assert user.types(*sources, options="--overwrite --probabilities") == 0
+    assert (user.output / "b.json").read_bytes() != b"mine"
+
+
+def test_one_input_is_not_overwritten_by_the_output_of_another(
+    user: User, save_scan: SaveScan, scan: np.ndarray
+) -> None:
+    sources = [save_scan(scan, f"out/{name}.nii") for name in ("a", "b")]
+    sources.append(save_scan(scan, "out/a_probabilities.nii.gz"))
+    before = sources[2].read_bytes()
+    assert user.types(*sources, options="--overwrite --probabilities") == 3
+    assert sources[2].read_bytes() == before
+    assert (user.output / "b.nii.gz").exists()
 
 
 def test_an_input_in_the_output_folder_is_never_overwritten(

@@ -31,4 +31,5 @@ class User:
         return code
 
     def written(self) -> list[str]:
-        return sorted(p.name for p in self.output.iterdir()) if self.output.exists() else []
+        """Names in the output folder, hidden ones left out."""
+        return sorted(p.name for p in self.output.glob("[!.]*"))
