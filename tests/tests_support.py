@@ -6,6 +6,7 @@ import pytest
 
 OVERRIDES = [
     "data=phantom",
+    "data.source.shape=[20,22,18]",
     "data.patch_size=[16,16,16]",
     "data.batches_per_epoch=2",
     "model.encoder.channels=[4,8]",
@@ -22,8 +23,9 @@ OVERRIDES = [
 def arguments(folder: Path, *overrides: str) -> list[str]:
     """Overrides of a tiny run whose data, cache and runs lie in `folder`."""
     own = [f"data.root={folder}/data", f"data.cache={folder}/cache", f"runs={folder}/runs"]
-    foreign = any(o.startswith("model=") for o in overrides)
-    common = [o for o in OVERRIDES if not (foreign and o.startswith("model."))]
+    groups = {"model=": "model.", "data=": "data.source."}
+    foreign = [own for group, own in groups.items() if any(o.startswith(group) for o in overrides)]
+    common = [o for o in OVERRIDES if not o.startswith(tuple(foreign))]
     return [*common, *own, *overrides]
 
 

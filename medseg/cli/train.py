@@ -98,8 +98,10 @@ def _print_only(hydra: "Hydra", arguments: argparse.Namespace) -> bool:
 
 def _train_one(hydra: "Hydra", overrides: list[str], command_line: list[str]) -> None:
     request, config = _requested(hydra, overrides, command_line)
-    from medseg.experiment.run import alone_in, prepare, run  # heavy: torch, MONAI, Lightning
+    from medseg.experiment.run import alone_in, prepare, require_unused, run  # heavy: torch
 
+    if not request.resumes:
+        require_unused(request.folder)
     plan = prepare(request)
     refused: list[MedsegError] = []
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import DataError
 from medseg.experiment.ledger import Entry, Ledger, unfinished
 from medseg.experiment.plan import make_data
 from medseg.record import PLAN_FILE, AblationPlan
@@ -17,15 +16,13 @@ Launch = Callable[[Sequence[Sequence[str]]], None]
 
 
 def former_plan(folder: Path) -> AblationPlan | None:
-    """The plan that lies in a folder; None if there is none, or none that can be read."""
+    """The plan that lies in a folder; None if there is none.
+
+    Raises:
+        DataError: a file of its name is there that is no plan.
+    """
     path = folder / PLAN_FILE
-    if not path.is_file():
-        return None
-    try:
-        return AblationPlan.read(path)
-    except DataError as error:
-        log.warning("%s", error)
-        return None
+    return AblationPlan.read(path) if path.exists() else None
 
 
 def carry_out(

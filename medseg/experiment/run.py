@@ -35,7 +35,7 @@ from medseg.hardware import (
 )
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
-from medseg.record import Cell, RunRecord, RunStatus, digest
+from medseg.record import FILE_NAME, STATUS_FILE, Cell, RunRecord, RunStatus, digest
 from medseg.training.artifact_trajectory import ArtifactTrajectory
 from medseg.training.callbacks import (
     Heartbeat,
@@ -97,6 +97,32 @@ def prepare(request: Request) -> Plan:
         plan.data.config.source.prepare(may_write=request.builds_data)
         plan.data.setup()
     return plan
+
+
+def require_unused(folder: Path) -> None:
+    """Checks that a new run finds no other's files, and none of the user's, under its names.
+
+    Raises:
+        ConfigError: one is there.
+    """
+    logs = ("metrics.csv", "train.log")
+    names = (
+        CONFIG,
+        FILE_NAME,
+        STATUS_FILE,
+        SPLIT,
+        PREDICTIONS,
+        PICTURES,
+        MODEL_FOLDER,
+        LAST,
+        *logs,
+    )
+    for path in (folder / name for name in names):
+        if path.exists():
+            raise ConfigError(
+                f"{path} exists, and a new run starts in a folder without one; choose another "
+                f"hydra.run.dir, or continue the run that is there with resume={folder}"
+            )
 
 
 @contextmanager

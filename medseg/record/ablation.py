@@ -85,14 +85,12 @@ class AblationPlan:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read as JSON ({error}); remove it") from error
+            raise DataError(f"{path}: cannot be read as JSON ({error}); move it away") from error
         if not isinstance(content, dict) or content.get("schema") != PLAN_SCHEMA:
-            raise DataError(
-                f"{path}: not a plan of schema {PLAN_SCHEMA}; repeat the command of the ablation"
-            )
+            raise DataError(f"{path}: not a plan of schema {PLAN_SCHEMA}; move it away")
         try:
             return from_plain(cls, content)
         except (TypeError, AttributeError, RecursionError) as error:
             raise DataError(
-                f"{path}: not a whole plan ({error}); repeat the command of the ablation"
+                f"{path}: not a whole plan ({error}); move it away and repeat the command of the ablation"
             ) from error

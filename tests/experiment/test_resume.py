@@ -215,3 +215,16 @@ def test_a_completed_record_is_replaced_by_a_completed_run_alone(
     assert record.choices == former.choices
     assert record.overrides == [*former.overrides, "trainer.epochs=3"]
     assert yaml.safe_load((finished / "config.yaml").read_text())["trainer"]["epochs"] == 3
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "record.json", "model/notes.txt"])
+def test_a_new_run_leaves_a_folder_that_is_in_use_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "mine" / name
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    assert train(monkeypatch, tmp_path, f"hydra.run.dir={tmp_path}/mine") == 2
+    assert "resume=" in capsys.readouterr().err
+    assert kept.read_text() == "mine"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]

@@ -145,9 +145,9 @@ def test_two_processes_do_not_share_a_run(
 def test_two_dimensional_training_on_slices_of_the_same_volumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flat = ["data.spatial_dims=2", "data.patch_size=[24,24]", "data.slice_axis=1"]
+    flat = ["data.spatial_dims=2", "data.patch_size=[16,16]", "data.slice_axis=1"]
     assert train(monkeypatch, tmp_path, *flat, "trainer.epochs=1") == 0
-    assert RunRecord.read(the_run(tmp_path) / "record.json").patch_size == [24, 24]
+    assert RunRecord.read(the_run(tmp_path) / "record.json").patch_size == [16, 16]
 
 
 def test_peak_memory_is_measured_anew_for_each_arm() -> None:
