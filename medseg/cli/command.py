@@ -97,11 +97,11 @@ def positive(text: str) -> int:
     return number
 
 
-def add_overwrite(parser: argparse._ActionsContainer) -> None:
+def add_overwrite(
+    parser: argparse._ActionsContainer, what: str = "files that medseg did not write as well"
+) -> None:
     """Adds the option `--overwrite` of a command whose outputs `medseg.files.replacing` guards."""
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace files that medseg did not write as well"
-    )
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}")
 
 
 def _raise_signal(signum: int, _frame: FrameType | None) -> None:

@@ -92,5 +92,5 @@ class AblationPlan:
             return from_plain(cls, content)
         except (TypeError, AttributeError, RecursionError) as error:
             raise DataError(
-                f"{path}: not a whole plan ({error}); move it away and repeat the command of the ablation"
+                f"{path}: not a whole plan ({error}); move it away, then repeat the command"
             ) from error
