@@ -1,12 +1,14 @@
 """Folders of synthetic records: every status, two seeds, cells that are missing."""
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from medseg.record import RunRecord
+from medseg.report import Report, write_report
 
 from .records import cell, finished, plan
 
@@ -25,10 +27,11 @@ def runs(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
-def ablation(runs: Callable[..., Path]) -> Path:
+@pytest.fixture(scope="session")
+def shared_ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six runs of a plan: three finished arms and one that runs; two cells are missing."""
-    folder = runs(
+    folder = tmp_path_factory.mktemp("ablation")
+    records = (
         finished("transposed", 0),
         finished("transposed", 1),
         finished("trilinear", 0),
@@ -49,9 +52,23 @@ def ablation(runs: Callable[..., Path]) -> Path:
             history=finished("nearest").history[:23],
         ),
     )
+    for place, record in enumerate(records):
+        record.write(folder / f"{place:03d}")
     ran = [(u, s) for u in ("transposed", "trilinear") for s in (0, 1)]
     ran += [("pixel_shuffle", 0), ("nearest", 0)]
     cells = [cell(f"{place:03d}", *one) for place, one in enumerate(ran)]
     cells += [cell("pixel_shuffle-1", "pixel_shuffle", 1), cell("nearest-1", "nearest", 1)]
     plan(*cells).write(folder)
     return folder
+
+
+@pytest.fixture
+def ablation(shared_ablation: Path, tmp_path: Path) -> Path:
+    """The same in a folder of its own, which a test may change."""
+    return shutil.copytree(shared_ablation, tmp_path / "runs", dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def written(shared_ablation: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Its report."""
+    return write_report([shared_ablation], tmp_path_factory.mktemp("report") / "report.html")

@@ -1,6 +1,5 @@
 """Which runs are one arm, which cells are missing, which records are sound."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -130,27 +129,6 @@ def test_groups_that_are_switched_off_have_no_option(runs: Write) -> None:
     folder = runs(simple({}, choices={"experiment": None, "loss": "dice"}))
     (arm,) = collect([folder]).arms
     assert arm.choices == {"loss": "dice"}
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("choices", ["a"]),
-        ("status", "done"),
-        ("history", [1]),
-        ("cases", [{"case": "a", "metrics": {"organ": {"dice": "high"}}}]),
-        ("seed", 0.5),
-        ("name", None),
-        ("parameters", True),
-    ],
-)
-def test_a_field_of_another_type_is_refused_by_name(field: str, value: object, runs: Write) -> None:
-    folder = runs(simple({}), simple({}, name="bad"))
-    path = folder / "001/record.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
-    (unreadable,) = collect([folder]).unreadable
-    assert unreadable.source == str(path)
-    assert field in unreadable.reason or "dice" in unreadable.reason
 
 
 def test_text_that_utf8_cannot_hold_is_replaced(runs: Write) -> None:

@@ -134,32 +134,6 @@ def test_two_runs_of_one_arm_and_seed_count_once(runs: Write) -> None:
     assert column(problems_table(collection), "Status")[0].text == "superseded"
 
 
-def test_a_half_written_record_is_named_and_not_missing(tmp_path: Path) -> None:
-    folders = write_ablation(tmp_path, SMALL)
-    path = folders[0] / "record.json"
-    path.write_text(path.read_text()[:200])
-    collection, _, said = studied(tmp_path)
-    assert [file.source for file in collection.unreadable] == [str(path)]
-    assert not collection.missing
-    assert "1 file could not be read" in said
-
-
-@pytest.mark.parametrize("value", [0.8, 0.0, 1.0])
-def test_one_case_and_equal_values_crash_nothing(value: float, runs: Write, tmp_path: Path) -> None:
-    folder = runs(
-        *(simple({"a": value}, name=name, seed=s) for name in ("one", "two") for s in (0, 1))
-    )
-    report = write_report([folder], tmp_path / "report.html")
-    assert "1 case: a verdict needs at least 6" in line(report, "| two | undecided")
-
-
-def test_all_equal_values_are_equal(runs: Write, tmp_path: Path) -> None:
-    same = cases([0.8] * 8)
-    folder = runs(*(simple(same, name=name, seed=s) for name in ("one", "two") for s in (0, 1)))
-    report = write_report([folder], tmp_path / "report.html")
-    assert "identical values" in line(report, "| two | equal")
-
-
 def test_a_plan_without_records_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     plan(cell("x", "nearest", 0)).write(tmp_path)
     with pytest.raises(DataError, match=r"an ablation\.json is there, but no record\.json"):
@@ -190,17 +164,6 @@ def test_a_plan_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> No
     collection, (study,), _ = studied(tmp_path)
     assert [Path(file.source).name for file in collection.unreadable] == ["ablation.json"]
     assert study.why == "the first arm"
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("margin", "wide"), ("name", []), ("reference", {"up": [1]})]
-)
-def test_a_plan_of_other_types_is_named(field: str, value: object, tmp_path: Path) -> None:
-    write_ablation(tmp_path, SMALL)
-    path = tmp_path / "ablation.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
-    (file,) = collect([tmp_path]).unreadable
-    assert file.reason.startswith("not a whole plan (")
 
 
 def test_a_level_that_left_the_plan_is_compared_and_said(tmp_path: Path) -> None:

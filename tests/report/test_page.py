@@ -11,7 +11,7 @@ from pathlib import Path
 from markupsafe import escape
 
 from medseg.record import Picture
-from medseg.report import write_report
+from medseg.report import Report, write_report
 
 from .pages import Page, rows, text
 from .records import png, simple
@@ -59,8 +59,8 @@ def test_a_spreadsheet_runs_no_case_as_a_formula(runs: Write, tmp_path: Path) ->
     assert rows(report)[0]["case"] == '\'=HYPERLINK("x")'
 
 
-def test_the_page_needs_nothing_outside_itself(ablation: Path, tmp_path: Path) -> None:
-    page = Page(write_report([ablation], tmp_path / "report.html"))
+def test_the_page_needs_nothing_outside_itself(written: Report) -> None:
+    page = Page(written)
     for tag, attributes in page.tags:
         for name in ("src", "href", "xlink:href", "srcset", "data", "action", "poster"):
             value = attributes.get(name)
@@ -76,8 +76,8 @@ def test_the_page_needs_nothing_outside_itself(ablation: Path, tmp_path: Path) -
     assert {"Dice of every arm minus the reference", "Validation Dice by epoch"} <= drawn
 
 
-def test_the_policy_admits_the_script_that_is_there(ablation: Path, tmp_path: Path) -> None:
-    page = Page(write_report([ablation], tmp_path / "report.html"))
+def test_the_policy_admits_the_script_that_is_there(written: Report) -> None:
+    page = Page(written)
     (policy,) = [a["content"] for a in page.of("meta") if "http-equiv" in a]
     scripts = re.findall(r"<script>(.*?)</script>", page.source, flags=re.DOTALL)
     assert policy is not None

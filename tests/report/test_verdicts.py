@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ Write = Callable[..., Path]
 EFFECTS = {"nearest": 0.03, "pixel_shuffle": -0.03}
 
 
+@cache
 def studied(folder: Path, **options: Any) -> tuple[ReportData, tuple[Study, ...]]:
     data = collect([folder], Options(**options))
     return data, data.studies
@@ -109,11 +111,6 @@ def test_the_margin_is_asked_for_or_planned_or_a_hundredth(grid: Path, tmp_path:
         studied(tmp_path, margin=-1.0)
 
 
-def test_a_wide_margin_makes_everything_equal(grid: Path) -> None:
-    _, (study,) = studied(grid, margin=0.5)
-    assert {c.verdict for c in study.primary.comparisons} == {"equal"}
-
-
 def test_the_facts_come_from_the_numbers(grid: Path) -> None:
     data, (study,) = studied(grid)
     found = facts(data)
@@ -164,14 +161,6 @@ def test_factors_have_rows_for_effects_and_levels(grid: Path) -> None:
     assert list(rows) == ["standard", "dilated", "depthwise", *Design().factors["upsampling"]]
     assert rows["nearest"][3].value == pytest.approx(EFFECTS["nearest"], abs=0.005)
     assert rows["transposed"][3].value is None
-
-
-def test_an_interaction_is_said(tmp_path: Path) -> None:
-    write_ablation(tmp_path, Design(interaction=-0.05, effects={"nearest": 0.01}))
-    data, _ = studied(tmp_path)
-    found = facts(data)["Factors"]
-    assert "convolution × upsampling (" in found
-    assert "interact" in found
 
 
 def test_the_forest_keeps_the_ends_and_the_middle(tmp_path: Path) -> None:
