@@ -4,14 +4,12 @@
 from synthetic images with fixed seeds, and the table of all measures into the page.
 """
 
-import io
 import math
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
-from matplotlib import rc_context
-from PIL import Image
 from scipy import stats
 from torch import nn
 from torch.nn import functional
@@ -29,10 +27,13 @@ from medseg.checkerboard.imbalance import (
 from medseg.checkerboard.moments import phase_moments
 from medseg.checkerboard.phases import trapezoid
 from medseg.checkerboard.seasonal import additive, gain, staircase
-from medseg.checkerboard.spectrum import residual_spectrum
+from medseg.checkerboard.spectrum import axis_spectra
 from medseg.metrics import dice
-from medseg.report.artifacts import figures
-from medseg.report.artifacts.figures.style import AMOUNT, SERIES, STYLE, array, page
+from medseg.plotting import AMOUNT, line_style, new_figure, save, styled
+from medseg.record import PhaseMap
+from medseg.record.figure_data import FigureData
+from medseg.report.figures.artifacts import cycle_spin_overlay
+from medseg.report.figures.phases import phase_maps, spectra
 
 FOLDER = Path(__file__).with_suffix("")
 PAGE = Path(__file__).with_suffix(".md")
@@ -41,28 +42,24 @@ LINEAR = torch.tensor([0.25, 0.75, 0.75, 0.25])
 
 
 def maps(heading, images):
-    figure = page(1.8, heading)
+    figure = new_figure(1.9)
+    figure.suptitle(heading, x=0.02, ha="left")
     for axes, (title, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
-        axes.imshow(array(image), cmap=AMOUNT, interpolation="none", vmin=0)
+        axes.imshow(np.asarray(image), cmap=AMOUNT, interpolation="none", vmin=0)
         axes.set(xticks=[], yticks=[])
         axes.set_title(title, fontsize=7.5)
     return figure
 
 
 def plot(heading, across, up, curves):
-    figure = page(2.9, heading)
+    figure = new_figure(2.9)
+    figure.suptitle(heading, x=0.02, ha="left")
     axes = figure.add_subplot()
-    for (colour, dash, marker), (name, (x, y)) in zip(SERIES, curves.items(), strict=False):
-        look = {"color": colour, "ls": dash, "marker": marker, "ms": 3.5}
-        axes.plot(x, y, label=name, markevery=max(1, len(x) // 12), **look)
+    for place, (name, (x, y)) in enumerate(curves.items()):
+        axes.plot(x, y, label=name, **line_style(place))
     axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, columnspacing=0.9)
-    tidied(axes).set(xlabel=across, ylabel=up)
+    axes.set(xlabel=across, ylabel=up)
     return figure
-
-
-def tidied(axes):
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
 
 
 def smooth(*size, sigma=6.0):
@@ -102,8 +99,12 @@ class Pictures:
     def dc_gain(self):
         linear, random = torch.outer(LINEAR, LINEAR)[None, None], torch.randn(16, 16, 4, 4)
         layers = {"ones of 3": torch.ones(1, 1, 3, 3), "random of 4": random, "linear": linear}
-        rows = ((n, k, dc_gain_imbalance(kernel_gains(k, (2, 2)))) for n, k in layers.items())
-        return figures.kernel_sheet([(f"{n}: A = {a:.2g}", k, (2, 2)) for n, k, a in rows])
+        images = {}
+        for name, kernel in layers.items():
+            gains = kernel_gains(kernel, (2, 2))
+            title = f"{name}\nA = {dc_gain_imbalance(gains):.2g}"
+            images[title] = gains[:, 0, 0].abs().reshape(2, 2).tile(4, 4)
+        return maps("DC gain of each phase (of one pair of channels), stride 2 × 2", images)
 
     def gridding(self):
         images = {}
@@ -117,12 +118,16 @@ class Pictures:
         image, network = disc(20) + 0.1 * smooth(64, 64, sigma=1.5), decoder(5)
         found = cycle_spin_residual(network, image[None, None])
         logits = network(image[None, None])[0, 0].detach()
-        return figures.residual_overlay(image, found.deviation[0], disc(20) > 0.5, logits > 0.5)
+        slices = (image, found.deviation[0], logits > 0.5, disc(20) > 0.5)
+        names = ("image", "deviation", "prediction", "truth")
+        arrays = (values.double().numpy() for values in slices)
+        return cycle_spin_overlay(FigureData(**dict(zip(names, arrays, strict=True))))
 
     def gain(self):
         field = functional.conv_transpose2d(smooth(1, 1, 96, 96), torch.ones(1, 1, 3, 3), stride=2)
         found = gain(phase_moments(field[0, 0], (2, 2)))
-        return figures.phase_heat_map(found.alpha, found.beta, (2, 2))
+        gains = [1 + float(value) for value in found.beta.flatten()]
+        return phase_maps([(1, "ones of 3, stride 2 × 2", PhaseMap(period=[2, 2], values=gains))])
 
     def staircase(self):
         fine = smooth(200, sigma=10).repeat_interleave(4)
@@ -140,7 +145,7 @@ class Pictures:
         contents = [smooth(1, 1, 132, 132, sigma=1) for _ in range(8)]
         logits = torch.cat([decoder(3, 3)(1 + 0.2 * content)[0] for content in contents]).detach()
         logits = logits + 0.1 * torch.randn(logits.shape)
-        return figures.spectrum(residual_spectrum(logits, (4, 4)), (4, 4))
+        return spectra([(1, "two kernels of 3, stride 2", axis_spectra(logits, (4, 4)))])
 
     def decision(self):
         rows, network = [], decoder(5)
@@ -173,8 +178,9 @@ class Pictures:
 NAMES = tuple(name for name in vars(Pictures) if not name.startswith("_"))
 
 
+@styled()
 def drawn(name):
-    with torch.random.fork_rng([]), rc_context(STYLE):
+    with torch.random.fork_rng([]):
         torch.manual_seed(0)
         return getattr(Pictures(), name)()
 
@@ -192,5 +198,4 @@ if __name__ == "__main__":
     PAGE.write_text(TABLE.sub(lambda _: measure_table(), PAGE.read_text("utf-8")), "utf-8")
     FOLDER.mkdir(exist_ok=True)
     for name in NAMES:
-        image = Image.open(io.BytesIO(figures.png(drawn(name)))).convert("RGB")
-        image.quantize(255, kmeans=3).save(FOLDER / f"{name}.png", optimize=True)
+        save(drawn(name), FOLDER / f"{name}.png")

@@ -79,10 +79,11 @@ def main(arguments: argparse.Namespace) -> int:
     """Measures; returns the exit code (see `medseg.errors`)."""
     from medseg.checkerboard import Study
     from medseg.checkerboard.decision import examine, labels_of
+    from medseg.checkerboard.figure_data import figure_data
     from medseg.files import require_writable
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
-    from medseg.report.artifacts.write import OUTPUTS, RESULT, write_results
+    from medseg.report.artifacts import OUTPUTS, RESULT, write_results
     from medseg.volumes import find_volumes
 
     if arguments.shifts < 2:
@@ -115,7 +116,11 @@ def main(arguments: argparse.Namespace) -> int:
         raise DataError(f"none of {len(pairs)} volumes could be used; nothing was written")
     record = study.record()
     write_results(
-        arguments.output, record, study, title=f"Artifacts of {arguments.run}", run=arguments.run
+        arguments.output,
+        record,
+        figure_data(study),
+        title=f"Artifacts of {arguments.run}",
+        run=arguments.run,
     )
     for note in record.notes:
         print(f"warning: {note}", file=sys.stderr)
@@ -126,11 +131,11 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _said(found: "Examined") -> str:
-    from medseg.report.artifacts.document import number
+    from medseg.formatting import significant
 
     case = found.case
     return (
-        f"gain {number(case.get('prediction', 'gain'))} "
-        f"(input {number(case.get('image', 'gain'))})  "
-        f"cycle-spin {number(case.get('cycle_spin', 'cycle_spin'))}"
+        f"gain {significant(case.get('prediction', 'gain'), 3)} "
+        f"(input {significant(case.get('image', 'gain'), 3)})  "
+        f"cycle-spin {significant(case.get('cycle_spin', 'cycle_spin'), 3)}"
     )

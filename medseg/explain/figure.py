@@ -226,7 +226,7 @@ def _draw_cells(axes: Any, panel: Panel) -> None:
         if panel.texts is not None:
             text = panel.texts[row][column]
         else:
-            text = written(values[row, column]) if values[row, column] else ""
+            text = written(float(values[row, column])) if values[row, column] else ""
         size = min(8.0, cell * 72 * 0.82 / max(2, len(text) * 0.62))
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center_baseline", size=size)
 

@@ -163,7 +163,7 @@ def _filled(kind: str, axes: int, given: Mapping[str, Any]) -> Operator:
     about = KINDS[kind]
     later = {"padding": None, "out_channels": None}
     defaults = {**_NEUTRAL, "size": about.sizes[axes - 1], **later, **about.options}
-    o = {
+    o: dict[str, Any] = {
         name: (value,) * axes if name in SIZED and value is not None else value
         for name, value in defaults.items()
     }

@@ -60,7 +60,7 @@ def test_a_network_and_volumes_become_page_tables_figures_and_maps(
         assert np.isfinite(found.get_fdata()).all()
     assert record.prediction.p_value is None  # two cases are too few to claim anything
     names = {p.stem for p in (out / "figures").iterdir()}
-    assert {"phases", "spectrum", "constant", "cycle_spin", "gradient", "waves", "cracks"} <= names
+    assert {"phases", "spectrum", "constant", "cycle_spin"} <= names
     page = (out / "artifacts.html").read_text()
     assert "http" not in page.replace("http-equiv", "")
     shown = capsys.readouterr().out

@@ -1,6 +1,6 @@
 # The stubs of pandas are wider than what these frames hold.
 # pyright: reportArgumentType=false
-"""How each phase of the sampling lattice amplifies the logits, and where in frequency they lie."""
+"""How each phase of the stride grid amplifies the logits, and where in frequency they lie."""
 
 import math
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def phase_maps(rows: Sequence[tuple[int, str, PhaseMap]]) -> Figure | None:
 def spectra(rows: Sequence[tuple[int, str, Sequence[AxisSpectrum]]]) -> Figure | None:
     """Power by frequency along each axis, in dB over its mean, with one scale for all arms.
 
-    Dots mark the harmonics of the sampling lattice, `k / period`: a pattern locked to the strides
+    Dots mark the harmonics of the stride grid, `k / period`: a pattern locked to the strides
     stands out there, texture does not.
 
     Args:
@@ -115,7 +115,9 @@ def spectra(rows: Sequence[tuple[int, str, Sequence[AxisSpectrum]]]) -> Figure |
     figure.legend(
         handles=[
             *(Line2D([], [], color=SERIES[axis], label=f"axis {axis}") for axis in axes),
-            Line2D([], [], color=INK, ls="", marker="o", ms=3.5, label="harmonic of the lattice"),
+            Line2D(
+                [], [], color=INK, ls="", marker="o", ms=3.5, label="harmonic of the stride grid"
+            ),
         ],
         loc="outside upper left",
         ncols=len(axes) + 1,

@@ -1,0 +1,238 @@
+"""The page of `medseg artifacts`: the checkerboard record of one network as sections."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from medseg.errors import DataError
+from medseg.files import write_text
+from medseg.formatting import TO, counted, fixed, percent, significant, sizes
+from medseg.plotting import save
+from medseg.record import FILE_NAME, ArtifactRecord, LayerRow, PhaseLocked, RunRecord, finite
+from medseg.record.checkerboard import band
+from medseg.record.figure_data import FigureData
+from medseg.report.figures.artifacts import constant_response, cycle_spin_overlay
+from medseg.report.figures.curves import curve
+from medseg.report.figures.phases import phase_maps, spectra
+from medseg.report.page import Figure, Page, Section, render_html, render_markdown
+from medseg.report.tables import Cell, Table, number, table, to_csv, words
+
+RESULT = "artifacts.html"
+OUTPUTS = (RESULT, "artifacts.md", "artifacts.csv", "artifacts.json", "figures", "maps")
+"""All that `medseg artifacts` may write into its folder."""
+
+_PHASES = (
+    "How each phase of the stride grid amplifies the logits, mean over cases and classes; chance "
+    "is what cases without a common pattern would show."
+)
+_SPECTRA = (
+    "Power of the logits by frequency. Dots are the frequencies of the strides: a pattern that is "
+    "locked to the grid stands out there."
+)
+_CONSTANT = (
+    "Response of the network to a constant image, voxel by voxel: one colour if it is clean."
+)
+_SPUN = (
+    "Where the logits depend on how the image lies on the grid: their departure from the mean "
+    "over shifts, with the outlines of prediction and truth."
+)
+
+
+def write_results(
+    folder: Path, record: ArtifactRecord, data: FigureData, *, title: str, run: Path
+) -> None:
+    """Writes page, Markdown, cases as CSV, the record, and each figure as PNG and PDF.
+
+    Args:
+        folder: Where they go.
+        record: What was measured.
+        data: What its figures are drawn from besides.
+        title: Of the page.
+        run: Where the network came from; a record of its training there adds the trajectories.
+
+    Raises:
+        ResourceError: the folder cannot be written or the disk is full.
+    """
+    figures = drawn(record, data, _training(run))
+    for name, figure in figures.items():
+        for ending in ("png", "pdf"):
+            assert not isinstance(figure.drawn, str | None)
+            save(figure.drawn, folder / "figures" / f"{name}.{ending}")
+    page, parts = Page(title), sections(record, figures.values())
+    plain = finite(dataclasses.asdict(record))
+    write_text(folder / "artifacts.json", json.dumps(plain, indent=1) + "\n")
+    write_text(folder / "artifacts.csv", to_csv(values(record)))
+    write_text(folder / "artifacts.md", render_markdown(page, parts))
+    write_text(folder / RESULT, render_html(page, parts))
+
+
+def sections(record: ArtifactRecord, figures: Iterable[Figure]) -> list[Section]:
+    """Summary, layers, figures and cases of a record."""
+    layers = [
+        layers_table("Upsampling layers", record.layers, record),
+        layers_table("Gradients of strided layers", record.gradients, record),
+        layers_table("Rows of dilated convolutions", record.dilated, record),
+    ]
+    meanings = {m.title: m.meaning for m in record.measures.values() if m.meaning}
+    not_measured = Section("Not measured", [record.notes]) if record.notes else ""
+    found = [
+        Section(
+            "Summary",
+            [_facts(record), means_table(record), _tests(record), not_measured],
+            key="summary",
+        ),
+        Section("Layers", layers, key="layers"),
+        Section("Figures", list(figures), key="figures"),
+        Section("Cases", [cases_table(record), decision_table(record)], key="cases"),
+        Section("Meaning of the measures", [meanings], key="measures"),
+    ]
+    return [section for section in found if any(section.parts)]
+
+
+def drawn(
+    record: ArtifactRecord, data: FigureData, training: RunRecord | None = None
+) -> dict[str, Figure]:
+    """Every figure that there is something to draw of, by the name of its file."""
+    maps = [(1, "all cases", record.phase_map)] if record.phase_map else []
+    figures = {
+        "phases": Figure(phase_maps(maps), "Gain of each phase", _PHASES, wide=True),
+        "spectrum": Figure(
+            spectra([(1, "all cases", record.spectra)]), "Power by frequency", _SPECTRA, wide=True
+        ),
+        "constant": Figure(constant_response(data), "Response to a constant", _CONSTANT, wide=True),
+        "cycle_spin": Figure(cycle_spin_overlay(data), "Departure over shifts", _SPUN, wide=True),
+    }
+    history = pd.DataFrame(training.artifact_history if training else [])
+    for name in history.columns.drop("epoch", errors="ignore"):
+        lines = history[["epoch", name]].set_axis(["epoch", "value"], axis=1).dropna()
+        label = record.describe(str(name)).title
+        figure = curve(lines.assign(arm=1, run=0), f"{label} during training", {})
+        figures[f"trajectory_{name}"] = Figure(figure, label, wide=True)
+    return {name: figure for name, figure in figures.items() if figure}
+
+
+def values(record: ArtifactRecord) -> pd.DataFrame:
+    """One row per case, group and measure."""
+    rows = [
+        (case.case, group, name, value)
+        for case in record.cases
+        for group, found in case.values.items()
+        for name, value in found.items()
+    ]
+    return pd.DataFrame(rows, columns=["case", "of", "measure", "value"])
+
+
+def means_table(record: ArtifactRecord) -> Table:
+    """Means over cases with their intervals, headlines first."""
+    found = [(record.describe(name), estimate) for name, estimate in record.means.items()]
+    rows = []
+    for measure, estimate in sorted(found, key=lambda pair: not pair[0].headline):
+        ends = ""
+        if estimate.low is not None and estimate.high is not None:
+            ends = f"{_text(estimate.low)}{TO}{_text(estimate.high)}"
+        rows.append(
+            {
+                "Measure": words(measure.title),
+                "Mean": number(estimate.mean, _text(estimate.mean), ends),
+                "Cases": number(estimate.cases, str(estimate.cases)),
+            }
+        )
+    return table("Means over cases, 95 % interval below", rows)
+
+
+def layers_table(caption: str, layers: Sequence[LayerRow], record: ArtifactRecord) -> Table:
+    """One row per layer, one column per measure that any of them has."""
+    names = list(dict.fromkeys(name for layer in layers for name in layer.values))
+    rows = [
+        {
+            "Layer": words(layer.layer, layer.note, code=True),
+            "Operator": words(layer.operator, code=True),
+            "Stride": Cell(sizes(layer.stride)),
+        }
+        | {record.describe(name).title: _cell(layer.values.get(name)) for name in names}
+        for layer in layers
+    ]
+    return table(caption, rows, {m.title: m.unit for m in record.measures.values()})
+
+
+def cases_table(record: ArtifactRecord) -> Table:
+    """One row per case with the measures of which a mean over cases is taken."""
+    names = [n for n in record.means if "decision" not in record.describe(n).of]
+    rows = []
+    for case in record.cases:
+        groups = [found for group, found in case.values.items() if group != "image"]
+        row = {record.describe(n).title: _cell(_first(groups, n)) for n in names}
+        of_input = {"Gain of the input": _cell(case.get("image", "gain"))}
+        rows.append({"Case": words(case.case)} | row | of_input)
+    return table("Cases; all measures are in artifacts.csv", rows)
+
+
+def decision_table(record: ArtifactRecord) -> Table:
+    """Scores of each case with one prediction, cycle-spun, and with whole periods as control."""
+    names = list(dict.fromkeys(n for case in record.cases for n in case.values.get("decision", {})))
+    rows = [
+        {"Case": words(case.case)}
+        | {
+            record.describe(name).title: number(
+                case.get("decision", name), fixed(case.get("decision", name), 4)
+            )
+            for name in names
+        }
+        for case in record.cases
+        if "decision" in case.values
+    ]
+    return table("Scores of the decision", rows)
+
+
+def _facts(record: ArtifactRecord) -> dict[str, str]:
+    facts = {
+        "Cases": counted(len(record.cases), "case"),
+        "Period": sizes(record.period, "voxels"),
+    }
+    response = record.constant_response
+    if response is None:
+        return facts | {"Response to a constant": "not measured"}
+    text = f"{percent(response)} of the logits’ spread, {band(response)}"
+    return facts | {"Response to a constant": text}
+
+
+def _tests(record: ArtifactRecord) -> Table:
+    pairs: list[tuple[str, PhaseLocked | None]] = [
+        ("prediction", record.prediction),
+        ("input", record.image),
+    ]
+    rows = [
+        {
+            "Of": words(of),
+            "p": _cell(test.p_value),
+            "R² of phases": _cell(test.r_squared),
+            "Coherence": _cell(test.coherence),
+            "Cases": number(test.cases, str(test.cases)),
+        }
+        for of, test in pairs
+        if test is not None
+    ]
+    return table("Test over cases: whether they share one pattern", rows)
+
+
+def _first(groups: Sequence[dict[str, float | None]], name: str) -> float | None:
+    return next((group[name] for group in groups if name in group), None)
+
+
+def _cell(value: float | None) -> Cell:
+    return number(value, _text(value))
+
+
+def _text(value: float | None) -> str:
+    """Three significant digits; what is below 1e-6 of anything is rounding, and 0."""
+    return "0" if value is not None and abs(value) < 1e-6 else significant(value, 3)
+
+
+def _training(run: Path) -> RunRecord | None:
+    try:
+        return RunRecord.read(run / FILE_NAME)
+    except DataError:
+        return None
