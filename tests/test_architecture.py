@@ -28,12 +28,12 @@ def imported_packages(path: Path) -> set[str]:
 
 
 def test_only_the_cli_and_the_builder_import_hydra() -> None:
-    speakers = {
+    importers = {
         path.relative_to(PACKAGE).parts[0]
         for path in SOURCES
         if any(n.startswith(("hydra", "omegaconf")) for n in imported_modules(path))
     }
-    assert speakers <= {"build.py", "cli"}
+    assert importers <= {"build.py", "cli"}
 
 
 def test_blocks_and_layers_import_torch_and_nothing_else() -> None:

@@ -59,7 +59,7 @@ class TestAtomicPath:
         assert target.read_text() == "old"
         assert names(tmp_path) == ["a.txt"]
 
-    def test_a_full_disk_is_told_in_the_users_words(self, tmp_path) -> None:
+    def test_a_full_disk_is_refused_with_what_is_free(self, tmp_path) -> None:
         target = tmp_path / "a.txt"
         target.write_text("old")
         message = r"cannot write .*a\.txt: No space left.*MiB are free.*choose a folder"

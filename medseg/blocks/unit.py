@@ -81,7 +81,11 @@ class _Parts:
 
 
 def check_dropout(dropout: float) -> None:
-    """Refuses what is no probability, and 1, with a ValueError."""
+    """Checks the probability of dropping a channel, in [0, 1).
+
+    Raises:
+        ValueError: any other value.
+    """
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout!r} must lie in [0, 1); for instance 0.1")
 

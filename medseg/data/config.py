@@ -107,7 +107,11 @@ class DataConfig:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """The network's grid and intensities."""
+        """The network's grid and intensities.
+
+        Raises:
+            ConfigError: a spacing, dimension or axis that is impossible.
+        """
         try:
             return Preprocessing(
                 intensity=self.intensity,

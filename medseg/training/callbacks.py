@@ -108,11 +108,11 @@ class StopOnSignal(pl.Callback):
             self._former[signum] = signal.signal(signum, self._note)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Stops if a signal came during the step."""
+        """Raises `SignalError` if a signal came during the step."""
         self.raise_if_received()
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """Stops if a signal came during validation."""
+        """Raises `SignalError` if a signal came during validation."""
         self.raise_if_received()
 
     def teardown(self, *_: Any, **__: Any) -> None:
@@ -142,7 +142,7 @@ class StopOnDivergence(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, _module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        """Looks at the step's loss."""
+        """Raises `DivergedError` if the step's loss is NaN or infinite."""
         if not bool(outputs["loss"].isfinite()):
             raise DivergedError(
                 f"loss={float(outputs['loss'])} at step {trainer.global_step}; "

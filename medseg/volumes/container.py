@@ -91,7 +91,11 @@ class Content:
         self._position += filled
 
     def skip_to(self, position: int) -> None:
-        """Passes over bytes up to `position`."""
+        """Passes over bytes up to `position`.
+
+        Raises:
+            DataError: the file ends before.
+        """
         while self._position < position:
             if not self.read(min(_CHUNK_BYTES, position - self._position)):
                 raise self._short(position, self._position)

@@ -87,25 +87,25 @@ class TextHeader:
                 self._add(entry.strip(), line)
 
     def product(self, field: str, default: str = "") -> int:
-        """The product of a field's whole numbers."""
+        """The product of a field's whole numbers; DataError as of `integers`."""
         return math.prod(self.integers(field, default))
 
     def integers(self, field: str, default: str = "") -> list[int]:
-        """A field's whole numbers, each of which must be positive."""
+        """A field's whole numbers; DataError if they are not, or not positive."""
         found = self.fields.get(field, default)
         if not re.fullmatch(r"[0-9]+(\s+[0-9]+)*", found) or 0 in map(int, found.split()):
             raise refusal(self._path, f"{field}={found!r} must be positive integers", _REPAIR)
         return [int(word) for word in found.split()]
 
     def choice(self, field: str, choices: Mapping[str, _T]) -> _T:
-        """What `choices` holds for a field's value."""
+        """What `choices` holds for a field's value; DataError if it is none of them."""
         found = self.fields.get(field, "")
         if found not in choices:
             raise refusal(self._path, f"{field}={found!r} cannot be verified", _SAVE_PLAINLY)
         return choices[found]
 
     def require_numbers(self, count: int, *fields: str) -> None:
-        """Refuses any of `fields` that is there without being `count` numbers."""
+        """DataError if any of `fields` is present and not `count` finite numbers."""
         for field in self.fields.keys() & set(fields):
             words = self.fields[field].split()
             if len(words) != count or not all(map(_is_number, words)):

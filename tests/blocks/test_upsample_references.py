@@ -23,7 +23,7 @@ scales = pytest.mark.parametrize(("dims", "scale"), SCALES, ids=str)
 
 
 def transposed_by_loops(x: np.ndarray, layer: nn.Module) -> np.ndarray:
-    """Every voxel paints `x · kernel` at `stride·n - padding`; what leaves the grid is lost."""
+    """Every voxel adds `x · kernel` at `stride·n - padding`; what leaves the grid is lost."""
     weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
     size = [n * s for n, s in zip(x.shape[1:], layer.stride, strict=True)]
     out = np.zeros((weight.shape[1], *size))
@@ -45,7 +45,7 @@ TRANSPOSED = [
 
 @pytest.mark.parametrize(("dims", "kernel", "scale"), TRANSPOSED, ids=str)
 class TestTransposed:
-    def test_every_voxel_paints_its_kernel(self, dims, kernel, scale) -> None:
+    def test_every_voxel_adds_its_kernel(self, dims, kernel, scale) -> None:
         layer = upsample.Transposed(kernel_size=kernel)(dims, 2, 3, scale).double()
         x = signal(2, (3, 2, 3)[:dims])
         expected = transposed_by_loops(x[0].numpy(), layer)
@@ -55,10 +55,10 @@ class TestTransposed:
         layer = upsample.Transposed(kernel_size=kernel)(dims, 2, 3, scale).double()
         conv_nd = (functional.conv2d, functional.conv3d)[dims - 2]
         y = signal(2, (3, 2, 3)[:dims])
-        painted = layer(y) - layer.bias.reshape(-1, *[1] * dims)
-        x = torch.randn_like(painted)
+        spread = layer(y) - layer.bias.reshape(-1, *[1] * dims)
+        x = torch.randn_like(spread)
         gathered = conv_nd(x, layer.weight, stride=layer.stride, padding=layer.padding)
-        torch.testing.assert_close((gathered * y).sum(), (x * painted).sum())
+        torch.testing.assert_close((gathered * y).sum(), (x * spread).sum())
 
 
 def linear_by_hand(x: np.ndarray, scale: tuple[int, ...]) -> np.ndarray:
@@ -150,11 +150,11 @@ class TestComposed:
         project = next(m for m in layer.modules() if isinstance(m, CONVOLUTIONS))
         x = signal(3, (4, 3, 2)[:dims])
         kernel = torch.randn(5, 2, *[3] * dims, dtype=torch.float64)
-        painted = TRANSPOSE[dims](
+        spread = TRANSPOSE[dims](
             project(x), kernel.flip(*range(2, dims + 2)).transpose(0, 1),
             stride=steps, padding=1, output_padding=tuple(s - 1 for s in steps),
         )  # fmt: skip
-        torch.testing.assert_close(CONV[dims](layer(x), kernel, padding=1), painted)
+        torch.testing.assert_close(CONV[dims](layer(x), kernel, padding=1), spread)
         torch.testing.assert_close(layer(x), Nails(steps)(project(x)))
 
 

@@ -88,7 +88,7 @@ def test_mentions_images_that_are_not_listed(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "fault"),
     [
         ({"labels": None}, "labels: missing"),
         ({"modality": {}}, "modality: missing"),
@@ -109,9 +109,9 @@ def test_mentions_images_that_are_not_listed(tmp_path, caplog):
         ),
     ],
 )
-def test_each_fault_is_told(tmp_path, changes, told):
+def test_each_fault_is_told(tmp_path, changes, fault):
     message = faults(write_dataset(tmp_path, **changes))
-    assert told in message
+    assert fault in message
     assert message.startswith(f"{tmp_path}: 1 faults")
 
 
@@ -131,14 +131,14 @@ def test_all_faults_at_once(tmp_path):
     (folder / "imagesTr/b.nii.gz").unlink()
     (folder / "imagesTr/b.nii.gz").mkdir()
     message = faults(folder)
-    for told in (
+    for fault in (
         "4 faults",
         "labels: missing",
         "./imagesTr/b.nii.gz: no such file",
         "./labelsTr/b.nii.gz: no such file",
         "a: 2 cases have this id",
     ):
-        assert told in message
+        assert fault in message
 
 
 @pytest.mark.skipif(not HIPPOCAMPUS.is_dir(), reason="Task04_Hippocampus is not on this machine")

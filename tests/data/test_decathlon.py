@@ -143,11 +143,11 @@ def test_several_processes_fetch_once(server, tmp_path):
     assert server.gets == 1
 
 
-def test_without_permission_to_download_it_says_where_it_looked(tmp_path):
+def test_without_permission_to_download_the_places_are_named(tmp_path):
     with pytest.raises(DataError) as caught:
         Decathlon(root=tmp_path).prepare()
-    for told in (str(tmp_path), str(tmp_path / TASK), "data.download=true", "put the extracted"):
-        assert told in str(caught.value)
+    for fault in (str(tmp_path), str(tmp_path / TASK), "data.download=true", "put the extracted"):
+        assert fault in str(caught.value)
     assert names(tmp_path) == []
 
 
@@ -213,7 +213,7 @@ def test_an_archive_that_reaches_outside_is_refused(server, tmp_path, files, lin
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "fault"),
     [
         (b"no archive", "was refused"),
         (tar({"other/file": b""}), r"holds no dataset\.json"),
@@ -223,8 +223,8 @@ def test_an_archive_that_reaches_outside_is_refused(server, tmp_path, files, lin
         ),
     ],
 )
-def test_an_archive_that_is_no_dataset_is_refused(server, tmp_path, content, told):
-    with pytest.raises(DataError, match=told):
+def test_an_archive_that_is_no_dataset_is_refused(server, tmp_path, content, fault):
+    with pytest.raises(DataError, match=fault):
         source(server, tmp_path, server.serve(content)).prepare()
     assert not (tmp_path / TASK).exists()
 

@@ -219,11 +219,11 @@ def bends(before: torch.Tensor, after: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("step", "is_as_it_says"),
+    ("step", "is_as_described"),
     [("noise", adds_noise), ("smooth", smooths), ("brightness", scales), ("contrast", bends)],
 )
 def test_intensity_steps_change_the_image_as_they_say_and_leave_the_label(
-    step: str, is_as_it_says: Callable, store: Store, blob: np.ndarray
+    step: str, is_as_described: Callable, store: Store, blob: np.ndarray
 ) -> None:
     image = np.random.default_rng(0).normal(size=(1, *SHAPE))
     case = store(blob, image)
@@ -232,7 +232,7 @@ def test_intensity_steps_change_the_image_as_they_say_and_leave_the_label(
     for _ in range(5):
         patch = changing[0]
         assert not torch.equal(patch["image"], plain["image"])
-        assert is_as_it_says(plain["image"], patch["image"])
+        assert is_as_described(plain["image"], patch["image"])
         assert torch.equal(patch["label"], plain["label"])
 
 

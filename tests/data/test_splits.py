@@ -118,7 +118,7 @@ def test_a_file_of_the_users_with_more_in_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("train", "validation", "told"),
+    ("train", "validation", "fault"),
     [
         (("a",), ("a", "b"), "^a: in the split twice"),
         (("a", "a"), ("b",), "^a: in the split twice"),
@@ -128,8 +128,8 @@ def test_a_file_of_the_users_with_more_in_it(tmp_path):
         (tuple("pqrstuv"), ("a",), "^p, q, r, s, t and 2 more: "),
     ],
 )
-def test_check_refuses(train, validation, told):
-    with pytest.raises(DataError, match=told):
+def test_check_refuses(train, validation, fault):
+    with pytest.raises(DataError, match=fault):
         check(Split(train=train, validation=validation), ["a", "b", "c"])
 
 

@@ -176,7 +176,7 @@ def test_probabilities_are_written_beside_the_labels(
     assert report["probabilities"] == "scan_probabilities.nii.gz"
 
 
-def test_the_report_says_what_was_done(
+def test_the_report_names_input_result_and_model(
     scan: np.ndarray, model: TrainedModel, save_scan: SaveScan
 ) -> None:
     source = save_scan(scan)
@@ -224,7 +224,7 @@ def test_equal_inputs_give_equal_bytes(
     assert one.probabilities.read_bytes() == two.probabilities.read_bytes()
 
 
-def test_voxels_that_are_no_numbers_are_replaced_and_said_so(
+def test_voxels_that_are_no_numbers_are_replaced_with_a_note(
     scan: np.ndarray, model: TrainedModel, save_scan: SaveScan
 ) -> None:
     replaced, broken = scan.copy(), scan.copy()
@@ -237,7 +237,7 @@ def test_voxels_that_are_no_numbers_are_replaced_and_said_so(
     np.testing.assert_array_equal(voxels(outputs.labels), voxels(expected))
 
 
-def test_an_empty_label_map_is_written_and_said_so(
+def test_an_empty_label_map_is_written_with_a_note(
     scan: np.ndarray, model_folder: Path, save_scan: SaveScan
 ) -> None:
     model = load_model(model_folder)

@@ -39,7 +39,7 @@ def test_the_windows_weights_sum_to_one_everywhere(patch, overlap) -> None:
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5])
 @pytest.mark.parametrize("patch", [(4, 4), (5, 3), (13, 10), (16, 4), (32, 32)])
-def test_a_flat_network_sees_slices_along_the_last_axis(patch, overlap) -> None:
+def test_a_flat_network_gets_slices_along_the_last_axis(patch, overlap) -> None:
     network = nn.Conv2d(2, 3, 3, padding=1)
     image = torch.randn(1, 2, *VOLUME)
     counting = Counting(network)

@@ -180,7 +180,7 @@ def test_whatever_an_option_holds_the_answer_is_a_network_or_a_config_error(slot
         assert isinstance(build_network(description), nn.Module)
 
 
-def test_blocks_are_told_by_slot() -> None:
+def test_blocks_are_listed_by_slot() -> None:
     conv = block("conv.Dilated", dilation=[2, 3])
     texts = block_texts(unet(conv=conv))
     plain = (

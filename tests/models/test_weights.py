@@ -183,7 +183,7 @@ class TestDamage:
         with pytest.raises(DataError, match=r"model\.pt: not a model; name a run's folder"):
             load_model(path)
 
-    def test_an_empty_folder_is_refused_and_tells_where_it_looked(self, tmp_path) -> None:
+    def test_an_empty_folder_is_refused_with_the_places_searched(self, tmp_path) -> None:
         with pytest.raises(DataError) as caught:
             load_model(tmp_path)
         for name in ("model/weights.safetensors", "checkpoints/best.ckpt", "has trained"):

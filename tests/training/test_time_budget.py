@@ -18,7 +18,7 @@ POLY = partial(PolynomialLR, total_iters=10, power=1.0)
 
 
 def simulate(seconds: float, epoch_seconds: list[float], **changes: Any) -> list[dict]:
-    """One row per epoch of a training whose epochs take as long as is said."""
+    """One row per epoch of a training whose epochs take so many seconds."""
     history = History()
     budget = TimeBudget(seconds, history, POLY, **{"epochs": 10, "validate_every": 3} | changes)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
