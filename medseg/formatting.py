@@ -166,15 +166,18 @@ def joined(parts: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Formats rows of text as a table in Markdown, one line a row.
+def markdown_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[bool] = ()
+) -> str:
+    """Formats rows of text as a table in Markdown, one line a row; numeric columns stand right.
 
     >>> print(markdown_table(("layer", "MACs"), [("conv", "12")]), end="")
     | layer | MACs |
     | --- | --- |
     | conv | 12 |
     """
-    lines = [head, ["---"] * len(head), *rows]
+    marks = ["---:" if right else "---" for right in numeric or [False] * len(head)]
+    lines = [head, marks, *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

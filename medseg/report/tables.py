@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from medseg.formatting import MISSING, is_missing
+from medseg.formatting import MISSING, is_missing, markdown_table
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _LATEX = {
@@ -109,13 +109,13 @@ def words(text: str, note: str = "", *, code: bool = False) -> Cell:
 
 def to_markdown(found: Table) -> str:
     """Writes the table with its units in the header and its notes in brackets."""
-    titles = [str(title) for title in found.frame.columns]
-    units = [f" ({found.units[title]})" if found.units.get(title) else "" for title in titles]
-    head = [title + unit for title, unit in zip(titles, units, strict=True)]
-    marks = ["---:" if numeric else "---" for numeric in found.numeric]
-    rows = [[f"{c.text} ({c.note})" if c.note else c.text for c in row] for row in found.rows]
-    lines = [map(plain_markdown, head), marks, *(map(plain_markdown, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    units = ((str(title), found.units.get(str(title))) for title in found.frame.columns)
+    head = [plain_markdown(f"{title} ({unit})" if unit else title) for title, unit in units]
+    rows = [
+        [plain_markdown(f"{cell.text} ({cell.note})" if cell.note else cell.text) for cell in row]
+        for row in found.rows
+    ]
+    return markdown_table(head, rows, found.numeric).rstrip("\n")
 
 
 def plain_markdown(text: str) -> str:
