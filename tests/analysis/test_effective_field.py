@@ -20,8 +20,8 @@ def equal_weights(*convs: nn.Module) -> nn.Module:
 
 def layer(kernel: int, dilation: int = 1, dims: int = 2) -> nn.Module:
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
-    reach = dilation * (kernel - 1) // 2
-    return conv(1, 1, kernel, padding=reach, dilation=dilation, bias=False)
+    padding = dilation * (kernel - 1) // 2
+    return conv(1, 1, kernel, padding=padding, dilation=dilation, bias=False)
 
 
 @pytest.mark.parametrize("taps", [[(3, 1)] * 4, [(3, 1), (3, 2), (3, 5)], [(5, 1), (3, 2)]])
@@ -36,14 +36,6 @@ def test_one_convolution_counts_its_taps(dims) -> None:
     field = effective_field(equal_weights(layer(5, dims=dims)), 1, (11,) * dims)
     assert field.extent == pytest.approx(5)
     assert int((field.gradient > 0).sum()) == 5**dims
-
-
-def test_it_is_smaller_than_the_theoretical_one() -> None:
-    torch.manual_seed(0)
-    convs = [nn.Conv2d(4 if i else 1, 4, 3, padding=1, bias=False) for i in range(10)]
-    field = effective_field(nn.Sequential(*convs), 1, (41, 41))
-    assert field.extent < 21
-    assert int((field.gradient > 0).sum()) == 21**2
 
 
 def test_the_network_is_left_as_it_was() -> None:

@@ -42,15 +42,15 @@ def field_of(*layers: nn.Module, size: Sequence[int] = SIZE) -> AxisField:
 
 
 def recurrence(layers: Sequence[tuple[int, int, int]]) -> int:
-    """Reach of (kernel, stride, dilation) by Araujo et al. 2019."""
-    reach = jump = 1
+    """Extent of (kernel, stride, dilation) by Araujo et al. 2019."""
+    extent = jump = 1
     for kernel, stride, dilation in layers:
-        reach += (kernel - 1) * dilation * jump
+        extent += (kernel - 1) * dilation * jump
         jump *= stride
-    return reach
+    return extent
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(1, 6), st.sampled_from([1, 2]), st.integers(1, 3)),
@@ -58,7 +58,7 @@ def recurrence(layers: Sequence[tuple[int, int, int]]) -> int:
         max_size=4,
     )
 )
-def test_a_stack_that_only_shrinks_reaches_as_far_as_the_recurrence(
+def test_a_stack_that_only_shrinks_has_the_extent_of_the_recurrence(
     layers: list[tuple[int, int, int]],
 ) -> None:
     size = 256 + recurrence(layers)  # kept whole by no padding at all
@@ -68,14 +68,6 @@ def test_a_stack_that_only_shrinks_reaches_as_far_as_the_recurrence(
     assert field is not None
     assert set(field.extents) == {recurrence(layers)}
     assert field.smallest == field.largest == recurrence(layers)
-
-
-@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
-def test_one_convolution_sees_its_kernel_around_the_voxel(kernel: int) -> None:
-    half = kernel // 2
-    assert field_of(conv(kernel)) == AxisField(
-        period=1, first=(-half,), last=(half,), voxels=(kernel,)
-    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +97,7 @@ def test_known_extents_by_phase(layers: list[nn.Module], extents: tuple[int, ...
 
 
 def test_the_recurrence_is_only_an_upper_bound_where_a_network_upsamples() -> None:
-    taps = math.ceil(3 / 2)  # of a transposed convolution that one voxel sees at most
+    taps = math.ceil(3 / 2)  # of a transposed convolution that one voxel depends on at most
     bound = recurrence([(3, 2, 1), (3, 2, 1)]) + (taps - 1) * (4 + 2)
     field = field_of(conv(3, 2), conv(3, 2), transposed(3, 2), transposed(3, 2))
     assert (field.smallest, field.largest, bound) == (7, 11, 13)
@@ -115,24 +107,18 @@ def test_phases_that_mirror_each_other_have_mirrored_offsets() -> None:
     field = field_of(nn.AvgPool2d(2), nn.Upsample(scale_factor=2, mode="bilinear"))
     assert field.first == (-2, -1)
     assert field.last == (1, 2)
-    # the left voxel of a pair sees to the left what the right one sees to the right
     assert field.first == tuple(-last for last in reversed(field.last))
 
 
-@pytest.mark.parametrize("rates", [(2, 2, 2), (3, 3), (1, 2, 5), (1, 2, 9), (4,)])
+@pytest.mark.parametrize("rates", [(2, 2, 2), (1, 2, 5), (1, 2, 9)])
 def test_coverage_counts_the_holes_of_dilated_stacks(rates: tuple[int, ...]) -> None:
     places = {0}
     for rate in rates:
         places = {place + rate * tap for place in places for tap in (-1, 0, 1)}
     field = field_of(*(conv(3, dilation=rate) for rate in rates))
-    reach = 2 * sum(rates) + 1
-    assert (field.extents, field.voxels) == ((reach,), (len(places),))
-    assert field.coverage == len(places) / reach
-
-
-def test_three_convolutions_of_rate_2_see_29_percent_of_a_square() -> None:
-    coverage = field_of(*(conv(3, dilation=2) for _ in range(3))).coverage
-    assert coverage**2 == pytest.approx(0.29, abs=0.001)
+    extent = 2 * sum(rates) + 1
+    assert (field.extents, field.voxels) == ((extent,), (len(places),))
+    assert field.coverage == len(places) / extent
 
 
 class Squeeze(nn.Module):

@@ -117,22 +117,12 @@ def test_the_network_is_left_as_it_was(training: bool) -> None:
     assert torch.is_grad_enabled()
 
 
-def test_tracing_takes_no_memory() -> None:
-    # 2^30 voxels of 4 channels are 16 GiB
-    network = build_network(unet(3, channels=(4, 8), strides=(1, 2)))
-    traced = trace(network, 1, (1024,) * 3)
-    assert traced.logits.shape == (1, 3, 1024, 1024, 1024)
-    assert traced.logits.bytes == 3 * 4 * 2**30
-
-
 @pytest.mark.parametrize(
     ("network", "channels", "size", "words"),
     [
         (two_convs(), 2, (5, 6), r"size=\[5, 6\] with 2 channels does not pass 0\.0 \(Conv2d\)"),
         (nn.Conv2d(1, 1, 7), 1, (3, 9), r"does not pass Conv2d: .*[Kk]ernel size"),
-        (Function(lambda x: x @ x), 1, (3, 9), "does not pass Function: "),
         (Function(lambda x: 1 / 0), 1, (3, 9), "does not pass Function: division by zero"),
-        (Function(lambda x: next(iter(()))), 1, (3, 9), "does not pass Function: StopIteration"),
         (Function(lambda x: [None, "no"]), 1, (3, 9), r"Function returned no tensor.*'no'"),
     ],
 )
@@ -164,7 +154,6 @@ def test_the_logits_are_the_first_tensor_given_back(wrap: Callable[[Tensor], Any
     "function",
     [
         lambda x: x.relu_(),
-        lambda x: nn.functional.leaky_relu(x + 1, inplace=True),
         lambda x: (x + 1).add_(x[:, :, :1]),
     ],
 )

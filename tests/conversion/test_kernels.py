@@ -49,7 +49,7 @@ def same(image: Tensor, weight: Tensor) -> Tensor:
     return CONV[image.ndim - 2](image, weight, padding=[k // 2 for k in weight.shape[2:]])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(convolutions())
 def test_a_grouped_convolution_is_block_diagonal(drawn) -> None:
     image, weight, options = drawn
@@ -63,7 +63,7 @@ def test_a_grouped_convolution_is_block_diagonal(drawn) -> None:
         assert not others.any()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(convolutions())
 def test_a_dilated_convolution_has_zeros_between_its_taps(drawn) -> None:
     image, weight, options = drawn
@@ -93,7 +93,7 @@ def test_a_channel_shuffle_is_a_permutation(dims, groups) -> None:
     assert shuffled is None or torch.equal(shuffled, expected)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 3).flatmap(lambda d: st.tuples(sizes(d, 1, 3), sizes(d, 1, 3))))
 def test_a_kernel_as_large_as_the_stride_is_a_1x1_on_the_voxels_of_a_cell(drawn) -> None:
     scale, coarse = drawn
@@ -106,7 +106,7 @@ def test_a_kernel_as_large_as_the_stride_is_a_1x1_on_the_voxels_of_a_cell(drawn)
 
 
 class TestFrames:
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=30)
     @given(st.integers(1, 3).flatmap(lambda d: st.tuples(odd_sizes(d, 3), odd_sizes(d))))
     def test_a_kernel_in_the_middle_of_a_larger_one_is_the_same(self, drawn) -> None:
         taps, more = drawn
@@ -135,7 +135,7 @@ def shuffled(image: Tensor, weight: Tensor, bias: Tensor | None, scale) -> Tenso
     return depth_to_space(CONV[len(scale)](image, weight, bias, padding=padding), scale)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(whole_upsamplings())
 def test_a_transposed_convolution_is_a_convolution_and_shuffle(drawn) -> None:
     image, weight, bias, options = drawn
@@ -163,7 +163,7 @@ def test_the_small_kernels_are_as_small_as_they_can_be(taps, padding, extra, odd
     assert kernel.shape == (2, 1, odd)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 3).flatmap(lambda d: st.tuples(sizes(d, 1, 3), odd_sizes(d), sizes(d, 1, 4))))
 def test_a_convolution_and_shuffle_is_a_transposed_convolution(drawn) -> None:
     scale, taps, grid = drawn
@@ -180,7 +180,7 @@ def test_a_convolution_and_shuffle_is_a_transposed_convolution(drawn) -> None:
     assert torch.equal(biases, bias)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(scaled_grids)
 def test_nails_and_nearest_are_shuffles(drawn) -> None:
     scale, grid = drawn
