@@ -69,7 +69,7 @@ class TestRefused:
         [
             (unet(), "transposed", "every layer is upsample=transposed already; use the"),
             (MONAI_UNET, "transposed", "monai.UNet has no blocks that could become upsample"),
-            (unet(upsample=block("upsample.Interpolate")), "transposed", "takes zeros; there is no"),
+            (unet(upsample=block("upsample.Interpolate")), "transposed", "there is nothing"),
             (unet(upsample=name_of(upsample.AdditiveInterpolate()), channels=(4, 8, 8)),
              "pixel_shuffle", "repeats the border"),
         ],
