@@ -1,3 +1,5 @@
+import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,10 +38,15 @@ def _environment(monkeypatch):
     OmegaConf.clear_resolver("dataset_json")
 
 
+@cache
+def composed(name):
+    with initialize_config_module("medseg.configs", version_base="1.3"):
+        return compose("train", overrides=[f"data={name}"])
+
+
 def load(name, **changes):
     """The group as Hydra mounts it, resolved."""
-    with initialize_config_module("medseg.configs", version_base="1.3"):
-        config = compose("train", overrides=[f"data={name}"])
+    config = copy.deepcopy(composed(name))
     config.data.merge_with(changes)
     return OmegaConf.to_container(config.data, resolve=True, throw_on_missing=True)
 

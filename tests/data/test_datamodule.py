@@ -187,34 +187,23 @@ def test_a_dataset_of_other_classes_or_channels_is_refused_with_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    "changes",
     [
-        ({"batch_size": 0}, r"data\.batch_size=0 must be a whole number"),
-        ({"batches_per_epoch": 0}, r"data\.batches_per_epoch=0 must be a whole number"),
-        ({"foreground_fraction": 1.5}, r"data\.foreground_fraction=1\.5 must lie in \[0, 1\]"),
-        ({"foreground_fraction": -0.1}, r"data\.foreground_fraction=-0\.1 must lie in \[0, 1\]"),
-        ({"validation_fraction": 0}, r"data\.validation_fraction=0 must lie between 0 and 1"),
-        ({"validation_fraction": 1}, r"data\.validation_fraction=1 must lie between 0 and 1"),
-        ({"patch_size": (8, 8)}, r"patch_size=\[8, 8\] must hold 3 positive numbers"),
-        ({"patch_size": (8, 0, 8)}, r"patch_size=\[8, 0, 8\] must hold 3 positive numbers"),
-        (
-            {"augmentation": Augmentation(flip_axes=(0, 3))},
-            r"flip_axes=\[0, 3\] must be axes of the patch, \[0, 1, 2\]",
-        ),
-        (
-            {
-                "augmentation": Augmentation(flip_axes=[2]),
-                "patch_size": (8, 8),
-                "spatial_dims": 2,
-            },
-            r"flip_axes=\[2\] must be axes of the patch, \[0, 1\]",
-        ),
+        {"batch_size": 0},
+        {"batches_per_epoch": 0},
+        {"foreground_fraction": 1.5},
+        {"foreground_fraction": -0.1},
+        {"validation_fraction": 0},
+        {"validation_fraction": 1},
+        {"patch_size": (8, 8)},
+        {"patch_size": (8, 0, 8)},
+        {"augmentation": Augmentation(flip_axes=(0, 3))},
+        {"augmentation": Augmentation(flip_axes=[2]), "patch_size": (8, 8), "spatial_dims": 2},
     ],
+    ids=str,
 )
-def test_impossible_choices_are_refused_before_any_data_is_read(
-    changes: dict, message: str, make: Make
-) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_impossible_choices_are_refused_before_any_data_is_read(changes: dict, make: Make) -> None:
+    with pytest.raises(ConfigError, match=next(iter(changes))):
         make(source=None, **changes)
 
 

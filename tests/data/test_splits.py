@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from medseg.data.splits import Split, check, fold_of_cases, patient_of, split_cases
 from medseg.errors import ConfigError, DataError
 
-IDS = st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=40, unique=True)
+IDS = st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=20, unique=True)
 FRACTIONS = st.floats(0.01, 0.99)
 SEEDS = st.integers(0, 2**32)
 

@@ -99,6 +99,7 @@ class TestRoundTrip:
         assert load_model(run).source == folder / "weights.safetensors"
         shutil.rmtree(folder)
         assert load_model(run).source == best
+        assert load_model(best).card == card_of(unet())
         best.unlink()
         assert load_model(run).source == last
 
@@ -131,10 +132,13 @@ class TestDamage:
         with pytest.raises(DataError, match="not the weights its card was written for"):
             load_model(folder)
 
-    @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"weights_sha256": null}'])
-    def test_a_card_without_the_sum_of_its_weights_is_refused(self, content, folder) -> None:
-        (folder / "model.json").write_text(content)
-        with pytest.raises(DataError, match="not the weights its card was written for"):
+    @pytest.mark.parametrize(
+        "content", [None, b"", b"{", b"\xff", b"[]", b"3", b"{}", b'{"weights_sha256": null}']
+    )
+    def test_a_card_that_is_none_of_its_weights_is_refused(self, content, folder) -> None:
+        card = folder / "model.json"
+        card.unlink() if content is None else card.write_bytes(content)
+        with pytest.raises(DataError, match=str(folder)):
             load_model(folder)
 
     @pytest.mark.parametrize("change", [{"classes": None}, {"extra": 1}])
@@ -188,6 +192,9 @@ class TestDamage:
             load_model(tmp_path)
         for name in ("model/weights.safetensors", "checkpoints/best.ckpt", "has trained"):
             assert name in str(caught.value)
+        for read in (load_model, read_checkpoint):
+            with pytest.raises(DataError, match="nothing"):
+                read(tmp_path / "nothing")
 
 
 class Malicious:
