@@ -43,7 +43,7 @@ def measure(folder: Path, target: Path) -> None:
     report = write_report([folder], target)
     seconds, cpu = time.perf_counter() - start, time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    size = report.html.stat().st_size / 1e6
+    size = report.files[0].stat().st_size / 1e6
     print(f"{seconds:.1f} | {cpu:.1f} | {peak:.0f} | {size:.2f} |")
 
 

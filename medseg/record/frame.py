@@ -49,12 +49,15 @@ def run_means(table: pd.DataFrame, *by: str) -> pd.DataFrame:
         table: What `frame` returns.
         by: Further columns that stay apart, for instance `class`.
     """
-    return _mean(table, ["arm", "metric", "fold", "seed", "case", *by])
+    keys = ["arm", "metric", "fold", "seed", "case", *by]
+    return pd.DataFrame(table.groupby(keys, sort=False)["value"].mean()).reset_index()
 
 
 def case_means(table: pd.DataFrame, *by: str) -> pd.DataFrame:
     """Mean over classes, then over runs: one row per arm × metric × case."""
-    return _mean(run_means(table, *by), ["arm", "metric", "case", *by])
+    keys = ["arm", "metric", "case", *by]
+    runs = run_means(table, *by)
+    return pd.DataFrame(runs.groupby(keys, sort=False)["value"].mean()).reset_index()
 
 
 def summaries(table: pd.DataFrame, *by: str) -> pd.DataFrame:
@@ -76,7 +79,3 @@ def summaries(table: pd.DataFrame, *by: str) -> pd.DataFrame:
             "total": singles.size(),
         }
     )
-
-
-def _mean(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(table.groupby(keys, sort=False)["value"].mean()).reset_index()

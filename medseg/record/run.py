@@ -241,7 +241,14 @@ def from_plain(kind: type[Kind], content: Any) -> Kind:
     Raises:
         TypeError: unknown fields, a field without a value, or a value of another type.
     """
-    return _converted(content, kind, kind.__name__)
+    if not isinstance(content, dict):
+        raise TypeError(f"{kind.__name__}={content!r:.60} must be an object")
+    if (upgraded := getattr(kind, "upgraded", None)) is not None:
+        content = upgraded(content)
+    fields = _fields(kind)
+    if unknown := [name for name in content if name not in fields]:
+        raise TypeError(f"{kind.__name__} has no field {unknown[0]!r:.60}")
+    return kind(**{name: _converted(value, fields[name], name) for name, value in content.items()})
 
 
 def _converted(value: Any, kind: Any, where: str) -> Any:
@@ -256,7 +263,7 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
     if kind is float and (value is None or type(value) in (int, float)):
         return None if math.isnan(number := _number(value)) else number
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return _built(kind, value)
+        return from_plain(kind, value)
     origin, args = _parts(kind)
     if origin is Literal and value in args:
         return value
@@ -271,15 +278,6 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
         known = value if args[1] is not str else {k: v for k, v in value.items() if v is not None}
         return {printable(k): _converted(v, args[1], f"{where}[{k!r}]") for k, v in known.items()}
     raise TypeError(f"{where}={value!r:.60} must be {getattr(kind, '__name__', kind)}")
-
-
-def _built(kind: Any, content: dict[str, Any]) -> Any:
-    if hasattr(kind, "upgraded"):
-        content = kind.upgraded(content)
-    fields = _fields(kind)
-    if unknown := [name for name in content if name not in fields]:
-        raise TypeError(f"{kind.__name__} has no field {unknown[0]!r:.60}")
-    return kind(**{name: _converted(value, fields[name], name) for name, value in content.items()})
 
 
 def _number(value: object) -> float:
