@@ -143,6 +143,11 @@ def to_svg(figure: Figure | None, title: str) -> str:
     return content[content.index("<svg") :].replace("<svg", f"<svg {attributes}", 1).strip()
 
 
+def svg_file(figure: Figure) -> str:
+    """The figure as an SVG file on white, whose letters are outlines: it looks alike everywhere."""
+    return _svg(figure, {}, facecolor="white")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Writes a `.pdf`, `.svg` or `.png` file on white, wholly or not at all.
 
@@ -151,7 +156,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     path = Path(path)
     if path.suffix == ".svg":
-        write_text(path, _svg(figure, {}, facecolor="white"))
+        write_text(path, svg_file(figure))
         return
     stream = io.BytesIO()
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None

@@ -2,7 +2,8 @@
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -12,7 +13,7 @@ import matplotlib.figure
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from medseg.plotting import to_svg
+from medseg.plotting import svg_file, to_svg
 from medseg.report.tables import Table, plain_markdown, to_markdown
 
 ROWS = 1000  # of a table on the page; the files beside it have all
@@ -132,6 +133,19 @@ def render_markdown(page: Page, sections: Iterable[Section]) -> str:
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
+def vector_files(sections: Iterable[Section]) -> dict[str, str]:
+    """Every figure that matplotlib drew as SVG, by a file name of its section and title."""
+    found: dict[str, str] = {}
+    for section in sections:
+        for figure in _figures(section.parts):
+            if isinstance(figure.drawn, matplotlib.figure.Figure):
+                name = re.sub(r"[^a-z0-9]+", "-", f"{section.key} {figure.title}".lower())
+                name = name.strip("-")[:80]
+                same = sum(other.startswith(name) for other in found)
+                found[f"{name}-{same + 1}.svg" if same else f"{name}.svg"] = svg_file(figure.drawn)
+    return found
+
+
 @cache
 def environment() -> Environment:
     """The environment of every template of the package; all text is escaped."""
@@ -181,6 +195,14 @@ def _markdown(section: Section, level: int) -> list[str]:
             case "section":
                 lines += _markdown(part, level + 1)
     return lines if lines[1:] else []
+
+
+def _figures(parts: Iterable[Any]) -> Iterator[Figure]:
+    for part in parts:
+        if isinstance(part, Figure):
+            yield part
+        elif isinstance(part, Section | list):
+            yield from _figures(part.parts if isinstance(part, Section) else part)
 
 
 def _digest(text: str) -> str:

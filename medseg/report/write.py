@@ -14,7 +14,7 @@ from medseg.formatting import counted
 from medseg.record import METRICS
 from medseg.record.frame import frame
 from medseg.report.arms import Missing, Unreadable
-from medseg.report.page import Page, render_html, render_markdown
+from medseg.report.page import Page, render_html, render_markdown, vector_files
 from medseg.report.sections import SECTIONS
 from medseg.report.sections.arms import arms_table
 from medseg.report.sections.problems import problems_table
@@ -36,7 +36,7 @@ class Report:
     """What was written, and what is worth saying on a terminal.
 
     Args:
-        files: Everything that was written, the page first.
+        files: Everything that was written, the page first, the folder of figures last.
         headline: How many runs, arms and seeds.
         arms: The table of arms.
         problems: Runs without a result.
@@ -57,7 +57,9 @@ def write_report(
     options: Options | None = None,
     overwrite: bool = False,
 ) -> Report:
-    """Writes the page and, beside it, Markdown, two CSV files and LaTeX of the same stem.
+    """Writes the page and, beside it, Markdown, CSV, LaTeX and its figures, of the same stem.
+
+    Figures are SVG files in a folder `{stem}_figures`.
 
     All are made before the first is replaced, so that an error leaves an older report whole.
 
@@ -85,12 +87,14 @@ def write_report(
         target.with_name(f"{target.stem}_comparisons.csv"): to_csv(comparisons(data)),
         target.with_suffix(".tex"): _latex(data),
     }
+    folder = target.with_name(f"{target.stem}_figures")
+    texts |= {folder / name: text for name, text in vector_files(sections).items()}
     with replacing(texts, overwrite=overwrite), ExitStack() as stack:
         parts = {path: stack.enter_context(atomic_path(path)) for path in texts}
         for path, part in parts.items():
             part.write_bytes(texts[path].encode("utf-8", "replace"))
     return Report(
-        files=tuple(texts),
+        files=tuple(dict.fromkeys(folder if p.parent == folder else p for p in texts)),
         headline=_headline(data),
         arms=arms_table(data),
         problems=problems_table(data),

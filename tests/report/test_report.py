@@ -190,7 +190,8 @@ def test_an_older_report_survives_a_failure(
     ablation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "report.html"
-    older = {path: path.read_bytes() for path in write_report([ablation], target).files}
+    files = [path for path in write_report([ablation], target).files if path.is_file()]
+    older = {path: path.read_bytes() for path in files}
     monkeypatch.setattr(write, "values", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report([ablation], target)
@@ -205,7 +206,10 @@ def test_an_older_report_survives_a_failure(
 def test_the_name_decides_all(ablation: Path, tmp_path: Path) -> None:
     report = write_report([ablation], tmp_path / "new" / "x.html")
     names = sorted(path.name for path in (tmp_path / "new").glob("x*"))
-    assert names == ["x.csv", "x.html", "x.md", "x.tex", "x_comparisons.csv"]
+    assert names == ["x.csv", "x.html", "x.md", "x.tex", "x_comparisons.csv", "x_figures"]
+    figures = list((tmp_path / "new" / "x_figures").glob("*.svg"))
+    assert figures
+    assert all(path.read_text(encoding="utf-8").startswith("<?xml") for path in figures)
     assert sorted(path.name for path in report.files) == names
     assert report.files[0] == tmp_path / "new" / "x.html"
     with pytest.raises(ConfigError, match=r"ending in \.html"):
