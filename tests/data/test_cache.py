@@ -13,6 +13,7 @@ import torch
 from medseg.data import cache
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.folder import Case, read_dataset
+from medseg.data.phantom import Phantom
 from medseg.data.preprocess import Preprocessing, Window, ZScore
 from medseg.errors import DataError
 from medseg.volumes import read_image, read_labels
@@ -232,3 +233,12 @@ def test_the_cache_may_lie_at_home(
     content = json.loads((prepared[0].folder / "case.json").read_text())
     assert content["spacing"] == list(prepared[0].spacing)
     assert not (tmp_path / "~").exists()
+
+
+def test_indices_of_a_large_class_are_a_sample_of_it(tmp_path: Path, prepare: Prepare) -> None:
+    folder = Phantom(root=tmp_path / "large", cases=2, shape=(40, 40, 40), spacing=(1, 1, 2))
+    for case in prepare(cases=read_dataset(folder.prepare()).cases):
+        background, *_ = case.class_indices()
+        assert (case.label == 0).sum() > 20_000
+        assert len(np.unique(background)) == len(background) == 20_000
+        assert not case.label.flatten().numpy()[background].any()

@@ -263,3 +263,14 @@ def test_a_half_folder_of_another_program_is_refused(server, tmp_path, lost):
 def test_an_unknown_task_has_no_address(tmp_path):
     with pytest.raises(ConfigError, match="Task99_Toe has no known address; choose one of Task01"):
         Decathlon(task="Task99_Toe", root=tmp_path, download=True).prepare()
+
+
+def test_an_archive_without_a_base_folder(server, tmp_path):
+    folder = source(server, tmp_path, server.serve(tar(task_files(prefix="")))).prepare()
+    assert len(read_dataset(folder).cases) == 3
+
+
+def test_a_mirror_must_give_the_original_bytes(server, tmp_path):
+    server.serve(tar(task_files()))
+    with pytest.raises(DataError, match="expected 9d24dba78a72977dbd1d2e110310f31b"):
+        source(server, tmp_path, None).prepare()
