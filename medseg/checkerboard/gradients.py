@@ -6,8 +6,8 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.checkerboard.composites import kernel_of_weight
 from medseg.checkerboard.imbalance import dc_gain_imbalance, kernel_gains, overlap_imbalance
+from medseg.checkerboard.kernels import kernel_of_weight
 from medseg.layers.resampling import CellMean, SpaceToDepth, depth_to_space
 
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d

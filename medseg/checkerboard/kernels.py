@@ -1,19 +1,28 @@
 """Kernel, stride and DC gains of an upsampling, whatever it is made of."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
+from monai.networks.blocks.upsample import SubpixelUpsample
 from torch import Tensor, nn
 
-from medseg.checkerboard.composites import Composite, composed_kernel_of, kernel_of_weight, scale_of
 from medseg.checkerboard.imbalance import kernel_gains
 from medseg.checkerboard.phases import phase_means, require_finite
 from medseg.checkerboard.torus import Transposed, reach, torus
-from medseg.layers.resampling import Upsampling
+from medseg.conversion.kernels import (
+    CONV_ND,
+    dilated_as_dense,
+    grouped_as_dense,
+    shuffle_as_transposed,
+)
+from medseg.conversion.reading import read_upsampling
+from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
 
+Composite = Upsampling | SubpixelUpsample
 AnyUpsampling = Transposed | nn.Upsample | Composite
 _AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
 
@@ -48,7 +57,9 @@ def upsampling_kernel(
     if isinstance(layer, nn.Upsample):
         return kernel_of_interpolation(layer, upsampling_stride(layer, spatial_dims))
     if isinstance(layer, Composite):
-        return _kernel_of_composite(layer)
+        whole = _held_together(layer)
+        read = read_kernel(whole)
+        return kernel_of_composite(whole) if read is None else read
     raise no_upsampling(layer)
 
 
@@ -70,8 +81,10 @@ def upsampling_stride(layer: nn.Module, spatial_dims: int | None = None) -> tupl
     """
     if isinstance(layer, Transposed):
         return tuple(layer.stride)
-    if isinstance(layer, Composite):
-        return scale_of(layer)
+    if isinstance(layer, Upsampling):
+        return layer.scale
+    if isinstance(layer, SubpixelUpsample):
+        return (layer.scale_factor,) * layer.dimensions
     if not isinstance(layer, nn.Upsample):
         raise no_upsampling(layer)
     scale = _whole(layer)
@@ -91,7 +104,7 @@ def phase_gains(
 ) -> Float[Tensor, " phases inputs outputs"]:
     """DC gain of each output phase, from every input to every output channel.
 
-    From the taps, or, of an interpolation and of layers without a composed kernel, from the
+    From the taps, or, of an interpolation and of layers whose taps cannot be read, from the
     response to constants. Interpolation works channel by channel: one input and one output.
 
     Args:
@@ -109,8 +122,8 @@ def phase_gains(
     """
     if isinstance(layer, nn.Upsample):
         return gains_of_interpolation(layer, upsampling_stride(layer, spatial_dims or 1))
-    if isinstance(layer, Upsampling) and composed_kernel_of(layer) is None:
-        return gains_of_composite(layer)
+    if isinstance(layer, Composite) and read_kernel(whole := _held_together(layer)) is None:
+        return gains_of_composite(whole)
     return kernel_gains(upsampling_kernel(layer), upsampling_stride(layer))
 
 
@@ -139,17 +152,65 @@ def has_stride(layer: AnyUpsampling) -> bool:
     return all(factor is not None and factor >= 1 and factor % 1 == 0 for factor in factors)
 
 
-def _kernel_of_composite(layer: Composite) -> Tensor:
-    composed = composed_kernel_of(layer)
-    if composed is not None:
-        return composed
+def kernel_of_weight(weight: Tensor, groups: int, dilation: Sequence[int]) -> Tensor:
+    """`(inputs, outputs / groups, *kernel)` → `(inputs, outputs, *taps)`, in double precision.
+
+    Raises:
+        ValueError: a weight that is not finite.
+
+    >>> kernel_of_weight(torch.tensor([[[1.0]], [[2.0]]]), groups=2, dilation=(1,)).tolist()
+    [[[1.0], [0.0]], [[0.0], [2.0]]]
+    """
+    weight = weight.detach().cpu().double()
+    require_finite(weight, "weights")
+    return grouped_as_dense(dilated_as_dense(weight, dilation), groups)
+
+
+@torch.no_grad()
+def read_kernel(layer: Upsampling) -> Tensor | None:
+    """`(inputs, outputs, *taps)` from the weights; None if the layers are no shuffled convolution.
+
+    Raises:
+        ValueError: a weight that is not finite.
+
+    >>> conv = nn.Conv1d(1, 2, kernel_size=1)
+    >>> _ = nn.init.ones_(conv.weight)
+    >>> shuffle = nn.Sequential(conv, DepthToSpace((2,)), BoxBlur((2,)))
+    >>> read_kernel(Upsampling(shuffle, 1, (2,))).tolist()
+    [[[0.5, 1.0, 0.5]]]
+    """
+    try:
+        read = read_upsampling(layer.layers, layer.in_channels, len(layer.scale))
+    except ValueError:
+        return None
+    require_finite(read.weight, "weights")
+    kernel, _, _ = shuffle_as_transposed(read.weight.cpu(), None, read.scale)
+    if read.blur:
+        box = kernel.new_full((1, 1, *read.scale), 1 / math.prod(read.scale))
+        wide = CONV_ND[len(read.scale)](
+            kernel.flatten(0, 1).unsqueeze(1), box, padding=[step - 1 for step in read.scale]
+        )
+        kernel = wide.reshape(*kernel.shape[:2], *wide.shape[2:])
+    return kernel[_support(kernel, read.scale)]
+
+
+def _held_together(layer: Composite) -> Upsampling:
+    """The layer as an `Upsampling`.
+
+    Raises:
+        ValueError: a `SubpixelUpsample` whose inner block is no convolution.
+    """
     if isinstance(layer, Upsampling):
-        return kernel_of_composite(layer)
-    raise ValueError(
-        f"a SubpixelUpsample with the conv_block {type(layer.conv_block).__name__} has no known "
-        "kernel, since only a convolution with stride 1 is sure to be linear; hold it together "
-        "with what follows it in an Upsampling"
-    )
+        return layer
+    conv, scale = layer.conv_block, upsampling_stride(layer)
+    if not isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        raise ValueError(
+            f"a SubpixelUpsample with the conv_block {type(conv).__name__} has no known "
+            "kernel, since only a convolution with stride 1 is sure to be linear; hold it together "
+            "with what follows it in an Upsampling"
+        )
+    blurs = [] if isinstance(layer.pad_pool, nn.Identity) else [BoxBlur(scale)]
+    return Upsampling(nn.Sequential(conv, DepthToSpace(scale), *blurs), conv.in_channels, scale)
 
 
 def _whole(layer: nn.Upsample) -> int | tuple[int, ...]:

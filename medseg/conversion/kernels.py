@@ -16,7 +16,7 @@ from torch.nn import functional
 Axes = int | Sequence[int]
 """A whole number for all axes, or one per axis."""
 
-_CONV: dict[int, Callable[..., Tensor]] = {
+CONV_ND: dict[int, Callable[..., Tensor]] = {
     1: functional.conv1d,
     2: functional.conv2d,
     3: functional.conv3d,
@@ -119,7 +119,7 @@ def composed(first: Tensor, second: Tensor) -> Tensor:
         )
     flipped = second.flip(list(range(2, second.ndim)))
     padding = [taps - 1 for taps in taps_of(second)]
-    return _CONV[dims](first.transpose(0, 1), flipped, padding=padding).transpose(0, 1)
+    return CONV_ND[dims](first.transpose(0, 1), flipped, padding=padding).transpose(0, 1)
 
 
 def shuffled_channels(channels: int, groups: int, dims: int) -> Tensor:

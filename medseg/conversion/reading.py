@@ -104,7 +104,7 @@ def read_convolution(layer: nn.Module, in_channels: int, dims: int) -> DenseKern
         ValueError: it is no fixed convolution with zeros beyond the border.
     """
     match layer:
-        case nn.Sequential():
+        case nn.Sequential() if _is_in_turn(layer):
             return _read_row([*layer], in_channels, dims)
         case nn.ChannelShuffle():
             return DenseKernel(weight=shuffled_channels(in_channels, layer.groups, dims), bias=None)
@@ -135,7 +135,9 @@ def read_upsampling(layer: nn.Module, in_channels: int, dims: int) -> ShuffleKer
         case Sum():
             parts = [read_upsampling(part, in_channels, dims) for part in layer.branches]
             return reduce(_added, parts)
-        case nn.Sequential() if len(layer) > 1:
+        case nn.Sequential() if _is_in_turn(layer) and len(layer) == 1:
+            return read_upsampling(layer[0], in_channels, dims)
+        case nn.Sequential() if _is_in_turn(layer):
             return _placed([*layer][:-1], layer[-1], in_channels, dims)
         case _ if isinstance(layer, _TRANSPOSED) and _is_plain(layer):
             scale, *pads = (_sizes(layer, o) for o in ("stride", "padding", "output_padding"))
@@ -161,7 +163,9 @@ def read_downsampling(layer: nn.Module, in_channels: int, dims: int) -> StridedK
             mean = torch.full((in_channels, 1, *layer.scale), 1 / math.prod(layer.scale))
             weight = grouped_as_dense(mean.double(), in_channels)
             return StridedKernel(weight=weight, scale=layer.scale, padding=none)
-        case nn.Sequential() if len(layer) == 2 and isinstance(layer[0], SpaceToDepth):
+        case nn.Sequential() if (
+            _is_in_turn(layer) and isinstance(layer[0], SpaceToDepth) and len(layer) == 2
+        ):
             project = read_convolution(layer[1], in_channels, dims)
             if project.bias is None and math.prod(taps_of(project.weight)) == 1:
                 scale = _sizes(layer[0], "scale")
@@ -273,6 +277,11 @@ def _is_plain(layer: nn.Module) -> bool:
         and getattr(layer, "groups", None) == 1
         and set(_sizes(layer, "dilation")) == {1}
     )
+
+
+def _is_in_turn(layer: nn.Sequential) -> bool:
+    """Whether it calls its layers one after the other and does nothing else."""
+    return len(layer) > 0 and type(layer).forward is nn.Sequential.forward
 
 
 def _sizes(layer: nn.Module, option: str) -> tuple[int, ...]:

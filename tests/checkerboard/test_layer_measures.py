@@ -10,7 +10,6 @@ from torch import nn
 
 from medseg.blocks import upsample
 from medseg.checkerboard import imaging, upsampling_rows
-from medseg.checkerboard.composites import composed_kernel_of
 from medseg.checkerboard.imaging import imaging_leakage, sum_rule_order
 from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
@@ -18,7 +17,12 @@ from medseg.checkerboard.imbalance import (
     noise_gain_imbalance,
     worst_dc_gain_imbalance,
 )
-from medseg.checkerboard.kernels import kernel_of_composite, upsampling_kernel, upsampling_stride
+from medseg.checkerboard.kernels import (
+    kernel_of_composite,
+    read_kernel,
+    upsampling_kernel,
+    upsampling_stride,
+)
 from medseg.layers.parallel import Sum
 from medseg.layers.resampling import DepthToSpace, Upsampling
 from medseg.models.description import build_network
@@ -110,7 +114,7 @@ def test_every_number_is_that_of_its_function(preset, dims) -> None:
 @pytest.mark.parametrize("factory", COMPOSITES, ids=repr)
 def test_composed_taps_are_the_answer_to_impulses(factory, dims, scale) -> None:
     layer = factory(dims, 3, 2, scale)
-    composed, answered = composed_kernel_of(layer), kernel_of_composite(layer)
+    composed, answered = read_kernel(layer), kernel_of_composite(layer)
     assert composed is not None
     assert_same_but_for_outer_zeros(composed, answered, scale)
     torch.testing.assert_close(kernel_gains(composed, scale), kernel_gains(answered, scale))
@@ -130,17 +134,16 @@ def assert_same_but_for_outer_zeros(one: torch.Tensor, other: torch.Tensor, scal
 
 @settings(max_examples=25, deadline=None)
 @given(
-    kernel=st.integers(1, 4),
+    kernel=st.sampled_from([1, 3, 5]),
     dilation=st.integers(1, 3),
-    padding=st.integers(0, 3),
     groups=st.sampled_from([1, 2]),
     scale=st.integers(2, 3),
 )
-def test_any_convolution_before_a_shuffle(kernel, dilation, padding, groups, scale) -> None:
+def test_any_convolution_before_a_shuffle(kernel, dilation, groups, scale) -> None:
+    padding = dilation * (kernel - 1) // 2
     conv = nn.Conv1d(2, 2 * scale, kernel, padding=padding, dilation=dilation, groups=groups)
-    parts = nn.Sequential(nn.Identity(), nn.Sequential(conv, DepthToSpace((scale,))))
-    layer = Upsampling(nn.Sequential(*parts[1]), 2, (scale,)).double()
-    taps = composed_kernel_of(layer)
+    layer = Upsampling(nn.Sequential(conv, DepthToSpace((scale,))), 2, (scale,)).double()
+    taps = read_kernel(layer)
     assert taps is not None
     x = torch.zeros(1, 2, 31, dtype=torch.float64)
     bias = layer(x).detach()
@@ -155,7 +158,7 @@ class TestBranches:
     def test_of_other_paddings_are_added_where_they_are(self) -> None:
         first, second = nn.ConvTranspose1d(2, 3, 4, 2, 1), nn.ConvTranspose1d(2, 3, 5, 2, 2, 1)
         layer = Upsampling(Sum(first, second), 2, (2,))
-        composed = composed_kernel_of(layer)
+        composed = read_kernel(layer)
         assert composed is not None
         assert_same_but_for_outer_zeros(composed, kernel_of_composite(layer), (2,))
 
@@ -165,8 +168,8 @@ class TestBranches:
     def test_layers_that_are_not_known_are_answered(self, inside) -> None:
         unknown = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), DepthToSpace((2,)), inside)
         layer = Upsampling(unknown, 2, (2,))
-        assert composed_kernel_of(layer) is None
-        assert composed_kernel_of(Upsampling(Sum(unknown, unknown), 2, (2,))) is None
+        assert read_kernel(layer) is None
+        assert read_kernel(Upsampling(Sum(unknown, unknown), 2, (2,))) is None
 
     def test_a_sequence_that_does_something_else_is_not_known(self) -> None:
         class Doubled(nn.Sequential):
@@ -174,7 +177,7 @@ class TestBranches:
                 return 2 * super().forward(x)
 
         layer = Upsampling(Doubled(nn.ConvTranspose1d(1, 1, 2, 2)), 1, (2,))
-        assert composed_kernel_of(layer) is None
+        assert read_kernel(layer) is None
         torch.testing.assert_close(upsampling_kernel(layer), 2 * upsampling_kernel(layer.layers[0]))
 
 
