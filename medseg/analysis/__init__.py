@@ -1,1 +1,1 @@
-"""What a network costs and sees, before it is trained."""
+"""Cost, memory and receptive field of a network, before it is trained."""

@@ -1,7 +1,7 @@
 """Which primitive operations are known, and of what kind each is.
 
 An operation that stands nowhere here is unknown: it is named, its cost is not taken for 0 and its
-reach is not taken for nothing.
+receptive field is not taken for nothing.
 """
 
 

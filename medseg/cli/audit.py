@@ -1,4 +1,4 @@
-"""`medseg audit`: what a network costs, needs and sees, before it is trained."""
+"""`medseg audit`: cost, memory and receptive field of a network before it is trained."""
 
 import argparse
 import json

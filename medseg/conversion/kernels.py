@@ -198,11 +198,11 @@ def extent(weight: Tensor, axis: int) -> tuple[int, int]:
 
 def smallest_odd(weight: Tensor) -> tuple[int, ...]:
     """Taps per axis of the smallest odd kernel about the same middle that holds all but zeros."""
-    reaches = []
+    halves = []
     for axis, taps in enumerate(taps_of(weight)):
         first, last = extent(weight, axis)
-        reaches.append(max(0, taps // 2 - first, last - taps // 2) if last >= 0 else 0)
-    return tuple(2 * reach + 1 for reach in reaches)
+        halves.append(max(0, taps // 2 - first, last - taps // 2) if last >= 0 else 0)
+    return tuple(2 * half + 1 for half in halves)
 
 
 def transposed_as_shuffle(
@@ -328,12 +328,12 @@ def _taps_by_phase(padded: Tensor, axis: int, taps: int, step: int, padding: int
     """An axis of taps, and a zero after them, becomes two: the phase and the input voxel."""
     nearest = -((taps - 1 - padding) // step)
     farthest = (step - 1 + padding) // step
-    reach = max(-nearest, farthest, 0)
+    half = max(-nearest, farthest, 0)
     phase = torch.arange(step)[:, None]
-    tap = phase + padding - step * torch.arange(-reach, reach + 1)
+    tap = phase + padding - step * torch.arange(-half, half + 1)
     tap = torch.where((tap >= 0) & (tap < taps), tap, taps)
     chosen = padded.index_select(axis, tap.flatten().to(padded.device))
-    return chosen.unflatten(axis, (step, 2 * reach + 1))
+    return chosen.unflatten(axis, (step, 2 * half + 1))
 
 
 def _by_phase(tensor: Tensor, factors: Tensor) -> Tensor:
