@@ -239,7 +239,8 @@ def _backward_of_avx2(
     """What the fp32 gradients take where oneDNN has no kernel of its own for them.
 
     Dilated and 3-D gradients are products of matrices: a slice of the grid is unfolded beside four
-    copies of the weights, in 3-D by every thread while the slice is small. Strided ones take a copy of the image more.
+    copies of the weights, in 3-D by every thread while the slice is small. Strided ones take a copy
+    of the image more.
     """
     source, grid = (gradient, image) if transposed else (image, gradient)
     last, is_3d, weights = _has_channels_last(image), weight.ndim == 5, _size(weight)
