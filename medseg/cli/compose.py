@@ -51,6 +51,20 @@ def option_names(group: str) -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
+def groups(*folders: Path | None) -> list[tuple[str, list[str]]]:
+    """The groups of medseg's configurations and of further folders, each with its options.
+
+    Hydra lists them too, but takes seconds for it.
+    """
+    found: dict[str, set[str]] = {}
+    for root in (Path(str(files("medseg.configs"))), *filter(None, folders)):
+        for path in root.glob("**/*.yaml"):
+            group = path.parent.relative_to(root).as_posix()
+            if group != "." and not group.startswith("hydra") and path.parent.name != "base":
+                found.setdefault(group, set()).add(path.stem)
+    return sorted((group, sorted(names)) for group, names in found.items())
+
+
 def described(config: str, key: str, *overrides: str) -> Any:
     """The description of the network or block below a key of a composed configuration.
 

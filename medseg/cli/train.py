@@ -16,7 +16,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from medseg.cli.command import run_to_exit_code
-from medseg.cli.compose import hydra_session
+from medseg.cli.compose import groups, hydra_session
 from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
@@ -27,6 +27,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONFIG_NAME = "train"
+
+_HELP = """\
+Trains one network and records the run.
+
+Usage: medseg train [group=option] [key=value] ...     (the same as scripts/train.py)
+
+Options by group:
+{groups}
+
+Examples:
+  medseg train
+  medseg train data=hippocampus data.root=DIR trainer.epochs=20
+  medseg train conv@model.encoder.conv=dilated model.encoder.conv.dilation=3
+  medseg train conv@model.decoder.conv=grouped upsample@model.decoder.upsample=bilinear
+  medseg train downsample@model.encoder.downsample=max_pool
+  medseg train unit@model.encoder.unit=residual unit@model.decoder.unit=residual
+  medseg train model=attention_unet size@model.encoder=base
+  medseg train +conv@model.encoder.stage.2.conv=dilated
+  medseg train conv@model.encoder.conv=standard,dilated seed=0,1 -m
+  medseg train resume=runs/mni152/2026-01-31_12-00-00
+
+`--cfg job` prints the configuration without training; `--resolve` fills it in; `--hydra-help` lists
+Hydra's own options."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +91,10 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
             raise ConfigError(f"--config-dir={arguments.config_dir} is not there; name a folder")
         overrides.append(f"hydra.searchpath=['file://{arguments.config_dir.resolve()}']")
     arguments.overrides = overrides
+    if arguments.help:
+        lines = (f"{group}: {', '.join(names)}" for group, names in groups(arguments.config_dir))
+        print(_HELP.format(groups="\n".join(lines)))
+        return 0
     with hydra_session() as hydra:
         if _print_only(hydra, arguments):
             return 0
@@ -80,11 +107,9 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
 
 
 def _print_only(hydra: "Hydra", arguments: argparse.Namespace) -> bool:
-    """Prints help or a configuration where that is asked for; says whether it was."""
+    """Prints Hydra's help or a configuration where that is asked for; whether it was."""
     words = arguments.overrides
-    if arguments.help:
-        hydra.app_help(CONFIG_NAME, _parser(), arguments)
-    elif arguments.hydra_help:
+    if arguments.hydra_help:
         hydra.hydra_help(CONFIG_NAME, _parser(), arguments)
     elif arguments.cfg:
         package, resolve = arguments.package, arguments.resolve

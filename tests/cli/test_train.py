@@ -215,6 +215,21 @@ def test_help_and_configuration_are_shown_without_torch(tmp_path: Path) -> None:
     assert yaml.safe_load(shown.stdout)["data"]["name"] == "mni152"
 
 
+def test_help_lists_every_group_and_ones_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conv").mkdir()
+    (tmp_path / "conv" / "mine.yaml").write_text("kernel_size: 3\n", encoding="utf-8")
+    from medseg.cli.train import main
+
+    assert main(["--help", "--config-dir", str(tmp_path)]) == 0
+    shown = dict(
+        line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line
+    )
+    assert {"data", "model", "unit", "upsample", "trainer"} <= shown.keys()
+    assert {"mine", "dilated", "standard"} <= set(shown["conv"].split(", "))
+
+
 def test_the_one_command_knows_its_subcommands() -> None:
     medseg = [sys.executable, "-c", "from medseg.cli.main import main; main()"]
     shown = subprocess.run([*medseg, "--help"], capture_output=True, text=True)
