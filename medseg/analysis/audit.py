@@ -21,10 +21,8 @@ from medseg.checkerboard import upsampling_rows
 from medseg.errors import ConfigError
 
 _LONGEST_TEXT = 80
-_COLUMNS = [
-    *("layer", "operator", "output", "parameters", "macs", "other", "bytes_moved"),
-    *("extent", "unknown"),
-]
+_NUMBERS = ["parameters", "macs", "other", "bytes_moved"]
+_COLUMNS = ["layer", "operator", "output", *_NUMBERS, "extent", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +85,19 @@ class Audit:
     @property
     def total(self) -> Cost:
         """Cost of one image; bytes are those in fp32."""
-        numbers = ("parameters", "macs", "other", "bytes_moved")
-        return Cost(**{name: int(self.layers[name].sum()) for name in numbers})
+        sums = {name: int(number) for name, number in self.layers[_NUMBERS].sum().to_dict().items()}
+        return Cost(
+            parameters=sums["parameters"],
+            macs=sums["macs"],
+            other=sums["other"],
+            bytes_moved=sums["bytes_moved"],
+        )
 
     @property
     def unknown(self) -> list[tuple[str, str]]:
         """Layer and operation of whatever is in none of the numbers."""
-        return [(row.layer, name) for row in self.layers.itertuples() for name in row.unknown]
+        rows = self.layers.to_dict("records")
+        return [(row["layer"], name) for row in rows for name in row["unknown"]]
 
     def plain(self) -> dict[str, Any]:
         """As a plain dict."""
@@ -193,7 +197,7 @@ def layer_table(network: nn.Module, traced: Trace, roomy: Sequence[Trace]) -> pd
         if cost == Cost():
             continue
         made = outputs.get(layer, ())
-        row = {"layer": layer, "operator": _text(module)}
+        row: dict[str, Any] = {"layer": layer, "operator": _text(module)}
         row["output"] = made[0].shape[1:] if len(made) == 1 else ()
         extent = tuple(_extent(long, axis, layer) for axis, long in enumerate(roomy))
         rows.append(row | asdict(cost) | {"extent": extent})

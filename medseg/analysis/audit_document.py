@@ -153,16 +153,16 @@ def _layers(audit: Audit) -> str:
     )
     rows = [
         (
-            row.layer or "(the network itself)",
-            f"`{row.operator}`",
-            _times(row.output),
-            _count(row.parameters),
-            _count(row.macs),
-            ", ".join(f"unknown: {name}" for name in row.unknown) or _count(row.other),
-            _count(row.bytes_moved),
-            _times("all" if extent is None else extent for extent in row.extent),
+            row["layer"] or "(the network itself)",
+            f"`{row['operator']}`",
+            _times(row["output"]),
+            _count(row["parameters"]),
+            _count(row["macs"]),
+            ", ".join(f"unknown: {name}" for name in row["unknown"]) or _count(row["other"]),
+            _count(row["bytes_moved"]),
+            _times("all" if extent is None else extent for extent in row["extent"]),
         )
-        for row in audit.layers.itertuples()
+        for row in audit.layers.to_dict("records")
     ]
     return f"## Layers\n\n{markdown_table(head, rows)}"
 
