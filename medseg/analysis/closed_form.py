@@ -81,29 +81,6 @@ def transposed_output_size(
     return out
 
 
-def inverting_output_padding(
-    size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
-) -> int:
-    """`(n + 2p − d(k − 1) − 1) mod s`: with it the transposed convolution gives `n` back.
-
-    >>> inverting_output_padding(4, 3, stride=2, padding=1)
-    1
-    """
-    return _room(size, kernel, padding, dilation) % stride
-
-
-def conv_input_sizes(
-    size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
-) -> range:
-    """All input sizes whose convolution has `size` voxels; at most `s` of them.
-
-    >>> list(conv_input_sizes(2, 3, stride=2, padding=1))
-    [3, 4]
-    """
-    smallest = (size - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding
-    return range(max(1, smallest), max(1, smallest + stride))
-
-
 def same_padding(kernel: int, dilation: int = 1) -> tuple[int, int]:
     """Voxels in front and behind that keep the size at stride 1: `d(k − 1)` in all.
 
@@ -129,31 +106,6 @@ def receptive_field(layers: Iterable[Layer]) -> int:
 def jump(layers: Iterable[Layer]) -> int:
     """Input voxels between neighbouring outputs of a chain: the product of its strides."""
     return math.prod(layer.stride for layer in layers)
-
-
-def effective_variance(layers: Iterable[Layer]) -> Fraction:
-    """`Σ j² d² (k² − 1) / 12`: variance, in voxels², of the effective receptive field.
-
-    Exact where all weights of a layer are equal.
-
-    Reference: Luo et al. 2016, "Understanding the Effective Receptive Field", section 2.
-
-    >>> effective_variance([Layer(kernel=3)] * 2)
-    Fraction(4, 3)
-    """
-    layers = list(layers)
-    return sum(
-        (
-            Fraction((jump(layers[:place]) * layer.dilation) ** 2 * (layer.kernel**2 - 1), 12)
-            for place, layer in enumerate(layers)
-        ),
-        Fraction(0),
-    )
-
-
-def effective_sigma(layers: Iterable[Layer]) -> float:
-    """Square root of `effective_variance`, in voxels."""
-    return math.sqrt(effective_variance(layers))
 
 
 def structural_imbalance(
@@ -322,19 +274,6 @@ def deformable(
 def dense(inputs: int, outputs: int, *, bias: bool = False) -> Cost:
     """`inputs · outputs` weights, each used once."""
     return conv((1,), (1,), inputs, outputs, bias=bias)
-
-
-def compulsory_traffic(inputs: int, outputs: int, parameters: int, bytes_each: int = 4) -> int:
-    """Bytes that must cross the memory bus: every number read or written once."""
-    return bytes_each * (inputs + outputs + parameters)
-
-
-def arithmetic_intensity(macs: int, traffic: int) -> Fraction:
-    """Floating-point operations per byte, two to a MAC.
-
-    Reference: Williams, Waterman & Patterson 2009, "Roofline".
-    """
-    return Fraction(2 * macs, traffic)
 
 
 def require_groups(in_channels: int, out_channels: int, groups: int) -> None:

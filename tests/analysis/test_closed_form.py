@@ -115,26 +115,6 @@ def test_a_transposed_convolution_has_the_size_parameters_and_macs_of_torch(
     assert (tuple(out.shape[2:]), parameters, macs) == (output, cost.parameters, cost.macs)
 
 
-@BRIEF
-@given(geometries())
-def test_output_padding_inverts_a_convolution_and_input_sizes_are_all_there_are(
-    g: dict[str, tuple[int, ...]],
-) -> None:
-    for axis in zip(*columns(g), strict=True):
-        size, *rest = axis
-        try:
-            small = closed_form.conv_output_size(*axis)
-        except ConfigError:
-            continue
-        extra = closed_form.inverting_output_padding(*axis)
-        if extra < max(rest[1], rest[3]):
-            assert closed_form.transposed_output_size(small, *rest, output_padding=extra) == size
-        kernel, _, padding, dilation = rest
-        tried = range(max(1, dilation * (kernel - 1) + 1 - 2 * padding), 80)
-        found = [n for n in tried if closed_form.conv_output_size(n, *rest) == small]
-        assert [*closed_form.conv_input_sizes(small, *rest)] == found
-
-
 @EVEN_SAME
 @BRIEF
 @given(geometries(), st.integers(1, 3), st.integers(1, 4), st.booleans())
@@ -196,8 +176,6 @@ def test_ratios_are_those_of_the_costs() -> None:
     ordinary = closed_form.conv((3, 5), (4,), 16, 24)
     ratio = closed_form.separable_ratio((3, 5), 24)
     assert ratio == Fraction(separable.macs, ordinary.macs)
-    assert closed_form.arithmetic_intensity(1000, 500) == 4
-    assert closed_form.compulsory_traffic(100, 100, 50, bytes_each=2) == 500
 
 
 @BRIEF
@@ -210,7 +188,7 @@ def test_ratios_are_those_of_the_costs() -> None:
         max_size=4,
     )
 )
-def test_extent_and_variance_are_those_of_the_gradient_of_equal_weights(
+def test_the_extent_is_that_of_the_gradient_of_equal_weights(
     layers: list[Layer],
 ) -> None:
     extent = closed_form.receptive_field(layers)
@@ -221,14 +199,8 @@ def test_extent_and_variance_are_those_of_the_gradient_of_equal_weights(
         y = torch.conv1d(y, weight, stride=layer.stride, dilation=layer.dilation)
     assert y.shape == (1, 1, 1)
     (influence,) = torch.autograd.grad(y.sum(), x)
-    share = influence.flatten()
-    assert share[0] > 0
-    assert share[-1] > 0
-    places = torch.arange(extent, dtype=torch.float64)
-    mean = (share * places).sum()
-    variance = float((share * (places - mean) ** 2).sum())
-    assert variance == pytest.approx(float(closed_form.effective_variance(layers)), abs=1e-9)
-    assert closed_form.effective_sigma(layers) == pytest.approx(math.sqrt(variance), abs=1e-6)
+    assert influence.flatten()[0] > 0
+    assert influence.flatten()[-1] > 0
 
 
 @BRIEF
