@@ -43,7 +43,7 @@ class Study:
         card: Its card.
         overlap: Of the windows that predict.
         shifts: Windows per case that the cycle-spin residual is taken over.
-        spun: Cases of which it is taken, from the first; None: all.
+        cycle_spun: Cases of which it is taken, from the first; None: all.
         kept: Cases that are kept for figures and for the features of the layers, from the first.
 
     Raises:
@@ -59,7 +59,7 @@ class Study:
         *,
         overlap: float,
         shifts: int = 8,
-        spun: int | None = None,
+        cycle_spun: int | None = None,
         kept: int = 8,
     ):
         self.network = network
@@ -67,7 +67,7 @@ class Study:
         self.grid = stride_grid_of(network, len(card.patch_size))
         self.overlap = overlap
         self.shifts = shifts
-        self.spun = spun
+        self.cycle_spun = cycle_spun
         self.kept = kept
         self.studied: list[StudiedCase] = []
         self._cases: list[CaseRow] = []
@@ -101,7 +101,7 @@ class Study:
             return found
         exemplar = windows.exemplar
         spun = None
-        if exemplar is not None and (self.spun is None or len(self._cases) < self.spun):
+        if exemplar is not None and (self.cycle_spun is None or len(self._cases) < self.cycle_spun):
             spun = self._cycle_spin(name, exemplar)
         if self._middle is None:
             self._middle = windows.middle

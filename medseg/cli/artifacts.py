@@ -28,7 +28,7 @@ exit codes: 0 done, 2 usage or a network without strides, 3 some volumes unusabl
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medseg artifacts",
-        description="Measure what a trained network prints that is locked to its strides: on its "
+        description="Measure the checkerboard patterns of a trained network: on its "
         "weights, by probes, and on volumes, with the input and the true labels beside it. "
         "Fewer than 8 volumes give sizes and no test.",
         epilog=_EXAMPLES,
@@ -111,7 +111,7 @@ def main(arguments: argparse.Namespace) -> int:
             report_error(error)
             continue
         done.append(found)
-        print(f"[{position}/{len(pairs)}] {source}  {_said(found)}", flush=True)
+        print(f"[{position}/{len(pairs)}] {source}  {_summary(found)}", flush=True)
     if not done:
         raise DataError(f"none of {len(pairs)} volumes could be used; nothing was written")
     record = study.record()
@@ -130,7 +130,7 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if len(done) == len(pairs) else 3
 
 
-def _said(found: "Examined") -> str:
+def _summary(found: "Examined") -> str:
     from medseg.formatting import significant
 
     case = found.case

@@ -41,7 +41,7 @@ def study_of(model: TrainedModel, predictor: Predictor, options: dict[str, Any])
             model.card,
             overlap=predictor.overlap,
             shifts=options["shifts"],
-            spun=options["cases"],
+            cycle_spun=options["cases"],
         )
     except ConfigError as error:
         log.info("%s", error)
