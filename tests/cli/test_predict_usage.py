@@ -48,25 +48,6 @@ def test_the_command_of_the_shell_predicts_and_refuses_whatever_the_terminal_can
     assert nib.load(good.parent / "out" / good.name).shape == scan.shape
 
 
-def test_help_says_all_options_and_exit_codes_without_slow_imports() -> None:
-    script = (
-        "import sys\n"
-        "from medseg.cli.predict import main\n"
-        "try:\n"
-        "    main(['--help'])\n"
-        "finally:\n"
-        f"    print('IMPORTED', [m for m in {SLOW_IMPORTS} if m in sys.modules])\n"
-    )
-    done = python("-c", script)
-    assert done.returncode == 0
-    *text, imported = done.stdout.splitlines()
-    assert imported == "IMPORTED []"
-    helped = "\n".join(text)
-    options = ("--model", "--input", "--output", "--device", "--overlap", "--probabilities")
-    for word in (*options, "--prefer", "--overwrite", "--continue", "exit codes: 0 all done"):
-        assert word in helped
-
-
 @pytest.mark.parametrize(
     "options",
     [
