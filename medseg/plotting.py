@@ -10,6 +10,7 @@ import re
 import warnings
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 from xml.sax.saxutils import quoteattr
 
 from matplotlib import rc_context
@@ -73,6 +74,7 @@ _FILES: dict[Any, Any] = {
     "svg.hashsalt": "medseg",  # the same figure gives the same bytes
     "pdf.fonttype": 42,  # letters stay letters, as journals ask
 }
+_DRAWN: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()  # drawing takes most of a report
 # Characters that XML 1.0 and matplotlib cannot hold, though a name may.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -126,8 +128,8 @@ def to_svg(figure: Figure | None, title: str) -> str:
     """
     if figure is None:
         return ""
-    content = _svg(figure, {"svg.fonttype": "none"}, transparent=True)
-    digest = hashlib.sha256((content + title).encode()).hexdigest()[:8]
+    content = _svg(figure)
+    digest = hashlib.sha256((content + title).encode(errors="replace")).hexdigest()[:8]
     for pattern, replacement in (
         (r"<(metadata|style)\b.*?</\1>", ""),
         (r'<g id="[^"]*"', "<g"),
@@ -144,8 +146,9 @@ def to_svg(figure: Figure | None, title: str) -> str:
 
 
 def svg_file(figure: Figure) -> str:
-    """The figure as an SVG file on white, whose letters are outlines: it looks alike everywhere."""
-    return _svg(figure, {}, facecolor="white")
+    """The figure as an SVG file on white, with its letters as text."""
+    white = '<rect width="100%" height="100%" fill="white"/>'
+    return re.sub(r"(<svg\b[^>]*>)", rf"\1{white}", _svg(figure), count=1)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -164,15 +167,22 @@ def save(figure: Figure, path: Path) -> None:
     write_bytes(path, stream.getvalue())
 
 
-def _svg(figure: Figure, settings: dict[Any, Any], **options: Any) -> str:
-    stream = io.StringIO()
-    with rc_context(settings):
-        _draw(figure, stream, format="svg", metadata={"Date": None}, **options)
-    return stream.getvalue()
+def _svg(figure: Figure) -> str:
+    """As matplotlib writes it, transparent; drawn once, however often it is asked for."""
+    if figure not in _DRAWN:
+        stream = io.StringIO()
+        with rc_context({"svg.fonttype": "none"}):
+            _draw(figure, stream, format="svg", metadata={"Date": None}, transparent=True)
+        _DRAWN[figure] = stream.getvalue()
+    return _DRAWN[figure]
 
 
 def _draw(figure: Figure, stream: Any, **options: Any) -> None:
     with warnings.catch_warnings(), rc_context(_FILES):
         # Widths are guessed from a font that need not have every letter; the page has its own.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)  # finds the places of the axes, which savefig would do twice
+            figure.set_layout_engine(None)
         figure.savefig(stream, dpi=_DPI, **options)
