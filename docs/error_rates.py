@@ -2,7 +2,7 @@
 
 Draws ablations from the model of `medseg.statistics` and prints how often identical arms are called
 different (of ABLATIONS, 400 unless said) and how often a defect is called worse (of DEFECTS, 100).
-docs/ablation.md has 4000 and 300, which take an hour.
+docs/statistics.md has 4000 and 300, which take an hour.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Builds objects from a configuration: only classes of an explicit list, only from plain values.
+"""Builds objects from a configuration: only classes of an explicit list, and medseg's own datasets.
 
 A `_target_` is code that runs, and a configuration may come from anywhere. Networks are built from
 names as well (`medseg.models.description`).
@@ -15,6 +15,9 @@ from medseg.errors import ConfigError
 # Classes that compute on tensors. None of them loads code, and no value of a configuration can be
 # a callable.
 ALLOWED = {
+    "medseg.data": ("Window", "ZScore"),
+    "medseg.data.patches": ("Augmentation",),
+    "medseg.data.preprocess": ("Window", "ZScore"),
     "monai.losses": (
         "AsymmetricUnifiedFocalLoss",
         "DiceCELoss",
@@ -61,11 +64,11 @@ ALLOWED = {
 }
 """Module → the classes in it that a configuration may name as a `_target_`.
 
-The dataclasses of the package `medseg.data` are allowed as well: datasets read files where the
-user says, intensities and augmentation compute on tensors.
+Datasets are allowed as well: dataclasses of the package `medseg.data` that have `prepare`. They
+read files where the user says.
 """
 
-_OWN = "medseg.data"
+_DATASETS = "medseg.data"
 
 _TARGET, _PARTIAL = "_target_", "_partial_"
 
@@ -111,22 +114,24 @@ def _class_of(target: Any) -> Any:
     module, _, name = str(target).rpartition(".")
     if name in ALLOWED.get(module, ()):
         return getattr(importlib.import_module(module), name)
-    if f"{module}.".startswith(f"{_OWN}.") and (own := _own_class(module, name)):
+    if f"{module}.".startswith(f"{_DATASETS}.") and (own := _dataset(module, name)):
         return own
-    known = ALLOWED.get(module) or (*ALLOWED, _OWN)
+    known = ALLOWED.get(module) or ALLOWED
     raise ConfigError(
         f"_target_={target!r} is not on the list of classes that a configuration may name; "
         f"choose from {', '.join(known)}"
     )
 
 
-def _own_class(module: str, name: str) -> type | None:
-    """The dataclass of that name if a module of `medseg.data` defines it."""
+def _dataset(module: str, name: str) -> type | None:
+    """The dataset of that name if a module of `medseg.data` defines it."""
     if not all(part.isidentifier() for part in module.split(".")):
         return None
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError:
         return None
-    is_own = isinstance(found, type) and found.__module__.startswith(f"{_OWN}.")
-    return found if is_own and is_dataclass(found) else None  # type: ignore[return-value]
+    is_own = isinstance(found, type) and found.__module__.startswith(f"{_DATASETS}.")
+    if is_own and is_dataclass(found) and hasattr(found, "prepare"):
+        return found  # type: ignore[return-value]
+    return None

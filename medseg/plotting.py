@@ -10,7 +10,6 @@ import re
 import warnings
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 from xml.sax.saxutils import quoteattr
 
 from matplotlib import rc_context
@@ -74,7 +73,6 @@ _FILES: dict[Any, Any] = {
     "svg.hashsalt": "medseg",  # the same figure gives the same bytes
     "pdf.fonttype": 42,  # letters stay letters, as journals ask
 }
-_DRAWN: WeakKeyDictionary[Figure, str] = WeakKeyDictionary()  # drawing takes most of a report
 # Characters that XML 1.0 and matplotlib cannot hold, though a name may.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -120,15 +118,17 @@ def shortened(text: str, letters: int) -> str:
 
 
 def to_svg(figure: Figure | None, title: str) -> str:
-    """The figure as an SVG element of a page, with the page's font, as wide as the page lets it be.
+    """A figure as an SVG element of a page; no text for None. See `inline_svg`."""
+    return "" if figure is None else inline_svg(svg_text(figure), title)
+
+
+def inline_svg(content: str, title: str) -> str:
+    """An SVG as an element of a page, with the page's font, as wide as the page lets it be.
 
     Args:
-        figure: Any; None gives no text.
+        content: Of `svg_text`.
         title: Read by a screen reader.
     """
-    if figure is None:
-        return ""
-    content = _svg(figure)
     digest = hashlib.sha256((content + title).encode(errors="replace")).hexdigest()[:8]
     for pattern, replacement in (
         (r"<(metadata|style)\b.*?</\1>", ""),
@@ -145,10 +145,10 @@ def to_svg(figure: Figure | None, title: str) -> str:
     return content[content.index("<svg") :].replace("<svg", f"<svg {attributes}", 1).strip()
 
 
-def svg_file(figure: Figure) -> str:
-    """The figure as an SVG file on white, with its letters as text."""
+def svg_file(content: str) -> str:
+    """An SVG of `svg_text` on white, as a file."""
     white = '<rect width="100%" height="100%" fill="white"/>'
-    return re.sub(r"(<svg\b[^>]*>)", rf"\1{white}", _svg(figure), count=1)
+    return re.sub(r"(<svg\b[^>]*>)", rf"\1{white}", content, count=1)
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -159,7 +159,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     path = Path(path)
     if path.suffix == ".svg":
-        write_text(path, svg_file(figure))
+        write_text(path, svg_file(svg_text(figure)))
         return
     stream = io.BytesIO()
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
@@ -167,14 +167,12 @@ def save(figure: Figure, path: Path) -> None:
     write_bytes(path, stream.getvalue())
 
 
-def _svg(figure: Figure) -> str:
-    """As matplotlib writes it, transparent; drawn once, however often it is asked for."""
-    if figure not in _DRAWN:
-        stream = io.StringIO()
-        with rc_context({"svg.fonttype": "none"}):
-            _draw(figure, stream, format="svg", metadata={"Date": None}, transparent=True)
-        _DRAWN[figure] = stream.getvalue()
-    return _DRAWN[figure]
+def svg_text(figure: Figure) -> str:
+    """The figure as matplotlib writes it as SVG: transparent, with its letters as text."""
+    stream = io.StringIO()
+    with rc_context({"svg.fonttype": "none"}):
+        _draw(figure, stream, format="svg", metadata={"Date": None}, transparent=True)
+    return stream.getvalue()
 
 
 def _draw(figure: Figure, stream: Any, **options: Any) -> None:

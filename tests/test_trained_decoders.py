@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medseg.record import (
@@ -69,3 +72,43 @@ def test_a_row_has_ranges_over_seeds_and_intervals_over_seeds_and_cases(table) -
     assert found["κ additive"] == "–"
     assert found["PLF"] == "0.25 (0.25 … 0.25)"
     assert found["p (largest)"] == "0.04"
+
+
+hierarchical_interval = runpy.run_path(str(SCRIPT))["hierarchical_interval"]
+
+
+def sample(seeds: int, cases: int, of_seed: float, of_case: float, of_both: float, state: int = 0):
+    random = np.random.default_rng(state)
+    return (
+        of_seed * random.normal(size=(seeds, 1))
+        + of_case * random.normal(size=(1, cases))
+        + of_both * random.normal(size=(seeds, cases))
+    )
+
+
+def bootstrap_variance(values: np.ndarray) -> float:
+    """Of `w_sᵀ V w_c` for independent multinomial weights, exactly."""
+    of_seeds, of_cases = ((np.eye(count) - 1 / count) / count**2 for count in values.shape)
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
+    both = np.trace(of_seeds @ values @ of_cases @ values.T)
+    return float(columns @ of_cases @ columns + rows @ of_seeds @ rows + both)
+
+
+@pytest.mark.parametrize("parts", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.5, 1, 2)])
+def test_the_width_is_that_of_the_exact_variance(parts) -> None:
+    values = sample(30, 40, *parts) + 7
+    low, high = hierarchical_interval(values.tolist())
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(bootstrap_variance(values)), rel=0.05)
+    assert (low + high) / 2 == pytest.approx(values.mean(), abs=(high - low) / 10)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "of_seed", "least", "most"),
+    [(3, 0.1, 0.9, 0.99), (2, 1.0, 0.5, 0.75), (5, 1.0, 0.75, 0.95)],
+)
+def test_its_coverage_with_few_seeds(seeds, of_seed, least, most) -> None:
+    intervals = [
+        hierarchical_interval(sample(seeds, 50, of_seed, 1, 0.3, state).tolist(), resamples=399)
+        for state in range(300)
+    ]
+    assert least <= sum(low <= 0 <= high for low, high in intervals) / 300 <= most

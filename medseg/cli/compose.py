@@ -46,9 +46,7 @@ def register_resolvers() -> None:
 
 def option_names(group: str) -> list[str]:
     """The options of a group, in alphabetical order."""
-    folder = files("medseg.configs").joinpath(group)
-    names = (entry.name for entry in folder.iterdir() if entry.is_file())
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    return dict(groups())[group]
 
 
 def groups(*folders: Path | None) -> list[tuple[str, list[str]]]:

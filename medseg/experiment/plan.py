@@ -94,8 +94,8 @@ def _make_plan(config: dict[str, Any]) -> Plan:
     training = TrainingPlan(**config["trainer"])
     description = describe(config["model"])
     network = build_network(description)
-    data_config = config["data"]
-    patch_size, in_channels = list(data_config["patch_size"]), data_config["in_channels"]
+    data = make_data(config)  # refuses a patch of other dimensions before the network sees it
+    patch_size, in_channels = list(data.config.patch_size), data.config.in_channels
     deep_supervision = bool(config["model"].get("deep_supervision", False))
     if deep_supervision and not isinstance(network, MultiscaleNetwork):
         raise ConfigError(
@@ -109,7 +109,7 @@ def _make_plan(config: dict[str, Any]) -> Plan:
     return Plan(
         description=description,
         network=network,
-        data=make_data(config),
+        data=data,
         loss=build(config["loss"]),
         optimizer=optimizer,
         scheduler=scheduler,

@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -13,7 +13,7 @@ import matplotlib.figure
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from medseg.plotting import svg_file, to_svg
+from medseg.plotting import inline_svg, svg_file, svg_text
 from medseg.report.tables import Table, plain_markdown, to_markdown
 
 ROWS = 1000  # of a table on the page; the files beside it have all
@@ -46,8 +46,14 @@ class Figure:
     @property
     def svg(self) -> Markup:
         """The figure as inline SVG."""
-        svg = self.drawn if isinstance(self.drawn, str) else to_svg(self.drawn, self.title)
-        return Markup(svg)
+        if isinstance(self.drawn, matplotlib.figure.Figure):
+            return Markup(inline_svg(self.content, self.title))
+        return Markup(self.drawn or "")
+
+    @cached_property
+    def content(self) -> str:
+        """What matplotlib drew as SVG; drawn once for the page and for the file beside it."""
+        return svg_text(self.drawn) if isinstance(self.drawn, matplotlib.figure.Figure) else ""
 
 
 @dataclass(frozen=True)
@@ -138,11 +144,13 @@ def vector_files(sections: Iterable[Section]) -> dict[str, str]:
     found: dict[str, str] = {}
     for section in sections:
         for figure in _figures(section.parts):
-            if isinstance(figure.drawn, matplotlib.figure.Figure):
+            if figure.content:
                 name = re.sub(r"[^a-z0-9]+", "-", f"{section.key} {figure.title}".lower())
                 name = name.strip("-")[:80]
                 same = sum(other.startswith(name) for other in found)
-                found[f"{name}-{same + 1}.svg" if same else f"{name}.svg"] = svg_file(figure.drawn)
+                found[f"{name}-{same + 1}.svg" if same else f"{name}.svg"] = svg_file(
+                    figure.content
+                )
     return found
 
 

@@ -223,6 +223,13 @@ class TestUse:
         assert not network[0].encoder.training
         assert all(p.grad is None for p in network.parameters())
 
+    def test_under_autocast(self) -> None:
+        network, image = build_network(unet()), texture(16, 16).float()
+        plain = cycle_spin_residual(network, image)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = cycle_spin_residual(network, image)
+        assert half.residual == pytest.approx(plain.residual, rel=0.1)
+
     def test_none_without_a_lattice_or_a_response(self) -> None:
         silent = down_up(2, [0.0], [1.0])
         assert cycle_spin_residual(nn.Conv2d(1, 1, 1), texture(8, 8)) is None

@@ -4,10 +4,14 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from medseg.checkerboard import moments as module
 from medseg.checkerboard.moments import (
+    ONE,
+    SMOOTH,
     halo,
     phase_moments,
     window_moments,
@@ -102,3 +106,42 @@ def test_a_gpu_measures_the_same() -> None:
     here, there = (window_moments(z, (2, 4, 1), (0, 1, 0)) for z in (maps, maps.cuda()))
     assert there.device.type == "cuda"
     assert there.cpu() == pytest.approx(here, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int16])
+def test_every_type_is_measured_in_double(dtype) -> None:
+    maps = (8 * torch.randn(3, 24, 21)).to(dtype)
+    found = window_moments(maps, (4, 2), (1, 0))
+    assert found.dtype == torch.float64
+    assert torch.equal(found, window_moments(maps.double(), (4, 2), (1, 0)))
+
+
+def test_strides_of_memory_do_not_matter() -> None:
+    logits = torch.randn(2, 24, 5, 30).movedim(2, 1)  # (cases, channels, rows, columns)
+    found = window_moments(logits.flatten(0, 1), (2, 2), (0, 0)).unflatten(0, (2, 5))
+    assert torch.equal(found[1], window_moments(logits[1], (2, 2), (0, 0)))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.permutations(range(4)),
+    st.floats(-8, 8),
+    st.floats(-100, 100),
+    st.tuples(st.integers(-9, 9), st.integers(-9, 9)),
+)
+def test_order_scale_offset_and_origin(order, factor, offset, origin) -> None:
+    maps = torch.randn(4, 19, 22, dtype=torch.float64, generator=torch.manual_seed(0))
+    grams = window_moments(maps, (2, 3), (0, 0))
+    # (1, e, T_s z, slopes) of a z + b
+    change = torch.diag(torch.tensor([1, *[factor] * 4], dtype=torch.float64))
+    change[SMOOTH, ONE] = offset
+    changed = window_moments(factor * maps[order] + offset, (2, 3), origin)
+    expected = (change @ grams[order] @ change.T).unflatten(1, (2, 3)).roll(origin, (1, 2))
+    assert changed == pytest.approx(expected.flatten(1, 2), rel=1e-9, abs=1e-6)
+
+
+def test_a_corner_that_is_no_number_is_refused() -> None:
+    maps = torch.zeros(3, 9, 9)
+    maps[1, 0, 0] = math.nan
+    with pytest.raises(ValueError, match="finite"):
+        window_moments(maps, (2, 2), (0, 0))
