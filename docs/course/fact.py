@@ -127,7 +127,7 @@ def rounded(*, stated: int, computed: int, **words: Any) -> Fact:
 
 
 def work(kind: str, *figures: str, **options: Any) -> tuple[Operator, tuple[str, ...]]:
-    """An operator of a kind worked through, with these figures of `medseg.explain.figure`."""
+    """An operator of a kind worked through, with these figures of `course.figures`."""
     return make_operator(kind, **options), figures
 
 

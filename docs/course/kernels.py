@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medseg.analysis.closed_form import Layer, receptive_field
-from medseg.explain.figure import Panel, draw
+from course.closed_form import Layer, receptive_field
+from medseg.explain.example import Panel, draw
 from medseg.report.page import Figure
 
 
@@ -81,4 +81,4 @@ def _inside(place: tuple[int, int], array: NDArray[Any]) -> bool:
 def grids(caption: str, *named: tuple[str, Any]) -> Figure:
     """Arrays side by side, each below its name."""
     panels = [Panel(name, np.asarray(values, dtype=float)) for name, values in named]
-    return Figure(draw([panels]), title=caption, caption=caption, wide=True)
+    return Figure(draw(panels), title=caption, caption=caption, wide=True)

@@ -5,9 +5,8 @@ from functools import partial
 
 import torch
 
-from course import fact, kernels
+from course import closed_form, fact, kernels
 from course.fact import Fact, Lecture, Topic, work
-from medseg.analysis import closed_form
 
 _SETTINGS = (
     {"k": 3, "f": 8, "n": 16, "m": 32},

@@ -5,11 +5,10 @@ from functools import partial
 
 import torch
 
-from course import kernels
+from course import closed_form, kernels
 from course.fact import Fact, Lecture, Topic, rows_of, work
-from medseg.analysis import closed_form
 from medseg.explain.example import kernel_of, worked
-from medseg.explain.operator import make_operator
+from medseg.explain.operator import conv_output_size, make_operator
 
 _fact = partial(Fact, lecture=1)
 
@@ -51,7 +50,7 @@ def _conv() -> Topic:
                 place="Conv2d, figure",
                 printed="kernel size of 3, stride of 1 and padding",
                 stated=5,
-                computed=closed_form.conv_output_size(5, 3, padding=closed_form.same_padding(3)[0]),
+                computed=conv_output_size(5, 3, padding=closed_form.same_padding(3)[0]),
                 how="a 5×5 image keeps its size",
             ),
             _fact(
@@ -64,8 +63,8 @@ def _conv() -> Topic:
             _fact(
                 place="Conv2d, stride",
                 printed="stride 2 to downsample, like max pooling",
-                stated=closed_form.conv_output_size(8, 2, stride=2),
-                computed=closed_form.conv_output_size(8, 3, stride=2, padding=1),
+                stated=conv_output_size(8, 2, stride=2),
+                computed=conv_output_size(8, 3, stride=2, padding=1),
                 how="8 voxels after max pooling, and after a 3×3 convolution with stride 2",
             ),
         ),
@@ -75,7 +74,7 @@ def _conv() -> Topic:
 def _dilated() -> Topic:
     note = partial(_fact, place="Dilated Conv2d")
     span = closed_form.receptive_field([closed_form.Layer(kernel=3, dilation=2)])
-    kept = closed_form.conv_output_size(7, 3, padding=2, dilation=2)
+    kept = conv_output_size(7, 3, padding=2, dilation=2)
     return Topic(
         title="2. Dilated (atrous) convolution",
         text=(
@@ -191,7 +190,7 @@ def _depthwise() -> Topic:
             _fact(
                 place="Depthwise Conv2d",
                 printed="3x3 two-dimensional kernels on separate 8x8 matrices",
-                stated=(3, *[closed_form.conv_output_size(8, 3)] * 2),
+                stated=(3, *[conv_output_size(8, 3)] * 2),
                 computed=tuple(layer(torch.zeros(1, 3, 8, 8)).shape[1:]),
                 how="shape of torch's output, 6×6 without padding",
             ),

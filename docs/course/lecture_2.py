@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from course import fact
+from course import closed_form, fact
 from course.fact import Fact, Lecture, Topic, work
-from medseg.analysis import closed_form
+from medseg.explain.operator import conv_output_size
 
 _INPUT = (20, 16, 50, 100)
 _EXAMPLES = (
@@ -66,7 +66,7 @@ def _basic() -> Topic:
     for code, kernel, stride, padding, dilation in _EXAMPLES:
         layer = nn.Conv2d(16, 33, kernel, stride, padding, dilation, device="meta")
         size = closed_form.along_axes(
-            closed_form.conv_output_size, _INPUT[2:], kernel, stride, padding, dilation
+            conv_output_size, _INPUT[2:], kernel, stride, padding, dilation
         )
         facts += [
             _fact(

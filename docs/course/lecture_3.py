@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import integrate, signal
 
-from course import alexnet, fact, networks
+from course import alexnet, closed_form, fact, networks
 from course.fact import Fact, Lecture, Topic, rows_of, work
 from course.kernels import correlated, summed, summed_2d
-from medseg.analysis import closed_form
+from medseg.explain.operator import conv_output_size
 
 _fact = partial(Fact, lecture=3)
 _FIRST, _SECOND = np.array([1, 2, 3, 4]), np.array([2, 0, -1])
@@ -89,7 +89,7 @@ def _definition() -> Topic:
 
 
 def _image() -> Topic:
-    size = closed_form.conv_output_size(7, 3)
+    size = conv_output_size(7, 3)
     return Topic(
         title="A 3×3 filter on a 7×7 image",
         text=(

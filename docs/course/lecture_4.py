@@ -7,10 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from course import fact, kernels, networks, upsampling
+from course import closed_form, fact, kernels, networks, upsampling
 from course.fact import Fact, Lecture, Topic, rows_of, work
 from course.imagenet import imagenet
-from medseg.analysis import closed_form
+from medseg.explain.operator import conv_output_size
 
 _fact = partial(Fact, lecture=4)
 _IMAGE = ((1, 1, 1, 0, 0), (0, 1, 1, 1, 0), (0, 0, 1, 1, 1), (0, 0, 1, 1, 0), (0, 1, 1, 0, 0))
@@ -130,7 +130,7 @@ def _sizes() -> Topic:
                 place="Spatial size",
                 printed="Input: 7x7, Filter: 3x3, Output: 5x5",
                 stated=5,
-                computed=closed_form.conv_output_size(7, 3),
+                computed=conv_output_size(7, 3),
                 how="closed form",
             ),
             fact.law(
@@ -166,14 +166,14 @@ def _padding() -> Topic:
                 place="Padding",
                 printed="Input: 7x7, Filter: 3x3, Output: 5x5, beside a padding of 1",
                 stated=5,
-                computed=closed_form.conv_output_size(7, 3, padding=1),
+                computed=conv_output_size(7, 3, padding=1),
                 how="7 + 2·1 − 3 + 1",
                 erratum="5x5 is left over from the slide without padding; padding keeps the size.",
             ),
             fact.law(
                 [{"w": 7, "k": 3, "p": 1}, {"w": 32, "k": 5, "p": 1}, {"w": 9, "k": 7, "p": 3}],
                 lambda w, k, p: w - k + 1 + 2 * p,
-                lambda w, k, p: closed_form.conv_output_size(w, k, padding=p),
+                lambda w, k, p: conv_output_size(w, k, padding=p),
                 lecture=4,
                 place="Padding",
                 printed="W − K + 1 + 2P",
@@ -205,13 +205,13 @@ def _stride() -> Topic:
                 place="Stride",
                 printed="Input: 7x7, Filter: 3x3, Stride: 2, Output: 3x3",
                 stated=3,
-                computed=closed_form.conv_output_size(7, 3, stride=2),
+                computed=conv_output_size(7, 3, stride=2),
                 how="closed form",
             ),
             fact.law(
                 _WINDOWS,
                 lambda w, k, p, s: Fraction(w - k + 2 * p, s) + 1,
-                lambda w, k, p, s: closed_form.conv_output_size(w, k, s, p),
+                lambda w, k, p, s: conv_output_size(w, k, s, p),
                 lecture=4,
                 place="Stride",
                 printed="(W − K + 2P)/S + 1",
@@ -221,7 +221,7 @@ def _stride() -> Topic:
                 place="Stride",
                 printed="(W − K + 2P)/S + 1 in general",
                 stated=Fraction(8 - 3, 2) + 1,
-                computed=closed_form.conv_output_size(8, 3, stride=2),
+                computed=conv_output_size(8, 3, stride=2),
                 how="closed form at W = 8, K = 3, P = 0, S = 2",
                 erratum="the quotient must be rounded down; as printed it is 7/2 here.",
             ),

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from medseg.analysis.closed_form import Cost, conv, conv_output_size, dense
+from course.closed_form import conv, dense
+from medseg.analysis.cost import Cost
+from medseg.explain.operator import conv_output_size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,11 @@
 """The page of a lecture: one file that fetches nothing."""
 
 from course.fact import Fact, Lecture, Topic
+from course.figures import draw_operator
 from medseg.explain.operator import Operator
-from medseg.explain.page import formula_table, operator_figure, sizes_text
+from medseg.explain.page import formula_table, sizes_text
 from medseg.formatting import counted
-from medseg.report.page import Page, Section, render_html
+from medseg.report.page import Figure, Page, Section, render_html
 from medseg.report.tables import Cell, Table, table
 
 
@@ -29,7 +30,10 @@ def _topic(topic: Topic, key: str) -> Section:
 
 def _work(operator: Operator, figures: tuple[str, ...]) -> Section:
     about = f"{operator.about.meaning} Sizes: {sizes_text(operator)}."
-    drawn = [operator_figure(operator, name) for name in figures]
+    drawn = [
+        Figure(draw_operator(operator, name), title=f"{operator.title}, {name}", wide=True)
+        for name in figures
+    ]
     return Section(operator.title, [about, formula_table(operator), *drawn])
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from course.fact import Fact, Topic, rows_of, work
-from medseg.explain.example import matrix
-from medseg.explain.figure import Panel, draw
+from course.figures import matrix
+from medseg.explain.example import Panel, draw
 from medseg.explain.operator import make_operator
 from medseg.report.page import Figure
 
@@ -110,4 +110,4 @@ def _matrices(right: Tensor) -> Figure:
         Panel("Cᵀ as it is", right.numpy(), _named(rows_of(right))),
     ]
     caption = "Cᵀ as printed, each column shifted by one, and as it is, from torch."
-    return Figure(draw([panels]), title=caption, caption=caption, wide=True)
+    return Figure(draw(panels), title=caption, caption=caption, wide=True)

@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 
 from course.fact import Fact, Topic, rows_of, work
+from course.figures import matrix
 from course.transposed_matrix import column_starts, why_transposed
-from medseg.analysis import closed_form
-from medseg.explain.example import apply, image_of, kernel_of, matrix, worked
-from medseg.explain.operator import Operator, make_operator
+from medseg.explain.example import apply, image_of, kernel_of, worked
+from medseg.explain.operator import (
+    Operator,
+    conv_output_size,
+    make_operator,
+    transposed_output_size,
+)
 
 _fact = partial(Fact, lecture=4)
 
@@ -73,8 +78,8 @@ def _there_and_back() -> Topic:
                 printed="3x3 filter, padding 0, stride 2; back from the 2x2 output to 5x5",
                 stated=(2, 5),
                 computed=(
-                    closed_form.conv_output_size(5, 3, stride=2),
-                    closed_form.transposed_output_size(2, 3, stride=2),
+                    conv_output_size(5, 3, stride=2),
+                    transposed_output_size(2, 3, stride=2),
                 ),
                 how="closed forms of both sizes",
             ),
@@ -96,7 +101,7 @@ def _there_and_back() -> Topic:
                 place="Transposed convolution",
                 printed="3 x 3 transpose convolution, stride 2 pad 1: 2x2 to 4x4",
                 stated=4,
-                computed=closed_form.transposed_output_size(2, 3, stride=2, padding=1),
+                computed=transposed_output_size(2, 3, stride=2, padding=1),
                 how="(2 − 1)·2 − 2·1 + (3 − 1) + 1",
                 erratum="4x4 needs an output padding of 1 besides; without it the result is 3x3.",
             ),
@@ -175,7 +180,7 @@ def _spreading() -> Topic:
                 place="Transposed convolution, 1-D example",
                 printed="3X1 filter, stride 2: exactly 2 × 2 = 4 needs one pixel removed",
                 stated=2 * 2,
-                computed=closed_form.transposed_output_size(2, 3, stride=2) - 1,
+                computed=transposed_output_size(2, 3, stride=2) - 1,
                 how="closed form of the size, less one",
             ),
         ),

@@ -6,14 +6,14 @@ from typing import Any
 
 from medseg.cli.command import add_overwrite, command
 from medseg.errors import ConfigError
-from medseg.explain.kinds import COUNTED, KINDS, SIZED
+from medseg.explain.operator import COUNTED, KINDS, SIZED, make_operator
 
-_FIGURES = ("example", "taps", "overlap", "matrix", "field", "all")
+_FIGURE = "example"
 _EXAMPLES = """\
 examples:
   medseg explain transposed                            a 3×3 kernel on a 2×2 input, as text
   medseg explain conv --size 64 --stride 2 --times 4   the sizes of four in a row
-  medseg explain transposed --kernel 4 --figure overlap -o overlap.svg
+  medseg explain transposed --kernel 4 --figure example -o example.svg
   medseg explain dilated --dims 3 --html -o dilated.html
 """
 _MEANINGS = {
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medseg explain",
         description="Explain one operator: its formulas with the numbers put in, its cost, its "
-        "sizes, an example that is really computed, and its figures.",
+        "sizes and an example that is really computed.",
         epilog=f"kinds: {', '.join(KINDS)}\n\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_number(parser, name)
     parser.add_argument("--times", type=int, metavar="N", help="how often in a row (default: 1)")
     shape = parser.add_argument_group("output (default: text)")
-    shape.add_argument("--figure", choices=_FIGURES, help="one figure, or all, as PNG, SVG or PDF")
+    shape.add_argument(
+        "--figure", metavar=_FIGURE, help=f"`{_FIGURE}`: the arrays drawn, as PNG, SVG or PDF"
+    )
     shape.add_argument("--html", action="store_true", help="one self-contained page")
     shape.add_argument("-o", "--output", type=Path, metavar="PATH", help="file")
     add_overwrite(shape)
@@ -57,8 +59,6 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> int:
     """Explains one operator."""
     _require_one_subject(arguments)
-    from medseg.explain.operator import make_operator
-
     operator = make_operator(
         arguments.kind,
         dims=arguments.dims,
@@ -70,13 +70,8 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         print(operator_text(operator), end="")
         return 0
-    write_explanation(
-        operator,
-        arguments.output,
-        figure=arguments.figure or "",
-        html=arguments.html,
-        overwrite=arguments.overwrite,
-    )
+    form = "figure" if arguments.figure else "page" if arguments.html else "text"
+    write_explanation(operator, arguments.output, form=form, overwrite=arguments.overwrite)
     print(arguments.output)
     return 0
 
@@ -89,9 +84,14 @@ def _require_one_subject(arguments: argparse.Namespace) -> None:
         )
     if not arguments.kind:
         raise ConfigError("nothing to explain; give a KIND")
+    if arguments.figure not in (None, _FIGURE):
+        raise ConfigError(
+            f"figure={arguments.figure}: only {_FIGURE} is drawn here; the others are figures of "
+            "the course, run `make course` in a checkout of medseg"
+        )
     if arguments.figure and arguments.html:
         raise ConfigError(
-            f"figure={arguments.figure} with --html: the page has all figures; leave one out"
+            f"figure={arguments.figure} with --html: the page has the figure; leave one out"
         )
     shape = "--figure" if arguments.figure else "--html" if arguments.html else ""
     if shape and arguments.output is None:

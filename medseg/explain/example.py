@@ -1,10 +1,15 @@
-"""An operator on numbers small enough to follow: one channel, computed by torch."""
+"""An operator on numbers small enough to follow: one channel, computed by torch, and drawn."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,10 +18,22 @@ from medseg.explain.operator import Operator, full_grid
 from medseg.layers.deformable import deformable_conv
 from medseg.layers.ndim import linear_mode
 from medseg.layers.resampling import Nails, depth_to_space
+from medseg.plotting import AMOUNT, RULE, WIDTH, styled
 
 COARSE = {1: 6, 2: 4, 3: 2}
 FINE = {1: 12, 2: 8, 3: 5}
 _ENTRIES = 16_000_000
+_MOST_CELLS = 10_000
+_CELL, _LEGIBLE = 0.3, 0.13  # inches; numbers are left out of smaller cells
+_GAP, _LINE, _LETTER, _TITLE = 0.25, 0.16, 0.07, 1.2
+
+
+class Panel(NamedTuple):
+    """An array of 1 to 3 axes, and what is written into its cells instead of the values."""
+
+    title: str
+    values: np.ndarray
+    texts: Sequence[Sequence[str]] | None = None
 
 
 def small(operator: Operator, most: dict[int, int] | None = None) -> Operator:
@@ -93,26 +110,6 @@ def apply(operator: Operator, x: Tensor) -> Tensor:
             return _torch(o, "conv")(x, kernel, dilation=o.dilation, **window)
 
 
-def matrix(operator: Operator) -> Tensor:
-    """`(output voxels, input voxels)`: the operator as a matrix.
-
-    Of a maximum, which is not linear, the derivative at `image_of`: the choice that it makes.
-    """
-    if operator.kind == "max_pool":
-        image = image_of(operator)
-        jacobian = torch.autograd.functional.jacobian(lambda x: apply(operator, x), image)
-        return torch.as_tensor(jacobian).reshape(-1, image.numel())
-    units = torch.eye(math.prod(operator.size), dtype=torch.float64)
-    return apply(operator, units.reshape(-1, 1, *operator.size)).flatten(1).T
-
-
-def windows(operator: Operator) -> Tensor:
-    """The matrix of what the operator looks at: of a maximum its whole window."""
-    if operator.kind == "max_pool":
-        operator = replace(operator, kind="average_pool")
-    return matrix(operator)
-
-
 def worked(operator: Operator) -> dict[str, Tensor]:
     """The arrays `(*S)` of an example by their titles, in order: input, weights, …, output."""
     o, image = operator, image_of(operator)
@@ -129,6 +126,87 @@ def worked(operator: Operator) -> dict[str, Tensor]:
         phases = enumerate(_phases(o, image)[0], start=1)
         found |= {f"channel {number}": phase for number, phase in phases}
     return found | {"output": apply(o, image)[0, 0]}
+
+
+def draw_example(operator: Operator) -> Figure:
+    """Draws the arrays of the worked example.
+
+    Raises:
+        ConfigError: the operator is too large to draw.
+    """
+    return draw([Panel(name, array.numpy()) for name, array in worked(small(operator)).items()])
+
+
+@styled()
+def draw(panels: Sequence[Panel]) -> Figure:
+    """Draws arrays side by side as grids of numbers, to one scale; of a volume its slices.
+
+    Raises:
+        ConfigError: more cells than can be drawn.
+    """
+    planes = [plane for panel in panels for plane in _planes(panel)]
+    cells = sum(plane.values.size for plane in planes)
+    if cells > _MOST_CELLS:
+        raise ConfigError(
+            f"{cells} cells are too many to draw; choose a smaller size, kernel or stride"
+        )
+    tall, wide = np.max([plane.values.shape for plane in planes], axis=0)
+    cell = min(_CELL, WIDTH / max(tall, wide))
+    in_a_row = max(1, int((WIDTH + _GAP) / (max(wide * cell, _TITLE) + _GAP)))
+    width = (WIDTH + _GAP) / in_a_row
+    titles = [textwrap.wrap(plane.title, int((width - _GAP) / _LETTER)) for plane in planes]
+    heading = _LINE * max(map(len, titles)) + 0.04
+    rows = [planes[start : start + in_a_row] for start in range(0, len(planes), in_a_row)]
+    heights = [heading + cell * max(len(p.values) for p in row) + _GAP for row in rows]
+    whole = sum(heights)
+    figure = Figure(figsize=(WIDTH, whole))
+    for place, (plane, title) in enumerate(zip(planes, titles, strict=True)):
+        row, column = divmod(place, in_a_row)
+        height, length = np.multiply(plane.values.shape, cell)
+        foot = whole - sum(heights[:row]) - heading - height
+        box = (column * width / WIDTH, foot / whole, length / WIDTH, height / whole)
+        axes = figure.add_axes(box, xticks=[], yticks=[])
+        axes.set_title("\n".join(title), pad=3)
+        _draw_cells(axes, plane, cell)
+    return figure
+
+
+def written(value: float) -> str:
+    """Formats a number as short as it can be, with two decimals at most.
+
+    >>> written(2.0), written(-0.25)
+    ('2', '−0.25')
+    """
+    text = f"{value:.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text.replace("-", "−")
+
+
+def _planes(panel: Panel) -> list[Panel]:
+    """The panel's 2-D slices, without those that are zero where others are not."""
+    if panel.values.ndim < 3:
+        return [panel._replace(values=np.atleast_2d(panel.values))]
+    return [
+        Panel(f"{panel.title}, slice {number} of {len(panel.values)}", plane)
+        for number, plane in enumerate(panel.values, start=1)
+        if plane.any() or not panel.values.any()
+    ]
+
+
+def _draw_cells(axes: Axes, panel: Panel, cell: float) -> None:
+    values = np.asarray(panel.values, dtype=float)
+    rows, columns = values.shape
+    shade = np.abs(values) / max(float(np.abs(values).max()), 1e-12)
+    axes.pcolormesh(shade, cmap=AMOUNT, vmin=0, vmax=3, edgecolors=RULE, linewidth=0.6)
+    axes.set(xlim=(0, columns), ylim=(rows, 0))
+    axes.spines[:].set_visible(False)
+    if cell < _LEGIBLE:
+        return
+    for row, column in np.ndindex(rows, columns):
+        value = float(values[row, column])
+        number = written(value) if value else ""
+        text = number if panel.texts is None else panel.texts[row][column]
+        size = min(8.0, cell * 72 * 0.82 / max(2, len(text) * 0.62))
+        axes.text(column + 0.5, row + 0.5, text, ha="center", va="center_baseline", size=size)
 
 
 def _torch(operator: Operator, name: str):

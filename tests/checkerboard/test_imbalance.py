@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from medseg.analysis.closed_form import structural_imbalance
 from medseg.blocks import upsample
 from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
@@ -19,6 +18,7 @@ from medseg.checkerboard.imbalance import (
     worst_dc_gain_imbalance,
 )
 from medseg.checkerboard.kernels import phase_gains, upsampling_kernel
+from medseg.explain.page import structural_imbalance
 
 from .taps import DIMS, TRANSPOSED, over_axes
 

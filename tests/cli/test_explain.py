@@ -30,7 +30,7 @@ def test_a_figure_is_written(
     ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / f"figure.{ending}"
-    assert main(["dilated", "--dims", "1", "--figure", "all", "-o", str(target)]) == 0
+    assert main(["dilated", "--dims", "1", "--figure", "example", "-o", str(target)]) == 0
     assert capsys.readouterr().out == f"{target}\n"
     assert target.stat().st_size > 1000
 
@@ -60,9 +60,9 @@ def test_only_a_file_that_medseg_wrote_is_replaced(tmp_path: Path) -> None:
     ("argv", "words"),
     [
         ([], "nothing to explain; give a KIND"),
-        (["conv", "--figure", "taps"], "--figure needs a file to write; give one with -o FILE"),
-        (["conv", "--figure", "taps", "--html", "-o", "x"], "leave one out"),
-        (["conv", "--figure", "taps", "-o", "x.gif"], "output=x.gif"),
+        (["conv", "--figure", "example"], "--figure needs a file to write; give one with -o FILE"),
+        (["conv", "--figure", "example", "--html", "-o", "x"], "leave one out"),
+        (["conv", "--figure", "example", "-o", "x.gif"], "output=x.gif"),
         (["conv", "--html", "-o", "x.svg"], "output=x.svg"),
         (["conv", "-o", "x.svg"], "output=x.svg"),
         (["--lecture", "3"], "make course"),
@@ -94,7 +94,7 @@ def test_a_wrong_word_is_a_usage_error(argv: list[str], capsys: pytest.CaptureFi
     assert "usage" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", [[], ["--html"], ["--figure", "taps"]])
+@pytest.mark.parametrize("form", [[], ["--html"], ["--figure", "example"]])
 def test_a_file_of_the_user_is_kept(form: list[str], tmp_path: Path) -> None:
     output = tmp_path / {0: "a.txt", 1: "a.html", 2: "a.svg"}[len(form)]
     output.write_text("mine")

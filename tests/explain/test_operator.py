@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -10,15 +11,17 @@ import torch
 from torch.testing import assert_close
 
 from medseg.errors import ConfigError
-from medseg.explain.example import apply, image_of, matrix, small, worked
-from medseg.explain.figure import FIGURES, draw_operator
-from medseg.explain.formulas import cost_of, formulas
-from medseg.explain.kinds import KINDS
-from medseg.explain.operator import make_operator
-from medseg.explain.page import operator_page, operator_text
+from medseg.explain.example import draw_example, small, worked
+from medseg.explain.operator import KINDS, make_operator
+from medseg.explain.page import (
+    formulas,
+    operator_page,
+    operator_text,
+    structural_imbalance,
+    weights,
+)
 
 EVERY = [*itertools.product(KINDS, (1, 2, 3))]
-LINEAR = [k for k in KINDS if k not in ("max_pool", "max_unpool")]
 
 
 @pytest.mark.parametrize(("kind", "dims"), EVERY)
@@ -26,32 +29,10 @@ def test_every_operator_has_an_example_and_text_with_its_numbers(kind: str, dims
     operator = make_operator(kind, dims=dims)
     cut = small(operator)
     assert tuple(worked(cut)["output"].shape) == cut.output
+    assert draw_example(operator).axes
     text = operator_text(operator)
     assert KINDS[kind].title in text
     assert all(formula.numbers in text for formula in formulas(operator))
-
-
-@pytest.mark.parametrize(("place", "kind"), [*enumerate(KINDS)])
-def test_every_operator_can_be_drawn(place: int, kind: str) -> None:
-    operator = make_operator(kind, dims=1 + place % 3)
-    assert all(panel.values.size for name in FIGURES for panel in FIGURES[name](operator))
-    name = list(FIGURES)[place % len(FIGURES)]
-    assert draw_operator(operator, [name]).axes
-
-
-@pytest.mark.parametrize("dims", [1, 2, 3])
-@pytest.mark.parametrize("kind", LINEAR)
-def test_a_linear_operator_is_its_matrix(kind: str, dims: int) -> None:
-    operator = small(make_operator(kind, dims=dims))
-    image = image_of(operator)
-    assert_close(matrix(operator) @ image.flatten(), apply(operator, image).flatten())
-
-
-@pytest.mark.parametrize("dims", [1, 2, 3])
-def test_the_matrix_of_a_transposed_convolution_is_the_transpose(dims: int) -> None:
-    back = make_operator("transposed", dims=dims, size=2)
-    there = make_operator("conv", dims=dims, size=back.output, stride=2)
-    assert_close(matrix(back), matrix(there).T)
 
 
 def test_trimming_takes_the_border_of_the_sum() -> None:
@@ -79,7 +60,7 @@ def test_trimming_takes_the_border_of_the_sum() -> None:
     ],
 )
 def test_weights_are_those_of_the_layers_of_torch(kind: str, layers: list[Any]) -> None:
-    assert cost_of(make_operator(kind)).parameters == sum(layer.weight.numel() for layer in layers)
+    assert weights(make_operator(kind))[2] == sum(layer.weight.numel() for layer in layers)
 
 
 def test_sizes_follow_one_another() -> None:
@@ -134,18 +115,21 @@ def test_an_impossible_choice_is_an_error_that_names_it(
 
 
 @pytest.mark.parametrize(
-    ("options", "figure"),
+    ("kernel", "stride", "dilation", "imbalance"),
     [
-        ({"kind": "conv"}, "spectrum"),
-        ({"kind": "conv", "times": 200}, "field"),
-        ({"kind": "nearest", "times": 9}, "field"),
-        ({"kind": "nearest", "stride": 40, "dims": 3}, "taps"),
-        ({"kind": "conv", "kernel": 400, "dims": 3}, "taps"),
+        ((3,), (2,), (1,), Fraction(1, 10)),
+        ((3, 3, 3), (2, 2, 2), (1, 1, 1), Fraction(271, 1000)),
+        ((5,), (2,), (1,), Fraction(1, 26)),
+        ((1, 3, 3), (1, 2, 2), (1, 1, 1), Fraction(19, 100)),
+        ((4, 4), (2, 2), (1, 1), Fraction(0)),
+        ((3, 3), (2, 2), (2, 2), Fraction(3, 4)),
+        ((1, 1, 1), (2, 2, 2), (1, 1, 1), Fraction(7, 8)),
     ],
 )
-def test_what_cannot_be_drawn_is_an_error(options: dict[str, Any], figure: str) -> None:
-    with pytest.raises(ConfigError):
-        draw_operator(make_operator(**options), [figure])
+def test_the_imbalance_of_an_overlap_is_known(
+    kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], imbalance: Fraction
+) -> None:
+    assert structural_imbalance(kernel, stride, dilation) == imbalance
 
 
 def test_what_cannot_be_drawn_leaves_a_page_and_a_text() -> None:
@@ -155,15 +139,7 @@ def test_what_cannot_be_drawn_leaves_a_page_and_a_text() -> None:
     assert output in operator_text(operator)
 
 
-def test_a_page_has_all_figures_and_fetches_nothing() -> None:
+def test_a_page_has_its_figure_and_fetches_nothing() -> None:
     page = operator_page(make_operator("transposed"))
-    assert page.count("<figure") == len(FIGURES)
+    assert page.count("<figure") == 1
     assert all(link.startswith("#") for link in re.findall(r'\b(?:src|href)="([^"]*)"', page))
-
-
-@pytest.mark.parametrize("dims", [1, 2])
-def test_paths_fill_the_receptive_field_of_the_closed_form(dims: int) -> None:
-    operator = make_operator("dilated", dims=dims, times=2)
-    (panel,) = FIGURES["field"](operator)
-    assert panel.values.size == 9**dims
-    assert panel.values.sum() == 9**dims

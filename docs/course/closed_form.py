@@ -1,4 +1,4 @@
-"""Sizes, receptive fields, overlaps and costs of operators in closed form, in exact numbers.
+"""Receptive fields and costs of operators in closed form, in exact numbers.
 
 Sizes are voxels along one axis; `along_axes` applies a rule to every axis. A cost counts one
 sample; of its `other` operations it holds those that fetch values between voxels.
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from medseg.analysis.cost import Cost
-from medseg.checkerboard.imbalance import overlap_counts
 from medseg.errors import ConfigError
 
 
@@ -26,59 +25,10 @@ class Layer:
 def along_axes(rule: Callable[..., int], *columns: Sequence[int]) -> tuple[int, ...]:
     """A rule of one axis on every axis.
 
-    >>> along_axes(conv_output_size, (50, 100), (3, 5), (2, 1), (4, 2))
-    (28, 100)
+    >>> along_axes(max, (50, 100), (3, 500))
+    (50, 500)
     """
     return tuple(rule(*column) for column in zip(*columns, strict=True))
-
-
-def conv_output_size(
-    size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1
-) -> int:
-    """`⌊(n + 2p − d(k − 1) − 1) / s⌋ + 1`.
-
-    Raises:
-        ConfigError: the kernel is wider than the padded input.
-
-    Reference: Dumoulin & Visin 2016, "A guide to convolution arithmetic", relationship 15.
-
-    >>> conv_output_size(7, 3), conv_output_size(7, 3, stride=2, padding=1)
-    (5, 4)
-    """
-    return _room(size, kernel, padding, dilation) // stride + 1
-
-
-def transposed_output_size(
-    size: int,
-    kernel: int,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    output_padding: int = 0,
-) -> int:
-    """`(n − 1)s − 2p + d(k − 1) + op + 1`.
-
-    Raises:
-        ConfigError: nothing is left, or the output padding is not below stride or dilation.
-
-    Reference: Dumoulin & Visin 2016, relationship 14.
-
-    >>> transposed_output_size(2, 3, stride=2), transposed_output_size(2, 3, 2, 1, 1, 1)
-    (5, 4)
-    """
-    most = max(stride, dilation) - 1
-    if not 0 <= output_padding <= most:
-        raise ConfigError(
-            f"output_padding={output_padding} must be below stride={stride} or "
-            f"dilation={dilation}, since more would repeat a size; choose {most}"
-        )
-    out = (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + output_padding + 1
-    if out < 1:
-        raise ConfigError(
-            f"padding={padding} trims all of the {out + 2 * padding} voxels that a size of {size} "
-            f"is spread over; choose a padding below {(out + 2 * padding + 1) // 2}"
-        )
-    return out
 
 
 def same_padding(kernel: int, dilation: int = 1) -> tuple[int, int]:
@@ -108,22 +58,6 @@ def jump(layers: Iterable[Layer]) -> int:
     return math.prod(layer.stride for layer in layers)
 
 
-def structural_imbalance(
-    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> Fraction:
-    """`Σ (n_φ − n̄)² / Σ n_φ²` over the phases of all axes: 0 iff the overlap is even.
-
-    >>> structural_imbalance((3, 3), (2, 2), (1, 1)), structural_imbalance((4,), (2,), (1,))
-    (Fraction(19, 100), Fraction(0, 1))
-    """
-    # counts are products over axes, so their mean squares are too
-    evenness = Fraction(1)
-    for taps, step, rate in zip(kernel, stride, dilation, strict=True):
-        counts = overlap_counts(taps, step, rate)
-        evenness *= Fraction(sum(counts) ** 2, step * sum(n * n for n in counts))
-    return 1 - evenness
-
-
 def conv(
     kernel: Sequence[int],
     output: Sequence[int],
@@ -142,7 +76,8 @@ def conv(
     >>> cost.parameters, cost.macs
     (73728, 75497472)
     """
-    require_groups(in_channels, out_channels, groups)
+    if in_channels % groups or out_channels % groups:
+        raise ConfigError(f"groups={groups} must divide {in_channels} and {out_channels} channels")
     weights = math.prod(kernel) * in_channels // groups * out_channels
     return Cost(parameters=weights + bias * out_channels, macs=math.prod(output) * weights)
 
@@ -276,32 +211,8 @@ def dense(inputs: int, outputs: int, *, bias: bool = False) -> Cost:
     return conv((1,), (1,), inputs, outputs, bias=bias)
 
 
-def require_groups(in_channels: int, out_channels: int, groups: int) -> None:
-    """Makes sure that groups divide the channels.
-
-    Raises:
-        ConfigError: they do not.
-    """
-    if in_channels % groups or out_channels % groups:
-        raise ConfigError(
-            f"groups={groups} must divide in_channels={in_channels} and "
-            f"out_channels={out_channels}; choose {math.gcd(in_channels, out_channels, groups)}"
-        )
-
-
 def _extents(layers: Iterable[Layer]) -> Iterable[int]:
     spacing = 1
     for layer in layers:
         yield layer.dilation * (layer.kernel - 1) * spacing
         spacing *= layer.stride
-
-
-def _room(size: int, kernel: int, padding: int, dilation: int) -> int:
-    """Voxels by which the kernel can move from its first place."""
-    left = size + 2 * padding - dilation * (kernel - 1) - 1
-    if left < 0:
-        raise ConfigError(
-            f"size={size} with padding={padding} is narrower than a kernel that spans "
-            f"{dilation * (kernel - 1) + 1} voxels; choose size={size - left} or more"
-        )
-    return left

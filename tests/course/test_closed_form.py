@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from course import closed_form
+from course.closed_form import Layer, along_axes
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from medseg.analysis import closed_form
-from medseg.analysis.closed_form import Layer, along_axes
 from medseg.errors import ConfigError
+from medseg.explain.operator import conv_output_size, transposed_output_size
 from medseg.layers.deformable import DeformableConv
 from medseg.layers.ndim import conv_nd, transposed_nd
 from medseg.layers.resampling import DepthToSpace
@@ -83,7 +84,7 @@ def test_a_convolution_has_the_size_parameters_and_macs_of_torch(
     g: dict[str, tuple[int, ...]], channels: dict[str, int], bias: bool
 ) -> None:
     try:
-        output = along_axes(closed_form.conv_output_size, *columns(g))
+        output = along_axes(conv_output_size, *columns(g))
     except ConfigError:
         assume(False)
     layer = abstract(
@@ -100,7 +101,7 @@ def test_a_transposed_convolution_has_the_size_parameters_and_macs_of_torch(
     g: dict[str, tuple[int, ...]], channels: dict[str, int], bias: bool
 ) -> None:
     try:
-        output = along_axes(closed_form.transposed_output_size, *columns(g, "output_padding"))
+        output = along_axes(transposed_output_size, *columns(g, "output_padding"))
     except ConfigError:
         assume(False)
     layer = abstract(
@@ -201,46 +202,3 @@ def test_the_extent_is_that_of_the_gradient_of_equal_weights(
     (influence,) = torch.autograd.grad(y.sum(), x)
     assert influence.flatten()[0] > 0
     assert influence.flatten()[-1] > 0
-
-
-@BRIEF
-@given(taps=st.integers(1, 7), step=st.integers(1, 4), rate=st.integers(1, 3))
-def test_overlap_counts_are_those_of_ones(taps: int, step: int, rate: int) -> None:
-    summed = torch.conv_transpose1d(
-        torch.ones(1, 1, rate * taps + 2), torch.ones(1, 1, taps), stride=step, dilation=rate
-    ).flatten()
-    first = step * rate * taps
-    inner = summed[first : first + step].int().tolist()
-    assert closed_form.overlap_counts(taps, step, rate) == tuple(inner)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "stride", "dilation", "imbalance"),
-    [
-        ((3,), (2,), (1,), Fraction(1, 10)),
-        ((3, 3, 3), (2, 2, 2), (1, 1, 1), Fraction(271, 1000)),
-        ((5,), (2,), (1,), Fraction(1, 26)),
-        ((1, 3, 3), (1, 2, 2), (1, 1, 1), Fraction(19, 100)),
-        ((4, 4), (2, 2), (1, 1), Fraction(0)),
-        ((3, 3), (2, 2), (2, 2), Fraction(3, 4)),
-        ((1, 1, 1), (2, 2, 2), (1, 1, 1), Fraction(7, 8)),
-    ],
-)
-def test_structural_imbalance_of_known_cases(
-    kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], imbalance: Fraction
-) -> None:
-    assert closed_form.structural_imbalance(kernel, stride, dilation) == imbalance
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: closed_form.conv_output_size(2, 5, 1, 1), "size=2.*spans 5 voxels; choose size=3"),
-        (lambda: closed_form.transposed_output_size(2, 3, 2, output_padding=2), "choose 1"),
-        (lambda: closed_form.transposed_output_size(1, 3, 1, 2), "choose a padding below 2"),
-        (lambda: closed_form.conv((3,), (4,), 6, 4, 4), "groups=4 must divide.*choose 2"),
-    ],
-)
-def test_an_impossible_geometry_is_named(call: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        call()
