@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -28,6 +29,10 @@ from medseg.data.preprocess import Preprocessing, ZScore
 from medseg.models.description import build_network
 from medseg.models.weights import ModelCard, TrainedModel, load_model, save_model
 from medseg.volumes import Geometry, Volume
+
+# a busy machine is no fault of what is tested
+settings.register_profile("medseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("medseg")
 
 PHANTOM_CLASSES = 2
 PHANTOM_SHAPE = (20, 22, 18)

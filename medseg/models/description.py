@@ -146,6 +146,7 @@ def _class_of(name: Any) -> type:
         if inspect.isclass(value)
         and not key.startswith("_")
         and Protocol not in value.__bases__
+        and not inspect.isabstract(value)
         and (value.__name__ in _SEGMENTING if short == "monai" else value.__module__ == path)
     }
     if cls not in options:

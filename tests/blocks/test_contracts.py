@@ -282,6 +282,7 @@ def classes_of(slot) -> dict[str, type]:
         for name, cls in vars(slot).items()
         if dataclasses.is_dataclass(cls)
         and cls.__module__ == slot.__name__
+        and not inspect.isabstract(cls)
         and not name.startswith("_")
     }
 
