@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from medseg.errors import ConfigError
 from medseg.statistics.contrast import Contrast, Differences, differences, summarize
@@ -147,11 +146,12 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     [0.02, None, 0.5]
     """
     known = [i for i, p in enumerate(p_values) if p is not None and not math.isnan(p)]
+    known.sort(key=lambda i: p_values[i] or 0.0)
     corrected: list[float | None] = [None] * len(p_values)
-    if known:
-        raised = multipletests([p_values[i] for i in known], method="holm")[1]
-        for index, p_value in zip(known, np.asarray(raised), strict=True):
-            corrected[index] = float(p_value)
+    least = 0.0
+    for rank, index in enumerate(known):
+        least = max(least, min(1.0, (len(known) - rank) * (p_values[index] or 0.0)))
+        corrected[index] = least
     return corrected
 
 

@@ -1,8 +1,6 @@
 """Ablations drawn from the model: cases, arm × case, trainings, and their noise."""
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,12 +46,3 @@ def rows(design: Design, generator: np.random.Generator, shifts: Sequence[float]
         for case in range(d.cases)
         if d.shared or case % d.folds == fold
     ]
-
-
-@contextmanager
-def without_garbage() -> Iterator[None]:
-    """statsmodels collects garbage at each correction; what lives already need not be searched."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
