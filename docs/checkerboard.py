@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from medseg.checkerboard import MEASURES
 from medseg.checkerboard.cohort import phase_lock_test
-from medseg.checkerboard.cycle_spin import cycle_spin_residual
+from medseg.checkerboard.figure_data import axis_spectra
 from medseg.checkerboard.gridding import composed_kernel, coverage, gridding_imbalance
 from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
@@ -24,10 +24,10 @@ from medseg.checkerboard.imbalance import (
     overlap_imbalance,
     tap_counts,
 )
-from medseg.checkerboard.moments import phase_moments
+from medseg.checkerboard.moments import PhaseMoments, phase_moments
 from medseg.checkerboard.phases import trapezoid
+from medseg.checkerboard.probes import cycle_spin_residual
 from medseg.checkerboard.seasonal import additive, gain, staircase
-from medseg.checkerboard.spectrum import axis_spectra
 from medseg.metrics import dice
 from medseg.plotting import AMOUNT, line_style, new_figure, save, styled
 from medseg.record import PhaseMap
@@ -164,7 +164,7 @@ class Pictures:
             phases = torch.randint(2, (10,))
             stripes = [0.3 * (-1.0) ** (torch.arange(48) + p)[:, None] for p in phases]
             cases = [phase_moments(smooth(48, 48, sigma=1) + s, (2, 2)) for s in stripes]
-            pooled = sum(cases[1:], start=cases[0])
+            pooled = PhaseMoments((2, 2), sum(case.gram for case in cases))
             share, voxels = additive(pooled).eta_squared, float(pooled.gram[:, 0, 0].sum())
             naive = stats.f.sf(share / 3 / ((1 - share) / (voxels - 4)), 3, voxels - 4)
             found.append([naive, phase_lock_test(cases, permutations=199).p_value])

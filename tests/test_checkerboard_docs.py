@@ -13,6 +13,7 @@ from torch import nn
 from medseg import checkerboard
 from medseg.checkerboard import registry
 from medseg.record import ArtifactRecord, CaseRecord, RunRecord
+from medseg.report.artifacts import values
 from medseg.report.sections.checkerboard import checkerboard as section
 from medseg.report.study import collect
 from medseg.report.tables import Table
@@ -86,3 +87,13 @@ def test_a_new_entry_reaches_record_report_and_page(script: ModuleType, tmp_path
     folded = [part for outer in parts for part in getattr(outer, "parts", [])]
     tables = [part for part in [*parts, *folded] if isinstance(part, Table)]
     assert sum(any("Taps" in str(c) for c in each.frame.columns) for each in tables) == 2
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_measures_that_are_no_longer_taken_are_shown_of_old_records(schema) -> None:
+    path = Path(__file__).parent / "records" / f"schema_{schema}.json"
+    record = RunRecord.read(path).artifacts
+    assert record is not None
+    shown = values(record).set_index(["of", "measure"])["value"]
+    assert shown["prediction", "line_decibel"] == 14.32748624477389
+    assert shown["labels", "saddle_rate"] == 0.000966183574879227

@@ -6,9 +6,9 @@ that, `Study` takes them from a network and real cases, `upsampling_rows` from w
 
 kernels, imbalance, imaging    an upsampling: its taps, how unequal phases are, replicas
 gradients, gridding            strided and dilated convolutions
-layers, rows                   the layers of a network, and their values
-torus, cycle_spin, probes      a whole network
-windows, moments, seasonal, spectrum, boundaries, cases
+layers                         the layers of a network
+torus, probes                  a whole network
+windows, moments, seasonal, boundaries
                                real cases
 cohort                         claims over cases
 decision                       the effect on Dice
@@ -20,8 +20,14 @@ decision                       the effect on Dice
 0.19
 """
 
-from medseg.checkerboard.registry import MEASURES, Entry, measure
-from medseg.checkerboard.rows import gradient_rows, gridding_rows, upsampling_rows
+from medseg.checkerboard.registry import (
+    MEASURES,
+    Entry,
+    gradient_rows,
+    gridding_rows,
+    measure,
+    upsampling_rows,
+)
 from medseg.checkerboard.study import Study
 
 __all__ = [

@@ -4,16 +4,16 @@ Neighbouring voxels repeat each other, and texture may happen to have the period
 separates the weights from both is that they leave the same phase pattern in every case.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from medseg.checkerboard.moments import ONE, RESIDUAL, SMOOTH, PhaseMoments
-from medseg.checkerboard.seasonal import Gain, gain, is_regular, partial_r_squared
+from medseg.checkerboard.seasonal import gain, is_regular, partial_r_squared
 from medseg.record import Estimate, PhaseLocked, PhaseMap
 from medseg.statistics import bca, holm
 
@@ -22,18 +22,9 @@ LEAST_CASES = 8
 _TABLES_AT_ONCE = 2**16
 
 
-@dataclass(frozen=True)
-class PhaseLock:
-    """Partial R² of lines per phase, pooled over cases, and how often chance gives as much."""
-
-    r_squared_partial: float
-    p_value: float
-    cases: int
-
-
 def phase_lock_test(
     cases: Sequence[PhaseMoments], permutations: int = 999, seed: int = 0
-) -> PhaseLock:
+) -> PhaseLocked:
     """`p = (1 + #{R²_π ≥ R²}) / (1 + M)` over M random cyclic shifts of the phases of each case.
 
     H0: no phase is locked to the grid, so every case might as well have begun at another phase.
@@ -55,11 +46,15 @@ def phase_lock_test(
     >>> n = torch.arange(400)
     >>> case = phase_moments(n * (1 + 0.1 * (-1.0) ** n), [2])
     >>> lock = phase_lock_test([case] * 20)
-    >>> round(lock.r_squared_partial, 3), lock.p_value
+    >>> round(lock.r_squared, 3), lock.p_value
     (1.0, 0.001)
     """
     varying = [case for case in cases if is_regular(case)]
-    _check_cases(len(varying), f"of {len(cases)} with logits that vary")
+    if len(varying) < LEAST_CASES:
+        raise ValueError(
+            f"{len(varying)} cases of {len(cases)} with logits that vary: the case is the unit, so "
+            f"at least {LEAST_CASES} are needed; add cases, or report the effect without a test"
+        )
     if len(periods := {case.period for case in varying}) > 1:
         raise ValueError(f"periods {sorted(periods)}: cases of one test share one; test each alone")
     (period,) = periods
@@ -67,14 +62,17 @@ def phase_lock_test(
         raise ValueError(f"{permutations} permutations: p needs at least 1; 999 is usual")
     tables = torch.stack([_equally_weighted(case.gram).cpu() for case in varying])
     observed = partial_r_squared(tables.sum(dim=0))
-    shifted, phases = _every_shift(tables, period), math.prod(period)
+    after, phases = _after_every_shift(period), math.prod(period)
     generator = torch.Generator().manual_seed(seed)
     shifts = torch.randint(phases, (permutations, len(tables)), generator=generator)
-    parts = shifts.split(max(1, _TABLES_AT_ONCE // phases))
-    chance = torch.cat([partial_r_squared(_pooled(shifted, part, period)) for part in parts])
+    chance = []
+    for some in shifts.split(max(1, _TABLES_AT_ONCE // phases)):
+        pooled = sum(table[after[own]] for table, own in zip(tables, some.T, strict=True))
+        chance.append(partial_r_squared(torch.as_tensor(pooled)))
     # a shift common to all cases gives the same R², but for rounding
-    as_large = int((chance >= observed - 1e-12).sum())
-    return PhaseLock(float(observed), (1 + as_large) / (1 + permutations), len(varying))
+    as_large = int((torch.cat(chance) >= observed - 1e-12).sum())
+    p_value = (1 + as_large) / (1 + permutations)
+    return PhaseLocked(cases=len(varying), p_value=p_value, r_squared=float(observed))
 
 
 def coherence(patterns: Float[Tensor, " cases *period"]) -> float | None:
@@ -126,44 +124,15 @@ def phase_locked(cases: Sequence[Sequence[PhaseMoments]]) -> PhaseLocked:
         cases: Moments of each class of each case.
     """
     classes = [[case for case in each if is_regular(case)] for each in zip(*cases, strict=True)]
-    most = max(map(len, classes), default=0)
-    agreements = [c for c in map(_coherence, classes) if c is not None]
-    agreement = max(agreements, default=None)
-    testable = [each for each in classes if len(each) >= LEAST_CASES]
-    if not testable:
-        return PhaseLocked(cases=most, coherence=agreement)
-    tests = [phase_lock_test(each) for each in testable]
+    betas = [[fit.beta for case in each if (fit := gain(case))] for each in classes]
+    agreements = (coherence(torch.stack(each)) for each in betas if len(each) > 1)
+    tests = [phase_lock_test(each) for each in classes if len(each) >= LEAST_CASES]
     return PhaseLocked(
-        cases=most,
-        p_value=min(p for p in holm([test.p_value for test in tests]) if p is not None),
-        r_squared=max(test.r_squared_partial for test in tests),
-        coherence=agreement,
+        cases=max(map(len, classes), default=0),
+        p_value=min((p for p in holm([t.p_value for t in tests]) if p is not None), default=None),
+        r_squared=max((t.r_squared for t in tests if t.r_squared is not None), default=None),
+        coherence=max((c for c in agreements if c is not None), default=None),
     )
-
-
-def _coherence(cases: Sequence[PhaseMoments]) -> float | None:
-    if len(cases) < 2:
-        return None
-    fits = [gain(case) for case in cases]
-    return coherence(torch.stack([fit.beta for fit in fits if fit is not None]))
-
-
-def patterns_of(cases: Sequence[Sequence[PhaseMoments]]) -> tuple[Tensor, Tensor] | None:
-    """`α_φ` and `β_φ − mean β` of each case `(cases, *period)`, means over its classes.
-
-    Args:
-        cases: Moments of each class of each case, of one period.
-
-    Returns:
-        The patterns of the cases that have any; None if none has.
-    """
-    fits = [[fit for moments in case if (fit := gain(moments)) is not None] for case in cases]
-    known = [case for case in fits if case]
-    if not known:
-        return None
-    alpha = torch.stack([_mean([fit.alpha for fit in case]) for case in known])
-    beta = torch.stack([_mean([_deviation(fit) for fit in case]) for case in known])
-    return alpha, beta
 
 
 def phase_map(cases: Sequence[Sequence[PhaseMoments]]) -> PhaseMap | None:
@@ -180,14 +149,13 @@ def phase_map(cases: Sequence[Sequence[PhaseMoments]]) -> PhaseMap | None:
     >>> phase_map([[phase_moments(n * (1 + 0.1 * (-1.0) ** n), [2])]]).values
     [1.1, 0.9]
     """
-    found = patterns_of(cases)
-    if found is None:
+    found = _betas(cases)
+    if not found:
         return None
-    _, beta = found
-    values = (1 + beta.mean(dim=0)).flatten().tolist()
+    beta = torch.stack(found)
     return PhaseMap(
         period=list(beta.shape[1:]),
-        values=[round(v, 5) for v in values],
+        values=[round(v, 5) for v in (1 + beta.mean(dim=0)).flatten().tolist()],
         cases=len(beta),
         noise=_standard_error(beta) if len(beta) > 1 else None,
     )
@@ -198,20 +166,14 @@ def _standard_error(patterns: Tensor) -> float:
     return round(float((patterns.var(dim=0).mean() / len(patterns)).sqrt()), 5)
 
 
-def _deviation(fit: Gain) -> Tensor:
-    return fit.beta - fit.beta.mean()
-
-
-def _mean(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(tensors)).mean(dim=0)
-
-
-def _check_cases(count: int, what: str) -> None:
-    if count < LEAST_CASES:
-        raise ValueError(
-            f"{count} cases {what}: the case is the unit, so at least {LEAST_CASES} are needed; "
-            "add cases, or report the effect without a test"
-        )
+def _betas(cases: Sequence[Sequence[PhaseMoments]]) -> list[Tensor]:
+    """`β_φ − mean β` of each case that has a gain, the mean over its classes."""
+    fits = [[fit for moments in case if (fit := gain(moments)) is not None] for case in cases]
+    return [
+        torch.stack([fit.beta - fit.beta.mean() for fit in case]).mean(dim=0)
+        for case in fits
+        if case
+    ]
 
 
 def _equally_weighted(
@@ -225,26 +187,9 @@ def _equally_weighted(
     return used * scale[:, None] * scale / total[ONE, ONE]
 
 
-def _every_shift(
-    tables: Float[Tensor, "cases phases 3 3"], period: tuple[int, ...]
-) -> Float[Tensor, "cases 3 3 *shifts_and_phases"]:
-    """Entry δ, φ holds phase φ + δ; a view on tables that go round almost twice."""
-    round_twice = tables.permute(0, 2, 3, 1).unflatten(-1, period)
-    for axis, step in enumerate(period, start=3):
-        again = round_twice.narrow(axis, 0, step - 1)
-        round_twice = torch.cat([round_twice, again], dim=axis)
-    for axis, step in enumerate(period, start=3):
-        round_twice = round_twice.unfold(axis, step, 1)
-    return round_twice
-
-
-def _pooled(
-    shifted: Float[Tensor, "cases 3 3 *shifts_and_phases"],
-    shifts: Int[Tensor, "permutations cases"],
-    period: tuple[int, ...],
-) -> Float[Tensor, "permutations phases 3 3"]:
-    """Sums over cases, each of them shifted."""
-    total = shifted.new_zeros(3, 3, len(shifts), *period)
-    for case, shift in zip(shifted, shifts.unbind(dim=1), strict=True):
-        total += case[(slice(None), slice(None), *torch.unravel_index(shift, period))]
-    return total.flatten(3).permute(2, 3, 0, 1)
+def _after_every_shift(period: tuple[int, ...]) -> Int[Tensor, "shifts phases"]:
+    """Entry δ, φ is the phase φ + δ, in array order."""
+    phases = torch.arange(math.prod(period)).reshape(period)
+    axes = list(range(len(period)))
+    shifts = itertools.product(*map(range, period))
+    return torch.stack([phases.roll([-d for d in shift], axes).flatten() for shift in shifts])

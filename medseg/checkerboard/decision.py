@@ -7,14 +7,13 @@ whole periods do only that, and are the control.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.checkerboard.cases import CaseScores
 from medseg.checkerboard.registry import measure
 from medseg.checkerboard.study import Study
 from medseg.errors import DataError
@@ -23,20 +22,7 @@ from medseg.metrics import score_case
 from medseg.record import CaseRow
 from medseg.volumes import Form, Volume, case_id, read_image, read_labels, write_probabilities
 
-
-@dataclass(frozen=True, kw_only=True)
-class Examined:
-    """A case and the time it took.
-
-    Args:
-        case: Its numbers.
-        network: Seconds of prediction, without summing up windows.
-        watching: Seconds of summing up windows.
-    """
-
-    case: CaseRow
-    network: float
-    watching: float
+_TOLERANCE_MM = 1.0  # of surface Dice
 
 
 def examine(
@@ -47,13 +33,13 @@ def examine(
     predictor: Predictor,
     spin: Path | None = None,
     prefer: Form = "sform",
-) -> Examined:
+) -> CaseRow:
     """Predicts a volume and scores it.
 
     Args:
         source: The volume.
         label: Its labels, or None.
-        study: Collects its numbers.
+        study: Collects its numbers, and the time they took.
         predictor: The network.
         spin: Folder for the map of the cycle-spin deviation; None leaves it and the effect on
             decisions out, which take as many predictions as there are shifts, twice with labels.
@@ -67,12 +53,12 @@ def examine(
     truth = None if label is None else _truth(label, image, len(card.classes) + 1, prefer)
     watched = study.watch(None if truth is None else predictor.preprocessing.labels(truth))
     seconds = predictor.predict(image, observe=watched.start).seconds
+    study.seconds["prediction"] += seconds["network"] - watched.seconds
     case = study.add(case_id(source), watched)
     if spin is not None:
         case = _spun(case, image, truth, study=study, predictor=predictor, folder=spin)
         study.amend(case)
-    network = seconds["network"] - watched.seconds
-    return Examined(case=case, network=network, watching=watched.seconds)
+    return case
 
 
 def labels_of(sources: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Path | None]:
@@ -91,27 +77,19 @@ def labels_of(sources: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Pat
     return pairs
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Spun:
-    """Predictions averaged over shifts, on the network's grid.
-
-    Args:
-        probabilities: `(classes, *grid)`.
-        deviation: Root mean square over shifts of each class's logit over that of the background
-            about its mean, `(classes - 1, *grid)`.
-    """
-
-    probabilities: Tensor
-    deviation: Tensor
-
-
-def spun_prediction(predictor: Predictor, image: Tensor, shifts: Sequence[Sequence[int]]) -> Spun:
+def spun_prediction(
+    predictor: Predictor, image: Tensor, shifts: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
     """Prediction averaged over shifts of the image below the windows.
 
     Args:
         predictor: The network.
         image: `(channels, *grid)`, three axes.
         shifts: Voxels per axis of the network, each at least 0.
+
+    Returns:
+        Probabilities `(classes, *grid)`, and the root mean square over shifts of each class's logit
+        over that of the background about its mean, `(classes - 1, *grid)`.
     """
     first = _shifted_logits(predictor, image, shifts[0])
     probabilities = torch.softmax(first, dim=0)
@@ -123,10 +101,7 @@ def spun_prediction(predictor: Predictor, image: Tensor, shifts: Sequence[Sequen
         moved = (logits[1:] - logits[:1]) - (first[1:] - first[:1])
         total, squares = total + moved, squares + moved.square()
     variance = squares / len(shifts) - (total / len(shifts)).square()
-    return Spun(
-        probabilities=probabilities / len(shifts),
-        deviation=variance.clamp(min=0).sqrt().expand_as(first[1:]),
-    )
+    return probabilities / len(shifts), variance.clamp(min=0).sqrt().expand_as(first[1:])
 
 
 def phase_shifts(period: Sequence[int], count: int, seed: int = 0) -> list[tuple[int, ...]]:
@@ -146,37 +121,6 @@ def whole_shifts(period: Sequence[int], count: int) -> list[tuple[int, ...]]:
     shifts = torch.zeros(len(cells), len(period), dtype=torch.long)
     shifts[:, strided] = cells * torch.tensor([period[axis] for axis in strided])
     return [tuple(map(int, row)) for row in shifts[:count]]
-
-
-def scores_of(
-    predictor: Predictor,
-    image: Volume,
-    label: Volume,
-    predictions: dict[str, Tensor],
-    *,
-    tolerance_mm: float = 1.0,
-) -> CaseScores:
-    """Metrics of several predictions of one case.
-
-    Args:
-        predictor: What predicted.
-        image: The case.
-        label: Its labels, on the same grid.
-        predictions: Suffix → scores `(classes, *grid)`; see `CaseScores`.
-        tolerance_mm: For surface Dice.
-    """
-    return CaseScores(
-        {
-            suffix: score_case(
-                predictor.preprocessing.restore_labels(scores, image),
-                label.array,
-                spacing=image.geometry.spacing,
-                classes=predictor.card.classes,
-                tolerance_mm=tolerance_mm,
-            )
-            for suffix, scores in predictions.items()
-        }
-    )
 
 
 def _truth(label: Path, image: Volume, classes: int, prefer: Form) -> Volume:
@@ -200,18 +144,23 @@ def _spun(
 ) -> CaseRow:
     grid = predictor.preprocessing.image(image)
     period = study.grid.period
-    spun = spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
-    deviation = predictor.preprocessing.restore_scores(spun.deviation, image)
+    spun, deviation = spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
+    deviation = predictor.preprocessing.restore_scores(deviation, image)
     write_probabilities(folder / f"{case.case}_cycle_spin.nii.gz", deviation, image)
     if truth is None:
         return case
-    control = spun_prediction(predictor, grid, whole_shifts(period, study.shifts))
-    predictions = {
-        "": torch.softmax(predictor.logits(grid).cpu(), dim=0),
-        "_spun": spun.probabilities,
-        "_control": control.probabilities,
+    control, _ = spun_prediction(predictor, grid, whole_shifts(period, study.shifts))
+    plain = torch.softmax(predictor.logits(grid).cpu(), dim=0)
+    scores = {
+        suffix: score_case(
+            predictor.preprocessing.restore_labels(probabilities, image),
+            truth.array,
+            spacing=image.geometry.spacing,
+            classes=predictor.card.classes,
+            tolerance_mm=_TOLERANCE_MM,
+        )
+        for suffix, probabilities in (("", plain), ("_spun", spun), ("_control", control))
     }
-    scores = scores_of(predictor, image, truth, predictions)
     return replace(case, values=case.values | {"decision": measure("decision", scores)[0]})
 
 

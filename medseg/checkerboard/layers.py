@@ -294,24 +294,3 @@ def upsampling_period(network: nn.Module, spatial_dims: int | None = None) -> tu
     dims = spatial_dims or spatial_dims_of(network)
     strides = [upsampling_stride(layer, dims) for _, layer in upsampling_layers(network)]
     return tuple(math.prod(steps) for steps in zip(*strides, strict=True))
-
-
-def period_of(
-    network: nn.Module, image: Tensor, period: Sequence[int] | None
-) -> tuple[int, ...] | None:
-    """Voxels per axis after which a pattern repeats; None if there is one phase only."""
-    if image.ndim < 3 or len(image) != 1:
-        raise ValueError(
-            f"image of shape {tuple(image.shape)} must be (1, channels, *space); "
-            "give one case at a time"
-        )
-    dims = image.ndim - 2
-    steps = upsampling_period(network, dims) if period is None else tuple(int(p) for p in period)
-    if math.prod(steps) == 1:
-        return None
-    if len(steps) != dims or min(steps) < 1:
-        raise ValueError(
-            f"period={steps} must be one whole number for each of the {dims} axes; "
-            "give 1 for an axis without a pattern"
-        )
-    return steps

@@ -1,7 +1,7 @@
 """Sums per phase that every seasonal measure is a function of; they add up over blocks and cases.
 
 The residual `e = z − T_s z` is compared with the smooth map `T_s z` and its slopes, all in double
-precision. A volume of any size is read in blocks, so memory is bounded by one block.
+precision. A window of any size is read in blocks, so memory is bounded by one block.
 """
 
 import functools
@@ -15,13 +15,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from medseg.checkerboard.phases import (
-    check_finite,
-    checked_period,
-    fold,
-    trapezoid,
-    trimmed,
-)
+from medseg.checkerboard.phases import checked_period, fold, require_finite, trapezoid, trimmed
 
 ONE, RESIDUAL, SMOOTH = range(3)
 _VOXELS_AT_ONCE = 2**18
@@ -31,30 +25,15 @@ _VOXELS_AT_ONCE = 2**18
 class PhaseMoments:
     """`Σ v vᵀ` over the voxels of each phase, with `v = (1, e, T_s z, ∂T_s z per axis)`.
 
-    So `[φ, 0, 0]` counts voxels, `[φ, 0, 1]` sums e, `[φ, 1, 2]` sums `e · T_s z`. Moments of two
-    sets of voxels add up to the moments of both. Slopes are kept of axes with stride > 1,
-    or of none.
+    So `[φ, 0, 0]` counts voxels, `[φ, 0, 1]` sums e, `[φ, 1, 2]` sums `e · T_s z`. The sums of two
+    sets of voxels add up to the sums of both. Slopes are kept of axes with stride > 1, or of none.
 
-    >>> one = phase_moments(torch.arange(9.0), [2])  # a ramp: residual 0, slope 1
-    >>> (one + one).gram[0].tolist()
-    [[6.0, 0.0, 24.0, 6.0], [0.0, 0.0, 0.0, 0.0], [24.0, 0.0, 112.0, 24.0], [6.0, 0.0, 24.0, 6.0]]
+    >>> phase_moments(torch.arange(9.0), [2]).gram[0].tolist()  # a ramp: residual 0, slope 1
+    [[3.0, 0.0, 12.0, 3.0], [0.0, 0.0, 0.0, 0.0], [12.0, 0.0, 56.0, 12.0], [3.0, 0.0, 12.0, 3.0]]
     """
 
     period: tuple[int, ...]
     gram: Float[Tensor, "phases terms terms"]
-
-    def __add__(self, other: "PhaseMoments") -> "PhaseMoments":
-        if self.period != other.period:
-            raise ValueError(
-                f"periods {self.period} and {other.period}: only sums over the same phases add up; "
-                "measure both with one period"
-            )
-        return PhaseMoments(self.period, self.gram + other.gram)
-
-    @property
-    def strided_axes(self) -> tuple[int, ...]:
-        """Axes with stride > 1; the others have no phases."""
-        return tuple(axis for axis, step in enumerate(self.period) if step > 1)
 
 
 def coarser(moments: PhaseMoments, period: Sequence[int]) -> PhaseMoments:
@@ -84,6 +63,24 @@ def halo(period: Sequence[int]) -> tuple[int, ...]:
     return tuple(step // 2 + 1 if step > 1 else 0 for step in period)
 
 
+def phase_moments(
+    signal: Num[Tensor, "*space"], period: Sequence[int], origin: Sequence[int] | None = None
+) -> PhaseMoments:
+    """Moments of one map; see `window_moments`.
+
+    Args:
+        signal: One channel of the logits of one case, on the network's own grid: before any
+            resampling, flipping or blending of windows, which move the phases.
+        period: Voxels per axis after which a pattern repeats.
+        origin: Index of the first voxel on that grid; None: 0.
+
+    >>> phase_moments(torch.arange(9.0), [2]).gram[:, ONE, ONE].tolist()
+    [3.0, 2.0]
+    """
+    first = (0,) * signal.ndim if origin is None else tuple(origin)
+    return PhaseMoments(tuple(period), window_moments(signal[None], period, first)[0])
+
+
 def window_moments(
     maps: Num[Tensor, " maps *space"],
     period: Sequence[int],
@@ -93,9 +90,7 @@ def window_moments(
 ) -> Float[Tensor, "maps phases terms terms"]:
     """`PhaseMoments.gram` of each of several maps of one window, in one go.
 
-    Row i is that of `phase_moments(maps[i], period, origin)`, up to rounding. A map costs about
-    2 % of a U-Net of 16 to 128 channels on the same window; memory is bounded for windows of any
-    size.
+    A map costs about 2 % of a U-Net of 16 to 128 channels on the same window.
 
     Args:
         maps: Channels or cases that share grid and origin; 1 to 3 axes of space, any device.
@@ -111,73 +106,25 @@ def window_moments(
     >>> sums.tolist()  # 3 voxels of residual −1 and 2 of residual +1
     [[0.0, 0.0], [-3.0, 2.0]]
     """
-    return _moments(maps, period, origin, block=None, slopes=slopes)
-
-
-def phase_moments(
-    signal: Num[Tensor, "*space"],
-    period: Sequence[int],
-    origin: Sequence[int] | None = None,
-    block: int | None = None,
-) -> PhaseMoments:
-    """Moments of a whole map, read in blocks; equal to those of one block up to rounding.
-
-    Args:
-        signal: One channel of the logits of one case, on the network's own grid: before any
-            resampling, flipping or blending of windows, which move the phases.
-        period: Voxels per axis after which a pattern repeats; an axis of stride 1 drops out.
-        origin: Index of the first voxel on that grid; None: 0.
-        block: Voxels per axis that are worked on at once; None: 2¹⁸ in all.
-
-    Raises:
-        ValueError: stride 1 everywhere, fewer voxels than halo and one period, or values that
-            are not finite.
-
-    >>> phase_moments(torch.arange(9.0), [2]).gram[:, ONE, ONE].tolist()
-    [3.0, 2.0]
-    """
-    steps = checked_period(period, signal.ndim)
-    needed = tuple(s + 2 * m for s, m in zip(steps, halo(steps), strict=True))
-    if any(n < least for n, least in zip(signal.shape, needed, strict=True)):
-        raise ValueError(
-            f"map {tuple(signal.shape)} is smaller than {needed}, one period {steps} and its halo; "
-            "leave this case out"
-        )
-    first = (0,) * signal.ndim if origin is None else tuple(origin)
-    return PhaseMoments(steps, _moments(signal[None], steps, first, block)[0])
-
-
-def _moments(
-    maps: Tensor,
-    period: Sequence[int],
-    origin: Sequence[int],
-    block: int | None,
-    slopes: bool = True,
-) -> Tensor:
     space = maps.shape[1:]
     steps = checked_period(period, len(space))
     margin = halo(steps)
     if any(n <= 2 * m for n, m in zip(space, margin, strict=True)):
         raise ValueError(
-            f"block {tuple(space)} is no larger than its halo of {margin} at both ends; "
-            "give a larger block"
+            f"map {tuple(space)} is no larger than its halo of {margin} at both ends; "
+            "leave this case out"
         )
-    check_finite(maps)
-    edge = int(_VOXELS_AT_ONCE ** (1 / len(space)) + 0.5) if block is None else block
+    require_finite(maps, "values")
+    edge = int(_VOXELS_AT_ONCE ** (1 / len(space)) + 0.5)
     at_once = max(1, _VOXELS_AT_ONCE // math.prod(min(n, edge) for n in space))
-    parts = maps.split(at_once)
-    return torch.cat([_by_blocks(some, steps, origin, edge, slopes) for some in parts])
-
-
-def _by_blocks(
-    maps: Tensor, steps: tuple[int, ...], origin: Sequence[int], edge: int, slopes: bool
-) -> Tensor:
-    def of(part: tuple[slice, ...]) -> Tensor:
-        first = [o + place.start for o, place in zip(origin, part, strict=True)]
-        return _gram(maps[(slice(None), *part)], steps, first, slopes)
-
-    blocks = _blocks(maps.shape[1:], halo(steps), edge)
-    return functools.reduce(operator.add, (of(part) for part in blocks))
+    grams = []
+    for some in maps.split(at_once):
+        by_block = []
+        for block in _blocks(space, margin, edge):
+            first = [o + place.start for o, place in zip(origin, block, strict=True)]
+            by_block.append(_gram(some[(slice(None), *block)], steps, first, slopes))
+        grams.append(functools.reduce(operator.add, by_block))
+    return torch.cat(grams)
 
 
 def _gram(block: Tensor, steps: tuple[int, ...], origin: Sequence[int], slopes: bool) -> Tensor:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Num, Shaped
+from jaxtyping import Float, Num
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,8 +33,9 @@ def phase_means(signal: Tensor, period: Sequence[int]) -> Tensor:
 
 def require_finite(values: Tensor, what: str) -> None:
     """Refuses NaN and infinity."""
-    bad = values.numel() - int(values.isfinite().sum())
-    if bad:
+    if bool(values.sum(dtype=torch.float64).isfinite()):  # one fast pass if all are
+        return
+    if bad := values.numel() - int(values.isfinite().sum()):
         raise ValueError(
             f"{bad} of {values.numel()} {what} are NaN or infinite, which leaves nothing to "
             "measure; take weights from before the training diverged"
@@ -95,18 +96,6 @@ def checked_period(period: Sequence[int], axes: int) -> tuple[int, ...]:
             f"period {steps}: it has one phase, so nothing to compare; skip the measure"
         )
     return steps
-
-
-def check_finite(signal: Shaped[Tensor, "*space"]) -> None:
-    """Refuses NaN and infinity.
-
-    Raises:
-        ValueError: some value is not finite.
-    """
-    if bool(torch.isfinite(signal.sum(dtype=torch.float64))):  # one fast pass if all are
-        return
-    if bad := int((~torch.isfinite(signal)).sum()):
-        raise ValueError(f"{bad} values are not finite: means need numbers; leave this case out")
 
 
 def trapezoid(signal: Num[Tensor, "*space"], period: Sequence[int]) -> Float[Tensor, "*interior"]:
@@ -180,29 +169,3 @@ def _run(signal: Tensor, axis: int, size: int) -> Tensor:
     if size % 2 == 0:
         return even
     return even.narrow(axis, 0, pairs - 1) + signal.narrow(axis, size - 1, pairs - 1)
-
-
-def whole_periods(image: Tensor, period: Sequence[int]) -> Tensor:
-    """The image without the rest of a period at the far end of each axis."""
-    if any(n < p for n, p in zip(image.shape[2:], period, strict=True)):
-        raise ValueError(
-            f"image of {tuple(image.shape[2:])} voxels is smaller than one period "
-            f"{tuple(period)}, so that it lacks phases; take a larger one"
-        )
-    for axis, step in enumerate(period, start=2):
-        image = image.narrow(axis, 0, image.shape[axis] // step * step)
-    return image
-
-
-def by_phase(values: Tensor, period: Sequence[int]) -> Tensor:
-    """`(phases, *lead)` → `(*lead, *period)`."""
-    return values.movedim(0, -1).unflatten(-1, tuple(period))
-
-
-def require_logits(logits: Tensor, image: Tensor) -> None:
-    """Refuses logits on another grid than the image, which shifts would not be undone on."""
-    if logits.shape[2:] != image.shape[2:]:
-        raise ValueError(
-            f"logits of {tuple(logits.shape[2:])} voxels must lie on the image's grid of "
-            f"{tuple(image.shape[2:])}; measure a network that keeps the grid"
-        )

@@ -5,14 +5,20 @@ and artifacts page, and the table in docs/checkerboard.md follow.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from medseg.checkerboard.cases import distance_to_truth, error_spread, saddles, snapping
-from medseg.checkerboard.gridding import coverage, gridding_imbalance, largest_gap
+from medseg.checkerboard.boundaries import (
+    boundary_distance,
+    boundary_snapping,
+    error_spread,
+    mean_of,
+)
+from medseg.checkerboard.gradients import strided_layers
+from medseg.checkerboard.gridding import coverage, dilated_rows, gridding_imbalance, largest_gap
 from medseg.checkerboard.imaging import imaging_leakage, sum_rule_order
 from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
@@ -20,11 +26,18 @@ from medseg.checkerboard.imbalance import (
     overlap_imbalance,
     worst_dc_gain_imbalance,
 )
+from medseg.checkerboard.layers import (
+    InputMoments,
+    UpsamplingLayer,
+    refining_layers,
+    spatial_dims_of,
+)
 from medseg.checkerboard.probes import constant_response
-from medseg.record import Measure
+from medseg.record import LayerRow, Measure
 from medseg.record.checkerboard import Level, Values
 
 Function = Callable[[Any], float | Sequence[float | None] | None]
+Scores = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 _LEVELS: dict[str, Level] = {
     "layers": "weights",
     "gradients": "weights",
@@ -42,8 +55,8 @@ class Entry:
         function: Subject → value; a sequence of n values is stored as `name_0` to `name_{n-1}`.
         of: What it is measured on: `layers` (`UpsamplingLayer`), `gradients` (`StridedLayer`),
             `dilated` (`DilatedRow`), `network` (`Probed`), `prediction`, `image`, `truth`
-            (`CaseMaps`), `labels` (`CaseWindows`), `cycle_spin` (`CycleSpin`), `decision`
-            (`CaseScores`).
+            (`CaseMaps`), `labels` (`CaseSums`), `cycle_spin` (`CycleSpin`), `decision`
+            (`{"" | "_spun" | "_control": {class: {metric: value}}}`).
         title: Head of its column.
         meaning: One line.
         unit: Empty for a ratio.
@@ -88,6 +101,17 @@ class Probed:
     period: Sequence[int]
 
 
+def _score(scores: Scores, metric: str, suffix: str = "") -> float | None:
+    """Mean over the classes where the metric is defined."""
+    return mean_of(by_metric[metric] for by_metric in scores.get(suffix, {}).values())
+
+
+def _change(scores: Scores, metric: str) -> float | None:
+    """Cycle-spun prediction less control: what the phases cost."""
+    spun, control = (_score(scores, metric, suffix) for suffix in ("_spun", "_control"))
+    return None if spun is None or control is None else spun - control
+
+
 _MAPS = ("prediction", "image", "truth")
 
 # fmt: off
@@ -106,7 +130,7 @@ MEASURES: list[Entry] = [
           "Relative spread of the amplification over phases on real cases: below 0.005 clean, "
           "above 0.1 severe.", headline=True, pooled=True),
     # their effect on Dice
-    Entry("dice_change", ("decision",), lambda d: d.change("dice"),
+    Entry("dice_change", ("decision",), lambda s: _change(s, "dice"),
           "Dice change",
           "Dice of the cycle-spun prediction less its control: what the pattern costs.",
           pooled=True),
@@ -155,14 +179,14 @@ MEASURES: list[Entry] = [
     Entry("gain_excess", ("prediction",), lambda m: m.kappa_excess,
           "Gain κ over the input's",
           "Gain κ of the logits less that of the input: what the network adds.", pooled=True),
-    Entry("gain_r_squared", _MAPS, lambda m: m.mean(m.gains, "r_squared_partial"),
+    Entry("gain_r_squared", _MAPS, lambda m: mean_of(fit.r_squared_partial for fit in m.gains),
           "Gain R²",
           "Share of the residual that a line per phase explains beyond one line for all."),
-    Entry("additive", _MAPS, lambda m: m.mean(m.patterns, "kappa"),
+    Entry("additive", _MAPS, lambda m: mean_of(fit.kappa for fit in m.patterns),
           "Additive κ", "RMS of the fixed pattern over the spread of the map."),
-    Entry("eta_squared", _MAPS, lambda m: m.mean(m.patterns, "eta_squared"),
+    Entry("eta_squared", _MAPS, lambda m: mean_of(fit.eta_squared for fit in m.patterns),
           "η²", "Share of the residual that one fixed pattern explains."),
-    Entry("epsilon_squared", _MAPS, lambda m: m.mean(m.patterns, "epsilon_squared"),
+    Entry("epsilon_squared", _MAPS, lambda m: mean_of(fit.epsilon_squared for fit in m.patterns),
           "ε²", "η² less what independent voxels show by chance."),
     Entry("eta_squared_level", _MAPS, lambda m: m.eta_squared_by_level(),
           "η² of level", "Part of η² that this level of the decoder adds, 0 is the finest."),
@@ -170,44 +194,35 @@ MEASURES: list[Entry] = [
           "Staircase κ",
           "RMS lag of the phases on a slope: blocks of nearest-neighbour upsampling, no "
           "checkerboard.", unit="voxels", pooled=True),
-    Entry("line_decibel", ("prediction", "image"), lambda m: m.line and m.line.decibel,
-          "Line",
-          "Strongest spectral line of the stride grid over the spectrum around it.", unit="dB"),
-    Entry("line_p", ("prediction", "image"), lambda m: m.line_p(),
-          "Line p", "Chance of such a line in one map, corrected; finds, but does not prove."),
-    Entry("boundary_snapping", ("labels",), snapping,
+    Entry("boundary_snapping", ("labels",), lambda c: boundary_snapping(c.boundaries["prediction"]),
           "Boundary snapping",
           "1 if every boundary face lies on the stride grid, 0 if they ignore it."),
-    Entry("true_boundary_snapping", ("labels",), lambda w: snapping(w, truth=True),
+    Entry("true_boundary_snapping", ("labels",), lambda c: boundary_snapping(c.boundaries["truth"]),
           "Boundary snapping, truth", "Boundary snapping of the true labels."),
-    Entry("saddle_rate", ("labels",), saddles,
-          "Saddle rate",
-          "Diagonal 2 × 2 configurations per boundary face; 0.48 for a full checkerboard."),
-    Entry("true_saddle_rate", ("labels",), lambda w: saddles(w, truth=True),
-          "Saddle rate, truth", "Saddle rate of the true labels."),
-    Entry("boundary_distance", ("labels",), distance_to_truth,
+    Entry("boundary_distance", ("labels",),
+          lambda c: boundary_distance(c.boundaries["prediction"], c.boundaries["truth"]),
           "Boundary distance",
           "Total variation between the phases of predicted and true boundary faces.", pooled=True),
-    Entry("error_spread", ("labels",), lambda w: error_spread(w.errors),
+    Entry("error_spread", ("labels",), lambda c: error_spread(c.errors),
           "Error spread", "Spread over phases of the share of wrong voxels, over its mean."),
     Entry("cycle_spin", ("cycle_spin",), lambda s: s.residual,
           "Cycle-spin residual",
           "Share of the logits' energy that does not move with the image.", pooled=True),
     Entry("cycle_spin_self_test", ("cycle_spin",), lambda s: s.self_test,
           "Self-test", "The same residual for a shift by a whole period: 0 up to rounding."),
-    Entry("dice", ("decision",), lambda d: d.mean("dice"),
+    Entry("dice", ("decision",), lambda s: _score(s, "dice"),
           "Dice", "Of the plain prediction."),
-    Entry("dice_spun", ("decision",), lambda d: d.mean("dice", "_spun"),
+    Entry("dice_spun", ("decision",), lambda s: _score(s, "dice", "_spun"),
           "Dice, cycle-spun", "Of the prediction averaged over shifts below one period."),
-    Entry("dice_control", ("decision",), lambda d: d.mean("dice", "_control"),
+    Entry("dice_control", ("decision",), lambda s: _score(s, "dice", "_control"),
           "Dice, control", "Of the prediction averaged over shifts by whole periods."),
-    Entry("surface_dice", ("decision",), lambda d: d.mean("surface_dice"),
+    Entry("surface_dice", ("decision",), lambda s: _score(s, "surface_dice"),
           "Surface Dice", "Of the plain prediction."),
-    Entry("surface_dice_spun", ("decision",), lambda d: d.mean("surface_dice", "_spun"),
+    Entry("surface_dice_spun", ("decision",), lambda s: _score(s, "surface_dice", "_spun"),
           "Surface Dice, cycle-spun", "Of the prediction averaged over shifts below one period."),
-    Entry("surface_dice_control", ("decision",), lambda d: d.mean("surface_dice", "_control"),
+    Entry("surface_dice_control", ("decision",), lambda s: _score(s, "surface_dice", "_control"),
           "Surface Dice, control", "Of the prediction averaged over shifts by whole periods."),
-    Entry("surface_dice_change", ("decision",), lambda d: d.change("surface_dice"),
+    Entry("surface_dice_change", ("decision",), lambda s: _change(s, "surface_dice"),
           "Surface Dice change",
           "Surface Dice of the cycle-spun prediction less its control.", pooled=True),
 ]
@@ -257,3 +272,81 @@ def descriptions(names: Iterable[str]) -> dict[str, Measure]:
         for name in present
         if name == entry.name or re.fullmatch(rf"{entry.name}_\d+", name)
     }
+
+
+def upsampling_rows(
+    network: nn.Module,
+    moments: Mapping[str, InputMoments] | None = None,
+    only: Collection[str] | None = None,
+) -> list[LayerRow]:
+    """Every upsampling layer of a network, in its own order.
+
+    Layers that data steers, that are not linear, that repeat with no stride, or whose weights are
+    not finite, are listed with the reason; layers that keep the grid are left out.
+
+    Args:
+        network: Any module, those of MONAI and nnU-Net too.
+        moments: Features before the layers on real images, see `input_moments`.
+        only: Names of the measures; None: all.
+
+    >>> layer = nn.ConvTranspose2d(1, 1, kernel_size=3, stride=2)
+    >>> _ = nn.init.ones_(layer.weight)
+    >>> (row,) = upsampling_rows(layer)
+    >>> row.values["dc_gain"], row.values["noise_gain"], row.values["sum_rule_order"]
+    (0.19, 0.19, 0)
+    """
+    dims, known = spatial_dims_of(network), moments or {}
+    layers = (UpsamplingLayer(n, m, dims, known.get(n)) for n, m in refining_layers(network))
+    return [_row("layers", each, _stride(each), only) for each in layers if _refines(each)]
+
+
+def gradient_rows(network: nn.Module) -> list[LayerRow]:
+    """Every convolution and pooling with a stride, by the gradient that it passes on.
+
+    >>> layer = nn.Conv2d(1, 1, kernel_size=3, stride=2)
+    >>> _ = nn.init.ones_(layer.weight)
+    >>> [row.values["gradient_imbalance"] for row in gradient_rows(layer)]
+    [0.19]
+    """
+    layers = strided_layers(network)
+    return [_row("gradients", each, each.stride, note=each.condition) for each in layers]
+
+
+def gridding_rows(network: nn.Module) -> list[LayerRow]:
+    """Every row of dilated convolutions.
+
+    >>> network = nn.Sequential(*(nn.Conv1d(4, 4, 3, dilation=2) for _ in range(3)))
+    >>> (row,) = gridding_rows(network)
+    >>> row.operator, row.values["gridding_imbalance"]
+    ('dilations 2, 2, 2', 0.5)
+    """
+    return [_row("dilated", each, each.period) for each in dilated_rows(network)]
+
+
+def _row(
+    of: str,
+    layer: Any,
+    stride: Sequence[int],
+    only: Collection[str] | None = None,
+    note: str = "",
+) -> LayerRow:
+    values, reasons = measure(of, layer, only)
+    return LayerRow(
+        layer=layer.name,
+        operator=layer.operator,
+        stride=list(stride),
+        values=values,
+        note=next(iter(reasons.values()), note),
+    )
+
+
+def _stride(layer: UpsamplingLayer) -> tuple[int, ...]:
+    """Empty where it is no whole number, or unknown."""
+    try:
+        return layer.stride
+    except (TypeError, ValueError):
+        return ()
+
+
+def _refines(layer: UpsamplingLayer) -> bool:
+    return max(_stride(layer), default=2) > 1

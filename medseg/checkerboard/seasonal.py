@@ -6,21 +6,17 @@ of `PhaseMoments`; None stands for a map that does not vary or has too few voxel
 Whether a share is more than texture is tested by `cohort.phase_lock_test`.
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medseg.checkerboard.moments import (
-    ONE,
-    RESIDUAL,
-    SMOOTH,
-    PhaseMoments,
-    coarser,
-)
+from medseg.checkerboard.boundaries import mean_of
+from medseg.checkerboard.layers import StrideGrid
+from medseg.checkerboard.moments import ONE, RESIDUAL, SMOOTH, PhaseMoments, coarser
 
 _VOXELS_PER_PHASE = 8
 # of the mean square: a smaller variance may be the rounding of single precision
@@ -39,12 +35,64 @@ class Additive:
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """How unequally the phases amplify, and the phases' own lines `α_φ + β_φ (T_s z − mean)`."""
+    """How unequally the phases amplify, and the slope of each phase's own line."""
 
     kappa: float
     r_squared_partial: float
-    alpha: Float[Tensor, "*period"]
     beta: Float[Tensor, "*period"]
+
+
+class CaseMaps:
+    """Maps of one case: the logits of its classes, the channels of its input, or its truth.
+
+    Args:
+        moments: Sums over the windows of the case, for each map.
+        grid: Of the network; its period is the moments' own.
+        reference: The input, beside the logits.
+    """
+
+    def __init__(
+        self,
+        moments: Sequence[PhaseMoments],
+        grid: StrideGrid,
+        reference: "CaseMaps | None" = None,
+    ):
+        self.moments = moments
+        self.tested = [coarser(each, grid.tested) for each in moments]
+        self.grid = grid
+        self.reference = reference
+
+    @cached_property
+    def gains(self) -> list[Gain]:
+        """Gain of each map that has one, by phase of the tested period."""
+        return [fit for each in self.tested if (fit := gain(each)) is not None]
+
+    @cached_property
+    def patterns(self) -> list[Additive]:
+        """Fixed pattern of each map that has one."""
+        return [fit for each in self.moments if (fit := additive(each)) is not None]
+
+    @property
+    def kappa(self) -> float | None:
+        """Mean gain κ over maps."""
+        return mean_of(fit.kappa for fit in self.gains)
+
+    @property
+    def kappa_excess(self) -> float | None:
+        """Mean gain κ over that of the input."""
+        of_input = self.reference.kappa if self.reference else None
+        return None if self.kappa is None or of_input is None else self.kappa - of_input
+
+    def eta_squared_by_level(self) -> list[float | None]:
+        """Mean share of the residual for each level of the decoder, finest first."""
+        found = [eta_squared_by_level(each, self.grid.levels) for each in self.moments]
+        known = [shares for shares in found if shares is not None]
+        return [mean_of(s[level] for s in known) for level in range(len(self.grid.levels))]
+
+    def staircase(self) -> float | None:
+        """Mean over maps of the largest κ of any axis."""
+        by_axis = (staircase(each) or () for each in self.moments)
+        return mean_of(max((k for k in axes if k is not None), default=None) for axes in by_axis)
 
 
 def additive(moments: PhaseMoments) -> Additive | None:
@@ -93,16 +141,12 @@ def eta_squared_by_level(
         moments: At the longest period.
         periods: From the finest level on; each divides the next, the last is the moments' own.
 
-    Raises:
-        ValueError: periods that are not nested or end with another period.
-
     >>> from medseg.checkerboard.moments import phase_moments
     >>> both = torch.tensor([1, -1, 1, -1]) + torch.tensor([1, 1, -1, -1])
     >>> shares = eta_squared_by_level(phase_moments(both.repeat(18)[:70], [4]), [[2], [4]])
     >>> [round(share, 9) for share in shares]
     [0.5, 0.5]
     """
-    _check_nested(periods, moments.period)
     if not _is_usable(moments):
         return None
     total = moments.gram.sum(dim=0)
@@ -119,10 +163,10 @@ def gain(moments: PhaseMoments) -> Gain | None:
     For an upsampling with phase gains g, κ is their coefficient of variation, `√(A / (1 − A))` of
     its DC-gain imbalance A: all-ones taps 3 at stride 2 give 1/3, 0.4843, 0.6097 in 1-D to 3-D,
     a bed of nails √(P − 1). `R² = (RSS_common − RSS_phase) / SS(e)` is what lines per phase explain
-    beyond one line for all. Unchanged by `z → a z + b`, save α, which scales with a.
+    beyond one line for all. Unchanged by `z → a z + b`.
 
     Returns:
-        κ, partial R², and both patterns in phase order; None where the map or its smooth part is
+        κ, partial R², and β in phase order; None where the map or its smooth part is
         flat or a phase has fewer than 8 voxels.
 
     >>> from medseg.checkerboard.moments import phase_moments
@@ -134,15 +178,11 @@ def gain(moments: PhaseMoments) -> Gain | None:
     gram = moments.gram
     if not (_is_usable(moments) and _smooth_varies(gram)):
         return None
-    centred, means = _centred(gram), gram[:, ONE] / gram[:, ONE, ONE, None]
+    centred = _centred(gram)
     beta = centred[:, 0, 1] / centred[:, 1, 1]
-    total = gram.sum(dim=0)
-    centre = total[ONE, SMOOTH] / total[ONE, ONE]
-    alpha = means[:, RESIDUAL] - beta * (means[:, SMOOTH] - centre)
     kappa = (beta - beta.mean()).square().mean().sqrt()
-    r_squared = float(partial_r_squared(gram)) if _has_residual(total) else 0.0
-    patterns = (pattern.reshape(moments.period) for pattern in (alpha, beta))
-    return Gain(float(kappa), r_squared, *patterns)
+    r_squared = float(partial_r_squared(gram)) if _has_residual(gram.sum(dim=0)) else 0.0
+    return Gain(float(kappa), r_squared, beta.reshape(moments.period))
 
 
 def partial_r_squared(
@@ -189,7 +229,8 @@ def staircase(moments: PhaseMoments) -> tuple[float | None, ...] | None:
         return None
     slopes = torch.linalg.solve(correlation, cross / scale) / scale
     late = (slopes - slopes.mean(dim=0)).square().mean(dim=0).sqrt()[1:]
-    by_axis = dict(zip(moments.strided_axes, late.tolist(), strict=True))
+    strided = [axis for axis, step in enumerate(moments.period) if step > 1]
+    by_axis = dict(zip(strided, late.tolist(), strict=True))
     return tuple(by_axis.get(axis) for axis in range(len(moments.period)))
 
 
@@ -248,12 +289,3 @@ def _between(gram: Tensor) -> Tensor:
     sums, counts = gram[:, ONE, RESIDUAL], gram[:, ONE, ONE]
     deviation = sums / counts - sums.sum() / counts.sum()
     return (counts * deviation.square()).sum()
-
-
-def _check_nested(periods: Sequence[Sequence[int]], last: tuple[int, ...]) -> None:
-    levels = [tuple(period) for period in periods]
-    if not levels or levels[-1] != last:
-        raise ValueError(f"levels {levels} end with another period than the moments' {last}")
-    for fine, coarse in itertools.pairwise(levels):
-        if len(fine) != len(coarse) or any(c % f for f, c in zip(fine, coarse, strict=True)):
-            raise ValueError(f"level {fine} does not divide {coarse}; give cumulated strides")

@@ -2,37 +2,35 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from medseg.checkerboard.cases import CaseMaps
 from medseg.checkerboard.cohort import estimate, phase_locked, phase_map
-from medseg.checkerboard.cycle_spin import CycleSpin, cycle_spin_residual
+from medseg.checkerboard.figure_data import axis_spectra, figure_data
 from medseg.checkerboard.layers import input_moments, stride_grid_of
-from medseg.checkerboard.moments import PhaseMoments, coarser
-from medseg.checkerboard.registry import MEASURES, Probed, descriptions, measure
-from medseg.checkerboard.rows import gradient_rows, gridding_rows, upsampling_rows
-from medseg.checkerboard.spectrum import axis_spectra
-from medseg.checkerboard.windows import CaseWindows, Exemplar, MapSums
+from medseg.checkerboard.moments import PhaseMoments
+from medseg.checkerboard.probes import CycleSpin, cycle_spin_residual
+from medseg.checkerboard.registry import (
+    MEASURES,
+    Probed,
+    descriptions,
+    gradient_rows,
+    gridding_rows,
+    measure,
+    upsampling_rows,
+)
+from medseg.checkerboard.seasonal import CaseMaps
+from medseg.checkerboard.windows import CaseSums, Exemplar
 from medseg.models.weights import ModelCard
 from medseg.record import ArtifactRecord, AxisSpectrum, CaseRow, Estimate
 from medseg.record.checkerboard import Values
+from medseg.record.figure_data import FigureData
 
 T = TypeVar("T")
 _SAME = 1e-6  # share of energy that rounding stays far below
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StudiedCase:
-    """A case with what its figures are drawn from."""
-
-    name: str
-    exemplar: Exemplar
-    cycle_spin: CycleSpin | None
-    windows: CaseWindows
 
 
 class Study:
@@ -49,7 +47,7 @@ class Study:
     Raises:
         ConfigError: a network without upsampling.
 
-    `studied` holds the kept cases.
+    `exemplars` holds a window of each kept case, `seconds` what prediction and its windows took.
     """
 
     def __init__(
@@ -69,51 +67,55 @@ class Study:
         self.shifts = shifts
         self.cycle_spun = cycle_spun
         self.kept = kept
-        self.studied: list[StudiedCase] = []
+        self.exemplars: list[Exemplar] = []
+        self.seconds = {"prediction": 0.0, "windows": 0.0}
         self._cases: list[CaseRow] = []
-        self._contrasts: list[list[PhaseMoments]] = []
-        self._images: list[list[PhaseMoments]] = []
+        self._tested: dict[str, list[list[PhaseMoments]]] = {"prediction": [], "image": []}
         self._notes: list[str] = []
         self._middle: Tensor | None = None
 
-    def watch(self, truth: Tensor | None = None) -> CaseWindows:
+    def watch(self, truth: Tensor | None = None) -> CaseSums:
         """Observer of the windows of the next case, as `observe=windows.start` of a predictor.
 
         Args:
             truth: Its labels on the network's grid.
         """
-        return CaseWindows(
+        return CaseSums(
             period=self.grid.period,
             patch_size=self.card.patch_size,
             overlap=self.overlap,
             truth=truth,
         )
 
-    def add(self, name: str, windows: CaseWindows) -> CaseRow:
+    def add(self, name: str, sums: CaseSums) -> CaseRow:
         """Scores a case whose windows were watched.
 
         A case without numbers, smaller than a period or with logits that are NaN, is noted.
         """
-        if fault := _fault(windows, self.grid.period):
+        self.seconds["windows"] += sums.seconds
+        if fault := sums.fault or self._too_small(sums):
             self._notes.append(f"{name}: {fault}, so it has no numbers")
-            found = CaseRow(case=name)
-            self._cases.append(found)
-            return found
-        exemplar = windows.exemplar
-        spun = None
-        if exemplar is not None and (self.cycle_spun is None or len(self._cases) < self.cycle_spun):
-            spun = self._cycle_spin(name, exemplar)
+            self._cases.append(CaseRow(case=name))
+            return self._cases[-1]
+        exemplar = sums.exemplar
+        if exemplar and (self.cycle_spun is None or len(self._cases) < self.cycle_spun):
+            exemplar = replace(exemplar, cycle_spin=self._cycle_spin(name, exemplar))
         if self._middle is None:
-            self._middle = windows.middle
-        found = CaseRow(case=name, values=self._values(windows, spun))
-        if exemplar is not None and len(self.studied) < self.kept:
-            self.studied.append(
-                StudiedCase(name=name, exemplar=exemplar, cycle_spin=spun, windows=windows)
-            )
-        self._cases.append(found)
-        self._contrasts.append(self._tested(windows.contrasts))
-        self._images.append(self._tested(windows.images))
-        return found
+            self._middle = sums.middle
+        if exemplar and len(self.exemplars) < self.kept:
+            self.exemplars.append(exemplar)
+        image = CaseMaps(sums.moments("image"), self.grid)
+        prediction = CaseMaps(sums.moments("prediction"), self.grid, image)
+        self._tested["prediction"].append(prediction.tested)
+        self._tested["image"].append(image.tested)
+        subjects: dict[str, Any] = {"prediction": prediction, "image": image, "labels": sums}
+        if sums.truth is not None:
+            subjects["truth"] = CaseMaps(sums.moments("truth"), self.grid)
+        if exemplar and exemplar.cycle_spin:
+            subjects["cycle_spin"] = exemplar.cycle_spin
+        values = {group: measure(group, subject)[0] for group, subject in subjects.items()}
+        self._cases.append(CaseRow(case=name, values=values))
+        return self._cases[-1]
 
     def amend(self, case: CaseRow) -> None:
         """Puts a case in the place of the one of the same name."""
@@ -137,25 +139,30 @@ class Study:
             values=values,
             cases=self._cases,
             means=means(self._cases),
-            prediction=phase_locked(self._contrasts) if self._contrasts else None,
-            image=phase_locked(self._images) if self._images else None,
-            phase_map=phase_map(self._contrasts),
+            phase_map=phase_map(self._tested["prediction"]),
+            **{group: phase_locked(cases) for group, cases in self._tested.items() if cases},
             spectra=self._spectra(),
             notes=self._notes,
         )
 
+    def figure_data(self) -> FigureData:
+        """What its figures are drawn from besides the record."""
+        return figure_data(self.network, self.middle, self.grid.period, self.exemplars)
+
     @property
     def images(self) -> list[Tensor]:
         """A window `(1, channels, *window)` of each kept case, on the network's device."""
-        return [case.exemplar.image[None].to(self._device) for case in self.studied]
+        return [exemplar.image[None].to(self._device) for exemplar in self.exemplars]
 
     @property
     def middle(self) -> Tensor | None:
         """Middle of the first image, `(1, channels, *window)`, which probes take."""
         return None if self._middle is None else self._middle[None].to(self._device)
 
-    def _tested(self, sums: MapSums) -> list[PhaseMoments]:
-        return [coarser(moments, self.grid.tested) for moments in sums.moments]
+    def _too_small(self, sums: CaseSums) -> str:
+        if sums.moments("prediction"):
+            return ""
+        return f"its windows are smaller than one period {self.grid.period} and a margin"
 
     def _cycle_spin(self, name: str, exemplar: Exemplar) -> CycleSpin | None:
         image = exemplar.image[None].to(self._device)
@@ -170,23 +177,6 @@ class Study:
             )
         return spun
 
-    def _values(self, windows: CaseWindows, spun: CycleSpin | None) -> dict[str, Values]:
-        """Every measure of a case, by group."""
-        exemplar = windows.exemplar
-        logits = [] if exemplar is None else exemplar.contrasts
-        channels = [] if exemplar is None else list(exemplar.image)
-        image = CaseMaps(windows.images.moments, channels, self.grid)
-        subjects: dict[str, Any] = {
-            "prediction": CaseMaps(windows.contrasts.moments, logits, self.grid, image),
-            "image": image,
-            "labels": windows,
-        }
-        if windows.truth is not None:
-            subjects["truth"] = CaseMaps(windows.truths.moments, [], self.grid)
-        if spun is not None:
-            subjects["cycle_spin"] = spun
-        return {group: measure(group, subject)[0] for group, subject in subjects.items()}
-
     def _of_network(self) -> Values:
         if (window := self.middle) is None:
             return {}
@@ -198,7 +188,7 @@ class Study:
         return values
 
     def _spectra(self) -> list[AxisSpectrum]:
-        contrasts = (c for case in self.studied for c in case.exemplar.contrasts)
+        contrasts = (c for exemplar in self.exemplars for c in exemplar.contrasts)
         found = self._attempt("no spectra", lambda: axis_spectra(contrasts, self.grid.tested))
         return found or []
 
@@ -227,9 +217,3 @@ def means(cases: Sequence[CaseRow]) -> dict[str, Estimate]:
             known = (case.get(entry.of[0], entry.name) for case in cases)
             found[entry.name] = [value for value in known if value is not None]
     return {name: estimate(values) for name, values in found.items() if values}
-
-
-def _fault(windows: CaseWindows, period: tuple[int, ...]) -> str:
-    if windows.fault or windows.contrasts.moments:
-        return windows.fault
-    return f"its windows are smaller than one period {period} and a margin"

@@ -6,9 +6,12 @@ middle it is nearest to, and only sums are kept: memory does not grow with the v
 """
 
 import itertools
+import math
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,66 +19,12 @@ from torch import Tensor
 from medseg.checkerboard.boundaries import boundary_histograms
 from medseg.checkerboard.moments import PhaseMoments, halo, window_moments
 from medseg.checkerboard.phases import fold
+from medseg.checkerboard.probes import CycleSpin
 from medseg.data.patches import central_patch
 from medseg.inference.sliding_window import Observer, tiles
 
 Part = tuple[slice, ...]
 """Voxels of a window, per axis."""
-
-
-class MapSums:
-    """Moments of each channel of maps; `moments` is empty before the first window.
-
-    Args:
-        period: Voxels per axis after which a pattern repeats.
-        slopes: Whether to keep what the staircase needs.
-    """
-
-    def __init__(self, period: Sequence[int], *, slopes: bool):
-        self.period = tuple(period)
-        self.slopes = slopes
-        self.moments: list[PhaseMoments] = []
-
-    def add(self, maps: Tensor, origin: Sequence[int]) -> None:
-        """Adds windows `(n, channels, *space)` with their halo."""
-        grams = window_moments(maps.flatten(0, 1), self.period, origin, slopes=self.slopes)
-        grams = grams.unflatten(0, maps.shape[:2]).sum(dim=0).cpu()
-        new = [PhaseMoments(self.period, gram) for gram in grams]
-        old = self.moments
-        self.moments = [a + b for a, b in zip(old, new, strict=True)] if old else new
-
-
-class BoundaryCounts:
-    """Label boundaries by phase: `histograms` has one per axis, None for an axis of stride 1."""
-
-    def __init__(self, period: Sequence[int]):
-        self.period = tuple(period)
-        self.histograms: list[Tensor | None] = [None] * len(self.period)
-
-    def add(self, labels: Tensor, origin: Sequence[int]) -> None:
-        """Adds windows `(n, *space)`; boundaries between two windows are not counted."""
-        if any(n < s for n, s in zip(labels.shape[1:], self.period, strict=True)):
-            return
-        for window in labels:
-            new = boundary_histograms(window, self.period, origin)
-            self.histograms = [_added(a, b) for a, b in zip(self.histograms, new, strict=True)]
-
-
-class ErrorCounts:
-    """Wrong voxels and all voxels by phase; None before the first window."""
-
-    def __init__(self, period: Sequence[int]):
-        self.period = tuple(period)
-        self.wrong: Tensor | None = None
-        self.voxels: Tensor | None = None
-
-    def add(self, labels: Tensor, truth: Tensor, origin: Sequence[int]) -> None:
-        """Adds windows `(n, *space)`."""
-        wrong = labels != truth
-        fields = torch.cat([wrong, torch.ones_like(wrong)]).double()
-        counts = fold(fields, self.period, origin).sum(dim=-1)
-        errors, voxels = counts.unflatten(0, (2, -1)).sum(dim=1)
-        self.wrong, self.voxels = _added(self.wrong, errors), _added(self.voxels, voxels)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,13 +35,13 @@ class Exemplar:
         image: `(channels, *window)`.
         logits: `(classes, *window)`.
         truth: Labels `window`, or None.
-        start: Its first voxel on the network's grid, three axes.
+        cycle_spin: How its logits change while it moves, once that was measured.
     """
 
     image: Tensor
     logits: Tensor
     truth: Tensor | None
-    start: tuple[int, ...]
+    cycle_spin: CycleSpin | None = None
 
     @property
     def contrasts(self) -> list[Tensor]:
@@ -100,8 +49,8 @@ class Exemplar:
         return [logit - self.logits[0] for logit in self.logits[1:]]
 
 
-class CaseWindows:
-    """The windows of one case, as an observer of `medseg.inference.sliding_window.slide`.
+class CaseSums:
+    """Sums over the windows of one case; an observer of `medseg.inference.sliding_window.slide`.
 
     Args:
         period: Voxels per axis after which a pattern of the network repeats.
@@ -109,10 +58,9 @@ class CaseWindows:
         overlap: Share of a window that it has in common with the next.
         truth: Labels on the network's grid, three axes, or None.
 
-    `contrasts` sums each class's logit over that of the background, `images` each channel,
-    `truths` the mask of the foreground; `boundaries`, `true_boundaries` and `errors` count labels.
-    `fault` is why a case has no numbers, `seconds` how long all that took, `middle` the window in
-    the middle of the image, `(channels, *window)`.
+    `boundaries` counts the faces of `prediction` and `truth` by axis and phase, `errors` the wrong
+    voxels and all voxels by phase. `fault` is why a case has no numbers, `seconds` how long all
+    that took, `middle` the window in the middle of the image, `(channels, *window)`.
     """
 
     def __init__(
@@ -144,14 +92,21 @@ class CaseWindows:
         self._is_longer = [n > w for n, w in zip(grid, self.patch_size, strict=False)]
         return self
 
+    def moments(self, group: str) -> list[PhaseMoments]:
+        """Moments of each map of a group; empty before the first window.
+
+        Args:
+            group: `prediction` (each class's logit over that of the background), `image` (each
+                channel) or `truth` (the mask of the foreground).
+        """
+        return [PhaseMoments(self.period, gram) for gram in self._grams.get(group, ())]
+
     def _clear(self) -> None:
-        self.contrasts = MapSums(self.period, slopes=True)
-        self.images, self.truths = (MapSums(self.period, slopes=False) for _ in range(2))
-        self.boundaries, self.true_boundaries = (
-            BoundaryCounts(self.period),
-            BoundaryCounts(self.period),
-        )
-        self.errors = ErrorCounts(self.period)
+        self._grams: dict[str, Any] = defaultdict(int)
+        self.boundaries: dict[str, dict[int, Any]] = {
+            whose: defaultdict(int) for whose in ("prediction", "truth")
+        }
+        self.errors = torch.zeros(2, math.prod(self.period), dtype=torch.float64)
         self.exemplar: Exemplar | None = None
         self.fault = ""
         self.seconds = 0.0
@@ -180,7 +135,6 @@ class CaseWindows:
                 image=windows[best].float().cpu().clone(),
                 logits=logits[best].cpu().clone(),
                 truth=None if truth is None else truth[best].cpu(),
-                start=starts[best],
             )
 
     def _by_part(self, starts: list[tuple[int, ...]]) -> Iterator[tuple[Part, list[int]]]:
@@ -209,17 +163,27 @@ class CaseWindows:
             return
         origin, here = [p.start for p in part], (slice(None), slice(None), *part)
         seen = logits[here]
-        self.contrasts.add(seen[:, 1:] - seen[:, :1], origin)
-        self.images.add(windows[here].float(), origin)
+        maps = {"prediction": seen[:, 1:] - seen[:, :1], "image": windows[here].float()}
         if truth is not None:
-            self.truths.add((truth[:, None] > 0)[here].float(), origin)
+            maps["truth"] = (truth[:, None] > 0)[here].float()
+        for group, each in maps.items():
+            slopes = group == "prediction"  # of which alone a staircase is measured
+            grams = window_moments(each.flatten(0, 1), self.period, origin, slopes=slopes)
+            self._grams[group] += grams.unflatten(0, each.shape[:2]).sum(dim=0).cpu()
 
     def _add_labels(self, labels: Tensor, truth: Tensor | None, part: Part) -> None:
         origin, here = [p.start for p in part], (slice(None), *part)
-        self.boundaries.add(labels[here], origin)
+        maps = {"prediction": labels[here]}
         if truth is not None:
-            self.true_boundaries.add(truth[here], origin)
-            self.errors.add(labels[here], truth[here], origin)
+            maps["truth"] = truth[here]
+            wrong = labels[here] != truth[here]
+            fields = torch.cat([wrong, torch.ones_like(wrong)]).double()
+            counts = fold(fields, self.period, origin).sum(dim=-1)
+            self.errors += counts.unflatten(0, (2, -1)).sum(dim=1).cpu()
+        if all(p.stop - p.start >= s for p, s in zip(part, self.period, strict=True)):
+            for whose, each in maps.items():
+                for axis, faces in boundary_histograms(each, self.period, origin).items():
+                    self.boundaries[whose][axis] += faces.cpu()
 
     def _truth_of(self, logits: Tensor, starts: list[tuple[int, ...]]) -> Tensor | None:
         if self.truth is None:
@@ -246,9 +210,3 @@ def _window_of(labels: Tensor, size: Sequence[int], start: Sequence[int]) -> Ten
     here = tuple(slice(a - s, b - s) for (a, b), s in zip(there, start, strict=True))
     window[here] = labels[tuple(slice(a, b) for a, b in there)].to(torch.int16)
     return window
-
-
-def _added(old: Tensor | None, new: Tensor | None) -> Tensor | None:
-    if new is None:
-        return old
-    return new.cpu() if old is None else old + new.cpu()

@@ -10,7 +10,7 @@ from medseg.cli.command import command, report_error
 from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from medseg.checkerboard.decision import Examined
+    from medseg.record import CaseRow
 
 _EXAMPLES = """\
 examples:
@@ -79,7 +79,6 @@ def main(arguments: argparse.Namespace) -> int:
     """Measures; returns the exit code (see `medseg.errors`)."""
     from medseg.checkerboard import Study
     from medseg.checkerboard.decision import examine, labels_of
-    from medseg.checkerboard.figure_data import figure_data
     from medseg.files import require_writable
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
@@ -96,10 +95,10 @@ def main(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.run)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
     study = Study(predictor.network, model.card, overlap=predictor.overlap, shifts=arguments.shifts)
-    done: list[Examined] = []
+    done = 0
     for position, (source, label) in enumerate(pairs.items(), start=1):
         try:
-            found = examine(
+            case = examine(
                 source,
                 label,
                 study=study,
@@ -110,30 +109,29 @@ def main(arguments: argparse.Namespace) -> int:
         except DataError as error:
             report_error(error)
             continue
-        done.append(found)
-        print(f"[{position}/{len(pairs)}] {source}  {_summary(found)}", flush=True)
+        done += 1
+        print(f"[{position}/{len(pairs)}] {source}  {_summary(case)}", flush=True)
     if not done:
         raise DataError(f"none of {len(pairs)} volumes could be used; nothing was written")
     record = study.record()
     write_results(
         arguments.output,
         record,
-        figure_data(study),
+        study.figure_data(),
         title=f"Artifacts of {arguments.run}",
         run=arguments.run,
     )
     for note in record.notes:
         print(f"warning: {note}", file=sys.stderr)
-    network, watching = (sum(getattr(d, k) for d in done) for k in ("network", "watching"))
-    print(f"prediction {network:.1f} s, measuring its windows {watching:.1f} s")
+    prediction, windows = study.seconds["prediction"], study.seconds["windows"]
+    print(f"prediction {prediction:.1f} s, measuring its windows {windows:.1f} s")
     print(arguments.output / RESULT)
-    return 0 if len(done) == len(pairs) else 3
+    return 0 if done == len(pairs) else 3
 
 
-def _summary(found: "Examined") -> str:
+def _summary(case: "CaseRow") -> str:
     from medseg.formatting import significant
 
-    case = found.case
     return (
         f"gain {significant(case.get('prediction', 'gain'), 3)} "
         f"(input {significant(case.get('image', 'gain'), 3)})  "

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from medseg.checkerboard import upsampling_rows
-from medseg.checkerboard.cycle_spin import cycle_spin_residual
 from medseg.checkerboard.layers import StrideGrid, input_moments
-from medseg.checkerboard.probes import constant_response
+from medseg.checkerboard.probes import constant_response, cycle_spin_residual
 from medseg.training.module import SegmentationModule
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from medseg.checkerboard.cycle_spin import cycle_spin_residual
+from medseg.checkerboard.probes import cycle_spin_residual
 from medseg.checkerboard.torus import torus
 from medseg.models.description import build_network
 

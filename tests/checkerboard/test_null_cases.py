@@ -12,7 +12,6 @@ import torch
 from medseg.checkerboard.cohort import phase_lock_test
 from medseg.checkerboard.moments import PhaseMoments, window_moments
 from medseg.checkerboard.phases import trapezoid, trimmed
-from medseg.checkerboard.spectrum import grid_line
 
 PLANE, VOLUME = (64, 64), (20, 20, 20)
 CASES, NULLS, ALPHA = 12, 200, 0.05
@@ -72,10 +71,6 @@ def share_locked(make, period: tuple[int, ...], simulations: int) -> float:
     return sum(locked(make(), period, seed) for seed in range(simulations)) / simulations
 
 
-def share_of_lines(maps: torch.Tensor, period: tuple[int, ...]) -> float:
-    return sum(grid_line(one, period).p_value <= ALPHA for one in maps) / len(maps)
-
-
 NULL_CASES = {
     "white": (white, (2, 2)),
     "blurred": (blurred, (4, 4)),
@@ -113,16 +108,3 @@ class TestPhaseLock:
             return smooth * (1 + share * grid((4, 4))) + 0.1 * white()
 
         assert share_locked(amplified, (4, 4), 30) >= 0.95
-
-
-class TestLatticeLine:
-    @pytest.mark.parametrize("period", [(2, 2), (4, 4)])
-    @pytest.mark.parametrize("null", [white, blurred])
-    def test_single_maps(self, null, period) -> None:
-        assert share_of_lines(null(count=400), period) <= 0.08
-
-    def test_volumes(self) -> None:
-        assert share_of_lines(white((28, 28, 28), NULLS), (2, 2, 2)) <= 0.08
-
-    def test_a_texture_that_peaks_on_the_lattice_is_a_line_but_not_locked(self) -> None:
-        assert share_of_lines(narrow_band(0.25, count=NULLS), (4, 4)) > 0.2

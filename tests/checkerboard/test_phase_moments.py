@@ -12,16 +12,10 @@ from medseg.checkerboard.moments import (
     SMOOTH,
     halo,
     phase_moments,
-    window_moments,
 )
 from medseg.checkerboard.phases import fold, trapezoid, trimmed
 
 PERIODS = [(2,), (3,), (4,), (2, 2), (3, 4), (1, 4), (2, 2, 2), (1, 2, 3)]
-
-
-def whole_numbers(*shape: int) -> torch.Tensor:
-    """Numbers whose sums double precision holds exactly, at strides that are powers of 2."""
-    return torch.randint(-64, 64, shape).double()
 
 
 class TestTrapezoid:
@@ -72,15 +66,6 @@ class TestMoments:
         assert float(total[ONE, RESIDUAL] + total[ONE, SMOOTH]) == pytest.approx(float(inner.sum()))
         assert float(square) == pytest.approx(float(inner.square().sum()))
 
-    @pytest.mark.parametrize("block", [1, 3, 8, 50])
-    @pytest.mark.parametrize("period", [(2,), (4,), (2, 4), (1, 2), (2, 2, 4), (1, 2, 2)])
-    def test_blocks_add_up_to_the_whole_exactly(self, period, block) -> None:
-        signal = whole_numbers(*[11, 13, 15][: len(period)])
-        origin = [3, 5, 1][: len(period)]
-        (whole,) = window_moments(signal[None], period, origin)
-        parts = phase_moments(signal, period, origin, block=max(block, 4 if signal.ndim > 2 else 1))
-        assert torch.equal(parts.gram, whole)
-
     def test_an_origin_moves_the_phases(self) -> None:
         signal = torch.rand(40, dtype=torch.float64)
         at_0, at_1 = (phase_moments(signal, [4], [o]).gram for o in (0, 1))
@@ -95,8 +80,7 @@ class TestRefusals:
             ((8, 8), (2,), "2 strides"),
             ((8, 8), (2, 0), "at least 1"),
             ((8, 8, 8, 8), (2, 2, 2, 2), "1 to 3"),
-            ((8, 8), (4, 4), "smaller than"),
-            ((5,), (2,), "smaller than"),
+            ((6, 6), (4, 4), "no larger than its halo"),
         ],
     )
     def test_what_has_no_phases(self, shape, period, message) -> None:
@@ -107,5 +91,5 @@ class TestRefusals:
     def test_values_that_are_no_numbers(self, bad) -> None:
         signal = torch.zeros(20)
         signal[3] = bad
-        with pytest.raises(ValueError, match="1 values are not finite"):
+        with pytest.raises(ValueError, match="1 of 20 values are NaN"):
             phase_moments(signal, [2])

@@ -12,10 +12,10 @@ from scipy import ndimage, signal, stats
 from torch import Tensor, nn
 
 from medseg.checkerboard import Study
-from medseg.checkerboard.cohort import patterns_of, phase_map
+from medseg.checkerboard.cohort import phase_map
+from medseg.checkerboard.figure_data import axis_spectra
 from medseg.checkerboard.moments import phase_moments
 from medseg.checkerboard.seasonal import gain
-from medseg.checkerboard.spectrum import axis_spectra
 from medseg.inference.sliding_window import slide
 from medseg.record import ArtifactRecord
 
@@ -131,7 +131,7 @@ def test_a_class_without_a_gain_counts_for_nothing() -> None:
     assert phase_map([[varies, flat], [flat, flat]]) == phase_map([[varies]])
     assert phase_map([[varies]]).noise is None  # pyright: ignore[reportOptionalMemberAccess]
     assert phase_map([[flat]]) is None
-    assert patterns_of([]) is None
+    assert phase_map([]) is None
 
 
 @pytest.mark.parametrize("length", [39, 50, 201])
