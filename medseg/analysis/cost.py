@@ -96,8 +96,6 @@ def _other(name: str, step: Step) -> int:
         return values * math.prod(step.arguments["kernel_size"])
     if name in ops.LINEAR_INTERPOLATIONS | ops.SAMPLERS:
         return values * 2 ** (len(step.outputs[0].shape) - 2)
-    if name in ops.CUBIC_INTERPOLATIONS:
-        return values * 16
     if name in ops.REDUCTIONS:
         return max(math.prod(value.shape) for value in step.inputs)
     return 3 * values if name in ops.SOFTMAXES else 0

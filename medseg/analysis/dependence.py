@@ -1,22 +1,28 @@
-"""Which values of its inputs a step depends on, given a region of one of its outputs."""
+"""Which values of its inputs a step depends on, given a region of one of its outputs.
 
+A region is one mask per axis, `(queries, positions)`: it holds the values whose index lies in the
+mask of every axis, and several regions are followed at once. What an operation does along one axis
+is an array of sources, `(outputs, taps)`: the input positions that each output position takes;
+positions outside the input are none.
+"""
+
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from medseg.analysis import masks
 from medseg.analysis import vocabulary as ops
-from medseg.analysis.masks import Mask, Region, anywhere, broadcast, only_where, whole
 from medseg.analysis.trace import Step, Value
+
+Mask = np.ndarray
+Region = tuple[Mask, ...]
 
 _LARGEST_DENOMINATOR = 1000  # of an interpolation's factor
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutputRegion:
+class OutputRegion(NamedTuple):
     """The region of a step's output whose dependencies are asked for.
 
     Args:
@@ -48,7 +54,15 @@ def dependencies(step: Step, of: OutputRegion) -> Dependencies:
     elif name in ops.POINTWISE | ops.NORMS:
         yield from _pointwise(step, of)
     elif name not in ops.MAKERS:
-        yield from ((value, whole(value, of.queries)) for value in step.inputs)
+        yield from ((value, _whole(value, of)) for value in step.inputs)
+
+
+def united(first: Region | None, second: Region) -> Region:
+    """The smallest region that holds both; a region with an empty axis is empty."""
+    second = _only_where(np.logical_and.reduce([_anywhere(mask) for mask in second]), second)
+    if first is None:
+        return second
+    return tuple(a | b for a, b in zip(first, second, strict=True))
 
 
 def convolved_region(
@@ -62,35 +76,69 @@ def convolved_region(
         space: Spatial region of the output.
         size: Voxels of the input per axis.
     """
-    inputs = masks.transposed_inputs if options.get("transposed") else masks.convolution_inputs
     return tuple(
-        inputs(
-            mask,
-            size[axis],
-            kernel[axis],
-            _along(options["stride"] or kernel, axis),
-            _along(options["padding"], axis),
-            _along(options.get("dilation", 1), axis),
-        )
+        _gathered(mask, size[axis], _window(options, kernel, axis, _positions(mask)))
         for axis, mask in enumerate(space)
     )
 
 
-def _along(option: Sequence[int] | int, axis: int) -> int:
-    """An option of one axis; a single number holds for all."""
-    if isinstance(option, int):
-        return option
-    return option[axis] if len(option) > 1 else option[0]
+def _window(
+    options: dict[str, Any], kernel: Sequence[int], axis: int, outputs: np.ndarray
+) -> np.ndarray:
+    """Inputs `s·o + d·t − p`; of a transposed convolution the whole numbers `(o + p − d·t) / s`."""
+
+    def along(option: Sequence[int] | int) -> int:
+        if isinstance(option, int):
+            return option
+        return option[axis] if len(option) > 1 else option[0]
+
+    stride, padding = along(options["stride"] or kernel), along(options["padding"])
+    offsets = along(options.get("dilation", 1)) * np.arange(kernel[axis]) - padding
+    if not options.get("transposed"):
+        return outputs * stride + offsets
+    places = outputs - offsets
+    return np.where(places % stride == 0, places // stride, -1)
+
+
+def _positions(mask: Mask) -> np.ndarray:
+    """Of the outputs, `(outputs, 1)`."""
+    return np.arange(mask.shape[1])[:, None]
+
+
+def _gathered(mask: Mask, size: int, sources: np.ndarray) -> Mask:
+    """The mask of `size` inputs that an output mask takes."""
+    found = np.zeros((len(mask), size), dtype=bool)
+    queries, outputs = np.nonzero(mask)
+    for taken in sources[outputs].T:
+        inside = (taken >= 0) & (taken < size)
+        found[queries[inside], taken[inside]] = True
+    return found
+
+
+def _whole(value: Value, of: OutputRegion) -> Region:
+    return tuple(np.ones((of.queries, size), dtype=bool) for size in value.shape)
+
+
+def _anywhere(mask: Mask) -> Mask:
+    """Whether the mask holds any position, `(queries, 1)`."""
+    return np.asarray(mask.any(axis=1, keepdims=True))
+
+
+def _only_where(queries: Mask, region: Region) -> Region:
+    """The region for some queries, nothing for the others; `queries` is `(queries, 1)`."""
+    return tuple(mask & queries for mask in region)
 
 
 # Operations that calculate
 
 
 def _pointwise(step: Step, of: OutputRegion) -> Dependencies:
-    for value in step.inputs:
+    """Of inputs that are repeated to the output's shape; of a copy's only the source."""
+    for value in [step.arguments["src"]] if "src" in step.arguments else step.inputs:
         own = of.region[len(of.region) - len(value.shape) :]
-        if all(n in (1, mask.shape[1]) for n, mask in zip(value.shape, own, strict=False)):
-            yield value, broadcast(of.region, value.shape)
+        pairs = list(zip(value.shape, own, strict=False))
+        if all(n in (1, mask.shape[1]) for n, mask in pairs):
+            yield value, tuple(_anywhere(mask) if n == 1 else mask for n, mask in pairs)
 
 
 def _convolution(step: Step, of: OutputRegion) -> Dependencies:
@@ -111,44 +159,11 @@ def _pool(step: Step, of: OutputRegion) -> Dependencies:
     yield image, (*of.region[:-dims], *space)
 
 
-def _resized(inputs: Callable[..., Mask]) -> _Rule:
-    def rule(step: Step, of: OutputRegion) -> Dependencies:
-        image = step.inputs[0]
-        corners = step.arguments.get("align_corners")
-        options = {} if corners is None else {"align_corners": corners}
-        ratios = _ratios(step, [mask.shape[1] for mask in of.region[2:]])
-        axes = zip(of.region[2:], image.shape[2:], ratios, strict=True)
-        yield image, (*of.region[:2], *(inputs(*axis, **options) for axis in axes))
-
-    return rule
-
-
-def _ratios(step: Step, outputs: Sequence[int]) -> list[Fraction]:
-    """Input voxels per output voxel, by the factor that was given or else by the sizes."""
-    sizes = step.inputs[0].shape[2:]
-    names = ["scales"] if len(sizes) == 1 else [f"scales_{axis}" for axis in "dhw"[-len(sizes) :]]
-    factors = [step.arguments.get(name) for name in names]
-    return [
-        1 / Fraction(factor).limit_denominator(_LARGEST_DENOMINATOR)
-        if factor
-        else Fraction(size, output)
-        for factor, size, output in zip(factors, sizes, outputs, strict=True)
-    ]
-
-
-def _adaptive_pool(step: Step, of: OutputRegion) -> Dependencies:
-    if of.output:  # the places of the maxima
-        return
-    image, lead = step.inputs[0], len(of.region) - len(step.arguments["output_size"])
-    space = map(masks.adaptive_inputs, of.region[lead:], image.shape[lead:])
-    yield image, (*of.region[:lead], *space)
-
-
 def _along_axis(step: Step, of: OutputRegion) -> Dependencies:
     """All values along an axis."""
     region = list(of.region)
     axis = step.arguments["dim"] % len(region)
-    region[axis] = np.broadcast_to(anywhere(region[axis]), region[axis].shape)
+    region[axis] = np.broadcast_to(_anywhere(region[axis]), region[axis].shape)
     yield step.inputs[0], tuple(region)
 
 
@@ -159,11 +174,9 @@ def _reduced(step: Step, of: OutputRegion) -> Dependencies:
     dims = [dims] if isinstance(dims, int) else dims
     rank = len(image.shape)
     gone = {axis % rank for axis in dims} if dims else set(range(rank))
-    full = whole(image, of.queries)
-    if step.arguments.get("keepdim"):
-        yield image, tuple(full[a] if a in gone else rest[a] for a in range(rank))
-        return
-    yield image, tuple(full[a] if a in gone else rest.pop(0) for a in range(rank))
+    for axis in () if step.arguments.get("keepdim") else sorted(gone):
+        rest.insert(axis, np.ones((of.queries, 1), dtype=bool))
+    yield image, tuple(m if a in gone else rest[a] for a, m in enumerate(_whole(image, of)))
 
 
 def _product(step: Step, of: OutputRegion) -> Dependencies:
@@ -174,34 +187,172 @@ def _product(step: Step, of: OutputRegion) -> Dependencies:
     yield first, (*lead, rows, inner)
     yield second, (*lead, inner, columns)
     for value in added:
-        yield value, whole(value, of.queries)
+        yield value, _whole(value, of)
 
 
-# Operations that only move values
+# Operations that move values along single axes: step, output, axis, output positions and input size
+# to sources; None for an axis that stays
+
+
+_Sources = Callable[[Step, int, int, np.ndarray, int], np.ndarray | None]
+
+
+def _by_axis(sources: _Sources) -> _Rule:
+    def rule(step: Step, of: OutputRegion) -> Dependencies:
+        image, region = step.inputs[0], list(of.region)
+        for axis, (mask, size) in enumerate(zip(of.region, image.shape, strict=True)):
+            taken = sources(step, of.output, axis, _positions(mask), size)
+            if taken is not None:
+                region[axis] = _gathered(mask, size, taken)
+        yield image, tuple(region)
+
+    return rule
 
 
 def _axis(step: Step, rank: int) -> int:
     return (step.arguments.get("dim") or 0) % rank
 
 
+def _sliced(step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
+    if axis != _axis(step, len(step.inputs[0].shape)):
+        return None
+    start = step.arguments["start"] or 0
+    return (max(start + size, 0) if start < 0 else start) + step.arguments["step"] * outputs
+
+
+def _split(step: Step, output: int, axis: int, outputs: np.ndarray, _size: int) -> Any:
+    if axis != _axis(step, len(step.inputs[0].shape)):
+        return None
+    return outputs + sum(part.shape[axis] for part in step.outputs[:output])
+
+
+def _flipped(step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
+    axes = {dim % len(step.inputs[0].shape) for dim in step.arguments["dims"]}
+    return size - 1 - outputs if axis in axes else None
+
+
+def _rolled(step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
+    dims, shifts = step.arguments["dims"], step.arguments["shifts"]
+    if not dims:  # along all axes as if they were one
+        return outputs * 0 + np.arange(size)
+    rank = len(step.inputs[0].shape)
+    shift = sum(n for n, dim in zip(shifts, dims, strict=True) if dim % rank == axis)
+    return (outputs - shift) % size if shift else None
+
+
+def _padded(step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
+    pads = step.arguments.get("pad") or step.arguments["padding"]
+    pair = len(step.inputs[0].shape) - 1 - axis  # from the last axis on
+    if pair >= len(pads) // 2:
+        return None
+    sources = outputs - pads[2 * pair]
+    if step.operator.startswith("replication"):
+        return np.clip(sources, 0, size - 1)
+    if step.operator.startswith("reflection"):
+        return size - 1 - np.abs(size - 1 - np.abs(sources))
+    return sources
+
+
+def _resized(step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
+    """Nearest: input `⌊o · ratio⌋`; linear: the inputs around the place of the output."""
+    if axis < 2:
+        return None
+    ratio = _ratio(step, axis, len(outputs), size)
+    if "linear" not in step.operator:
+        return np.minimum(outputs * ratio.numerator // ratio.denominator, size - 1)
+    if step.arguments["align_corners"]:
+        place, unit = outputs * (size - 1), max(len(outputs) - 1, 1)
+    else:
+        place, unit = (2 * outputs + 1) * ratio.numerator - ratio.denominator, 2 * ratio.denominator
+    place = np.maximum(place, 0)
+    below, between = place // unit, place % unit > 0
+    return np.hstack([below, np.minimum(below + between, size - 1)])
+
+
+def _ratio(step: Step, axis: int, outputs: int, size: int) -> Fraction:
+    """Input voxels per output voxel, by the factor that was given or else by the sizes."""
+    rank = len(step.inputs[0].shape)
+    name = "scales" if rank == 3 else f"scales_{'dhw'[axis - rank]}"
+    factor = step.arguments.get(name)
+    if not factor:
+        return Fraction(size, outputs)
+    return 1 / Fraction(factor).limit_denominator(_LARGEST_DENOMINATOR)
+
+
+def _adaptive(outputs: np.ndarray, size: int) -> np.ndarray:
+    """Inputs `⌊o · n_in / n_out⌋` to `⌈(o + 1) · n_in / n_out⌉ − 1`."""
+    cells = len(outputs)
+    first, last = outputs * size // cells, -(-(outputs + 1) * size // cells)
+    sources = first + np.arange(int((last - first).max(initial=0)))
+    return np.where(sources < last, sources, -1)
+
+
+def _adaptive_pool(step: Step, output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
+    if output:  # the places of the maxima
+        return outputs * 0 - 1
+    spatial = len(step.inputs[0].shape) - len(step.arguments["output_size"])
+    return _adaptive(outputs, size) if axis >= spatial else None
+
+
+def _shuffled(step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
+    """All channels, and of the last two axes the cell."""
+    channels = len(step.inputs[0].shape) - 3
+    if axis == channels:
+        return outputs * 0 + np.arange(size)
+    return _adaptive(outputs, size) if axis > channels else None
+
+
+def _shuffled_channels(_step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
+    return outputs * 0 + np.arange(size) if axis == 1 else None
+
+
+# Operations that change or exchange axes
+
+
 def _view(step: Step, of: OutputRegion) -> Dependencies:
+    """Axes that are merged or split are treated together: perhaps too large, never too small."""
     (image,) = step.inputs
-    yield image, masks.reshaped(of.region, image.shape, of.queries)
+    masks: list[Mask] = []
+    for outer, inner in _equal_runs([mask.shape[1] for mask in of.region], image.shape):
+        group, sizes = of.region[outer], image.shape[inner]
+        if len(group) == len(sizes) == 1:
+            masks.extend(group)
+            continue
+        together = np.ones((of.queries, 1), dtype=bool)
+        for mask in group:
+            together = (together[:, :, None] & mask[:, None, :]).reshape(of.queries, -1)
+        together = together.reshape(of.queries, *sizes)
+        axes = range(1, together.ndim)
+        others = [tuple(axis for axis in axes if axis != own) for own in axes]
+        masks.extend(np.logical_or.reduce(together, axis=gone) for gone in others)
+    yield image, tuple(masks)
+
+
+def _equal_runs(first: Sequence[int], second: Sequence[int]) -> Iterator[tuple[slice, slice]]:
+    """The smallest runs of axes of both shapes with equally many values."""
+    i = j = 0
+    while i < len(first) or j < len(second):
+        start, other = i, j
+        i, j = min(i + 1, len(first)), min(j + 1, len(second))
+        while math.prod(first[start:i]) != math.prod(second[other:j]):
+            if math.prod(first[start:i]) < math.prod(second[other:j]):
+                i += 1
+            else:
+                j += 1
+        yield slice(start, i), slice(other, j)
 
 
 def _permuted(step: Step, of: OutputRegion) -> Dependencies:
+    """Of `permute`, `transpose` and `t`."""
     (image,) = step.inputs
-    order = [axis % len(image.shape) for axis in step.arguments["dims"]]
-    yield image, tuple(of.region[order.index(axis)] for axis in range(len(order)))
-
-
-def _transposed(step: Step, of: OutputRegion) -> Dependencies:
-    (image,) = step.inputs
-    region, rank = list(of.region), len(image.shape)
-    one, other = step.arguments.get("dim0", 0), step.arguments.get("dim1", 1)
-    if rank > 1:
-        region[one % rank], region[other % rank] = region[other % rank], region[one % rank]
-    yield image, tuple(region)
+    rank = len(image.shape)
+    if (order := step.arguments.get("dims")) is None:
+        order = list(range(rank))
+        if rank > 1:
+            one, other = (step.arguments.get(f"dim{n}", n) % rank for n in (0, 1))
+            order[one], order[other] = other, one
+    order = [axis % rank for axis in order]
+    yield image, tuple(of.region[order.index(axis)] for axis in range(rank))
 
 
 def _repeated(step: Step, of: OutputRegion) -> Dependencies:
@@ -212,151 +363,55 @@ def _repeated(step: Step, of: OutputRegion) -> Dependencies:
 
 
 def _selected(step: Step, of: OutputRegion) -> Dependencies:
+    """One position of an axis, which disappears; `unbind` makes an output of each."""
     (image,) = step.inputs
     axis = _axis(step, len(image.shape))
-    index = step.arguments["index"] % image.shape[axis]
-    yield image, _with_index(of, axis, image.shape[axis], index)
-
-
-def _unbound(step: Step, of: OutputRegion) -> Dependencies:
-    (image,) = step.inputs
-    axis = _axis(step, len(image.shape))
-    yield image, _with_index(of, axis, image.shape[axis], of.output)
-
-
-def _with_index(of: OutputRegion, axis: int, size: int, index: int) -> Region:
-    here = masks.shifted(np.ones((of.queries, 1), dtype=bool), size, index)
-    return *of.region[:axis], here, *of.region[axis:]
-
-
-def _sliced(step: Step, of: OutputRegion) -> Dependencies:
-    (image,) = step.inputs
-    axis = _axis(step, len(image.shape))
-    size, start = image.shape[axis], step.arguments["start"] or 0
-    start = max(start + size, 0) if start < 0 else start
-    yield image, _shifted(of.region, axis, size, start, step.arguments["step"])
-
-
-def _split(step: Step, of: OutputRegion) -> Dependencies:
-    (image,) = step.inputs
-    axis = _axis(step, len(image.shape))
-    start = sum(part.shape[axis] for part in step.outputs[: of.output])
-    yield image, _shifted(of.region, axis, image.shape[axis], start, 1)
-
-
-def _shifted(region: Region, axis: int, size: int, start: int, stride: int) -> Region:
-    here = masks.shifted(region[axis], size, start, stride)
-    return *region[:axis], here, *region[axis + 1 :]
+    here = np.zeros((of.queries, image.shape[axis]), dtype=bool)
+    here[:, step.arguments.get("index", of.output)] = True
+    yield image, (*of.region[:axis], here, *of.region[axis:])
 
 
 def _joined(step: Step, of: OutputRegion) -> Dependencies:
-    region = of.region
+    """Of `cat`, and of `stack`, whose parts lack the axis."""
+    region, stacked = of.region, step.operator == "stack"
     axis = _axis(step, len(region))
     start = 0
     for part in step.arguments["tensors"]:
-        if len(part.shape) != len(region):  # torch joins an empty tensor of any rank
+        if len(part.shape) + stacked != len(region):  # torch joins an empty tensor of any rank
             continue
-        own = region[axis][:, start : start + part.shape[axis]]
-        start += part.shape[axis]
-        yield part, only_where(anywhere(own), (*region[:axis], own, *region[axis + 1 :]))
+        length = 1 if stacked else part.shape[axis]
+        own = region[axis][:, start : start + length]
+        start += length
+        kept = () if stacked else (own,)
+        yield part, _only_where(_anywhere(own), (*region[:axis], *kept, *region[axis + 1 :]))
 
-
-def _stacked(step: Step, of: OutputRegion) -> Dependencies:
-    region = of.region
-    axis = _axis(step, len(region))
-    for index, part in enumerate(step.arguments["tensors"]):
-        own = region[axis][:, index : index + 1]
-        yield part, only_where(own, (*region[:axis], *region[axis + 1 :]))
-
-
-def _padded(step: Step, of: OutputRegion) -> Dependencies:
-    image, region = step.inputs[0], list(of.region)
-    pads = step.arguments.get("pad") or step.arguments["padding"]
-    for pair in range(len(pads) // 2):  # from the last axis on
-        axis = len(image.shape) - 1 - pair
-        size = image.shape[axis]
-        sources = np.arange(region[axis].shape[1]) - pads[2 * pair]
-        if step.operator.startswith("replication"):
-            sources = np.clip(sources, 0, size - 1)
-        elif step.operator.startswith("reflection"):
-            sources = size - 1 - np.abs(size - 1 - np.abs(sources))
-        region[axis] = masks.gathered(region[axis], size, sources)
-    yield image, tuple(region)
-
-
-def _flipped(step: Step, of: OutputRegion) -> Dependencies:
-    (image,) = step.inputs
-    axes = {axis % len(image.shape) for axis in step.arguments["dims"]}
-    yield image, tuple(m[:, ::-1] if a in axes else m for a, m in enumerate(of.region))
-
-
-def _rolled(step: Step, of: OutputRegion) -> Dependencies:
-    image, region = step.inputs[0], list(of.region)
-    if not step.arguments["dims"]:  # along all axes as if they were one
-        yield image, whole(image, of.queries)
-        return
-    for shift, axis in zip(step.arguments["shifts"], step.arguments["dims"], strict=True):
-        region[axis] = np.roll(region[axis], -shift, axis=1)
-    yield image, tuple(region)
-
-
-def _same(step: Step, of: OutputRegion) -> Dependencies:
-    yield step.inputs[0], of.region
-
-
-def _copied(step: Step, of: OutputRegion) -> Dependencies:
-    source = step.arguments["src"]
-    yield source, broadcast(of.region, source.shape)
-
-
-def _filled(_step: Step, _of: OutputRegion) -> Dependencies:
-    return iter(())
-
-
-def _pixel_shuffled(step: Step, of: OutputRegion) -> Dependencies:
-    image, region = step.inputs[0], of.region
-    channels = np.ones((of.queries, image.shape[-3]), dtype=bool)
-    space = map(masks.adaptive_inputs, region[-2:], image.shape[-2:])
-    yield image, (*region[:-3], channels, *space)
-
-
-def _shuffled_channels(step: Step, of: OutputRegion) -> Dependencies:
-    batch, channels, *space = of.region
-    yield step.inputs[0], (batch, np.ones_like(channels), *space)
-
-
-_PADS = [f"{kind}_pad{dims}d" for kind in ("replication", "reflection") for dims in (1, 2, 3)]
 
 _RULES: dict[str, _Rule] = {
-    **dict.fromkeys(ops.CONVOLUTIONS, _convolution),
-    **dict.fromkeys(ops.POOLS, _pool),
-    **dict.fromkeys(ops.LINEAR_INTERPOLATIONS, _resized(masks.linear_inputs)),
-    **dict.fromkeys(ops.CUBIC_INTERPOLATIONS, _resized(masks.cubic_inputs)),
-    **{f"upsample_nearest{d}d": _resized(masks.nearest_inputs) for d in (1, 2, 3)},
-    **{f"_upsample_nearest_exact{d}d": _resized(masks.nearest_exact_inputs) for d in (1, 2, 3)},
-    **{f"max_unpool{d}d": _resized(masks.nearest_inputs) for d in (2, 3)},
-    **dict.fromkeys(ops.SOFTMAXES, _along_axis),
-    **dict.fromkeys(ops.REDUCTIONS, _reduced),  # adaptive pools are among them
-    **{f"_adaptive_avg_pool{d}d": _adaptive_pool for d in (2, 3)},
-    **{f"adaptive_max_pool{d}d": _adaptive_pool for d in (2, 3)},
-    **dict.fromkeys(("mm", "bmm", "addmm", "baddbmm"), _product),
-    **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), _view),
-    **dict.fromkeys(("unsqueeze", "squeeze", "unflatten"), _view),
-    **dict.fromkeys(("transpose", "t"), _transposed),
-    **dict.fromkeys(("expand", "repeat"), _repeated),
-    **dict.fromkeys(("split", "split_with_sizes"), _split),
-    **dict.fromkeys(("clone", "_to_copy", "detach", "alias", "contiguous"), _same),
-    **dict.fromkeys(("constant_pad_nd", *_PADS), _padded),
-    **dict.fromkeys(("fill", "zero"), _filled),
-    **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), _shuffled_channels),
-    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle"), _pixel_shuffled),
-    "permute": _permuted,
-    "select": _selected,
-    "slice": _sliced,
-    "copy": _copied,
-    "unbind": _unbound,
-    "cat": _joined,
-    "stack": _stacked,
-    "flip": _flipped,
-    "roll": _rolled,
+    name: rule
+    for names, rule in (
+        (ops.CONVOLUTIONS, _convolution),
+        (ops.POOLS, _pool),
+        (ops.LINEAR_INTERPOLATIONS, _by_axis(_resized)),
+        (ops.NEAREST_INTERPOLATIONS, _by_axis(_resized)),
+        (ops.SOFTMAXES, _along_axis),
+        (ops.REDUCTIONS - ops.ADAPTIVE_POOLS, _reduced),
+        (ops.ADAPTIVE_POOLS, _by_axis(_adaptive_pool)),
+        ({"mm", "bmm", "addmm", "baddbmm"}, _product),
+        ({"view", "_unsafe_view", "reshape", "_reshape_alias"}, _view),
+        ({"unsqueeze", "squeeze", "unflatten"}, _view),
+        ({"permute", "transpose", "t"}, _permuted),
+        ({"expand", "repeat"}, _repeated),
+        ({"select", "unbind"}, _selected),
+        ({"cat", "stack"}, _joined),
+        ({"slice"}, _by_axis(_sliced)),
+        ({"split", "split_with_sizes"}, _by_axis(_split)),
+        ({"flip"}, _by_axis(_flipped)),
+        ({"roll"}, _by_axis(_rolled)),
+        (ops.PADS, _by_axis(_padded)),
+        ({"channel_shuffle", "native_channel_shuffle"}, _by_axis(_shuffled_channels)),
+        ({"pixel_shuffle", "pixel_unshuffle"}, _by_axis(_shuffled)),
+        ({"clone", "_to_copy", "detach", "alias", "contiguous", "copy"}, _pointwise),
+        ({"fill", "zero"}, lambda _step, _of: iter(())),
+    )
+    for name in names
 }

@@ -18,8 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from medseg.analysis import vocabulary as ops
-from medseg.analysis.dependence import OutputRegion, convolved_region, dependencies
-from medseg.analysis.masks import Mask, Region, united
+from medseg.analysis.dependence import (
+    Mask,
+    OutputRegion,
+    Region,
+    convolved_region,
+    dependencies,
+    united,
+)
 from medseg.analysis.trace import Trace, Value, trace
 from medseg.checkerboard.gridding import largest_gap
 from medseg.layers.deformable import DeformableConv
@@ -27,7 +33,7 @@ from medseg.layers.fast_conv import SharedSmoothing
 from medseg.layers.resampling import Nails
 from medseg.models.stage import Stage
 
-_RESIZING = ops.CONVOLUTIONS | ops.POOLS | {"_adaptive_avg_pool2d", "_adaptive_avg_pool3d"}
+_RESIZING = ops.CONVOLUTIONS | ops.POOLS | ops.ADAPTIVE_POOLS
 """Operations that make coarser grids, whose axes are batch, channels and space."""
 _LARGEST_SIZE = 2**14
 _FIRST_SIZE = 256
@@ -176,7 +182,7 @@ def input_voxels(
         step = traced.steps[done - 1]
         for output, made in enumerate(step.outputs):
             part = open_regions.pop(made.index, None)
-            if part is None or made == traced.image:
+            if part is None:
                 continue
             of = OutputRegion(region=part, output=output, queries=queries)
             for source, more in dependencies(step, of):

@@ -26,14 +26,26 @@ MAKERS = _names(
 )
 """Tensors that depend on no other."""
 
-MOVES = _names(
+PADS = _names(
     """
-    clone contiguous _to_copy copy copy_ cat stack constant_pad_nd repeat flip roll fill zero
-    replication_pad1d replication_pad2d replication_pad3d reflection_pad1d reflection_pad2d
-    reflection_pad3d pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle
-    max_unpool2d max_unpool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d
-    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
+    constant_pad_nd replication_pad1d replication_pad2d replication_pad3d reflection_pad1d
+    reflection_pad2d reflection_pad3d
     """
+)
+NEAREST_INTERPOLATIONS = _names(
+    """
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d max_unpool2d max_unpool3d
+    """
+)
+MOVES = (
+    PADS
+    | NEAREST_INTERPOLATIONS
+    | _names(
+        """
+    clone contiguous _to_copy copy cat stack repeat flip roll fill zero pixel_shuffle
+    pixel_unshuffle channel_shuffle native_channel_shuffle
+    """
+    )
 )
 """Values put elsewhere; nothing is calculated."""
 
@@ -72,11 +84,6 @@ LINEAR_INTERPOLATIONS = _names(
     upsample_linear1d upsample_bilinear2d upsample_trilinear3d
     """
 )
-CUBIC_INTERPOLATIONS = _names(
-    """
-    upsample_bicubic2d
-    """
-)
 SAMPLERS = _names(
     """
     grid_sampler_2d grid_sampler_3d
@@ -84,11 +91,15 @@ SAMPLERS = _names(
 )
 """Interpolation at places that are calculated."""
 
-REDUCTIONS = _names(
+ADAPTIVE_POOLS = _names(
+    """
+    _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d
+    """
+)
+REDUCTIONS = ADAPTIVE_POOLS | _names(
     """
     sum mean amax amin max min var std var_mean std_mean norm linalg_vector_norm argmax argmin
-    logsumexp prod all any _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d
-    adaptive_max_pool3d
+    logsumexp prod all any
     """
 )
 SOFTMAXES = _names(
@@ -111,7 +122,7 @@ CONVOLUTIONS = _names(
 
 KNOWN = (
     VIEWS | MAKERS | MOVES | POINTWISE | NORMS | POOLS | LINEAR_INTERPOLATIONS
-    | CUBIC_INTERPOLATIONS | SAMPLERS | REDUCTIONS | SOFTMAXES | PRODUCTS | CONVOLUTIONS
+    | SAMPLERS | REDUCTIONS | SOFTMAXES | PRODUCTS | CONVOLUTIONS
 )  # fmt: skip
 
 

@@ -204,7 +204,7 @@ def _draw_cells(axes: Axes, panel: Panel, cell: float) -> None:
     for row, column in np.ndindex(rows, columns):
         value = float(values[row, column])
         number = written(value) if value else ""
-        text = number if panel.texts is None else panel.texts[row][column]
+        text = number if panel.texts is None else str(panel.texts[row][column])
         size = min(8.0, cell * 72 * 0.82 / max(2, len(text) * 0.62))
         axes.text(column + 0.5, row + 0.5, text, ha="center", va="center_baseline", size=size)
 

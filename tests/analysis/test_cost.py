@@ -224,7 +224,6 @@ def sampled(x: Tensor) -> Tensor:
         (lambda x: x.softmax(1), 0, 180, 60 + 60),
         (lambda x: functional.interpolate(x, scale_factor=2.0), 0, 0, 60 + 240),
         (lambda x: functional.interpolate(x, (8, 10), mode="bilinear"), 0, 960, 60 + 240),
-        (lambda x: functional.interpolate(x, (8, 10), mode="bicubic"), 0, 3840, 60 + 240),
         (lambda x: x.mT @ x, 3 * 5 * 4 * 5, 0, 60 + 60 + 75),
         (lambda x: torch.einsum("bchw,bchw->bc", x, x), 60, 0, 60 + 60 + 3),
         (lambda x: torch.zeros_like(x), 0, 0, 0),

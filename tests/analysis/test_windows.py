@@ -112,26 +112,24 @@ def test_adaptive_pooling(dims: int, data: st.DataObject) -> None:
     assert_looks_where_poking_shows(lambda x: ADAPTIVE_MAX[dims](x, wanted), size)
 
 
-@pytest.mark.parametrize("mode", ["linear", "cubic"])
 @pytest.mark.parametrize("align_corners", [False, True])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_interpolation_between_voxels(mode: str, align_corners: bool, data: st.DataObject) -> None:
-    dims = data.draw(DIMS) if mode == "linear" else 2
+def test_interpolation_between_voxels(align_corners: bool, data: st.DataObject) -> None:
+    dims = data.draw(DIMS)
     size, wanted = data.draw(each(dims, 1, 9)), data.draw(each(dims, 1, 12))
-    name = LINEAR[dims] if mode == "linear" else "bicubic"
+    name = LINEAR[dims]
     assert_looks_where_the_gradient_is(
         lambda x: functional.interpolate(x, wanted, mode=name, align_corners=align_corners), size
     )
 
 
-@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
 @THOROUGH
 @given(data=st.data())
-def test_interpolation_by_the_nearest_voxel(mode: str, data: st.DataObject) -> None:
+def test_interpolation_by_the_nearest_voxel(data: st.DataObject) -> None:
     dims = data.draw(DIMS)
     size, wanted = data.draw(each(dims, 1, 9)), data.draw(each(dims, 1, 12))
-    assert_looks_where_the_gradient_is(lambda x: functional.interpolate(x, wanted, mode=mode), size)
+    assert_looks_where_the_gradient_is(lambda x: functional.interpolate(x, wanted), size)
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
