@@ -53,23 +53,16 @@ class StridedLayer:
         """Under what condition the imbalance holds; empty if always."""
         return _OF_MAXIMA if isinstance(self.layer, _MaxPool) else ""
 
-    def imbalance(self) -> float:
-        """`gradient_imbalance` of a convolution, for equal gradients behind it.
-
-        Of average pooling, whose taps are equal, the overlap of its windows; of max pooling the
-        same in expectation.
+    @property
+    def kernel(self) -> Float[Tensor, "outputs inputs *taps"]:
+        """Taps of the gradient: it is a transposed convolution with the weights of the layer.
 
         Raises:
             TypeError: voxels that move into channels that no convolution follows.
-            ValueError: weights that are 0 or not finite.
+            ValueError: weights that are not finite.
         """
-        if isinstance(self.layer, _Unshuffle):
-            return dc_gain_imbalance(kernel_gains(self._unshuffled_kernel(), self.stride))
         if isinstance(self.layer, _Conv):
-            return gradient_imbalance(self.layer)
-        return overlap_imbalance(self.kernel_size, self.stride, self.dilation)
-
-    def _unshuffled_kernel(self) -> Tensor:
+            return kernel_of_weight(self.layer.weight, self.layer.groups, self.layer.dilation)
         conv = self.follower
         if not isinstance(conv, _Conv) or max(conv.stride) > 1 or conv.groups > 1:
             raise TypeError(
@@ -78,6 +71,30 @@ class StridedLayer:
             )
         adjoint = kernel_of_weight(conv.weight, conv.groups, conv.dilation)
         return depth_to_space(adjoint, self.stride)
+
+    def imbalance(self) -> float:
+        """DC-gain imbalance of the gradient, for equal gradients behind the layer, in [0, 1].
+
+        0 iff these reach all voxels before the layer alike. Independent of scale, bias, padding
+        and rotations of the inputs. All-ones taps at stride 2: a kernel of 1 gives `1 − 2^{−d}`,
+        of 2 gives 0, of 3 gives 0.1, 0.19 and 0.271 in 1-D, 2-D and 3-D. Of average pooling, whose
+        taps are equal, the overlap of its windows; of max pooling the same in expectation.
+
+        Raises:
+            TypeError: voxels that move into channels that no convolution follows.
+            ValueError: weights that are 0 or not finite.
+
+        Reference: Odena, Dumoulin & Olah 2016, Distill, "Deconvolution and Checkerboard
+        Artifacts" (in gradients); Sugawara, Shiota & Kiya 2019, APSIPA Trans. SIP 8:e9.
+
+        >>> layer = nn.Conv2d(1, 1, kernel_size=3, stride=2)
+        >>> _ = nn.init.ones_(layer.weight)
+        >>> next(strided_layers(layer)).imbalance()
+        0.19
+        """
+        if isinstance(self.layer, _Conv | _Unshuffle):
+            return dc_gain_imbalance(kernel_gains(self.kernel, self.stride))
+        return overlap_imbalance(self.kernel_size, self.stride, self.dilation)
 
 
 def strided_layers(network: nn.Module) -> Iterator[StridedLayer]:
@@ -92,58 +109,6 @@ def strided_layers(network: nn.Module) -> Iterator[StridedLayer]:
         layer = StridedLayer(name, module, followers.get(module))
         if max(layer.stride) > 1:
             yield layer
-
-
-def gradient_gains(layer: nn.Module) -> Float[Tensor, "phases outputs inputs"]:
-    """`G_φ = Σ_{n ≡ φ mod s} Wᵀ[n]`: gradient on each phase of the input for equal ones behind.
-
-    The gradient of a convolution is the transposed convolution with its weights, so these are
-    the DC gains of that: the outputs of the layer are its inputs.
-
-    Raises:
-        TypeError: a layer that is no convolution.
-        ValueError: stride 1 on all axes, only zeros, or a weight that is not finite.
-
-    Reference: Odena, Dumoulin & Olah 2016, Distill, "Deconvolution and Checkerboard Artifacts",
-    on artifacts in gradients.
-
-    >>> layer = nn.Conv1d(1, 1, kernel_size=3, stride=2)
-    >>> _ = nn.init.ones_(layer.weight)
-    >>> gradient_gains(layer).flatten().tolist()
-    [2.0, 1.0]
-    """
-    if not isinstance(layer, _Conv):
-        raise TypeError(f"{type(layer).__name__} is no convolution, whose gradient has a kernel")
-    adjoint = kernel_of_weight(layer.weight, layer.groups, layer.dilation)
-    return kernel_gains(adjoint, layer.stride)
-
-
-def gradient_imbalance(layer: nn.Module) -> float:
-    """`A` of `gradient_gains`: gradient energy off the mean phase of the input, in [0, 1].
-
-    0 iff equal gradients behind the layer reach all voxels before it alike. Independent of scale,
-    bias, padding and rotations of the inputs. All-ones taps: a kernel of 1 at stride 2 gives
-    `1 − 2^{−d}`, of 2 gives 0, of 3 gives 0.1, 0.19 and 0.271 in 1-D, 2-D and 3-D.
-
-    Args:
-        layer: A convolution with a stride.
-
-    Returns:
-        The imbalance; 0 for weights whose sums over all phases are 0.
-
-    Raises:
-        TypeError: a layer that is no convolution.
-        ValueError: what `gradient_gains` and `dc_gain_imbalance` refuse.
-
-    Reference: as of `gradient_gains`; Sugawara, Shiota & Kiya 2019, APSIPA Trans. SIP 8:e9
-    (backward propagation through a downsampling).
-
-    >>> layer = nn.Conv2d(1, 1, kernel_size=3, stride=2)
-    >>> _ = nn.init.ones_(layer.weight)
-    >>> gradient_imbalance(layer)
-    0.19
-    """
-    return dc_gain_imbalance(gradient_gains(layer))
 
 
 def _coarsening_layers(network: nn.Module) -> Iterator[tuple[str, _Coarsening]]:

@@ -21,7 +21,7 @@ def imaging_leakage(kernel: Float[Tensor, "inputs outputs *taps"], stride: Seque
     and rotations of inputs and outputs. Nearest neighbours at stride 2: `(1 − 2/π)/2` in 1-D.
 
     Args:
-        kernel: Taps on the output grid, such as of `upsampling_kernel`.
+        kernel: Taps on the output grid, such as of `UpsamplingLayer.kernel`.
         stride: Stride per axis.
 
     Raises:
@@ -46,15 +46,9 @@ def imaging_leakage(kernel: Float[Tensor, "inputs outputs *taps"], stride: Seque
 def _autocorrelation(kernel: Tensor) -> tuple[Tensor, list[Tensor]]:
     """`r[l] = Σ_n ⟨h[n], h[n + l]⟩`, relative to the largest tap, and its lags along each axis."""
     taps = kernel.shape[2:]
+    size = [2 * n - 1 for n in taps]
     kernel = kernel.detach().cpu().double()
     pairs = (kernel / kernel.abs().max()).flatten(2).flatten(0, 1)
-    few = math.prod(taps) <= len(pairs)  # then products of taps are cheaper than transforms
-    correlation = _by_products(pairs, taps) if few else _by_transform(pairs, taps)
-    return correlation, [torch.arange(1 - n, n, dtype=torch.float64) for n in taps]
-
-
-def _by_products(pairs: Tensor, taps: Sequence[int]) -> Tensor:
-    size = [2 * n - 1 for n in taps]
     place = torch.zeros(1, dtype=torch.long)
     for n, width in zip(taps, size, strict=True):
         place = (place[:, None] * width + torch.arange(n)).flatten()
@@ -62,14 +56,9 @@ def _by_products(pairs: Tensor, taps: Sequence[int]) -> Tensor:
     lag = place - place[:, None] + math.prod(size) // 2
     products = pairs.T @ pairs
     correlation = products.new_zeros(math.prod(size))
-    return correlation.index_add_(0, lag.flatten(), products.flatten()).reshape(size)
-
-
-def _by_transform(pairs: Tensor, taps: Sequence[int]) -> Tensor:
-    size, axes = [2 * n - 1 for n in taps], tuple(range(1, len(taps) + 1))
-    spectrum = torch.fft.fftn(pairs.unflatten(1, tuple(taps)), s=size, dim=axes)
-    correlation = torch.fft.ifftn(spectrum.abs().square().sum(dim=0)).real
-    return torch.fft.fftshift(correlation)
+    correlation.index_add_(0, lag.flatten(), products.flatten())
+    lags = [torch.arange(1 - n, n, dtype=torch.float64) for n in taps]
+    return correlation.reshape(size), lags
 
 
 def sum_rule_order(
@@ -86,7 +75,7 @@ def sum_rule_order(
     interpolation between voxel centres at stride 2 has 3.
 
     Args:
-        kernel: Taps on the output grid, such as of `upsampling_kernel`.
+        kernel: Taps on the output grid, such as of `UpsamplingLayer.kernel`.
         stride: Stride per axis.
         tolerance: Difference of phases that passes for rounding, relative to the sum of the
             magnitudes; the default suits weights in single precision.

@@ -2,15 +2,15 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from monai.networks.blocks.upsample import SubpixelUpsample
 from torch import Tensor, nn
 
-from medseg.checkerboard.imbalance import kernel_gains
+from medseg.checkerboard.imbalance import dc_gain_imbalance, kernel_gains
 from medseg.checkerboard.phases import phase_means, require_finite
 from medseg.checkerboard.torus import Transposed, reach, torus
 from medseg.conversion.kernels import (
@@ -25,118 +25,142 @@ from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
 Composite = Upsampling | SubpixelUpsample
 AnyUpsampling = Transposed | nn.Upsample | Composite
 _AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
+_IMPULSES_AT_ONCE = 4
+_CELLS = 9  # taps of an interpolation lie at most two cells to either side
+_ROUNDING = 1e-9
+_VOXELS_AT_ONCE = 1 << 12  # so few that a sum in single precision is good to five digits
 
 
-def upsampling_kernel(
-    layer: nn.Module, spatial_dims: int | None = None
-) -> Float[Tensor, "inputs outputs *taps"]:
-    """`h` of `y[n] = Σ_m h[n − s·m] x[m] + b`, in double precision, without gradient.
+class InputMoments:
+    """First and second moments of a layer's input, over all voxels it was called with.
 
-    Of a transposed convolution its weights, with zeros between dilated taps and between groups;
-    of layers that `medseg.layers.resampling.Upsampling` or MONAI's `SubpixelUpsample` holds
-    together, and of an interpolation, their response to impulses. The first tap is on phase 0, up
-    to the padding of the layer, which only relabels phases. Interpolation works channel by
-    channel: one input and one output.
+    >>> moments = InputMoments()
+    >>> moments.add(torch.tensor([[[1.0, 3.0]]]))
+    >>> moments.mean.tolist(), moments.second.tolist()
+    ([2.0], [[5.0]])
+    """
+
+    def __init__(self) -> None:
+        self.voxels = 0
+        self._first: Tensor | float = 0.0
+        self._second: Tensor | float = 0.0
+
+    @property
+    def mean(self) -> Float[Tensor, " channels"]:
+        """`μ = E[x]`, in the units of the features."""
+        return torch.as_tensor(self._first) / self.voxels
+
+    @property
+    def second(self) -> Float[Tensor, "channels channels"]:
+        """`E[x xᵀ]`, with which `dc_gain_imbalance` weighs channels."""
+        return torch.as_tensor(self._second) / self.voxels
+
+    def add(self, x: Float[Tensor, "batch channels *space"]) -> None:
+        """Counts the voxels of some inputs."""
+        for image in x.detach().float().flatten(2):
+            for block in image.split(_VOXELS_AT_ONCE, dim=1):
+                self.voxels += block.shape[1]
+                self._first = self._first + block.sum(dim=1).cpu().double()
+                self._second = self._second + (block @ block.T).cpu().double()
+
+
+class UpsamplingLayer:
+    """An upsampling that is linear and repeats with its stride, as its measures see it.
+
+    `y[n] = Σ_m h[n − s·m] x[m] + b`, in double precision, without gradient. Interpolation works
+    channel by channel: its taps and gains have one input and one output.
 
     Args:
-        layer: An upsampling that is linear and repeats with its stride.
-        spatial_dims: Number of axes, for an `nn.Upsample` that does not know it.
+        layer: A transposed convolution, an `nn.Upsample`, an `Upsampling` or MONAI's
+            `SubpixelUpsample`.
+        dims: Axes, for an `nn.Upsample` that does not know them.
+        name: Path in the network.
+        moments: Features before it on real images, if they were measured.
 
-    Raises:
-        TypeError: any other layer.
-        ValueError: layers that are not linear or do not repeat with their stride, a scale that is
-            no whole number, or an unknown number of axes.
+    Each property raises a TypeError for any other layer, and a ValueError for layers that are not
+    linear or do not repeat with a stride, and for weights that are 0 or not finite.
 
     >>> layer = nn.ConvTranspose1d(1, 1, kernel_size=2, stride=3, dilation=2)
     >>> _ = nn.init.ones_(layer.weight)
-    >>> upsampling_kernel(layer).tolist()
-    [[[1.0, 0.0, 1.0]]]
-    """
-    if isinstance(layer, Transposed):
-        return kernel_of_weight(layer.weight, layer.groups, layer.dilation)
-    if isinstance(layer, nn.Upsample):
-        return kernel_of_interpolation(layer, upsampling_stride(layer, spatial_dims))
-    if isinstance(layer, Composite):
-        whole = _held_together(layer)
-        read = read_kernel(whole)
-        return kernel_of_composite(whole) if read is None else read
-    raise no_upsampling(layer)
-
-
-def upsampling_stride(layer: nn.Module, spatial_dims: int | None = None) -> tuple[int, ...]:
-    """Factor per axis by which a layer refines its grid.
-
-    Args:
-        layer: A transposed convolution, an `nn.Upsample`, an `Upsampling` or a `SubpixelUpsample`.
-        spatial_dims: Number of axes, for an `nn.Upsample` that does not know it.
-
-    Raises:
-        TypeError: any other layer.
-        ValueError: a scale that is no whole number, or an unknown number of axes.
-
-    >>> upsampling_stride(nn.Upsample(scale_factor=2, mode="trilinear"))
+    >>> UpsamplingLayer(layer).kernel.tolist(), UpsamplingLayer(layer).gains.flatten().tolist()
+    ([[[1.0, 0.0, 1.0]]], [1.0, 0.0, 1.0])
+    >>> UpsamplingLayer(nn.Upsample(scale_factor=2, mode="trilinear")).stride
     (2, 2, 2)
-    >>> upsampling_stride(nn.Upsample(scale_factor=2), spatial_dims=2)  # nearest
-    (2, 2)
     """
-    if isinstance(layer, Transposed):
-        return tuple(layer.stride)
-    if isinstance(layer, Upsampling):
-        return layer.scale
-    if isinstance(layer, SubpixelUpsample):
-        return (layer.scale_factor,) * layer.dimensions
-    if not isinstance(layer, nn.Upsample):
-        raise no_upsampling(layer)
-    scale = _whole(layer)
-    if isinstance(scale, tuple):
-        return scale
-    axes = _AXES.get(layer.mode, spatial_dims)
-    if axes is None:
-        raise ValueError(
-            f"{layer} has one scale for all axes and does not say how many there are; "
-            "pass spatial_dims"
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        dims: int | None = None,
+        name: str = "",
+        moments: InputMoments | None = None,
+    ):
+        self.layer = layer
+        self.operator = str(layer)
+        self.dims = dims
+        self.name = name
+        self.moments = moments
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """Factor per axis by which the layer refines its grid."""
+        layer = self.layer
+        if isinstance(layer, Transposed):
+            return tuple(layer.stride)
+        if isinstance(layer, Upsampling):
+            return layer.scale
+        if isinstance(layer, SubpixelUpsample):
+            return (layer.scale_factor,) * layer.dimensions
+        if isinstance(layer, nn.Upsample):
+            return _scale(layer, self.dims)
+        raise TypeError(
+            f"{type(layer).__name__} is no upsampling that is linear and stride-periodic; "
+            "hold its layers together in an Upsampling"
         )
-    return (scale,) * axes
 
+    @cached_property
+    def kernel(self) -> Float[Tensor, "inputs outputs *taps"]:
+        """Taps `h`, the first on phase 0, up to the padding of the layer, which relabels phases.
 
-def phase_gains(
-    layer: nn.Module, spatial_dims: int | None = None
-) -> Float[Tensor, " phases inputs outputs"]:
-    """DC gain of each output phase, from every input to every output channel.
+        Of a transposed convolution its weights; of layers held together what conversion reads off
+        them, or else their response to impulses, as of an interpolation.
+        """
+        layer, stride = self.layer, self.stride
+        if isinstance(layer, Transposed):
+            return kernel_of_weight(layer.weight, layer.groups, layer.dilation)
+        if isinstance(layer, nn.Upsample):
+            return _interpolation_kernel(layer, stride)
+        assert isinstance(layer, Composite)
+        whole = _held_together(layer, stride)
+        read = read_kernel(whole)
+        return probed_kernel(whole) if read is None else read
 
-    From the taps, or, of an interpolation and of layers whose taps cannot be read, from the
-    response to constants. Interpolation works channel by channel: one input and one output.
+    @cached_property
+    def gains(self) -> Float[Tensor, "phases inputs outputs"]:
+        """DC gain of each phase; of an interpolation defined even where taps do not repeat."""
+        if isinstance(self.layer, nn.Upsample):
+            # one axis stands for all, which are equal
+            stride = _scale(self.layer, self.dims or 1)
+            return phase_means(self.layer(torch.ones(1, 1, *[4] * len(stride)).double()), stride)
+        return kernel_gains(self.kernel, self.stride)
 
-    Args:
-        layer: An upsampling that is linear and repeats with its stride.
-        spatial_dims: Number of axes, for an `nn.Upsample` that does not know it; None: one axis
-            stands for all, which are equal.
+    @property
+    def window(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]] | None:
+        """Kernel, stride and dilation of a transposed convolution."""
+        if not isinstance(self.layer, Transposed):
+            return None
+        return self.layer.kernel_size, self.layer.stride, self.layer.dilation
 
-    Raises:
-        TypeError: any other layer.
-        ValueError: layers that are not linear, a scale that is no whole number, only zeros, or a
-            weight that is not finite.
-
-    >>> phase_gains(nn.Upsample(scale_factor=2), spatial_dims=2).flatten().tolist()
-    [1.0, 1.0, 1.0, 1.0]
-    """
-    if isinstance(layer, nn.Upsample):
-        return gains_of_interpolation(layer, upsampling_stride(layer, spatial_dims or 1))
-    if isinstance(layer, Composite) and read_kernel(whole := _held_together(layer)) is None:
-        return gains_of_composite(whole)
-    return kernel_gains(upsampling_kernel(layer), upsampling_stride(layer))
-
-
-def no_upsampling(layer: nn.Module) -> TypeError:
-    """Why a layer is refused.
-
-    >>> str(no_upsampling(nn.ReLU())).partition(";")[0]
-    'ReLU is no upsampling that is linear and stride-periodic'
-    """
-    return TypeError(
-        f"{type(layer).__name__} is no upsampling that is linear and stride-periodic; "
-        "hold its layers together in an Upsampling"
-    )
+    def imbalance_on_data(self, *, mean_only: bool) -> float | None:
+        """DC-gain imbalance for the features of real images, or for their mean alone."""
+        if self.moments is None:
+            return None
+        if isinstance(self.layer, nn.Upsample):  # all channels alike, whatever their weights
+            return dc_gain_imbalance(self.gains)
+        mean = self.moments.mean
+        return dc_gain_imbalance(
+            self.gains, torch.outer(mean, mean) if mean_only else self.moments.second
+        )
 
 
 def has_stride(layer: AnyUpsampling) -> bool:
@@ -150,6 +174,22 @@ def has_stride(layer: AnyUpsampling) -> bool:
     scale = layer.scale_factor
     factors = scale if isinstance(scale, tuple) else (scale,)
     return all(factor is not None and factor >= 1 and factor % 1 == 0 for factor in factors)
+
+
+def _scale(layer: nn.Upsample, dims: int | None) -> tuple[int, ...]:
+    if not has_stride(layer):
+        raise ValueError(
+            f"{layer} has no whole scale_factor, so that its pattern repeats with no stride; "
+            "give whole numbers as scale_factor"
+        )
+    scale, axes = layer.scale_factor, _AXES.get(layer.mode, dims)
+    if isinstance(scale, tuple):
+        return tuple(map(int, scale))
+    if axes is None:
+        raise ValueError(
+            f"{layer} has one scale for all axes and does not say how many there are; give dims"
+        )
+    return (int(scale or 1),) * axes
 
 
 def kernel_of_weight(weight: Tensor, groups: int, dilation: Sequence[int]) -> Tensor:
@@ -194,7 +234,7 @@ def read_kernel(layer: Upsampling) -> Tensor | None:
     return kernel[_support(kernel, read.scale)]
 
 
-def _held_together(layer: Composite) -> Upsampling:
+def _held_together(layer: Composite, scale: tuple[int, ...]) -> Upsampling:
     """The layer as an `Upsampling`.
 
     Raises:
@@ -202,7 +242,7 @@ def _held_together(layer: Composite) -> Upsampling:
     """
     if isinstance(layer, Upsampling):
         return layer
-    conv, scale = layer.conv_block, upsampling_stride(layer)
+    conv = layer.conv_block
     if not isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d):
         raise ValueError(
             f"a SubpixelUpsample with the conv_block {type(conv).__name__} has no known "
@@ -213,43 +253,47 @@ def _held_together(layer: Composite) -> Upsampling:
     return Upsampling(nn.Sequential(conv, DepthToSpace(scale), *blurs), conv.in_channels, scale)
 
 
-def _whole(layer: nn.Upsample) -> int | tuple[int, ...]:
-    scale = layer.scale_factor
-    if not has_stride(layer):
-        raise ValueError(
-            f"{layer} has no whole scale_factor, so that its pattern repeats with no stride; "
-            "give whole numbers as scale_factor"
-        )
-    return tuple(int(s) for s in scale) if isinstance(scale, tuple) else int(scale or 1)
-
-
-_CONSTANTS_AT_ONCE = 32
-_IMPULSES_AT_ONCE = 4  # their grids are larger
-_CELLS = 9  # taps of an interpolation lie at most two cells to either side
-_ROUNDING = 1e-9
-_Response = Callable[[Tensor], Tensor]
-
-
 @torch.no_grad()
-def gains_of_interpolation(layer: nn.Upsample, stride: Sequence[int]) -> Tensor:
-    """DC gains `(phases, 1, 1)`, channel by channel.
-
-    >>> gains_of_interpolation(nn.Upsample(scale_factor=2, mode="linear"), (2,)).tolist()
-    [[[1.0]], [[1.0]]]
-    """
-    return phase_means(layer(torch.ones((1, 1, *[4] * len(stride)), dtype=torch.float64)), stride)
-
-
-@torch.no_grad()
-def kernel_of_interpolation(layer: nn.Upsample, stride: Sequence[int]) -> Tensor:
-    """`(1, 1, *taps)`.
+def probed_kernel(layer: Upsampling) -> Tensor:
+    """`(inputs, outputs, *taps)`: the response to impulses on a torus, without the bias.
 
     Raises:
-        ValueError: aligned corners.
+        ValueError: layers that are not linear, or weights that are not finite.
 
-    >>> kernel_of_interpolation(nn.Upsample(scale_factor=2, mode="linear"), (2,)).tolist()
-    [[[0.0, 0.25, 0.75, 0.75, 0.25]]]
+    >>> probed_kernel(Upsampling(nn.Upsample(scale_factor=2), 1, (2,))).tolist()
+    [[[1.0, 1.0]]]
     """
+    probe = copy.deepcopy(layer).double().cpu().eval()
+    # so many cells that no response meets itself on the way around the torus
+    cells = 2 * sum(reach(m) for m in layer.modules()) + 3
+    grid = [cells] * len(layer.scale)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, layer.in_channels, *grid, generator=generator, dtype=torch.float64)
+    with torus(probe):
+        bias = probe(torch.zeros_like(noise))
+        # a factor of −2 tells rectifiers and odd saturations alike
+        once, twice = probe(noise) - bias, probe(-2 * noise) - bias
+        require_finite(once, "responses")
+        if (twice + 2 * once).abs().max() > _ROUNDING * once.abs().max():
+            raise ValueError(
+                f"{type(layer.layers).__name__} in an Upsampling does not map −2·x to −2 times "
+                "the response to x, so it is not linear and has no kernel; measure its linear part"
+            )
+
+        def response(channels: Tensor) -> Tensor:
+            impulses = torch.zeros(*channels.shape, *grid, dtype=torch.float64)
+            impulses[(..., *[cells // 2] * len(grid))] = channels
+            return probe(impulses) - bias
+
+        # all channels together respond wherever any of them does
+        support = _support(response(noise.flatten(2)[:, :, 0]), layer.scale)
+        eye = torch.eye(layer.in_channels, dtype=torch.float64)
+        return torch.cat([response(some)[support] for some in eye.split(_IMPULSES_AT_ONCE)])
+
+
+@torch.no_grad()
+def _interpolation_kernel(layer: nn.Upsample, stride: Sequence[int]) -> Tensor:
+    """`(1, 1, *taps)`."""
     if layer.align_corners:
         raise ValueError(
             f"{layer} aligns the corners (align_corners=True), so that its taps do "
@@ -259,90 +303,6 @@ def kernel_of_interpolation(layer: nn.Upsample, stride: Sequence[int]) -> Tensor
     impulse[(0, 0, *[_CELLS // 2] * len(stride))] = 1
     response = layer(impulse)
     return response[_support(response, stride)].clone()
-
-
-@torch.no_grad()
-def gains_of_composite(layer: Upsampling) -> Tensor:
-    """DC gains `(phases, inputs, outputs)`.
-
-    Raises:
-        ValueError: layers that are not linear, or weights that are not finite.
-
-    >>> gains_of_composite(Upsampling(nn.Upsample(scale_factor=2), 1, (2,))).tolist()
-    [[[1.0]], [[1.0]]]
-    """
-    cells = max(1, *(reach(m) for m in layer.modules()))
-    grid = [cells] * len(layer.scale)
-
-    def constants(some: Tensor) -> Tensor:
-        return some.reshape(*some.shape, *[1] * len(grid)).expand(*some.shape, *grid)
-
-    with _linear(layer, grid) as respond:
-        eye = torch.eye(layer.in_channels, dtype=torch.float64)
-        responses = [respond(constants(some)) for some in eye.split(_CONSTANTS_AT_ONCE)]
-    return torch.cat([phase_means(each, layer.scale) for each in responses], dim=1)
-
-
-@torch.no_grad()
-def kernel_of_composite(layer: Upsampling) -> Tensor:
-    """`(inputs, outputs, *taps)`.
-
-    Raises:
-        ValueError: layers that are not linear, or weights that are not finite.
-
-    >>> kernel_of_composite(Upsampling(nn.Upsample(scale_factor=2), 1, (2,))).tolist()
-    [[[1.0, 1.0]]]
-    """
-    # so many cells that no response meets itself on the way around the torus
-    cells = 2 * sum(reach(m) for m in layer.modules()) + 3
-    grid = [cells] * len(layer.scale)
-    middle = [cells // 2] * len(grid)
-
-    def impulses(some: Tensor) -> Tensor:
-        x = torch.zeros(*some.shape, *grid, dtype=torch.float64)
-        x[(..., *middle)] = some
-        return x
-
-    with _linear(layer, grid) as respond:
-        # all channels together respond wherever any of them does
-        support = _support(respond(impulses(_noise(1, layer.in_channels))), layer.scale)
-        eye = torch.eye(layer.in_channels, dtype=torch.float64)
-        parts = [respond(impulses(some))[support] for some in eye.split(_IMPULSES_AT_ONCE)]
-    return torch.cat(parts)
-
-
-@contextmanager
-def _linear(layer: Upsampling, grid: Sequence[int]) -> Iterator[_Response]:
-    """The layer on a torus without its bias; refused if it is not linear."""
-    probe = copy.deepcopy(layer).double().cpu().eval()
-    with torus(probe):
-        zero = torch.zeros(1, layer.in_channels, *grid, dtype=torch.float64)
-        bias = probe(zero)
-        require_finite(bias, "responses to zeros")
-
-        def respond(x: Tensor) -> Tensor:
-            response = probe(x) - bias
-            require_finite(response, "responses")
-            return response
-
-        _require_linear(layer, respond, zero)
-        yield respond
-
-
-def _require_linear(layer: Upsampling, respond: _Response, zero: Tensor) -> None:
-    x = _noise(*zero.shape)
-    # a factor of −2 tells rectifiers and odd saturations alike
-    once, twice = respond(x), respond(-2 * x)
-    if (twice + 2 * once).abs().max() > _ROUNDING * once.abs().max():
-        raise ValueError(
-            f"{type(layer.layers).__name__} in an Upsampling does not map −2·x to −2 times "
-            "the response to x, so it is not linear and has no kernel; measure its linear part"
-        )
-
-
-def _noise(*shape: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
 def _support(response: Tensor, stride: Sequence[int]) -> tuple[slice, ...]:

@@ -4,23 +4,15 @@ import itertools
 import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.checkerboard.imbalance import dc_gain_imbalance
-from medseg.checkerboard.kernels import (
-    AnyUpsampling,
-    has_stride,
-    phase_gains,
-    upsampling_kernel,
-    upsampling_stride,
-)
+from medseg.checkerboard.kernels import AnyUpsampling, InputMoments, UpsamplingLayer, has_stride
 from medseg.checkerboard.phases import require_finite
 from medseg.checkerboard.torus import Transposed, evaluating
 from medseg.errors import ConfigError
@@ -28,7 +20,6 @@ from medseg.layers.resampling import DepthToSpace, MaxUnpool, Nails
 from medseg.models.unet import MultiscaleNetwork
 
 _PHASES = 512
-_VOXELS_AT_ONCE = 1 << 12  # so few that a sum in single precision is good to five digits
 _Strided = Transposed | nn.Conv1d | nn.Conv2d | nn.Conv3d
 _WithoutKernel = (
     nn.PixelShuffle
@@ -77,46 +68,6 @@ def spatial_dims_of(network: nn.Module) -> int | None:
     return next(known, None)
 
 
-@dataclass(frozen=True, kw_only=True)
-class InputMoments:
-    """First and second moments of a layer's input, over all voxels it was called with.
-
-    Args:
-        mean: `μ = E[x]`, one value per channel, in the units of the features.
-        second: `E[x xᵀ]`, with which `dc_gain_imbalance` weighs channels.
-        voxels: How many voxels were averaged.
-
-    >>> InputMoments(mean=torch.zeros(1), second=torch.ones(1, 1), voxels=4).voxels
-    4
-    """
-
-    mean: Float[Tensor, " channels"]
-    second: Float[Tensor, "channels channels"]
-    voxels: int
-
-
-class _Sums:
-    """Of one layer, over its calls."""
-
-    def __init__(self) -> None:
-        self.voxels = 0
-        self.first: Tensor | float = 0.0
-        self.second: Tensor | float = 0.0
-
-    def add(self, x: Tensor) -> None:
-        for image in x.detach().float().flatten(2):
-            for block in image.split(_VOXELS_AT_ONCE, dim=1):
-                self.voxels += block.shape[1]
-                self.first = self.first + block.sum(dim=1).cpu().double()
-                self.second = self.second + (block @ block.T).cpu().double()
-
-    def moments(self, name: str) -> InputMoments:
-        mean = torch.as_tensor(self.first) / self.voxels
-        second = torch.as_tensor(self.second) / self.voxels
-        require_finite(second, f"second moments before {name}")
-        return InputMoments(mean=mean, second=second, voxels=self.voxels)
-
-
 @torch.no_grad()
 def input_moments(
     network: nn.Module, images: Iterable[Float[Tensor, "batch channels *space"]]
@@ -126,101 +77,38 @@ def input_moments(
     By name of the layer; a layer that is called several times has the
     mean over all its calls, and one that is never called is left out. Independent of the order
     and the batches of the images, up to rounding. The network runs in evaluation mode and is
-    left as it was, as are the random generators.
+    left as it was.
 
     Args:
         network: Image → anything.
         images: Batches of real cases in the network's intensities, on its device.
 
     Raises:
-        ValueError: no image, or features that are not finite.
+        ValueError: features that are not finite.
 
     >>> network = nn.Sequential(nn.Upsample(scale_factor=2))
-    >>> found = input_moments(network, [torch.tensor([[[1.0, 3.0]]])])["0"]
-    >>> found.mean.tolist(), found.second.tolist(), found.voxels
-    ([2.0], [[5.0]], 2)
+    >>> input_moments(network, [torch.tensor([[[1.0, 3.0]]])])["0"].mean.tolist()
+    [2.0]
     """
-    sums = {name: _Sums() for name, _ in upsampling_layers(network)}
-    seen = 0
-    with _listening(network, sums):
+    layers = dict(upsampling_layers(network))
+    found = {name: InputMoments() for name in layers}
+
+    def listen(name: str) -> Any:
+        def hook(_layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            found[name].add(next(iter((*inputs, *named.values()))))
+
+        return layers[name].register_forward_pre_hook(hook, with_kwargs=True)
+
+    with ExitStack() as undo:
+        undo.enter_context(evaluating(network))
+        for name in layers:
+            undo.callback(listen(name).remove)
         for image in images:
             network(image)
-            seen += 1
-    if not seen:
-        raise ValueError("images hold 0 batches, over which nothing has a mean; give one or more")
-    return {name: each.moments(name) for name, each in sums.items() if each.voxels}
-
-
-@contextmanager
-def _listening(network: nn.Module, sums: dict[str, _Sums]) -> Iterator[None]:
-    devices = {p.device for p in network.parameters() if p.is_cuda}
-    with ExitStack() as undo:
-        undo.enter_context(torch.random.fork_rng(devices))
-        undo.enter_context(evaluating(network))
-        for name, layer in upsampling_layers(network):
-            hook = layer.register_forward_pre_hook(_adding_to(sums[name]), with_kwargs=True)
-            undo.callback(hook.remove)
-        yield
-
-
-def _adding_to(sums: _Sums) -> Any:
-    def hook(_layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        sums.add(next(iter((*inputs, *named.values()))))
-
-    return hook
-
-
-class UpsamplingLayer:
-    """An upsampling layer as its measures see it; kernel and gains are read once.
-
-    Args:
-        name: Path in the network.
-        layer: The layer.
-        dims: Axes of the network, None where no layer knows them.
-        moments: Features before it on real images, if they were measured.
-    """
-
-    def __init__(
-        self, name: str, layer: nn.Module, dims: int | None, moments: InputMoments | None = None
-    ):
-        self.name = name
-        self.layer = layer
-        self.operator = str(layer)
-        self.dims = dims
-        self.moments = moments
-
-    @property
-    def stride(self) -> tuple[int, ...]:
-        """Factor per axis; raises what `upsampling_stride` raises."""
-        return upsampling_stride(self.layer, self.dims)
-
-    @cached_property
-    def kernel(self) -> Tensor:
-        """Taps; raises what `upsampling_kernel` raises."""
-        return upsampling_kernel(self.layer, self.dims)
-
-    @cached_property
-    def gains(self) -> Tensor:
-        """DC gain of each phase; raises what `phase_gains` raises."""
-        return phase_gains(self.layer, self.dims)
-
-    @property
-    def window(self) -> tuple[Sequence[int], Sequence[int], Sequence[int]] | None:
-        """Kernel, stride and dilation of a transposed convolution."""
-        if not isinstance(self.layer, Transposed):
-            return None
-        return self.layer.kernel_size, self.layer.stride, self.layer.dilation
-
-    def imbalance_on_data(self, *, mean_only: bool) -> float | None:
-        """DC-gain imbalance for the features of real images, or for their mean alone."""
-        if self.moments is None:
-            return None
-        if isinstance(self.layer, nn.Upsample):  # all channels alike, whatever their weights
-            return dc_gain_imbalance(self.gains)
-        mean = self.moments.mean
-        return dc_gain_imbalance(
-            self.gains, torch.outer(mean, mean) if mean_only else self.moments.second
-        )
+    found = {name: moments for name, moments in found.items() if moments.voxels}
+    for name, moments in found.items():
+        require_finite(moments.second, f"second moments before {name}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -292,5 +180,5 @@ def upsampling_period(network: nn.Module, spatial_dims: int | None = None) -> tu
     (2, 2, 2)
     """
     dims = spatial_dims or spatial_dims_of(network)
-    strides = [upsampling_stride(layer, dims) for _, layer in upsampling_layers(network)]
+    strides = [UpsamplingLayer(layer, dims).stride for _, layer in upsampling_layers(network)]
     return tuple(math.prod(steps) for steps in zip(*strides, strict=True))

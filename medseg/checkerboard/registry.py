@@ -54,7 +54,8 @@ class Entry:
         name: Key in records.
         function: Subject → value; a sequence of n values is stored as `name_0` to `name_{n-1}`.
         of: What it is measured on: `layers` (`UpsamplingLayer`), `gradients` (`StridedLayer`),
-            `dilated` (`DilatedRow`), `network` (`Probed`), `prediction`, `image`, `truth`
+            `dilated` (`DilatedRow`), `network` (what
+            `constant_response` takes), `prediction`, `image`, `truth`
             (`CaseMaps`), `labels` (`CaseSums`), `cycle_spin` (`CycleSpin`), `decision`
             (`{"" | "_spun" | "_control": {class: {metric: value}}}`).
         title: Head of its column.
@@ -84,21 +85,6 @@ class Entry:
             of=list(self.of),
             headline=self.headline,
         )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Probed:
-    """A network and the window of a real case that probes take their constants from.
-
-    Args:
-        network: Image → logits.
-        window: Middle of the first image, `(1, channels, *window)`.
-        period: Voxels per axis after which a pattern repeats.
-    """
-
-    network: nn.Module
-    window: Any
-    period: Sequence[int]
 
 
 def _score(scores: Scores, metric: str, suffix: str = "") -> float | None:
@@ -171,7 +157,7 @@ MEASURES: list[Entry] = [
           "Gridding", "Unevenness of the weight of the sub-grids."),
     # network
     Entry("constant_response", ("network",),
-          lambda n: constant_response(n.network, n.window, n.period),
+          lambda n: constant_response(*n),
           "Constant response",
           "Spread over phases of the response to a constant, over the spread of the logits, "
           "both on the middle of the first image."),
@@ -296,7 +282,7 @@ def upsampling_rows(
     (0.19, 0.19, 0)
     """
     dims, known = spatial_dims_of(network), moments or {}
-    layers = (UpsamplingLayer(n, m, dims, known.get(n)) for n, m in refining_layers(network))
+    layers = (UpsamplingLayer(m, dims, n, known.get(n)) for n, m in refining_layers(network))
     return [_row("layers", each, _stride(each), only) for each in layers if _refines(each)]
 
 

@@ -14,7 +14,6 @@ from medseg.checkerboard.moments import PhaseMoments
 from medseg.checkerboard.probes import CycleSpin, cycle_spin_residual
 from medseg.checkerboard.registry import (
     MEASURES,
-    Probed,
     descriptions,
     gradient_rows,
     gridding_rows,
@@ -180,9 +179,7 @@ class Study:
     def _of_network(self) -> Values:
         if (window := self.middle) is None:
             return {}
-        values, reasons = measure(
-            "network", Probed(network=self.network, window=window, period=self.grid.period)
-        )
+        values, reasons = measure("network", (self.network, window, self.grid.period))
         for name, reason in reasons.items():
             self._note(f"no {name.replace('_', ' ')}", reason)
         return values

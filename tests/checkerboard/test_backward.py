@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.checkerboard.gradients import gradient_gains, gradient_imbalance
+from medseg.checkerboard.gradients import StridedLayer
 from medseg.checkerboard.gridding import composed_kernel, coverage, gridding_imbalance
-from medseg.checkerboard.imbalance import dc_gain_imbalance
-from medseg.checkerboard.kernels import phase_gains
+from medseg.checkerboard.imbalance import dc_gain_imbalance, kernel_gains
+from medseg.checkerboard.kernels import UpsamplingLayer
 
 from .taps import CONV, DIMS, TRANSPOSED
 
@@ -25,9 +25,10 @@ class TestGradient:
         conv = CONV[dims - 1](2, 3, 3, 2, dilation=dilation)
         adjoint = TRANSPOSED[dims - 1](3, 2, 3, 2, dilation=dilation)
         adjoint.weight = conv.weight
-        torch.testing.assert_close(gradient_gains(conv), phase_gains(adjoint))
-        expected = dc_gain_imbalance(phase_gains(adjoint))
-        assert gradient_imbalance(conv) == pytest.approx(expected, abs=1e-11)
+        found = StridedLayer("", conv)
+        torch.testing.assert_close(found.kernel, UpsamplingLayer(adjoint).kernel)
+        expected = dc_gain_imbalance(UpsamplingLayer(adjoint).gains)
+        assert found.imbalance() == pytest.approx(expected, abs=1e-11)
 
     @pytest.mark.parametrize(("kernel", "stride", "groups"), [(3, 2, 1), (3, 2, 2), (2, 3, 1)])
     def test_is_what_autograd_leaves_on_the_input(self, dims, kernel, stride, groups) -> None:
@@ -36,7 +37,8 @@ class TestGradient:
         conv(x).sum().backward()
         assert x.grad is not None
         cell = x.grad[(0, slice(None), *[slice(4 * stride, 5 * stride)] * dims)].flatten(1).T
-        torch.testing.assert_close(gradient_gains(conv).sum(dim=1), cell)
+        gains = kernel_gains(StridedLayer("", conv).kernel, conv.stride)
+        torch.testing.assert_close(gains.sum(dim=1), cell)
 
 
 @pytest.mark.parametrize("dims", DIMS)

@@ -7,7 +7,7 @@ from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
 from torch import nn
 
 from medseg.checkerboard import upsampling_rows
-from medseg.checkerboard.kernels import upsampling_kernel
+from medseg.checkerboard.kernels import UpsamplingLayer
 from medseg.layers.resampling import DepthToSpace, Upsampling
 
 from .taps import over_axes
@@ -105,7 +105,7 @@ class TestSubpixelUpsample:
 
     def test_its_taps_are_its_answer(self, dims, scale, pool) -> None:
         layer = self.layer(dims, scale, pool)
-        taps, middle = upsampling_kernel(layer), 3
+        taps, middle = UpsamplingLayer(layer).kernel, 3
         x = torch.zeros(1, 2, *[7] * dims, dtype=torch.float64)
         bias = layer(x)
         x[(0, 1, *[middle] * dims)] = 1
@@ -135,4 +135,4 @@ class TestWhatIsNotMeasured:
         (found,) = upsampling_rows(together)
         assert found.note == ""
         ours = Upsampling(nn.Sequential(conv, DepthToSpace((2, 2))), 2, (2, 2))
-        torch.testing.assert_close(upsampling_kernel(together), upsampling_kernel(ours))
+        torch.testing.assert_close(UpsamplingLayer(together).kernel, UpsamplingLayer(ours).kernel)

@@ -9,7 +9,7 @@ from torch import nn
 from medseg.blocks import upsample
 from medseg.checkerboard import upsampling_rows
 from medseg.checkerboard.imbalance import dc_gain_imbalance
-from medseg.checkerboard.kernels import phase_gains
+from medseg.checkerboard.kernels import UpsamplingLayer
 from medseg.checkerboard.layers import upsampling_period
 from medseg.layers.resampling import Upsampling
 
@@ -54,13 +54,15 @@ class TestPhaseGains:
     ) -> None:
         layer = upsample.Transposed(kernel_size=kernel)(dims, 3, 2, scale)
         black_box = response_to_constants(layer, 3, dims, scale)
-        assert phase_gains(layer).shape == (math.prod(scale), 3, 2)
-        torch.testing.assert_close(sorted_phases(phase_gains(layer)), sorted_phases(black_box))
+        assert UpsamplingLayer(layer).gains.shape == (math.prod(scale), 3, 2)
+        torch.testing.assert_close(
+            sorted_phases(UpsamplingLayer(layer).gains), sorted_phases(black_box)
+        )
 
     def test_a_grouped_one_has_the_gains_within_its_groups(self) -> None:
         layer = nn.ConvTranspose2d(4, 6, 3, 2, groups=2)
         black_box = response_to_constants(layer, 4, 2, (2, 2))
-        found = phase_gains(layer)
+        found = UpsamplingLayer(layer).gains
         torch.testing.assert_close(found, black_box)
         assert dc_gain_imbalance(found) == pytest.approx(dc_gain_imbalance(black_box))
 
@@ -71,8 +73,8 @@ class TestPhaseGains:
     ) -> None:
         layer = upsample.Transposed(kernel_size=kernel)(dims, 40, 3, 2)
         together = Upsampling(layer, 40, (2,) * dims)
-        expected = phase_gains(layer)
-        found = phase_gains(together)
+        expected = UpsamplingLayer(layer).gains
+        found = UpsamplingLayer(together).gains
         assert found.shape == expected.shape == (2**dims, 40, 3)
         # the padding of the layer says which output phase its first taps fall on
         shift = layer.padding[0] % 2

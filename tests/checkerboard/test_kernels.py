@@ -17,7 +17,7 @@ from medseg.checkerboard.imbalance import (
     noise_gain_imbalance,
     overlap_imbalance,
 )
-from medseg.checkerboard.kernels import phase_gains, upsampling_kernel, upsampling_stride
+from medseg.checkerboard.kernels import UpsamplingLayer
 from medseg.checkerboard.layers import upsampling_period
 from medseg.layers.ndim import linear_mode
 from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
@@ -54,15 +54,15 @@ class TestKernel:
         layer = TRANSPOSED[dims - 1](4, 6, kernel, stride, dilation=dilation, groups=groups)
         layer = layer.double()
         x = torch.randn(1, 4, *(5, 4, 3)[:dims], dtype=torch.float64)
-        taps = upsampling_kernel(layer)
-        found = _TRANSPOSE[dims](x, taps, layer.bias, stride=upsampling_stride(layer))
+        taps = UpsamplingLayer(layer).kernel
+        found = _TRANSPOSE[dims](x, taps, layer.bias, stride=UpsamplingLayer(layer).stride)
         torch.testing.assert_close(found, layer(x))
         assert not taps.requires_grad
 
     @pytest.mark.parametrize("block", COMPOSITES, ids=repr)
     def test_layers_held_together(self, dims, block) -> None:
         layer = block(dims, 3, 2, 2)
-        taps = upsampling_kernel(layer)
+        taps = UpsamplingLayer(layer).kernel
         assert taps.shape[:2] == (3, 2)
         assert taps.ndim == dims + 2
         layer = layer.double()
@@ -72,7 +72,7 @@ class TestKernel:
             answer = layer(x) - layer(torch.zeros_like(x))
         one = x[(..., *[slice(5, 6)] * dims)]
         assert_is_shifted(answer, _TRANSPOSE[dims](one, taps, stride=(2,) * dims))
-        found, black_box = kernel_gains(taps, layer.scale), phase_gains(layer)
+        found, black_box = kernel_gains(taps, layer.scale), UpsamplingLayer(layer).gains
         torch.testing.assert_close(found, black_box)
 
     @pytest.mark.parametrize(
@@ -80,53 +80,51 @@ class TestKernel:
     )
     def test_interpolations(self, dims, mode, taps) -> None:
         layer = nn.Upsample(scale_factor=2, mode=linear_mode(dims) if mode == "linear" else mode)
-        assert_is_shifted(upsampling_kernel(layer, dims), kernel_of(taps, dims))
-        assert upsampling_stride(layer, dims) == (2,) * dims
+        assert_is_shifted(UpsamplingLayer(layer, dims).kernel, kernel_of(taps, dims))
+        assert UpsamplingLayer(layer, dims).stride == (2,) * dims
 
 
 def test_anisotropic_strides() -> None:
     layer = upsample.Interpolate()(3, 2, 2, (1, 2, 3))[1]
-    taps = upsampling_kernel(layer)
-    assert upsampling_stride(layer) == (1, 2, 3)
+    taps = UpsamplingLayer(layer).kernel
+    assert UpsamplingLayer(layer).stride == (1, 2, 3)
     torch.testing.assert_close(kernel_gains(taps, (1, 2, 3)), torch.ones(6, 1, 1).double())
     shuffle = upsample.PixelShuffle(kernel_size=1)(3, 2, 2, (1, 2, 3))
-    assert upsampling_kernel(shuffle).shape == (2, 2, 1, 2, 3)
+    assert UpsamplingLayer(shuffle).kernel.shape == (2, 2, 1, 2, 3)
 
 
 class TestRefusal:
     @pytest.mark.parametrize("layer", [nn.Conv2d(1, 1, 3), nn.PixelShuffle(2)])
     def test_other_layers(self, layer) -> None:
-        for function in (upsampling_kernel, upsampling_stride, phase_gains):
+        for name in ("kernel", "stride", "gains"):
             with pytest.raises(TypeError, match=r"is no upsampling .*; hold"):
-                function(layer)
+                getattr(UpsamplingLayer(layer), name)
 
     @pytest.mark.parametrize("inside", [nn.ReLU(), nn.Tanh()])
     def test_layers_that_are_not_linear(self, inside) -> None:
         layer = Upsampling(
             nn.Sequential(nn.Conv2d(2, 4, 1), inside, DepthToSpace((2, 2))), 2, (2, 2)
         )
-        for function in (upsampling_kernel, phase_gains):
-            with pytest.raises(ValueError, match="not linear"):
-                function(layer)
+        with pytest.raises(ValueError, match="not linear"):
+            _ = UpsamplingLayer(layer).gains
         assert upsampling_rows(layer)[0].values["dc_gain"] is None
 
     def test_corners_that_are_put_on_each_other(self) -> None:
         layer = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
         with pytest.raises(ValueError, match="align_corners=False"):
-            upsampling_kernel(layer)
-        assert dc_gain_imbalance(phase_gains(layer)) == 0
+            _ = UpsamplingLayer(layer).kernel
+        assert dc_gain_imbalance(UpsamplingLayer(layer).gains) == 0
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     def test_weights_that_are_not_finite(self, bad) -> None:
         layer = nn.ConvTranspose2d(1, 1, 2, 2)
         nn.init.constant_(layer.weight, bad)
-        for function in (upsampling_kernel, phase_gains):
-            with pytest.raises(ValueError, match=r"4 of 4 weights are NaN or infinite.*; take"):
-                function(layer)
+        with pytest.raises(ValueError, match=r"4 of 4 weights are NaN or infinite.*; take"):
+            _ = UpsamplingLayer(layer).gains
         shuffle = Upsampling(nn.Sequential(nn.Conv2d(1, 4, 1), DepthToSpace((2, 2))), 1, (2, 2))
         nn.init.constant_(shuffle.layers[0].weight, bad)
         with pytest.raises(ValueError, match="NaN or infinite"):
-            phase_gains(shuffle)
+            _ = UpsamplingLayer(shuffle).gains
         assert all(
             r.values["dc_gain"] is None for r in upsampling_rows(nn.Sequential(layer, shuffle))
         )
@@ -135,12 +133,14 @@ class TestRefusal:
 class TestOneScaleForAllAxes:
     def test_without_one_all_axes_are_equal(self) -> None:
         nearest = nn.Upsample(scale_factor=3)
-        assert phase_gains(nearest).shape == (3, 1, 1)
-        assert phase_gains(nearest, 2).shape == (9, 1, 1)
+        assert UpsamplingLayer(nearest).gains.shape == (3, 1, 1)
+        assert UpsamplingLayer(nearest, 2).gains.shape == (9, 1, 1)
         assert upsampling_rows(nearest)[0].values["dc_gain"] == 0
-        for function in (upsampling_stride, upsampling_kernel, upsampling_period):
-            with pytest.raises(ValueError, match="pass spatial_dims"):
-                function(nearest)
+        for name in ("stride", "kernel"):
+            with pytest.raises(ValueError, match="give dims"):
+                getattr(UpsamplingLayer(nearest), name)
+        with pytest.raises(ValueError, match="give dims"):
+            upsampling_period(nearest)
 
 
 @pytest.mark.parametrize("dims", DIMS)
@@ -165,9 +165,9 @@ class TestNoise:
 def test_a_box_of_the_stride_repairs_any_kernel(dims, stride) -> None:
     scale = (stride,) * dims
     transposed = upsample.Transposed(kernel_size=stride + 1)(dims, 3, 2, scale)
-    assert dc_gain_imbalance(phase_gains(transposed)) > 0.1
+    assert dc_gain_imbalance(UpsamplingLayer(transposed).gains) > 0.1
     layer = Upsampling(nn.Sequential(transposed, BoxBlur(scale)), 3, scale)
-    assert dc_gain_imbalance(phase_gains(layer)) < 1e-12
+    assert dc_gain_imbalance(UpsamplingLayer(layer).gains) < 1e-12
 
 
 @settings(max_examples=20, deadline=None)
@@ -185,6 +185,6 @@ def test_neither_scale_nor_shift_nor_bias_nor_rotation_matters(seed, factor, shi
     turn = torch.linalg.qr(weight[0, :, :, 0]).Q
     moved = functional.pad(factor * weight, (shift, 0, 2 * shift, 0))
     moved = torch.einsum("io...,oq->iq...", moved, turn)
-    taps = upsampling_kernel(layer)
+    taps = UpsamplingLayer(layer).kernel
     for measure in (noise_gain_imbalance, lambda k, s: dc_gain_imbalance(kernel_gains(k, s))):
         assert measure(moved, (2, 3)) == pytest.approx(measure(taps, (2, 3)), abs=1e-9)

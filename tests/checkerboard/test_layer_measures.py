@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from medseg.blocks import upsample
-from medseg.checkerboard import imaging, upsampling_rows
+from medseg.checkerboard import upsampling_rows
 from medseg.checkerboard.imaging import imaging_leakage, sum_rule_order
 from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
@@ -17,12 +17,7 @@ from medseg.checkerboard.imbalance import (
     noise_gain_imbalance,
     worst_dc_gain_imbalance,
 )
-from medseg.checkerboard.kernels import (
-    kernel_of_composite,
-    read_kernel,
-    upsampling_kernel,
-    upsampling_stride,
-)
+from medseg.checkerboard.kernels import UpsamplingLayer, probed_kernel, read_kernel
 from medseg.layers.parallel import Sum
 from medseg.layers.resampling import DepthToSpace, Upsampling
 from medseg.models.description import build_network
@@ -95,7 +90,7 @@ def test_every_number_is_that_of_its_function(preset, dims) -> None:
         assert each.note == ""
         layer = layers[each.layer]
         assert each.operator == str(layer)
-        taps, stride = upsampling_kernel(layer, dims), upsampling_stride(layer, dims)
+        taps, stride = UpsamplingLayer(layer, dims).kernel, UpsamplingLayer(layer, dims).stride
         gains = kernel_gains(taps, stride)
         assert each.stride == list(stride)
         assert each.values["dc_gain"] == pytest.approx(dc_gain_imbalance(gains), abs=1e-11)
@@ -114,7 +109,7 @@ def test_every_number_is_that_of_its_function(preset, dims) -> None:
 @pytest.mark.parametrize("factory", COMPOSITES, ids=repr)
 def test_composed_taps_are_the_answer_to_impulses(factory, dims, scale) -> None:
     layer = factory(dims, 3, 2, scale)
-    composed, answered = read_kernel(layer), kernel_of_composite(layer)
+    composed, answered = read_kernel(layer), probed_kernel(layer)
     assert composed is not None
     assert_same_but_for_outer_zeros(composed, answered, scale)
     torch.testing.assert_close(kernel_gains(composed, scale), kernel_gains(answered, scale))
@@ -160,7 +155,7 @@ class TestBranches:
         layer = Upsampling(Sum(first, second), 2, (2,))
         composed = read_kernel(layer)
         assert composed is not None
-        assert_same_but_for_outer_zeros(composed, kernel_of_composite(layer), (2,))
+        assert_same_but_for_outer_zeros(composed, probed_kernel(layer), (2,))
 
     @pytest.mark.parametrize(
         "inside", [nn.ReLU(), nn.Conv1d(2, 2, 3, padding=1), nn.Upsample(scale_factor=2)], ids=str
@@ -178,7 +173,9 @@ class TestBranches:
 
         layer = Upsampling(Doubled(nn.ConvTranspose1d(1, 1, 2, 2)), 1, (2,))
         assert read_kernel(layer) is None
-        torch.testing.assert_close(upsampling_kernel(layer), 2 * upsampling_kernel(layer.layers[0]))
+        torch.testing.assert_close(
+            UpsamplingLayer(layer).kernel, 2 * UpsamplingLayer(layer.layers[0]).kernel
+        )
 
 
 class TestReasons:
@@ -222,20 +219,10 @@ def test_groups(groups) -> None:
     layer = nn.ConvTranspose2d(4, 8, 3, 2, groups=groups)
     (found,) = upsampling_rows(layer)
     dense = nn.ConvTranspose2d(4, 8, 3, 2)
-    dense.weight.data = upsampling_kernel(layer).float()
+    dense.weight.data = UpsamplingLayer(layer).kernel.float()
     (expected,) = upsampling_rows(dense)
     for name in ("dc_gain", "dc_gain_worst", "noise_gain", "imaging"):
         assert found.values[name] == pytest.approx(expected.values[name], abs=1e-9)
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**31), dims=st.integers(1, 3), pairs=st.integers(1, 6))
-def test_both_ways_to_the_autocorrelation_agree(seed, dims, pairs) -> None:
-    taps = (3, 2, 4)[:dims]
-    generator = torch.Generator().manual_seed(seed)
-    kernel = torch.randn(pairs, math.prod(taps), generator=generator, dtype=torch.float64)
-    products, transform = imaging._by_products(kernel, taps), imaging._by_transform(kernel, taps)
-    torch.testing.assert_close(products, transform)
 
 
 def test_the_network_is_left_as_it_was() -> None:
