@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from torch import nn
+
 from medseg.analysis.cost import Load, abstract_network, costs
 from medseg.analysis.receptive_field import gridding_warnings, receptive_field
 from medseg.analysis.widths import Path, replaced_at
@@ -26,38 +28,47 @@ _KERNELS = (5, 7)
 _SCHEDULES = ((1, 2), (1, 2, 3), (1, 2, 5), (1, 2, 5, 9))
 _USUAL_KERNEL = 3
 _HALVES = ("encoder", "decoder")
-_SEPARABLE = "blocks.conv.DepthwiseSeparable"
+_DILATED = {"name": "blocks.conv.DilatedSchedule", "kernel_size": _USUAL_KERNEL}
+_SEPARABLE = {"name": "blocks.conv.DepthwiseSeparable", "multiplier": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
-    """A network that was changed in one way.
+class Candidate:
+    """A network that was changed; its receptive field and costs are found when they are asked for.
 
     Args:
         text: The change in words.
         description: Of the changed network.
         overrides: That turn the configuration of the network as it was into this one.
+        spacing: mm per voxel along each axis.
+        load: Its input.
     """
 
     text: str
     description: Description
     overrides: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate(Change):
-    """A changed network and its receptive field.
-
-    Args:
-        extents_mm: Extent of its receptive field along each axis, of the phase where it is
-            smallest; infinite where it is the whole image.
-        holes: Whether its field, or that of one of its stages, skips voxels.
-        load: Its input.
-    """
-
-    extents_mm: tuple[float, ...]
-    holes: bool
+    spacing: tuple[float, ...]
     load: Load
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        return abstract_network(self.description)
+
+    @cached_property
+    def _fields(self) -> tuple[Any, ...]:
+        return receptive_field(self._network, self.load.in_channels, self.load.patch_size)
+
+    @property
+    def extents_mm(self) -> tuple[float, ...]:
+        """Extent of its field along each axis, of the smallest phase; infinite: the whole image."""
+        axes = zip(self._fields, self.spacing, strict=True)
+        return tuple(field.smallest * mm if field else math.inf for field, mm in axes)
+
+    @cached_property
+    def holes(self) -> bool:
+        """Whether its field, or that of one of its stages, skips voxels."""
+        skips = any(field is not None and field.coverage < 1 for field in self._fields)
+        return skips or bool(gridding_warnings(self._network))
 
     @cached_property
     def costs(self) -> dict[str, int]:
@@ -66,7 +77,7 @@ class Candidate(Change):
 
     def covers(self, wanted_mm: Sequence[float]) -> bool:
         """Whether its field has the wanted extent along every axis, without holes."""
-        return not self.holes and self.share(wanted_mm) >= 1
+        return self.share(wanted_mm) >= 1 and not self.holes
 
     def share(self, wanted_mm: Sequence[float]) -> float:
         """Extent by wanted extent, of the axis where it is smallest."""
@@ -87,8 +98,8 @@ class Advice:
 
     wanted_mm: tuple[float, ...]
     base: Candidate
-    candidates: tuple[Candidate, ...]
-    furthest: Candidate | None
+    candidates: tuple[Candidate, ...] = ()
+    furthest: Candidate | None = None
 
     @property
     def is_reached(self) -> bool:
@@ -121,92 +132,51 @@ def advise(
             a network that cannot be built or does not accept the patch.
     """
     dims = len(load.patch_size)
-    wanted = _per_axis("extent", wanted_mm, dims)
-    mm = _per_axis("spacing", spacing, dims)
+    wanted, mm = _per_axis("extent", wanted_mm, dims), _per_axis("spacing", spacing, dims)
     _check_patch_spans(wanted, load.patch_size, mm)
-    search = _Search(wanted=wanted, spacing=mm, load=load)
-    base = search.candidate(Change(text="as it is", description=description, overrides=()))
+    base = as_it_is(description, mm, load)
     if base.covers(wanted):
-        return Advice(wanted_mm=wanted, base=base, candidates=(), furthest=None)
-    found = search.single(description) or search.combined(description)
+        return Advice(wanted_mm=wanted, base=base)
+    found, short = _weakest_enough(changes(base), wanted)
+    more_stages = short.get("stages")
+    if not found and more_stages:
+        found, shorter = _weakest_enough(changes(more_stages[-1]), wanted)
+        short = {kind: [*short.get(kind, []), *shorter.get(kind, [])] for kind in short | shorter}
     found.sort(key=lambda candidate: candidate.costs["macs"])
+    sound = [one for candidates in short.values() for one in candidates if not one.holes]
+    furthest = max(sound, key=lambda one: one.share(wanted), default=None)
     return Advice(
         wanted_mm=wanted,
         base=base,
         candidates=tuple(found),
-        furthest=None if found else search.furthest(),
+        furthest=None if found else furthest,
     )
 
 
-class _Search:
-    """Tries changes, and remembers those that were not enough."""
+def as_it_is(description: Description, spacing: tuple[float, ...], load: Load) -> Candidate:
+    """The network without a change."""
+    return Candidate(
+        text="as it is", description=description, overrides=(), spacing=spacing, load=load
+    )
 
-    def __init__(self, *, wanted: tuple[float, ...], spacing: tuple[float, ...], load: Load):
-        self._wanted, self._spacing, self._load = wanted, spacing, load
-        self._short: dict[str, list[Candidate]] = {}
 
-    def candidate(self, change: Change) -> Candidate:
-        """A changed network with its receptive field."""
-        network = abstract_network(change.description)
-        fields = receptive_field(network, self._load.in_channels, self._load.patch_size)
-        holes = any(field is not None and field.coverage < 1 for field in fields)
-        extents = (
-            math.inf if field is None else field.smallest * mm
-            for field, mm in zip(fields, self._spacing, strict=True)
-        )
-        return Candidate(
-            text=change.text,
-            description=change.description,
-            overrides=change.overrides,
-            extents_mm=tuple(extents),
-            holes=holes or bool(gridding_warnings(network)),
-            load=self._load,
-        )
-
-    def single(self, description: Description) -> list[Candidate]:
-        """The weakest change of each kind that is enough."""
-        return self._enough(changes(description, self._load.patch_size, self._spacing))
-
-    def combined(self, description: Description) -> list[Candidate]:
-        """The same on top of as many stages as the patch allows."""
-        stages = self._short.get("stages")
-        if not stages:
-            return []
-        most = stages[-1]
-        kinds = changes(most.description, self._load.patch_size, self._spacing)
-        return self._enough(
-            {kind: (_both(most, change) for change in options) for kind, options in kinds.items()}
-        )
-
-    def furthest(self) -> Candidate | None:
-        """The one with the largest field of those without holes."""
-        sound = [one for short in self._short.values() for one in short if not one.holes]
-        return max(sound, key=lambda one: one.share(self._wanted), default=None)
-
-    def _enough(self, kinds: Mapping[str, Iterable[Change]]) -> list[Candidate]:
-        first = (self._first(kind, options) for kind, options in kinds.items())
-        return [candidate for candidate in first if candidate]
-
-    def _first(self, kind: str, options: Iterable[Change]) -> Candidate | None:
-        for change in options:
+def _weakest_enough(
+    kinds: Mapping[str, Iterable[Candidate]], wanted_mm: Sequence[float]
+) -> tuple[list[Candidate], dict[str, list[Candidate]]]:
+    """Of each kind the first candidate that is enough, and those before it that are not."""
+    found: list[Candidate] = []
+    short: dict[str, list[Candidate]] = {}
+    for kind, candidates in kinds.items():
+        for candidate in candidates:
             try:
-                candidate = self.candidate(change)
-                if candidate.covers(self._wanted):
+                if candidate.covers(wanted_mm):
                     _ = candidate.costs  # raises where a patch passes, but no training step
-                    return candidate
+                    found.append(candidate)
+                    break
             except ConfigError:  # blocks that do not go together
                 continue
-            self._short.setdefault(kind, []).append(candidate)
-        return None
-
-
-def _both(first: Change, second: Change) -> Change:
-    given = {text.partition("=")[0]: text for text in (*first.overrides, *second.overrides)}
-    return Change(
-        text=f"{first.text}, {second.text}",
-        description=second.description,
-        overrides=tuple(given.values()),
-    )
+            short.setdefault(kind, []).append(candidate)
+    return found, short
 
 
 def _per_axis(name: str, values: Sequence[float], dims: int) -> tuple[float, ...]:
@@ -240,42 +210,67 @@ def _times(values: Sequence[float]) -> str:
     return " × ".join(f"{value:g}" for value in values)
 
 
-def changes(
-    description: Description, patch_size: Sequence[int], spacing: Sequence[float]
-) -> dict[str, Iterator[Change]]:
+def changes(base: Candidate) -> dict[str, Iterator[Candidate]]:
     """Kinds of changes that enlarge the receptive field, of each kind the weakest first.
-
-    Args:
-        description: Of the network as it is.
-        patch_size: Of its images, in voxels.
-        spacing: mm per voxel of each axis.
 
     Returns:
         Nothing for a network that is no `models.unet.UNet`.
     """
-    if description.get("name") != _NETWORK:
+    if base.description.get("name") != _NETWORK:
         return {}
     return {
-        "stages": _more_stages(description, patch_size, spacing),
-        "depth": _more_units(description),
-        "coarsest depth": _more_coarsest_units(description),
-        "encoder kernel": _larger_kernels(description, ("encoder",)),
-        "kernel": _larger_kernels(description, _HALVES),
-        "separable encoder kernel": _separable_kernels(description, ("encoder",)),
-        "separable kernel": _separable_kernels(description, _HALVES),
-        "dilation": _dilated_encoder(description),
-        "coarsest dilation": _dilated_coarsest(description),
+        "stages": _more_stages(base),
+        "depth": _more_units(base),
+        "coarsest depth": _more_coarsest_units(base),
+        "encoder kernel": _larger_kernels(base, ("encoder",)),
+        "kernel": _larger_kernels(base, _HALVES),
+        "separable encoder kernel": _separable_kernels(base, ("encoder",)),
+        "separable kernel": _separable_kernels(base, _HALVES),
+        "dilation": _dilated_encoder(base),
     }
 
 
-def _more_stages(
-    description: Description, patch_size: Sequence[int], spacing: Sequence[float]
-) -> Iterator[Change]:
-    encoder = description["encoder"]
+def _changed(
+    base: Candidate,
+    text: str,
+    values: Mapping[Path, Any],
+    *,
+    options: Mapping[Path, tuple[str, Description]] | None = None,
+    following: Mapping[Path, Any] | None = None,
+) -> Candidate:
+    """A candidate with a further change.
+
+    Args:
+        base: What is changed.
+        text: The change in words.
+        values: Path in the description → new value.
+        options: Path → convolution in its place: its option of the configuration, its description.
+        following: Values that the configuration takes over from `values`.
+    """
+    blocks = {path: block for path, (_, block) in (options or {}).items()}
+    description = base.description
+    for path, value in (blocks | dict(values) | dict(following or {})).items():
+        description = replaced_at(description, path, value)
+    chosen = {
+        f"conv@model.{'.'.join(path)}": option for path, (option, _) in (options or {}).items()
+    }
+    new = {f"model.{'.'.join(path)}": str(v).replace(" ", "") for path, v in values.items()}
+    given = dict(override.split("=", 1) for override in base.overrides) | chosen | new
+    return Candidate(
+        text=f"{base.text}, {text}" if base.overrides else text,
+        description=description,
+        overrides=tuple(f"{key}={value}" for key, value in given.items()),
+        spacing=base.spacing,
+        load=base.load,
+    )
+
+
+def _more_stages(base: Candidate) -> Iterator[Candidate]:
+    encoder = base.description["encoder"]
     channels, strides = list(encoder["channels"]), list(encoder["strides"])
-    most = max(_LARGEST_WIDTH[len(spacing)], channels[-1])
+    most = max(_LARGEST_WIDTH[len(base.spacing)], channels[-1])
     for added in range(1, _MORE_STAGES + 1):
-        step = _next_step(strides, patch_size, spacing)
+        step = _next_step(strides, base.load.patch_size, base.spacing)
         if all(s == 1 for s in step):
             return
         channels = [*channels, min(2 * channels[-1], most)]
@@ -286,14 +281,10 @@ def _more_stages(
         } | {
             (half, "depths"): [*depths, *depths[-1:] * added]
             for half in _HALVES
-            if isinstance(depths := description[half]["depths"], list)
+            if isinstance(depths := base.description[half]["depths"], list)
         }
-        mirrored = {
-            ("decoder", "channels"): channels,
-            ("decoder", "strides"): strides,
-        }
-        changed = _with(description, values | mirrored)
-        yield Change(text=_more(added, "stage"), description=changed, overrides=_texts(values))
+        mirrored = {("decoder", "channels"): channels, ("decoder", "strides"): strides}
+        yield _changed(base, _more(added, "stage"), values, following=mirrored)
 
 
 def _next_step(
@@ -314,109 +305,61 @@ def _next_step(
     ]
 
 
-def _more_units(description: Description) -> Iterator[Change]:
-    own = description["encoder"]["depths"]
-    halves = [half for half in _HALVES if description[half]["depths"] == own]
+def _more_units(base: Candidate) -> Iterator[Candidate]:
+    own = base.description["encoder"]["depths"]
+    halves = [half for half in _HALVES if base.description[half]["depths"] == own]
+    where = f"every stage of the {' and '.join(halves)}"
     for more in _MORE_UNITS:
         depths = own + more if isinstance(own, int) else [count + more for count in own]
         values = {(half, "depths"): depths for half in halves}
-        where = f"every stage of the {' and '.join(halves)}"
-        yield _change(f"{_more(more, 'unit')} in {where}", description, values)
+        yield _changed(base, f"{_more(more, 'unit')} in {where}", values)
 
 
-def _more_coarsest_units(description: Description) -> Iterator[Change]:
-    *fine, last = _unit_counts(description)
+def _more_coarsest_units(base: Candidate) -> Iterator[Candidate]:
+    *fine, last = _unit_counts(base.description)
     for more in _MORE_COARSEST_UNITS:
         values = {("encoder", "depths"): [*fine, last + more]}
-        yield _change(f"{_more(more, 'unit')} in the coarsest stage", description, values)
+        yield _changed(base, f"{_more(more, 'unit')} in the coarsest stage", values)
 
 
-def _larger_kernels(description: Description, halves: Sequence[str]) -> Iterator[Change]:
+def _larger_kernels(base: Candidate, halves: Sequence[str]) -> Iterator[Candidate]:
+    own = max(_largest_kernel(base.description[half]["conv"]) for half in halves)
     for kernel in _KERNELS:
-        if any(kernel <= _largest_kernel(description[half]["conv"]) for half in halves):
-            continue
-        values = {(half, "conv", "kernel_size"): kernel for half in halves}
-        yield _change(f"kernel {kernel} in the {' and '.join(halves)}", description, values)
+        if kernel > own:
+            values = {(half, "conv", "kernel_size"): kernel for half in halves}
+            yield _changed(base, f"kernel {kernel} in the {' and '.join(halves)}", values)
 
 
-def _separable_kernels(description: Description, halves: Sequence[str]) -> Iterator[Change]:
-    if any(description[half]["conv"]["name"] == _SEPARABLE for half in halves):
+def _separable_kernels(base: Candidate, halves: Sequence[str]) -> Iterator[Candidate]:
+    if any(base.description[half]["conv"]["name"] == _SEPARABLE["name"] for half in halves):
         return
     for kernel in _KERNELS:
-        conv = {"name": _SEPARABLE, "kernel_size": kernel, "multiplier": 1}
-        overrides = []
-        for half in halves:
-            overrides += [f"conv@model.{half}.conv=large_kernel"]
-            overrides += _texts({(half, "conv", "kernel_size"): kernel})
-        yield Change(
-            text=f"depthwise separable kernel {kernel} in the {' and '.join(halves)}",
-            description=_with(description, {(half, "conv"): conv for half in halves}),
-            overrides=tuple(overrides),
+        yield _changed(
+            base,
+            f"depthwise separable kernel {kernel} in the {' and '.join(halves)}",
+            {(half, "conv", "kernel_size"): kernel for half in halves},
+            options={(half, "conv"): ("large_kernel", _SEPARABLE) for half in halves},
         )
 
 
-def _dilated_encoder(description: Description) -> Iterator[Change]:
-    counts = _unit_counts(description)
-    of_decoder = {("decoder", "depths"): description["decoder"]["depths"]}  # else it follows
+def _dilated_encoder(base: Candidate) -> Iterator[Candidate]:
+    counts, conv = _unit_counts(base.description), ("encoder", "conv")
+    kernel = base.description["encoder"]["conv"].get("kernel_size", _USUAL_KERNEL)
+    kernels = {(*conv, "kernel_size"): kernel} if kernel != _USUAL_KERNEL else {}
+    decoder = {("decoder", "depths"): base.description["decoder"]["depths"]}  # else it follows
     for rates in _SCHEDULES:
         enough = [max(count, len(rates)) for count in counts]
-        depths = {("encoder", "depths"): enough} | of_decoder if enough != counts else {}
-        yield _dilated(description, ("encoder", "conv"), rates, depths, "in the encoder")
-
-
-def _dilated_coarsest(description: Description) -> Iterator[Change]:
-    *fine, last = _unit_counts(description)
-    stage = str(len(fine))
-    taken = description["encoder"].get("stage") or {}
-    if "conv" in taken.get(stage, {}):
-        return
-    for rates in _SCHEDULES:
-        enough = [*fine, max(last, len(rates))]
-        depths = {("encoder", "depths"): enough} if enough[-1] != last else {}
-        path = ("encoder", "stage", stage, "conv")
-        slots = _with(description, {path[:2]: dict(taken), path[:3]: dict(taken.get(stage, {}))})
-        yield _dilated(slots, path, rates, depths, "in the coarsest stage")
-
-
-def _dilated(
-    description: Description,
-    path: Path,
-    rates: Sequence[int],
-    depths: dict[Path, Any],
-    where: str,
-) -> Change:
-    kernel = description["encoder"]["conv"].get("kernel_size", _USUAL_KERNEL)
-    conv = {"name": "blocks.conv.DilatedSchedule", "kernel_size": kernel, "rates": list(rates)}
-    options: dict[Path, Any] = {(*path, "rates"): list(rates)}
-    if kernel != _USUAL_KERNEL:
-        options[(*path, "kernel_size")] = kernel
-    new = "+" if "stage" in path else ""
-    chosen = f"{new}conv@model.{'.'.join(path)}=dilated_schedule"
-    return Change(
-        text=f"dilations {', '.join(map(str, rates))} {where}",
-        description=_with(description, {path: conv} | depths),
-        overrides=(chosen, *_texts(options | depths)),
-    )
+        depths = {("encoder", "depths"): enough} | decoder if enough != counts else {}
+        yield _changed(
+            base,
+            f"dilations {', '.join(map(str, rates))} in the encoder",
+            {(*conv, "rates"): list(rates)} | kernels | depths,
+            options={conv: ("dilated_schedule", _DILATED)},
+        )
 
 
 def _more(count: int, thing: str) -> str:
     return f"{count} more {thing}{'s' if count > 1 else ''}"
-
-
-def _change(text: str, description: Description, values: Mapping[Path, Any]) -> Change:
-    return Change(text=text, description=_with(description, values), overrides=_texts(values))
-
-
-def _with(description: Description, values: Mapping[Path, Any]) -> Description:
-    changed = description
-    for path, value in values.items():
-        changed = replaced_at(changed, path, value)
-    return changed
-
-
-def _texts(values: Mapping[Path, Any]) -> tuple[str, ...]:
-    texts = {".".join(path): str(value).replace(" ", "") for path, value in values.items()}
-    return tuple(f"model.{path}={text}" for path, text in texts.items())
 
 
 def _unit_counts(description: Description) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 
 from medseg.analysis import field_search
 from medseg.analysis.cost import Load, costs
-from medseg.analysis.field_search import Advice, advise, changes
+from medseg.analysis.field_search import Advice, advise, as_it_is, changes
 from medseg.analysis.receptive_field import gridding_warnings, receptive_field
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
@@ -24,6 +24,11 @@ Only = Callable[..., None]
 def asked(wanted: Any, spacing: Any = (1,), patch: Any = PATCH, **network: Any) -> Advice:
     load = Load(in_channels=1, patch_size=patch)
     return advise(unet(len(patch), **network), wanted, spacing, load)
+
+
+def changes_of(description: Any, patch: Any = PATCH) -> dict[str, Any]:
+    load = Load(in_channels=1, patch_size=patch)
+    return changes(as_it_is(description, (1.0,) * len(patch), load))
 
 
 def smallest_extents(description: Any) -> tuple[int, ...]:
@@ -43,7 +48,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Only:
 
     def _only(*kinds: str) -> None:
         monkeypatch.setattr(
-            field_search, "changes", lambda *given: {kind: changes(*given)[kind] for kind in kinds}
+            field_search, "changes", lambda base: {kind: changes(base)[kind] for kind in kinds}
         )
 
     return _only
@@ -58,7 +63,7 @@ def test_of_each_kind_the_weakest_change_that_is_enough_at_its_cost(only: Only) 
     assert advice.furthest is None
     macs = [candidate.costs["macs"] for candidate in advice.candidates]
     assert macs == sorted(macs)
-    options = changes(unet(), PATCH, (1, 1))
+    options = changes_of(unet())
     for kind in kinds:
         for change in options[kind]:
             network = build_network(change.description)
@@ -93,45 +98,34 @@ def test_a_further_stage_halves_fine_axes_only(only: Only) -> None:
 
 
 def test_stages_end_at_four_voxels_and_channels_at_the_largest_width() -> None:
-    (stage,) = changes(unet(channels=(4, 8, 8)), (32, 32), (1, 1))["stages"]
+    (stage,) = changes_of(unet(channels=(4, 8, 8)), (32, 32))["stages"]
     assert stage.description["encoder"]["strides"] == [1, 2, 2, 2]
-    assert list(changes(stage.description, (32, 32), (1, 1))["stages"]) == []
-    *_, last = changes(unet(3, channels=(64, 128, 256)), (512,) * 3, (1,) * 3)["stages"]
+    assert list(changes_of(stage.description, (32, 32))["stages"]) == []
+    *_, last = changes_of(unet(3, channels=(64, 128, 256)), (512,) * 3)["stages"]
     assert last.description["encoder"]["channels"] == [64, 128, 256, 320, 320, 320, 320]
 
 
 def test_units_per_stage_stay_when_stages_are_added() -> None:
     base = unet(depths=[1, 2, 3], of_decoder={"depths": 1})
-    first = next(changes(base, PATCH, (1, 1))["stages"])
+    first = next(changes_of(base)["stages"])
     assert first.description["encoder"]["depths"] == [1, 2, 3, 3]
     assert first.description["decoder"]["depths"] == 1
     build_network(first.description)
 
 
 def test_every_change_of_every_kind_can_be_built() -> None:
-    kinds = changes(unet(), PATCH, (1, 1))
-    assert len(kinds) == 9
+    kinds = changes_of(unet())
+    assert len(kinds) == 8
     for options in kinds.values():
         texts = [change.text for change in options if build_network(change.description)]
         assert len(set(texts)) == len(texts) > 0
 
 
-def test_a_kernel_never_shrinks_and_a_stage_with_its_own_convolution_stays() -> None:
-    stage = {"2": {"conv": block("conv.Standard", kernel_size=3)}}
-    base = unet(conv=block("conv.Standard", kernel_size=5), of_encoder={"stage": stage})
-    kinds = changes(base, PATCH, (1, 1))
+def test_a_kernel_never_shrinks() -> None:
+    base = unet(conv=block("conv.Standard", kernel_size=5))
+    kinds = changes_of(base)
     assert [c.overrides[0] for c in kinds["encoder kernel"]] == ["model.encoder.conv.kernel_size=7"]
-    assert list(kinds["coarsest dilation"]) == []
     assert "model.encoder.conv.kernel_size=5" in next(kinds["dilation"]).overrides
-
-
-def test_other_slots_of_a_stage_stay_beside_its_dilation() -> None:
-    own = {"2": {"unit": block("unit.Residual")}, "1": {"conv": block("conv.Pointwise")}}
-    change = next(changes(unet(of_encoder={"stage": own}), PATCH, (1, 1))["coarsest dilation"])
-    stage = change.description["encoder"]["stage"]
-    assert stage["1"] == own["1"]
-    assert stage["2"]["unit"] == own["2"]["unit"]
-    assert stage["2"]["conv"]["rates"] == [1, 2]
 
 
 def test_a_network_with_holes_is_not_enough_and_none_is_proposed(only: Only) -> None:
