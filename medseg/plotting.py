@@ -25,6 +25,7 @@ SMALL = 7.5  # points, of notes
 INK, SOFT, RULE, OTHER, PALE = "#1b1f24", "#5c6570", "#dfe3e8", "#b6bdc6", "#e6e9ed"
 # Okabe and Ito's hues, told apart by the colour-blind, darkened until each is seen on white.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#b5579a"
+HIGHLIGHTS = 12  # lines with a colour and a dash that tell them apart
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, "#c98a00", "#3fa4dc")
 DIVERGING, AMOUNT = (
     LinearSegmentedColormap.from_list(name, shades).with_extremes(bad=PALE)

@@ -34,7 +34,7 @@ def test_classes_are_averaged_within_a_run_before_runs_are(tmp_path) -> None:
         record.write(tmp_path / str(record.seed))
     data = collect([tmp_path])
     assert arms_table(data).frame["Dice"][0].value == pytest.approx(0.35)
-    assert data.studies[0].primary.observations.mean(1) == pytest.approx(0.35)
+    assert data.studies[0].observations["dice"].mean(1) == pytest.approx(0.35)
     (sheet,) = case_views(data.arms, 1, [1], budget_bytes=0).missing
     assert all("0.350" in reason for reason in sheet.reasons)
 

@@ -68,18 +68,19 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Reads records and writes the report."""
-    from medseg.report import Options, write_report
+    from medseg.report import write_report
 
     if arguments.pdf:
         print("--pdf: open the page and print it, it has a print style", file=sys.stderr)
     report = write_report(
         arguments.sources,
         arguments.output,
-        options=Options(reference=arguments.reference, margin=arguments.margin),
+        reference=arguments.reference,
+        margin=arguments.margin,
         overwrite=arguments.overwrite,
     )
-    for file in report.unreadable:
-        print(f"warning: {file.source}: {file.reason}", file=sys.stderr)
+    for source, reason in report.unreadable.items():
+        print(f"warning: {source}: {reason}", file=sys.stderr)
     _show(report)
 
 

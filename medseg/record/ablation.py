@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import DataError
 from medseg.files import write_text
-from medseg.record.run import Matched, from_plain
+from medseg.formatting import printable
+from medseg.record.run import FILE_NAME, Matched, from_plain
 
 PLAN_FILE = "ablation.json"
 PLAN_SCHEMA = 1
@@ -52,6 +54,7 @@ class AblationPlan:
         command: The command line that asked for it.
         widths: Digest of an arm as written → the overrides that make it equal, kept so that an
             arm whose widths were found by measuring times is the same arm tomorrow.
+        path: The file that it was read from; not part of the file.
     """
 
     name: str
@@ -64,16 +67,32 @@ class AblationPlan:
     command: list[str] = field(default_factory=list)
     widths: dict[str, Any] = field(default_factory=dict)
     schema: int = PLAN_SCHEMA
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def source(self) -> str:
+        """The path as text that any encoding can print."""
+        return printable(str(self.path))
 
     def write(self, folder: Path) -> Path:
         """Writes `ablation.json` into `folder`, wholly or not at all."""
         target = Path(folder) / PLAN_FILE
-        write_text(target, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        content = dataclasses.asdict(self)
+        del content["path"]
+        write_text(target, json.dumps(content, indent=1) + "\n")
         return target
 
     def cell(self, folder: str) -> Cell | None:
         """The cell that goes to a folder."""
         return next((cell for cell in self.cells if cell.folder == folder), None)
+
+    def place(self, cell: Cell) -> str:
+        """Where the record of a cell belongs."""
+        return os.path.realpath(self.path.parent / cell.folder / FILE_NAME)
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file lies below the folder of the plan."""
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path.parent))
 
     @classmethod
     def read(cls, path: Path) -> "AblationPlan":
@@ -89,7 +108,7 @@ class AblationPlan:
         if not isinstance(content, dict) or content.get("schema") != PLAN_SCHEMA:
             raise DataError(f"{path}: not a plan of schema {PLAN_SCHEMA}; move it away")
         try:
-            return from_plain(cls, content)
+            return dataclasses.replace(from_plain(cls, content), path=Path(path))
         except (TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{path}: not a whole plan ({error}); move it away, then repeat the command"

@@ -4,7 +4,6 @@ The package reads `record.json`, `ablation.json` and the volumes that they name,
 deep-learning library, so that results can be read on any machine.
 """
 
-from medseg.report.study import Options
 from medseg.report.write import Report, write_report
 
-__all__ = ["Options", "Report", "write_report"]
+__all__ = ["Report", "write_report"]

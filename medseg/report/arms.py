@@ -5,15 +5,24 @@ A file that cannot be read never hides the others.
 
 import json
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from medseg.errors import DataError
 from medseg.formatting import printable
-from medseg.record import FILE_NAME, PLAN_FILE, AblationPlan, Cell, RunRecord, content, digest
+from medseg.record import (
+    FILE_NAME,
+    PLAN_FILE,
+    AblationPlan,
+    ArtifactRecord,
+    Cell,
+    RunRecord,
+    content,
+    digest,
+)
 
 Found = TypeVar("Found", RunRecord, AblationPlan)
 
@@ -21,50 +30,6 @@ Found = TypeVar("Found", RunRecord, AblationPlan)
 _LAUNCH_CHOICES = ("experiment", "sweep", "ablation")
 _FOLDS = ("data.fold", "fold")
 _SPLIT = "split_seed"  # other cases are another experiment
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file called `record.json` or `ablation.json` that is none, and why."""
-
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class FoundPlan:
-    """A plan and the file that it came from."""
-
-    path: Path
-    plan: AblationPlan
-
-    @property
-    def source(self) -> str:
-        """The path as text that any encoding can print."""
-        return printable(str(self.path))
-
-    def place(self, cell: Cell) -> str:
-        """Where the record of a cell belongs."""
-        return os.path.realpath(self.path.parent / cell.folder / FILE_NAME)
-
-    def holds(self, path: Path) -> bool:
-        """Whether a file lies below the folder of the plan."""
-        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path.parent))
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A cell of a plan without a record."""
-
-    found: FoundPlan
-    cell: Cell
-
-    @property
-    def text(self) -> str:
-        """Its levels, seed and fold."""
-        fold = {} if self.cell.fold is None else {"fold": self.cell.fold}
-        parts = {**self.cell.levels, "seed": self.cell.seed, **fold}
-        return printable(", ".join(f"{key}={value}" for key, value in parts.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +82,23 @@ class Arm:
         """Runs that it should have: as planned, else one of every fold and seed that was tried."""
         return max(self.asked or 0, len({_repetition(run) for run in self.runs}))
 
-    def values(self, read: Callable[[RunRecord], float | None]) -> list[float]:
-        """One quantity of every counted run that knows it."""
-        return [float(v) for run in self.counted if (v := read(run)) is not None]
+    @property
+    def records(self) -> list[ArtifactRecord]:
+        """What the counted runs recorded of their checkerboard patterns."""
+        return [run.artifacts for run in self.counted if run.artifacts is not None]
 
     def _first(self, name: str) -> Any:
         values = [getattr(run, name) for run in self.runs]
         return next((value for value in values if value), values[0])
 
 
-def read_runs(sources: Sequence[Path]) -> tuple[list[RunRecord], list[Unreadable]]:
-    """Reads every record below the given folders, oldest first; a given file is taken as it is.
+def read_sources(
+    sources: Sequence[Path],
+) -> tuple[list[RunRecord], list[AblationPlan], dict[str, str]]:
+    """Reads every record and plan below the given folders; a given file is read as a record.
+
+    Returns:
+        Runs, oldest first; plans; and each file that is neither, with the reason.
 
     Raises:
         DataError: a source does not exist, there is no record, or not one can be read.
@@ -138,72 +109,102 @@ def read_runs(sources: Sequence[Path]) -> tuple[list[RunRecord], list[Unreadable
                 f"{printable(str(source))}: no such file or folder; "
                 "give a folder with runs or a record.json"
             )
-    paths = _find(sources, FILE_NAME)
-    if not paths:
-        places = ", ".join(printable(str(source)) for source in sources)
-        if _find(sources, PLAN_FILE):
-            raise DataError(
-                f"{places}: an {PLAN_FILE} is there, but no {FILE_NAME}; "
-                "start the ablation, and report once its first run has begun"
-            )
+    records = _find(sources, FILE_NAME)
+    plans = _find([source for source in sources if source.is_dir()], PLAN_FILE)
+    places = ", ".join(printable(str(source)) for source in sources)
+    if not records and plans:
+        raise DataError(
+            f"{places}: an {PLAN_FILE} is there, but no {FILE_NAME}; "
+            "start the ablation, and report once its first run has begun"
+        )
+    if not records:
         raise DataError(
             f"{places}: no {FILE_NAME} in there; give the folder that training wrote to"
         )
-    found, unreadable = _read(paths, RunRecord.read)
-    if not found:
-        first = unreadable[0]
+    unreadable: dict[str, str] = {}
+    runs = _read(records, RunRecord.read, unreadable)
+    if not runs:
+        source, reason = next(iter(unreadable.items()))
         raise DataError(
-            f"{first.source}: {first.reason} "
+            f"{source}: {reason} "
             f"({len(unreadable)} found, not one can be read, so there is nothing to report)"
         )
-    runs = [run for _, run in found]
-    return sorted(runs, key=lambda run: (run.started, run.source)), unreadable
-
-
-def read_plans(sources: Sequence[Path]) -> tuple[list[FoundPlan], list[Unreadable]]:
-    """Reads every `ablation.json` below the given folders, each once."""
-    folders = [source for source in sources if source.is_dir()]
-    found, unreadable = _read(_find(folders, PLAN_FILE), AblationPlan.read)
-    return [FoundPlan(path, plan) for path, plan in found], unreadable
+    runs.sort(key=lambda run: (run.started, run.source))
+    return runs, _read(plans, AblationPlan.read, unreadable), unreadable
 
 
 def missing_cells(
-    plans: Iterable[FoundPlan], runs: Sequence[RunRecord], unreadable: Iterable[Unreadable]
-) -> list[Missing]:
+    plans: Iterable[AblationPlan], runs: Sequence[RunRecord], unreadable: Iterable[str]
+) -> list[tuple[AblationPlan, Cell]]:
     """Cells without a record in their folder, and without one elsewhere that does the same.
 
     A cell whose record cannot be read is not missing: it is listed with the reason.
     """
     places = {os.path.realpath(run.path) for run in runs}
-    places |= {os.path.realpath(file.source) for file in unreadable}
+    places |= {os.path.realpath(source) for source in unreadable}
     known = {run.digest or digest(run.config) for run in runs}
     return [
-        Missing(found, cell)
-        for found in plans
-        for cell in found.plan.cells
-        if found.place(cell) not in places and cell.digest not in known
+        (plan, cell)
+        for plan in plans
+        for cell in plan.cells
+        if plan.place(cell) not in places and cell.digest not in known
     ]
 
 
-def cells_by_place(plans: Iterable[FoundPlan]) -> dict[str, tuple[FoundPlan, Cell]]:
-    """Where a record belongs → the cell that it fills."""
-    return {found.place(cell): (found, cell) for found in plans for cell in found.plan.cells}
+def cell_name(cell: Cell) -> str:
+    """Levels, seed and fold of a cell."""
+    fold = {} if cell.fold is None else {"fold": cell.fold}
+    parts = {**cell.levels, "seed": cell.seed, **fold}
+    return printable(", ".join(f"{key}={value}" for key, value in parts.items()))
 
 
-def arms_of(runs: Sequence[RunRecord], plans: Sequence[FoundPlan] = ()) -> list[Arm]:
+def arms_of(runs: Sequence[RunRecord], plans: Sequence[AblationPlan] = ()) -> list[Arm]:
     """Groups runs by name, dataset, choices, blocks and configuration without seed and fold.
 
     The configuration is part of the key because two learning rates under one name would otherwise
     be averaged as if they were seeds. Groups of other names whose configurations are equal in all
-    that makes a digest, seed and fold aside, are one arm.
+    that makes a digest, seed and fold aside, are one arm. Arms have the order of their first cells
+    in the plans; others follow by their first start.
     """
     seeds = _seed_leaves(runs)
     settings = {run.path: _settings(run, seeds) for run in runs}
-    groups = _groups(runs, settings, seeds)
-    order = {place: number for number, place in enumerate(cells_by_place(plans))}
-    ordered = sorted(groups, key=lambda group: _place(group, order))
-    arms = [_arm(number, group, settings) for number, group in enumerate(ordered, start=1)]
-    return _planned(arms, plans)
+    cells = {plan.place(cell): (plan, cell) for plan in plans for cell in plan.cells}
+    order = {place: number for number, place in enumerate(cells)}
+    found = []
+    for group in _groups(runs, settings, seeds):
+        places = [place for run in group if (place := os.path.realpath(run.path)) in cells]
+        own = [cells[place] for place in places]
+        first = min((order[place] for place in places), default=len(order))
+        found.append((first, min(run.started for run in group), group, own))
+    found.sort(key=lambda entry: entry[:2])
+    return [
+        _arm(number, group, own, plans, settings)
+        for number, (_, _, group, own) in enumerate(found, start=1)
+    ]
+
+
+def _arm(
+    number: int,
+    runs: Sequence[RunRecord],
+    cells: Sequence[tuple[AblationPlan, Cell]],
+    plans: Sequence[AblationPlan],
+    settings: Mapping[Path, Mapping[str, str]],
+) -> Arm:
+    newest = {_repetition(run): run for run in runs if run.status == "completed"}
+    levels = [run.levels for run in runs] + [cell.levels for _, cell in cells]
+    asked = [
+        sum(other.levels == cell.levels for other in plan.cells)
+        for plan, cell in {id(plan): (plan, cell) for plan, cell in cells}.values()
+    ]
+    return Arm(
+        number=number,
+        runs=tuple(runs),
+        counted=tuple(newest[key] for key in sorted(newest)),
+        settings=next((found for run in runs if (found := settings[run.path])), {}),
+        levels=next(filter(None, levels), {}),
+        asked=max(asked, default=None),
+        dropped=not cells and any(plan.holds(run.path) for plan in plans for run in runs),
+    )
 
 
 def _groups(
@@ -212,14 +213,9 @@ def _groups(
     groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
     early: list[tuple[tuple[str, ...], RunRecord]] = []
     for run in runs:
-        record = run
-        parts = (_choices(record), record.blocks, settings[run.path])
-        key = (
-            record.name,
-            record.dataset,
-            *(json.dumps(part, sort_keys=True) for part in parts),
-        )
-        if record.status == "completed" or (record.blocks and record.config and record.dataset):
+        parts = (_choices(run), run.blocks, settings[run.path])
+        key = (run.name, run.dataset, *(json.dumps(part, sort_keys=True) for part in parts))
+        if run.status == "completed" or (run.blocks and run.config and run.dataset):
             groups[key].append(run)
         else:
             early.append((key, run))
@@ -276,45 +272,6 @@ def _repetition(record: RunRecord) -> tuple[int, int]:
     return (-1 if record.fold is None else record.fold, record.seed)
 
 
-def _place(group: Sequence[RunRecord], order: dict[str, int]) -> tuple[int, str]:
-    """Of an arm among all: that of its first cell in the plan; after them, by its first start."""
-    cells = [order[path] for run in group if (path := os.path.realpath(run.path)) in order]
-    return min(cells, default=len(order)), min(run.started for run in group)
-
-
-def _arm(number: int, runs: list[RunRecord], settings: Mapping[Path, Mapping[str, str]]) -> Arm:
-    newest = {_repetition(run): run for run in runs if run.status == "completed"}
-    return Arm(
-        number=number,
-        runs=tuple(runs),
-        counted=tuple(newest[key] for key in sorted(newest)),
-        settings=next((found for run in runs if (found := settings[run.path])), {}),
-        levels=next((run.levels for run in runs if run.levels), {}),
-    )
-
-
-def _planned(arms: Sequence[Arm], plans: Sequence[FoundPlan]) -> list[Arm]:
-    """The arms with what the plans ask of them."""
-    cells = cells_by_place(plans)
-    wanted = {
-        found.path: Counter(_level_key(cell.levels) for cell in found.plan.cells) for found in plans
-    }
-    planned = []
-    for arm in arms:
-        places = [os.path.realpath(run.path) for run in arm.runs]
-        own = [cells[place] for place in places if place in cells]
-        levels = arm.levels or next((cell.levels for _, cell in own if cell.levels), {})
-        asked = {found.path: wanted[found.path][_level_key(cell.levels)] for found, cell in own}
-        dropped = not own and any(found.holds(run.path) for found in plans for run in arm.runs)
-        most = max(asked.values(), default=None)
-        planned.append(replace(arm, levels=levels, asked=most, dropped=dropped))
-    return planned
-
-
-def _level_key(levels: Mapping[str, str]) -> str:
-    return json.dumps(levels, sort_keys=True)
-
-
 def _find(sources: Iterable[Path], name: str) -> list[Path]:
     found: dict[str, Path] = {}
     for source in sources:
@@ -324,14 +281,13 @@ def _find(sources: Iterable[Path], name: str) -> list[Path]:
 
 
 def _read(
-    paths: Iterable[Path], read: Callable[[Path], Found]
-) -> tuple[list[tuple[Path, Found]], list[Unreadable]]:
-    found, unreadable = [], []
+    paths: Iterable[Path], read: Callable[[Path], Found], unreadable: dict[str, str]
+) -> list[Found]:
+    found = []
     for path in paths:
         source = printable(str(path))
         try:
-            found.append((path, read(path)))
+            found.append(read(path))
         except DataError as error:
-            reason = printable(str(error)).removeprefix(f"{source}: ")
-            unreadable.append(Unreadable(source, reason))
-    return found, unreadable
+            unreadable[source] = printable(str(error)).removeprefix(f"{source}: ")
+    return found

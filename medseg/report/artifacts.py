@@ -136,8 +136,8 @@ def means_table(record: ArtifactRecord) -> Table:
         rows.append(
             {
                 "Measure": words(measure.title),
-                "Mean": number(estimate.mean, _text(estimate.mean), ends),
-                "Cases": number(estimate.cases, str(estimate.cases)),
+                "Mean": number(estimate.mean, _text, ends),
+                "Cases": number(estimate.cases, str),
             }
         )
     return table("Means over cases, 95 % interval below", rows)
@@ -176,9 +176,7 @@ def decision_table(record: ArtifactRecord) -> Table:
     rows = [
         {"Case": words(case.case)}
         | {
-            record.describe(name).title: number(
-                case.get("decision", name), fixed(case.get("decision", name), 4)
-            )
+            record.describe(name).title: number(case.get("decision", name), lambda v: fixed(v, 4))
             for name in names
         }
         for case in record.cases
@@ -210,7 +208,7 @@ def _tests(record: ArtifactRecord) -> Table:
             "p": _cell(test.p_value),
             "R² of phases": _cell(test.r_squared),
             "Coherence": _cell(test.coherence),
-            "Cases": number(test.cases, str(test.cases)),
+            "Cases": number(test.cases, str),
         }
         for of, test in pairs
         if test is not None
@@ -223,7 +221,7 @@ def _first(groups: Sequence[dict[str, float | None]], name: str) -> float | None
 
 
 def _cell(value: float | None) -> Cell:
-    return number(value, _text(value))
+    return number(value, _text)
 
 
 def _text(value: float | None) -> str:

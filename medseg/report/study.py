@@ -1,81 +1,30 @@
 """What a report is made of: arms, one frame of their metrics, and the comparisons per dataset."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from medseg.errors import ConfigError
-from medseg.record import METRICS, RunRecord
-from medseg.record.frame import case_means, frame, run_means, summaries
-from medseg.report.arms import (
-    Arm,
-    FoundPlan,
-    Missing,
-    Unreadable,
-    arms_of,
-    missing_cells,
-    read_plans,
-    read_runs,
-)
-from medseg.report.figures import styles
+from medseg.plotting import HIGHLIGHTS
+from medseg.record import METRICS, AblationPlan, Cell, RunRecord
+from medseg.record.frame import frame, run_means, summaries
+from medseg.report.arms import Arm, arms_of, missing_cells, read_sources
 from medseg.report.labels import labelled
 from medseg.statistics import (
     Comparison,
-    Detectable,
     Effect,
     Observations,
     compare,
     effects,
     probability_of_best,
-    smallest_detectable,
-    variance_components,
 )
 
 PRIMARY = "dice"  # what ranks, what factors and variances are taken of
 MARGIN = 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the reader asked for; None where nothing was asked.
-
-    Args:
-        reference: Label or number of an arm.
-        margin: Differences of Dice and surface Dice up to this one are of no consequence.
-    """
-
-    reference: str | None = None
-    margin: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdicts:
-    """The arms of one dataset by one metric.
-
-    Args:
-        metric: Its key in records.
-        margin: Differences up to this one are of no consequence; None: no such margin.
-        observations: The values compared.
-        comparisons: Every arm but the reference, best first.
-        best: Arm → probability that it is the best of all.
-    """
-
-    metric: str
-    margin: float | None
-    observations: Observations
-    comparisons: tuple[Comparison, ...]
-    best: Mapping[int, float]
-
-    def of(self, arm: int) -> Comparison | None:
-        """An arm's comparison; None for the reference and for arms without values."""
-        return next((found for found in self.comparisons if found.arm == arm), None)
-
-    def called(self, verdict: str) -> list[Comparison]:
-        """The comparisons with this verdict, best first."""
-        return [found for found in self.comparisons if found.verdict == verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,36 +39,31 @@ class Study:
         why: Why that one.
         caution: What speaks against it; empty if nothing.
         margin: For Dice and surface Dice.
-        verdicts: Metric → verdicts, of the metrics that the reference has.
-        split: Shares of the variance of a single Dice: `case`, `fold`, `seed`, `residual`.
-        detectable: The smallest difference of Dice that such a study finds.
+        observations: Metric → values, of the metrics that the reference has.
+        comparisons: The columns of `medseg.statistics.Comparison` with `metric` and
+            `probability_best`; by each metric the arms from the best to the worst, the reference
+            at its place with the verdict "reference".
     """
 
     dataset: str
     arms: tuple[Arm, ...]
-    plans: tuple[FoundPlan, ...]
+    plans: tuple[AblationPlan, ...]
     reference: Arm
     why: str
     caution: str
     margin: float
-    verdicts: Mapping[str, Verdicts]
-    split: Mapping[str, float]
-    detectable: Detectable
+    observations: Mapping[str, Observations]
+    comparisons: pd.DataFrame
 
     @property
     def name(self) -> str:
         """The dataset's name for readers."""
         return self.dataset or "an unnamed dataset"
 
-    @property
-    def primary(self) -> Verdicts:
-        """The verdicts by Dice."""
-        return self.verdicts[PRIMARY]
-
-    @property
+    @cached_property
     def compared(self) -> tuple[Arm, ...]:
         """Arms with a Dice."""
-        known = set(self.primary.observations.arms)
+        known = set(self.observations[PRIMARY].arms)
         return tuple(arm for arm in self.arms if arm.number in known)
 
     @cached_property
@@ -138,10 +82,20 @@ class Study:
         if not self.in_grid:
             return []
         return effects(
-            self.primary.observations,
+            self.observations[PRIMARY],
             {arm.number: arm.levels for arm in self.in_grid},
             self.reference.levels if self.reference in self.in_grid else None,
         )
+
+    def by(self, metric: str = PRIMARY, *, reference: bool = False) -> pd.DataFrame:
+        """The comparisons by one metric, best first, with or without the reference's row."""
+        found = self.comparisons[self.comparisons["metric"] == metric]
+        return found if reference else found[found["verdict"] != "reference"]
+
+    def labels(self, numbers: Sequence[int]) -> list[str]:
+        """The labels of these arms."""
+        known = {arm.number: arm.label for arm in self.arms}
+        return [known[number] for number in numbers]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,16 +105,18 @@ class ReportData:
     Args:
         arms: All arms; their runs are all readable ones.
         plans: All readable plans of ablations.
-        unreadable: Files that are neither records nor plans.
+        unreadable: Each file that is neither record nor plan, with the reason.
         missing: Cells of plans without a record.
-        options: What the reader asked for.
+        reference: Label or number of the arm that the reader wants as the reference.
+        margin: Differences of Dice and surface Dice that do not matter to the reader.
     """
 
     arms: tuple[Arm, ...]
-    plans: tuple[FoundPlan, ...] = ()
-    unreadable: tuple[Unreadable, ...] = ()
-    missing: tuple[Missing, ...] = ()
-    options: Options = Options()
+    plans: tuple[AblationPlan, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[tuple[AblationPlan, Cell], ...] = ()
+    reference: str | None = None
+    margin: float | None = None
 
     @property
     def runs(self) -> list[RunRecord]:
@@ -173,24 +129,28 @@ class ReportData:
         return frame({arm.number: arm.counted for arm in self.arms})
 
     @cached_property
-    def run_means(self) -> pd.DataFrame:
-        """Arm × metric × run × case: mean over the classes that are defined."""
-        return run_means(self.frame)
-
-    @cached_property
-    def case_means(self) -> pd.DataFrame:
-        """Arm × metric × case: mean over classes, then over runs."""
-        return case_means(self.frame)
-
-    @cached_property
-    def summaries(self) -> pd.DataFrame:
-        """(Arm, metric) → mean, deviation, cases, undefined, total."""
-        return summaries(self.frame)
-
-    @cached_property
-    def class_summaries(self) -> pd.DataFrame:
-        """(Arm, metric, class) → mean, deviation, cases, undefined, total."""
-        return summaries(self.frame, "class")
+    def costs(self) -> pd.DataFrame:
+        """Arm → means over its counted runs, of memory the largest; NaN where unknown."""
+        rows = [
+            {
+                "arm": arm.number,
+                "parameters": run.parameters,
+                "macs": run.macs,
+                "step": run.seconds.get("step"),
+                "train": run.seconds.get("train"),
+                "memory": run.peak_memory_bytes,
+                "memory_predicted": run.predicted_memory_bytes,
+                "memory_before": run.memory_before_bytes,
+            }
+            for arm in self.arms
+            for run in arm.counted
+        ]
+        means, largest = ("parameters", "macs", "step", "train"), ("memory", "memory_predicted")
+        columns = ["arm", *means, *largest, "memory_before"]
+        table = pd.DataFrame(rows, columns=columns, dtype=float)
+        table["memory_growth"] = table["memory"] - table["memory_before"]
+        how = dict.fromkeys(means, "mean") | dict.fromkeys([*largest, "memory_growth"], "max")
+        return table.groupby("arm").agg(how).reindex([arm.number for arm in self.arms])
 
     @cached_property
     def studies(self) -> tuple[Study, ...]:
@@ -199,7 +159,7 @@ class ReportData:
         Raises:
             ConfigError: a reference that is not there, or a margin below 0.
         """
-        wanted = _wanted_arm(self.arms, self.options.reference)
+        wanted = _wanted_arm(self.arms, self.reference)
         datasets = dict.fromkeys(arm.dataset for arm in self.arms)
         found = (_study(self, dataset, wanted) for dataset in datasets)
         return tuple(study for study in found if study)
@@ -207,53 +167,57 @@ class ReportData:
     @cached_property
     def style(self) -> dict[int, int]:
         """Arm → place in the palette, for the references and the best arms; others are grey."""
-        table = self.summaries.reset_index()
-        means = table[(table["metric"] == PRIMARY) & (table["cases"] > 0)]
-        rank = dict(zip(means["arm"], means["mean"], strict=True))
-        rank |= {study.reference.number: float("inf") for study in self.studies}
-        return styles({arm.number: rank.get(arm.number, float("-inf")) for arm in self.arms})
+        means = summaries(self.frame)["mean"].to_dict()
+        rank = {arm.number: means.get((arm.number, PRIMARY), math.nan) for arm in self.arms}
+        rank = {arm: -math.inf if math.isnan(mean) else mean for arm, mean in rank.items()}
+        rank |= {study.reference.number: math.inf for study in self.studies}
+        best = sorted(rank, key=lambda arm: (-rank[arm], arm))[:HIGHLIGHTS]
+        return {arm: place for place, arm in enumerate(sorted(best))}
 
 
-def collect(sources: Sequence[Path], options: Options | None = None) -> ReportData:
+def collect(
+    sources: Sequence[Path], *, reference: str | None = None, margin: float | None = None
+) -> ReportData:
     """Reads all records and plans below `sources` and sorts the records into arms.
 
     Raises:
         DataError: nothing is there, or nothing that can be read.
     """
-    sources = [Path(source) for source in sources]
-    runs, bad_records = read_runs(sources)
-    plans, bad_plans = read_plans(sources)
+    runs, plans, unreadable = read_sources([Path(source) for source in sources])
     return ReportData(
         arms=labelled(arms_of(runs, plans)),
         plans=tuple(plans),
-        unreadable=(*bad_records, *bad_plans),
-        missing=tuple(missing_cells(plans, runs, bad_records)),
-        options=options or Options(),
+        unreadable=unreadable,
+        missing=tuple(missing_cells(plans, runs, unreadable)),
+        reference=reference,
+        margin=margin,
     )
 
 
 def _study(data: ReportData, dataset: str, wanted: Arm | None) -> Study | None:
     arms = tuple(arm for arm in data.arms if arm.dataset == dataset)
     wanted = wanted if wanted in arms else None
-    means = data.case_means.dropna(subset=["value"])
-    valued = {
-        metric: set(means.loc[means["metric"] == metric, "arm"]) & {arm.number for arm in arms}
-        for metric in METRICS
-    }
-    if not valued[PRIMARY] and wanted is None:
+    values = run_means(data.frame).dropna(subset=["value"])
+    values = values[values["arm"].isin([arm.number for arm in arms])]
+    by_metric = {metric: values[values["metric"] == metric] for metric in METRICS}
+    with_dice = set(by_metric[PRIMARY]["arm"])
+    if not with_dice and wanted is None:
         return None
     paths = [run.path for arm in arms for run in arm.runs]
-    plans = tuple(found for found in data.plans if any(found.holds(path) for path in paths))
-    reference, why, caution = _reference(arms, valued[PRIMARY], plans, wanted)
-    margin = data.options.margin
+    plans = tuple(plan for plan in data.plans if any(plan.holds(path) for path in paths))
+    reference, why, caution = _reference(arms, with_dice, plans, wanted)
+    margin = data.margin
     if margin is None:
-        margin = min((float(found.plan.margin) for found in plans), default=MARGIN)
-    verdicts = {
-        metric: _verdicts(data, metric, numbers, reference.number, margin)
-        for metric, numbers in valued.items()
-        if reference.number in numbers
+        margin = min((float(plan.margin) for plan in plans), default=MARGIN)
+    observations = {
+        metric: Observations(rows)
+        for metric, rows in by_metric.items()
+        if reference.number in set(rows["arm"])
     }
-    observations = verdicts[PRIMARY].observations
+    compared = [
+        _compared(metric, found, reference.number, why, margin)
+        for metric, found in observations.items()
+    ]
     return Study(
         dataset=dataset,
         arms=arms,
@@ -262,36 +226,43 @@ def _study(data: ReportData, dataset: str, wanted: Arm | None) -> Study | None:
         why=why,
         caution=caution,
         margin=margin,
-        verdicts=verdicts,
-        split=_shares(variance_components(observations)),
-        detectable=smallest_detectable(observations),
+        observations=observations,
+        comparisons=pd.concat(compared, ignore_index=True),
     )
 
 
-def _verdicts(
-    data: ReportData, metric: str, arms: set[int], reference: int, margin: float
-) -> Verdicts:
+def _compared(
+    metric: str, observations: Observations, reference: int, why: str, margin: float
+) -> pd.DataFrame:
+    """All arms by one metric, best first."""
     higher = not METRICS[metric].lower_is_better
     own_margin = None if METRICS[metric].unit else margin  # a margin is one of a share
-    table = data.run_means
-    rows = table[(table["metric"] == metric) & table["arm"].isin(list(arms))]
-    columns = (rows[name] for name in ("arm", "fold", "seed", "case", "value"))
-    observations = Observations(zip(*columns, strict=True))
     found = compare(observations, reference, margin=own_margin, higher_is_better=higher)
-    sign = -1.0 if higher else 1.0
-    ranked = sorted(found, key=lambda c: (c.estimate is None, sign * (c.estimate or 0.0), c.arm))
-    return Verdicts(
-        metric=metric,
-        margin=own_margin,
-        observations=observations,
-        comparisons=tuple(ranked),
-        best=probability_of_best(observations, higher_is_better=higher),
+    rows = [
+        asdict(one)
+        | {
+            "left_out": one.left_out.get(one.arm, 0),
+            "left_out_reference": one.left_out.get(reference, 0),
+        }
+        for one in found
+    ]
+    seeds, cases = observations.seeds(reference), len(observations.cases(reference))
+    rows.append(
+        {"arm": reference, "reference": reference, "estimate": 0.0, "cases": cases}
+        | {"seeds": seeds, "reference_seeds": seeds, "left_out": 0, "left_out_reference": 0}
+        | {"verdict": "reference", "reason": why}
     )
-
-
-def _shares(components: Mapping[str, float]) -> dict[str, float]:
-    total = sum(components.values())
-    return {name: part / total for name, part in components.items() if total}
+    best = probability_of_best(observations, higher_is_better=higher)
+    columns = [*(one.name for one in fields(Comparison)), "left_out_reference"]
+    table = pd.DataFrame(rows, columns=columns)
+    texts = {"arm", "reference", "cases", "seeds", "reference_seeds", "verdict", "reason"}
+    numbers = [name for name in table if name not in texts and "left_out" not in str(name)]
+    table = table.astype(dict.fromkeys(numbers, float))
+    table = table.assign(metric=metric, probability_best=table["arm"].map(best).astype(float))
+    table = table.assign(gain=table["estimate"] * (1 if higher else -1))
+    table = table.assign(other=table["verdict"] != "reference")
+    order = table.sort_values(["gain", "other", "arm"], ascending=[False, True, True])
+    return order.drop(columns=["gain", "other"])
 
 
 def _wanted_arm(arms: Sequence[Arm], name: str | None) -> Arm | None:
@@ -312,7 +283,7 @@ def _wanted_arm(arms: Sequence[Arm], name: str | None) -> Arm | None:
 
 
 def _reference(
-    arms: Sequence[Arm], valued: set[int], plans: Sequence[FoundPlan], wanted: Arm | None
+    arms: Sequence[Arm], valued: set[int], plans: Sequence[AblationPlan], wanted: Arm | None
 ) -> tuple[Arm, str, str]:
     """The wanted arm, else the one that a plan names, else the first; why; what is against it.
 
@@ -326,11 +297,11 @@ def _reference(
                 "name another arm"
             )
         return wanted, "as asked for", ""
-    for arm in (arm for found in plans for arm in arms if arm.levels == found.plan.reference):
+    for arm in (arm for plan in plans for arm in arms if arm.levels == plan.reference):
         if arm.levels and arm.number in valued:
             return arm, "named in the plan", ""
     first = next(arm for arm in arms if arm.number in valued)
-    asked = next((found.plan.reference for found in plans if found.plan.reference), None)
+    asked = next((plan.reference for plan in plans if plan.reference), None)
     if asked is None:
         return first, "the first arm", ""
     levels = " · ".join(asked.values())

@@ -5,13 +5,15 @@ A cell is text, or a `Cell` that also has a value to sort by and small print.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from medseg.formatting import MISSING, is_missing, markdown_table
+from medseg.report.arms import Arm
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _LATEX = {
@@ -95,11 +97,24 @@ def table(
     return Table(caption, pd.DataFrame(cells, columns=titles, dtype=object), units or {})
 
 
-def number(value: float | None, text: str, note: str = "") -> Cell:
+def number(value: float | None, text: Callable[[float], str], note: str = "") -> Cell:
     """Makes the cell of a number; a missing one is shown as such and sorted last."""
     if value is None or is_missing(value):
         return Cell(MISSING, note=note)
-    return Cell(text, value, note)
+    return Cell(text(value), value, note)
+
+
+def mean_cell(values: Iterable[float | None], text: Callable[[float], str]) -> Cell:
+    """Makes the cell of a mean of the known values, with their range below."""
+    known = [value for value in values if value is not None]
+    ends = [text(end) for end in (min(known), max(known))] if known else ["", ""]
+    note = " … ".join(ends) if ends[0] != ends[1] else ""
+    return number(fmean(known) if known else None, text, note)
+
+
+def arm_cell(arm: Arm) -> Cell:
+    """Makes the cell of an arm: its label with its number and colour."""
+    return Cell(arm.label, arm.label, look="arm", arm=arm.number)
 
 
 def words(text: str, note: str = "", *, code: bool = False) -> Cell:

@@ -1,6 +1,6 @@
 """The files of a report: all made before the first is replaced."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,13 +13,13 @@ from medseg.files import atomic_path, replacing
 from medseg.formatting import counted
 from medseg.record import METRICS
 from medseg.record.frame import frame
-from medseg.report.arms import Missing, Unreadable
+from medseg.report.arms import cell_name
 from medseg.report.page import Page, render_html, render_markdown, vector_files
 from medseg.report.sections import SECTIONS
 from medseg.report.sections.arms import arms_table
 from medseg.report.sections.problems import problems_table
 from medseg.report.sections.verdicts import comparisons, verdict_table
-from medseg.report.study import Options, ReportData, collect
+from medseg.report.study import ReportData, collect
 from medseg.report.tables import Table, to_csv, to_latex
 
 _METRICS = [metric.title for metric in METRICS.values()]
@@ -40,21 +40,22 @@ class Report:
         headline: How many runs, arms and seeds.
         arms: The table of arms.
         problems: Runs without a result.
-        unreadable: Files that are neither records nor plans.
+        unreadable: Each file that is neither record nor plan, with the reason.
     """
 
     files: tuple[Path, ...]
     headline: str
     arms: Table
     problems: Table
-    unreadable: tuple[Unreadable, ...]
+    unreadable: Mapping[str, str]
 
 
 def write_report(
     sources: Sequence[Path],
     target: Path,
     *,
-    options: Options | None = None,
+    reference: str | None = None,
+    margin: float | None = None,
     overwrite: bool = False,
 ) -> Report:
     """Writes the page and, beside it, Markdown, CSV, LaTeX and its figures, of the same stem.
@@ -66,19 +67,20 @@ def write_report(
     Args:
         sources: Folders with runs and plans of ablations, or records.
         target: The page, ending in `.html`.
-        options: Reference and margin, where the reader has one.
+        reference: Label or number of the arm to compare with; by default the plan's, or the first.
+        margin: Differences of Dice that do not matter; by default the plan's, or 0.01.
         overwrite: Whether files that medseg did not write are replaced.
 
     Raises:
-        ConfigError: the target's name does not end in `.html`, a file is in the way, or options
-            that cannot be met.
+        ConfigError: the target's name does not end in `.html`, a file is in the way, no arm
+            is called like the reference, or a margin below 0.
         DataError: a source does not exist or holds no readable record.
         ResourceError: the folder cannot be written.
     """
     target = Path(target)
     if target.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"output={target}: the report is a page; give a name ending in .html")
-    data = collect(sources, options)
+    data = collect(sources, reference=reference, margin=margin)
     page, sections = _page(data), [section(data) for section in SECTIONS]
     texts = {
         target: render_html(page, sections),
@@ -109,29 +111,19 @@ def values(data: ReportData) -> pd.DataFrame:
     what is counted in this table is what was asked for.
     """
     columns = ["arm", "run", "status", "seed", "fold", "dataset", "digest", "record"]
-    kept = ["case", "class", "metric", "value"]
     runs = [(arm.label, run) for arm in data.arms for run in arm.runs]
-    heads = pd.DataFrame(
-        [
-            (label, r.name, r.status, str(r.seed), _fold(r.fold), r.dataset, r.digest, run.source)
-            for label, run in runs
-            for r in [run]
-        ],
-        columns=columns,
-    )
-    lines = frame({place: [run] for place, (_, run) in enumerate(runs)})
-    found = heads.join(lines.set_index("arm")[kept])
-    gaps = pd.DataFrame(
-        [(*_about(gap), "", gap.cell.digest, "") for gap in data.missing],
-        columns=columns,
-    )
-    return pd.concat([found, gaps]).fillna({"case": "", "class": "", "metric": ""})
-
-
-def _about(gap: Missing) -> tuple[str, ...]:
-    """Arm, run, status, seed and fold of a cell that has no record."""
-    cell = gap.cell
-    return (gap.text, gap.found.plan.name, "missing", str(cell.seed), _fold(cell.fold))
+    heads = [
+        (label, r.name, r.status, str(r.seed), _fold(r.fold), r.dataset, r.digest, r.source)
+        for label, r in runs
+    ]
+    gaps = [
+        (cell_name(c), plan.name, "missing", str(c.seed), _fold(c.fold), "", c.digest, "")
+        for plan, c in data.missing
+    ]
+    lines = frame({place: [run] for place, (_, run) in enumerate(runs)}).set_index("arm")
+    found = pd.DataFrame([*heads, *gaps], columns=columns)
+    found = found.join(lines[["case", "class", "metric", "value"]])
+    return found.fillna({"case": "", "class": "", "metric": ""})
 
 
 def _fold(fold: int | None) -> str:
@@ -140,7 +132,7 @@ def _fold(fold: int | None) -> str:
 
 def _page(data: ReportData) -> Page:
     datasets = dict.fromkeys(arm.dataset for arm in data.arms if arm.dataset)
-    plans = dict.fromkeys(found.plan.name for found in data.plans)
+    plans = dict.fromkeys(plan.name for plan in data.plans)
     kind = f"Ablation {', '.join(plans)}" if plans else "Segmentation report"
     about = [f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}", _headline(data)]
     about += [f"{len(data.missing)} missing"] if data.missing else []
@@ -166,8 +158,8 @@ def _latex(data: ReportData) -> str:
     """One table of the arms, and one of the comparisons by each metric and dataset."""
     tables = [to_latex(arms_table(data), _ARMS, "arms")]
     for place, study in enumerate(data.studies):
-        for metric, found in study.verdicts.items():
-            shown = verdict_table(study, found)
+        for metric in study.observations:
+            shown = verdict_table(study, metric)
             label = f"comparisons-{place}-{metric.removesuffix('_mm').replace('_', '-')}"
             tables.append(to_latex(shown, _VERDICTS, label, f"{shown.caption} ({study.dataset})"))
     return "\n\n".join([_LATEX_HEAD, *tables]) + "\n"

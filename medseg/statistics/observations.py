@@ -46,7 +46,8 @@ class Observations:
     A run is one training: an arm, a fold and a seed. Rows with NaN are left out.
 
     Args:
-        rows: Tuples (arm, fold, seed, case, value), in any order, each key once.
+        rows: Tuples (arm, fold, seed, case, value), or a frame with these columns, in any order,
+            each key once.
 
     Attributes:
         arms: All arms that have a row, sorted, also those without a value.
@@ -63,8 +64,9 @@ class Observations:
     ({'a': 0.625}, 2)
     """
 
-    def __init__(self, rows: Iterable[Row]):
-        frame = pd.DataFrame(list(rows), columns=[*KEYS, "value"])
+    def __init__(self, rows: Iterable[Row] | pd.DataFrame):
+        rows = rows if isinstance(rows, pd.DataFrame) else list(rows)
+        frame = pd.DataFrame(rows, columns=[*KEYS, "value"]).reset_index(drop=True)
         value = np.asarray(frame["value"], dtype=float)
         kept = frame.loc[~np.isnan(value)]
         _check(frame, np.isinf(value), kept)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medseg.record import RunRecord
-from medseg.report import Report, write_report
+from medseg.report import Report, page, write_report
 
 from .records import cell, finished, plan
 
@@ -72,3 +72,9 @@ def ablation(shared_ablation: Path, tmp_path: Path) -> Path:
 def written(shared_ablation: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Its report."""
     return write_report([shared_ablation], tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are empty: what tests read of a report is in its tables and texts."""
+    monkeypatch.setattr(page, "svg_text", lambda _: '<?xml version="1.0"?><svg></svg>')

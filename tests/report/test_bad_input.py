@@ -1,6 +1,7 @@
 """Whatever lies in the folders: nothing crashes, and nothing is left out in silence."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from medseg.errors import DataError
 from medseg.record import RunRecord
 from medseg.report import write_report
+from medseg.report.arms import cell_name
 from medseg.report.page import Section
 from medseg.report.sections.problems import MISSING_SHOWN, problems_table
 from medseg.report.sections.provenance import provenance
@@ -21,6 +23,7 @@ from .pages import column, line, rows, text
 from .records import cell, finished, plan, simple
 from .synthetic import Design, write_ablation
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 Write = Callable[..., Path]
 SMALL = Design(factors={"up": ["a", "b"]}, seeds=2, cases=8)
 
@@ -58,11 +61,11 @@ def test_records_of_a_newer_schema_are_named(tmp_path: Path) -> None:
     folders = write_ablation(tmp_path, SMALL)
     changed(folders[3], schema=99)
     collection, (study,), said = studied(tmp_path)
-    assert "schema=99" in collection.unreadable[0].reason
+    assert "schema=99" in "".join(collection.unreadable.values())
     assert not collection.missing  # it is there, but cannot be read
     assert "1 file could not be read" in said
     assert "b: fewer completed runs than asked for" in said
-    assert len(study.primary.comparisons) == 1
+    assert len(study.by()) == 1
 
 
 def test_versions_and_machines_that_differ_are_said(tmp_path: Path) -> None:
@@ -80,17 +83,17 @@ def test_missing_seeds_are_counted(tmp_path: Path) -> None:
     folders = write_ablation(tmp_path, SMALL)
     (folders[3] / "record.json").unlink()
     collection, (study,), said = studied(tmp_path)
-    assert [gap.text for gap in collection.missing] == ["up=b, seed=1"]
+    assert [cell_name(gap) for _, gap in collection.missing] == ["up=b, seed=1"]
     assert "b: fewer completed runs than asked for" in said
     (row,) = [row for row in problems_table(collection).rows if row[0].text == "missing"]
     assert row[1].text == "up=b, seed=1"
-    assert study.primary.comparisons[0].seeds == 1
+    assert study.by()["seeds"].iloc[0] == 1
 
 
 def test_missing_folds_are_named(tmp_path: Path) -> None:
     folders = write_ablation(tmp_path, replace(SMALL, seeds=1, folds=2))
     (folders[0] / "record.json").unlink()
-    assert [gap.text for gap in collect([tmp_path]).missing] == ["up=a, seed=0, fold=0"]
+    assert [cell_name(gap) for _, gap in collect([tmp_path]).missing] == ["up=a, seed=0, fold=0"]
 
 
 def test_a_cell_that_was_run_elsewhere_is_not_missing(tmp_path: Path) -> None:
@@ -108,8 +111,8 @@ def test_cases_missing_in_one_arm_are_paired_and_said(runs: Write) -> None:
         *(simple(narrow, name="narrow", seed=seed) for seed in (0, 1)),
     )
     _, (study,), said = studied(folder)
-    (found,) = study.primary.comparisons
-    assert (found.cases, found.left_out) == (7, {2: 0, 1: 3})
+    (found,) = study.by().itertuples()
+    assert (found.cases, found.left_out, found.left_out_reference) == (7, 0, 3)
     assert found.estimate == pytest.approx(0.6 - 0.53)
     assert "narrow: not validated on the same cases as wide" in said
     assert "as few as 7" in said
@@ -118,8 +121,9 @@ def test_cases_missing_in_one_arm_are_paired_and_said(runs: Write) -> None:
 def test_arms_without_a_shared_case_are_undecided(runs: Write) -> None:
     folder = runs(simple({"a": 0.9}, name="one"), simple({"b": 0.8}, name="two"))
     _, (study,), said = studied(folder)
-    (found,) = study.primary.comparisons
-    assert (found.verdict, found.estimate) == ("undecided", None)
+    (found,) = study.by().itertuples()
+    assert found.verdict == "undecided"
+    assert math.isnan(found.estimate)
     assert found.reason == "no case that both arms have"
     assert "not validated on the same cases" in said
     write_report([folder], folder.parent / "report.html")
@@ -129,7 +133,7 @@ def test_two_runs_of_one_arm_and_seed_count_once(runs: Write) -> None:
     old = simple(cases([0.1] * 8), started="2026-01-01")
     folder = runs(replace(old, started="2026-01-02", cases=simple(cases([0.9] * 8)).cases), old)
     collection, (study,), said = studied(folder)
-    assert study.primary.observations.mean(1) == pytest.approx(0.9)
+    assert study.observations["dice"].mean(1) == pytest.approx(0.9)
     assert "1 completed run of an arm, fold and seed that was run again: the newest counts" in said
     assert column(problems_table(collection), "Status")[0].text == "superseded"
 
@@ -158,11 +162,11 @@ def test_a_plan_without_records_beside_other_runs_is_all_missing(
     "content",
     ["{", "[]", '{"schema": 9}', '{"schema": 1, "name": "x"}', '{"schema": 1, "cells": 3}'],
 )
-def test_a_plan_that_cannot_be_read_is_named(content: str, tmp_path: Path) -> None:
-    write_ablation(tmp_path, SMALL)
-    (tmp_path / "ablation.json").write_text(content)
-    collection, (study,), _ = studied(tmp_path)
-    assert [Path(file.source).name for file in collection.unreadable] == ["ablation.json"]
+def test_a_plan_that_cannot_be_read_is_named(content: str, runs: Write) -> None:
+    folder = runs(simple(cases([0.8])))
+    (folder / "ablation.json").write_text(content)
+    collection, (study,), _ = studied(folder)
+    assert [Path(source).name for source in collection.unreadable] == ["ablation.json"]
     assert study.why == "the first arm"
 
 
@@ -176,7 +180,7 @@ def test_a_level_that_left_the_plan_is_compared_and_said(tmp_path: Path) -> None
     _, (study,), said = studied(tmp_path)
     assert [arm.label for arm in study.arms if arm.dropped] == ["c"]
     assert "c: not in the plan any more; compared like the others" in said
-    assert len(study.primary.comparisons) == 2
+    assert len(study.by()) == 2
 
 
 def test_plans_that_differ_are_read_together(tmp_path: Path) -> None:

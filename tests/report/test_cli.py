@@ -8,6 +8,7 @@ import pytest
 
 from medseg.cli.report import main
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "monai", "hydra", "omegaconf", "pytorch_lightning", "lightning")
 

@@ -17,21 +17,11 @@ from matplotlib.text import Text
 
 from medseg.plotting import new_figure, save, styled, to_svg
 from medseg.record.checkerboard import AxisSpectrum, PhaseMap
-from medseg.report.figures import (
-    curve,
-    forest,
-    front,
-    histories,
-    interaction_figure,
-    pareto,
-    phase_maps,
-    predicted_figure,
-    spectra,
-    styles,
-    variance_figure,
-)
 from medseg.report.figures.cases import MOST_CASES, case_by_case, distribution
-from medseg.report.figures.phases import over_mean
+from medseg.report.figures.comparisons import forest, interaction_figure
+from medseg.report.figures.curves import curve, histories
+from medseg.report.figures.phases import over_mean, phase_maps, spectra
+from medseg.report.figures.trade import front, pareto
 
 FOREST = ["arm", "label", "estimate", "low", "high", "case_low", "case_high", "verdict"]
 HOSTILE = '$x_1$ </svg> \x07 \ud800 双 id="a"'
@@ -59,7 +49,7 @@ def rows(*estimates: float, **changes: Any) -> pd.DataFrame:
 
 def points(*pairs: tuple[float, float]) -> pd.DataFrame:
     frame = pd.DataFrame(pairs, columns=["x", "y"], dtype=float)
-    return frame.assign(arm=range(1, len(pairs) + 1), y_low=math.nan, y_high=math.nan)
+    return frame.set_index(pd.RangeIndex(1, len(pairs) + 1, name="arm"))
 
 
 def flat(*period: int, value: float = 1.0) -> PhaseMap:
@@ -73,13 +63,8 @@ class TestEmpty:
             forest(rows(), margin=0.01, metric="Dice", reference="x"),
             forest(rows(math.nan), margin=0.01, metric="Dice", reference="x"),
             pareto(points((math.nan, 0.5)), x_label="", y_label="", places={}),
-            predicted_figure(
-                pd.DataFrame({"arm": [1], "predicted": [math.nan], "measured": [1.0]}),
-                label="", unit="B", places={},
-            ),
             curve(histories([], "loss"), "Loss", {}),
-            interaction_figure({}, ["a"], ["b"], titles=("c", "d"), metric="Dice"),
-            variance_figure({}),
+            interaction_figure(pd.DataFrame({"a": [math.nan]}), metric="Dice"),
             phase_maps([]),
             spectra([(1, "a", [])]),
             distribution(pd.DataFrame({"arm": [1], "value": [math.nan]}), "organ", {}),
@@ -119,9 +104,7 @@ class TestFiles:
             forest(rows(0.1, label=HOSTILE), margin=None, metric="Dice", reference=HOSTILE),
             phase_maps([(1, HOSTILE, flat(2, 2))]),
             distribution(pd.DataFrame({"arm": [1], "value": [0.5]}), HOSTILE, {}),
-            interaction_figure(
-                {(HOSTILE, "b"): 0.5}, [HOSTILE], ["b"], titles=(HOSTILE, "d"), metric="Dice"
-            ),
+            interaction_figure(pd.DataFrame({"b": 0.5}, index=[HOSTILE]), metric="Dice"),
         )
         for figure in figures:
             shown = " ".join(ElementTree.fromstring(to_svg(figure, HOSTILE)).itertext())
@@ -187,12 +170,18 @@ class TestScatter:
     def test_one_arm_zero_cost_and_equal_arms_have_a_figure(self, pairs) -> None:
         assert pareto(points(*pairs), x_label="", y_label="", places={}) is not None
 
-    def test_bytes_have_binary_prefixes(self) -> None:
-        frame = pd.DataFrame({"arm": [1], "predicted": [2.0**32], "measured": [2.0**33]})
-        figure = predicted_figure(frame, label="Memory", unit="B", places={})
+    def test_bytes_are_drawn_in_gib(self) -> None:
+        figure = pareto(
+            points((2.0**32, 0.5), (2.0**33, 0.6)),
+            x_label="Memory",
+            y_label="",
+            places={},
+            unit="B",
+        )
         assert figure is not None
-        assert any("GiB" in text for text in texts(figure))
-        assert lines(figure)[-1] == [8.0]
+        assert figure.axes[0].get_xlabel() == "Memory (GiB)"
+        assert lines(figure)[0][-1] == 0.6
+        assert [line.get_xdata()[0] for line in figure.axes[0].lines[2:]] == [4.0, 8.0]
 
 
 def arm(number: int, *histories: list[float | None]) -> Any:
@@ -217,11 +206,6 @@ class TestCurve:
         arms = [arm(number, *[long] * 6) for number in range(14)]
         figure = curve(histories(arms, "loss"), "Loss", {n: n for n in range(12)})
         assert len(to_svg(figure, "Loss")) < 200_000
-
-    def test_the_best_arms_have_a_colour_each(self) -> None:
-        found = styles({n: -float(n) for n in range(20)})
-        assert sorted(found) == list(range(12))
-        assert len(set(found.values())) == 12
 
 
 class TestCases:
@@ -294,18 +278,9 @@ class TestPhases:
         assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
 
 
-def test_shares_of_variance_fill_the_bar() -> None:
-    figure = variance_figure({"case": 0.7, "seed": 0.2, "residual": 0.1})
-    assert figure is not None
-    bars = figure.axes[0].patches
-    assert [bar.get_width() for bar in bars] == pytest.approx([0.7, 0.2, 0.1])
-    assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(1.0)
-
-
 def test_a_cell_of_two_factors_that_was_not_run_is_left_out() -> None:
-    figure = interaction_figure(
-        {("a", "c"): 0.5, ("b", "d"): 0.7}, ["a", "b"], ["c", "d"], titles=("x", "y"), metric="Dice"
-    )
+    means = pd.DataFrame({"c": [0.5, math.nan], "d": [math.nan, 0.7]}, index=["a", "b"])
+    figure = interaction_figure(means, metric="Dice")
     assert figure is not None
     image = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
-    np.testing.assert_array_equal(image, [[0.5, np.nan], [np.nan, 0.7]])
+    np.testing.assert_array_equal(image, means.to_numpy())

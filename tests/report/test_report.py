@@ -16,6 +16,7 @@ from medseg.report.study import collect
 from .pages import Page, line, rows, text
 from .records import failed, finished, simple
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 Write = Callable[..., Path]
 
 
@@ -112,7 +113,7 @@ def test_a_malformed_record_is_listed_and_the_rest_reported(ablation: Path, tmp_
         content = content if isinstance(content, bytes) else content.encode()
         (ablation / name / "record.json").write_bytes(content)
     report = write_report([ablation], tmp_path / "report.html")
-    assert [Path(file.source).parent.name for file in report.unreadable] == sorted(bad)
+    assert [Path(source).parent.name for source in report.unreadable] == sorted(bad)
     for name in bad:
         assert f"/{name}/record.json" in text(report)
     assert "| trilinear | trilinear" in text(report)

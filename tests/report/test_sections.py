@@ -25,6 +25,7 @@ from .pages import Page, column
 from .records import cell, finished, plan, simple
 from .synthetic import Design, write_ablation
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 Write = Callable[..., Path]
 DESIGN = Design(factors={"conv": ["a", "b"], "up": ["x", "y", "z"]}, seeds=2, cases=8)
 LATEX = r"""

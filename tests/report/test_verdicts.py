@@ -10,7 +10,7 @@ import pytest
 
 from medseg.errors import ConfigError
 from medseg.record import RunRecord
-from medseg.report import Options, write_report
+from medseg.report import write_report
 from medseg.report.sections.factors import factors
 from medseg.report.sections.summary import summary
 from medseg.report.sections.verdicts import FOREST_ROWS, drawn_comparisons, verdict_table
@@ -22,13 +22,14 @@ from .pages import column, file, rows
 from .records import simple
 from .synthetic import Design, planted_better, write_ablation
 
+pytestmark = pytest.mark.usefixtures("without_figures")
 Write = Callable[..., Path]
 EFFECTS = {"nearest": 0.03, "pixel_shuffle": -0.03}
 
 
 @cache
 def studied(folder: Path, **options: Any) -> tuple[ReportData, tuple[Study, ...]]:
-    data = collect([folder], Options(**options))
+    data = collect([folder], **options)
     return data, data.studies
 
 
@@ -47,9 +48,9 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_planted_arms_come_out_as_planted(grid: Path) -> None:
     _, (study,) = studied(grid)
     labels = {arm.number: arm for arm in study.arms}
-    found = {c.verdict: [] for c in study.primary.comparisons}
-    for c in study.primary.comparisons:
-        found[c.verdict].append(dict(labels[c.arm].levels))
+    found: dict[str, list[dict[str, str]]] = {}
+    for c in study.by().itertuples():
+        found.setdefault(c.verdict, []).append(dict(labels[c.arm].levels))
     better = planted_better(Design(effects=EFFECTS))
     assert sorted(map(str, found["better"])) == sorted(map(str, better))
     assert {levels["upsampling"] for levels in found["worse"]} == {"pixel_shuffle"}
@@ -58,12 +59,14 @@ def test_planted_arms_come_out_as_planted(grid: Path) -> None:
 
 def test_the_table_repeats_what_statistics_say(grid: Path) -> None:
     _, (study,) = studied(grid)
-    verdicts = study.verdicts["hd95_mm"]
-    table = verdict_table(study, verdicts)
+    table = verdict_table(study, "hd95_mm")
     places = {title: place for place, title in enumerate(table.frame.columns)}
     by_arm = {row[0].arm: row for row in table.rows}
     expected = compare(
-        verdicts.observations, study.reference.number, margin=None, higher_is_better=False
+        study.observations["hd95_mm"],
+        study.reference.number,
+        margin=None,
+        higher_is_better=False,
     )
     for found in expected:
         cells = by_arm[found.arm]
@@ -106,7 +109,7 @@ def test_the_margin_is_asked_for_or_planned_or_a_hundredth(grid: Path, tmp_path:
     write_ablation(tmp_path, Design(cases=8), margin=0.03)
     _, (study,) = studied(tmp_path)
     assert study.margin == 0.03
-    assert study.verdicts["hd95_mm"].margin is None
+    assert study.by("hd95_mm")["margin"].isna().all()
     with pytest.raises(ConfigError, match="margin -1"):
         studied(tmp_path, margin=-1.0)
 
@@ -117,16 +120,16 @@ def test_the_facts_come_from_the_numbers(grid: Path) -> None:
     assert "12 arms" in found["Compared"]
     assert "20 cases" in found["Compared"]
     outcome = found["Dice against standard · transposed"]
-    for verdict in {c.verdict for c in study.primary.comparisons}:
-        assert f"{len(study.primary.called(verdict))} {verdict}" in outcome
-    assert found["Factors"].startswith("upsampling first")
+    for verdict, count in study.by()["verdict"].value_counts().items():
+        assert f"{count} {verdict}" in outcome
+    assert found["Factors"].startswith("share of the variance of arm means: upsampling")
     assert found["Without a result"] == "no run"
 
 
 def test_the_cheapest_arm_is_one_that_is_no_worse(grid: Path) -> None:
     data, (study,) = studied(grid, reference="dilated · trilinear")
     parameters = {arm.number: arm.runs[0].parameters or 0 for arm in study.arms}
-    sound = [c.arm for c in study.primary.comparisons if c.verdict in ("better", "equal")]
+    sound = [c.arm for c in study.by().itertuples() if c.verdict in ("better", "equal")]
     cheapest = study.arms[min(sound, key=lambda arm: parameters[arm]) - 1]
     found = facts(data)["Cheapest arm shown to be no worse"]
     assert found.startswith(f"by parameters, {cheapest.label} (")
@@ -135,18 +138,18 @@ def test_the_cheapest_arm_is_one_that_is_no_worse(grid: Path) -> None:
 def test_one_seed_decides_nothing_and_says_so(tmp_path: Path) -> None:
     write_ablation(tmp_path, Design(seeds=1, effects=EFFECTS))
     data, (study,) = studied(tmp_path)
-    assert {c.verdict for c in study.primary.comparisons} == {"undecided"}
+    assert set(study.by()["verdict"]) == {"undecided"}
     assert "because one seed" in facts(data)["Dice against standard · transposed"]
     assert facts(data)["Smallest difference found"].startswith("unknown")
-    assert study.primary.best == {}
+    assert study.by()["probability_best"].isna().all()
 
 
 def test_folds_are_repetitions(tmp_path: Path) -> None:
     write_ablation(tmp_path, Design(seeds=1, folds=4, effects=EFFECTS, run_sd=0.001))
     data, (study,) = studied(tmp_path)
     assert "1 seed, 4 folds, validated on 20 cases" in facts(data)["Compared"]
-    assert {c.cases for c in study.primary.comparisons} == {20}
-    assert {"better", "worse"} <= {c.verdict for c in study.primary.comparisons}
+    assert set(study.by()["cases"]) == {20}
+    assert {"better", "worse"} <= set(study.by()["verdict"])
 
 
 def test_factors_have_rows_for_effects_and_levels(grid: Path) -> None:
@@ -173,12 +176,12 @@ def test_the_forest_keeps_the_ends_and_the_middle(tmp_path: Path) -> None:
     )
     write_ablation(tmp_path, design, reference={"size": "level30"})
     _, (study,) = studied(tmp_path)
-    drawn = [found.estimate for found in drawn_comparisons(study.primary)]
-    every = [c.estimate for c in study.primary.comparisons if c.estimate is not None]
+    drawn = drawn_comparisons(study.by())["estimate"].tolist()
+    every = study.by()["estimate"].tolist()
     assert len(drawn) == FOREST_ROWS
     assert drawn[:10] == every[:10]
     assert drawn[-10:] == every[-10:]
-    assert min(map(abs, every)) in [abs(estimate or 0.0) for estimate in drawn]
+    assert min(map(abs, every)) in [abs(estimate) for estimate in drawn]
 
 
 def test_datasets_are_not_compared_with_each_other(runs: Write) -> None:
@@ -194,7 +197,7 @@ def test_datasets_are_not_compared_with_each_other(runs: Write) -> None:
         ("heart", "one"),
         ("liver", "four"),
     ]
-    assert all(len(s.primary.comparisons) == 1 for s in studies)
+    assert all(len(s.by()) == 1 for s in studies)
 
 
 def test_comparisons_as_tidy_values(grid: Path, tmp_path: Path) -> None:
@@ -203,7 +206,7 @@ def test_comparisons_as_tidy_values(grid: Path, tmp_path: Path) -> None:
     assert len(found_rows) == 3 * 11
     dice = {row["arm"]: row for row in found_rows if row["metric"] == "dice"}
     _, (study,) = studied(grid)
-    for found in study.primary.comparisons:
+    for found in study.by().itertuples():
         label = study.arms[found.arm - 1].label
         assert float(dice[label]["estimate"]) == pytest.approx(found.estimate)
         assert dice[label]["verdict"] == found.verdict

@@ -193,7 +193,7 @@ def lowest_table(means: pd.DataFrame, arms: Sequence[Arm], reference: int) -> Ta
             {
                 "Case": words(case),
                 "Class": words(name),
-                "Lowest Dice": number(lowest, fixed(lowest), f"arm {arm}"),
+                "Lowest Dice": number(lowest, fixed, f"arm {arm}"),
                 "HD95": _cell(far.at[(case, name), arm], 2),
             }
             | {f"Arm {n}": _cell(dice.at[(case, name), n], 3) for n in numbers}
@@ -209,7 +209,7 @@ def lowest_table(means: pd.DataFrame, arms: Sequence[Arm], reference: int) -> Ta
 
 
 def _cell(value: float, digits: int) -> Cell:
-    return number(value, fixed(value, digits))
+    return number(value, lambda v: fixed(v, digits))
 
 
 def _shown(arms: Sequence[Arm], base: Arm, chosen: Sequence[int]) -> list[Arm]:

@@ -1,5 +1,3 @@
-# The stubs of pandas are wider than what these frames hold.
-# pyright: reportArgumentType=false, reportCallIssue=false
 """Dice of single cases: how it is spread, and where arms part from the reference."""
 
 from collections.abc import Mapping, Sequence

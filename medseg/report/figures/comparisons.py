@@ -1,9 +1,7 @@
-# The stubs of pandas are wider than what these frames hold.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
-"""Differences with their intervals, means of two factors together, and shares of a variance."""
+"""Differences with their intervals, and means of two factors together."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from medseg.formatting import fixed, percent, signed
+from medseg.formatting import fixed, signed
 from medseg.plotting import (
     BLUE,
     GREEN,
@@ -35,7 +33,6 @@ _UNDECIDED = (SOFT, "o")
 _ENDS = ["estimate", "low", "high", "case_low", "case_high"]
 _ROWS, _COLUMNS = 30, 10  # levels in one figure
 _FAR = 4.0  # times the typical half-width: there the axis ends
-_PARTS = {"case": "cases", "fold": "folds", "seed": "seeds", "residual": "seed × case"}
 
 
 def forest(
@@ -115,28 +112,19 @@ def effects_figure(effects: Sequence[Effect], *, metric: str) -> Figure | None:
 
 
 @styled()
-def interaction_figure(
-    means: Mapping[tuple[str, str], float],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    *,
-    titles: tuple[str, str],
-    metric: str,
-) -> Figure | None:
+def interaction_figure(means: pd.DataFrame, *, metric: str) -> Figure | None:
     """Means by the levels of two factors as a map with its numbers; hatched is not there.
 
     Args:
-        means: (level of the rows, level of the columns) → mean.
-        rows: Levels from top to bottom; of more than 30 the first are drawn.
-        columns: Levels from left to right; of more than 10 the first are drawn.
-        titles: Names of the factors, rows first.
+        means: Levels of one factor by those of another, NaN where no arm has both; its index and
+            columns have the names of the factors. Of more than 30 by 10 the first are drawn.
         metric: What the means are of.
     """
-    rows, columns = rows[:_ROWS], columns[:_COLUMNS]
-    values = np.array([[means.get((r, c), math.nan) for c in columns] for r in rows])
+    shown = means.iloc[:_ROWS, :_COLUMNS]
+    values = shown.to_numpy(float)
     if not np.isfinite(values).any():
         return None
-    figure = new_figure(0.95 + 0.32 * len(rows))
+    figure = new_figure(0.95 + 0.32 * len(shown))
     axes = figure.add_subplot()
     axes.patch.set(hatch="////", edgecolor=OTHER, linewidth=0)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colormaps["cividis"], aspect="auto")
@@ -144,29 +132,13 @@ def interaction_figure(
         if math.isfinite(value):
             ink = "white" if image.norm(value) < 0.55 else "black"
             axes.text(column, row, fixed(value), ha="center", va="center", color=ink)
-    letters = max(4, 52 // len(columns))
-    axes.set_xticks(range(len(columns)), [shortened(c, letters) for c in columns])
-    axes.set_yticks(range(len(rows)), [shortened(r, 20) for r in rows])
+    letters = max(4, 52 // shown.shape[1])
+    axes.set_xticks(range(shown.shape[1]), [shortened(str(c), letters) for c in shown.columns])
+    axes.set_yticks(range(shown.shape[0]), [shortened(str(r), 20) for r in shown.index])
     axes.xaxis.tick_top()
-    axes.set_title(f"{metric}: {shortened(' by '.join(titles), 50)}")
+    factors = f"{means.index.name} by {means.columns.name}"
+    axes.set_title(f"{metric}: {shortened(factors, 50)}")
     axes.spines[:].set_visible(False)
-    return figure
-
-
-@styled()
-def variance_figure(shares: Mapping[str, float]) -> Figure | None:
-    """The variance of a single Dice value as one bar of its parts; shares sum to 1."""
-    if not shares:
-        return None
-    figure = new_figure(1.0)
-    axes = figure.add_subplot()
-    axes.set_axis_off()
-    axes.set(xlim=(0, 1), title="Variance of a single Dice value")
-    left = 0.0
-    for colour, (name, share) in zip(SERIES, shares.items(), strict=False):
-        axes.barh(0, share, left=left, color=colour, label=f"{_PARTS[name]} {percent(share)}")
-        left += share
-    figure.legend(loc="outside lower left", ncols=4, handlelength=1, columnspacing=1)
     return figure
 
 

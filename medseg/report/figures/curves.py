@@ -1,6 +1,4 @@
-# The stubs of pandas are wider than what these frames hold.
-# pyright: reportArgumentType=false
-"""Histories by epoch: a line per arm. Which arms have a colour."""
+"""Histories by epoch: a line per arm."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -11,23 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from medseg.plotting import OTHER, line_style, new_figure, plain_ticks, styled
+from medseg.plotting import HIGHLIGHTS, OTHER, line_style, new_figure, plain_ticks, styled
 from medseg.report.arms import Arm
-
-HIGHLIGHTS = 12  # arms with a colour
 
 _SEEDS = 5
 _POINTS = 200
-
-
-def styles(means: Mapping[int, float]) -> dict[int, int]:
-    """Arm → place in the palette, for the `HIGHLIGHTS` arms of the highest mean; others are grey.
-
-    >>> styles({1: 0.7, 2: 0.9})
-    {1: 0, 2: 1}
-    """
-    best = sorted(means, key=lambda arm: (-means[arm], arm))[:HIGHLIGHTS]
-    return {arm: place for place, arm in enumerate(sorted(best))}
 
 
 def histories(

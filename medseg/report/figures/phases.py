@@ -1,5 +1,3 @@
-# The stubs of pandas are wider than what these frames hold.
-# pyright: reportArgumentType=false
 """How each phase of the stride grid amplifies the logits, and where in frequency they lie."""
 
 import math
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from medseg.formatting import significant
 from medseg.plotting import (
     DIVERGING,
+    HIGHLIGHTS,
     INK,
     SERIES,
     SMALL,
@@ -24,7 +23,6 @@ from medseg.plotting import (
     styled,
 )
 from medseg.record.checkerboard import AxisSpectrum, PhaseMap
-from medseg.report.figures.curves import HIGHLIGHTS
 
 _ABREAST = 3
 _LEAST_SPAN = 1.0  # percent: smaller departures stay pale

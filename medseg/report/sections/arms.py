@@ -1,19 +1,18 @@
 """The arms: what each is made of, what it costs, how good it is, and the same by class."""
 
-import math
-from collections.abc import Callable, Sequence
-from statistics import fmean
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
 from medseg.formatting import MISSING, amount, counted, duration, fixed, memory, significant, spread
-from medseg.record import METRICS, RunRecord
+from medseg.record import METRICS
+from medseg.record.frame import summaries
 from medseg.report.arms import Arm
 from medseg.report.labels import varying_factors, varying_settings, varying_slots
 from medseg.report.page import Note, Section
-from medseg.report.sections.costs import MACS, MEMORY, PARAMETERS, STEP
 from medseg.report.study import ReportData
-from medseg.report.tables import Cell, Table, number, table, words
+from medseg.report.tables import Cell, Table, arm_cell, mean_cell, number, table, words
 
 _ALWAYS = ("encoder.conv", "decoder.conv")
 _SETTINGS_SHOWN = 4
@@ -43,8 +42,11 @@ def arms(data: ReportData) -> Section:
 
 def arms_table(data: ReportData) -> Table:
     """One row per arm."""
-    verdicts = {c.arm: c.verdict for study in data.studies for c in study.primary.comparisons}
-    verdicts |= {study.reference.number: "reference" for study in data.studies}
+    verdicts: dict[int, str] = {}
+    for study in data.studies:
+        found = study.by(reference=True)
+        verdicts |= dict(zip(found["arm"], found["verdict"], strict=True))
+    means = summaries(data.frame).to_dict("index")
     factors, settings = varying_factors(data.arms), varying_settings(data.arms)
     slots = [] if all(arm.levels for arm in data.arms) else _slots(data.arms)
     datasets = len({arm.dataset for arm in data.arms}) > 1
@@ -62,12 +64,17 @@ def arms_table(data: ReportData) -> Table:
                 "Runs": _runs(arm),
                 "Verdict": Cell(verdict, verdict, look="verdict") if verdict else words(""),
             }
-            | _metrics(arm, data.summaries, (arm.number,))
             | {
-                "DC-gain imbalance": mean_cell(arm, _worst_gain, fixed),
-                "Constant response": mean_cell(arm, lambda r: r.constant_response, significant),
+                metric.title: _metric(means.get((arm.number, name)), arm, metric.digits)
+                for name, metric in METRICS.items()
             }
-            | _costs(arm)
+            | {
+                "DC-gain imbalance": mean_cell([r.largest("dc_gain") for r in arm.records], fixed),
+                "Constant response": mean_cell(
+                    [r.constant_response for r in arm.records], significant
+                ),
+            }
+            | _costs(arm, data.costs.loc[arm.number])
             | ({"Made equal": _matched(arm)} if matched else {})
         )
     return table(
@@ -89,34 +96,20 @@ def arms_table(data: ReportData) -> Table:
 
 def classes_table(data: ReportData) -> Table:
     """One row per arm and class."""
-    pairs = data.frame[["arm", "class"]].drop_duplicates()
-    labels = {arm.number: arm for arm in data.arms}
+    means = summaries(data.frame, "class").to_dict("index")
+    arms_by_number = {arm.number: arm for arm in data.arms}
+    pairs = data.frame[["arm", "class"]].drop_duplicates().itertuples(index=False, name=None)
     rows = [
-        {"Arm": arm_cell(labels[number]), "Class": words(name)}
-        | _metrics(labels[number], data.class_summaries, (number, name))
-        for number, name in pairs.itertuples(index=False, name=None)
+        {"Arm": arm_cell(arms_by_number[number]), "Class": words(name)}
+        | {
+            metric.title: _metric(
+                means.get((number, key, name)), arms_by_number[number], metric.digits
+            )
+            for key, metric in METRICS.items()
+        }
+        for number, name in pairs
     ]
     return table("Mean ± standard deviation over cases, by class", rows, METRIC_UNITS)
-
-
-def arm_cell(arm: Arm) -> Cell:
-    """An arm's label with its number and colour."""
-    return Cell(arm.label, arm.label, look="arm", arm=arm.number)
-
-
-def mean_cell(
-    arm: Arm, read: Callable[[RunRecord], float | None], text: Callable[[float], str]
-) -> Cell:
-    """The mean of a quantity over an arm's runs, with their range below."""
-    values = arm.values(read)
-    mean = fmean(values) if values else math.nan
-    ends = [text(min(values)), text(max(values))] if values else ["", ""]
-    return number(mean, text(mean), " … ".join(ends) if ends[0] != ends[1] else "")
-
-
-def _worst_gain(record: RunRecord) -> float | None:
-    """The largest DC-gain imbalance of the upsampling layers; None where there is none."""
-    return record.artifacts.largest("dc_gain") if record.artifacts else None
 
 
 def _apart(title: str) -> str:
@@ -124,23 +117,16 @@ def _apart(title: str) -> str:
     return f"{title} (varied)" if title in _TITLES else title
 
 
-def _metrics(arm: Arm, summaries: pd.DataFrame, key: tuple[object, ...]) -> dict[str, Cell]:
-    cells = {}
-    for name, metric in METRICS.items():
-        place = (key[0], name, *key[1:])
-        if place not in summaries.index:
-            unfinished = f"no run finished ({arm.runs[-1].status})"
-            cells[metric.title] = Cell(MISSING, note="not recorded" if arm.counted else unfinished)
-            continue
-        found = summaries.loc[place]
-        undefined = int(found["undefined"])
-        note = f"n {int(found['cases'])}" + (f", {undefined} undefined" if undefined else "")
-        if undefined == found["total"]:
-            note = f"{undefined} undefined: class absent from label and prediction"
-        mean = None if pd.isna(found["mean"]) else float(found["mean"])
-        text = spread(mean, float(found["deviation"]), metric.digits)
-        cells[metric.title] = Cell(text, mean, note)
-    return cells
+def _metric(found: dict[str, Any] | None, arm: Arm, digits: int) -> Cell:
+    """Mean ± standard deviation over cases, and of how many; why there is none."""
+    if found is None:
+        unfinished = f"no run finished ({arm.runs[-1].status})"
+        return Cell(MISSING, note="not recorded" if arm.counted else unfinished)
+    undefined = int(found["undefined"])
+    note = f"n {int(found['cases'])}" + (f", {undefined} undefined" if undefined else "")
+    if undefined == found["total"]:
+        note = f"{undefined} undefined: class absent from label and prediction"
+    return number(found["mean"], lambda mean: spread(mean, found["deviation"], digits), note)
 
 
 def _slots(arms: Sequence[Arm]) -> list[str]:
@@ -168,18 +154,18 @@ def _runs(arm: Arm) -> Cell:
     return Cell(str(done) if done == asked else f"{done} of {asked}", done, note)
 
 
-def _costs(arm: Arm) -> dict[str, Cell]:
+def _costs(arm: Arm, costs: pd.Series) -> dict[str, Cell]:
     patches = {tuple(run.patch_size) for run in arm.counted if run.patch_size}
     patch = " or ".join(sorted("×".join(map(str, patch)) for patch in patches))
-    train = arm.values(lambda record: record.seconds.get("train"))
-    whole = fmean(train) if train else math.nan
-    over = f"mean of {counted(len(train), 'seed')}" if len(train) > 1 else ""
+    seeds = sum("train" in run.seconds for run in arm.counted)
     return {
-        "Parameters": number(PARAMETERS.of(arm), amount(PARAMETERS.of(arm))),
-        "MACs": number(MACS.of(arm), amount(MACS.of(arm)), patch),
-        "Training step": number(STEP.of(arm), duration(STEP.of(arm))),
-        "Training": number(whole, duration(whole), over),
-        "Peak memory": number(MEMORY.of(arm), memory(MEMORY.of(arm))),
+        "Parameters": number(costs["parameters"], amount),
+        "MACs": number(costs["macs"], amount, patch),
+        "Training step": number(costs["step"], duration),
+        "Training": number(
+            costs["train"], duration, f"mean of {counted(seeds, 'seed')}" if seeds > 1 else ""
+        ),
+        "Peak memory": number(costs["memory"], memory),
     }
 
 
@@ -188,4 +174,6 @@ def _matched(arm: Arm) -> Cell:
     if not found or not found[0].wanted:
         return words("")
     share = found[0].value / found[0].wanted
-    return number(share, f"{100 * share:.1f} %", f"of {found[0].quantity.replace('_', ' ')}")
+    return number(
+        share, lambda value: f"{100 * value:.1f} %", f"of {found[0].quantity.replace('_', ' ')}"
+    )

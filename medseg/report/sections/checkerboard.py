@@ -1,17 +1,17 @@
 """Checkerboard patterns: what the layers, the network and its answers to real cases show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from statistics import fmean
 
 from medseg.formatting import TO, counted, is_missing, significant
-from medseg.record import ArtifactRecord, LayerRow, Measure, RunRecord
-from medseg.report import figures
+from medseg.record import ArtifactRecord, LayerRow, Measure
 from medseg.report.arms import Arm
+from medseg.report.figures.phases import phase_maps, spectra
 from medseg.report.page import Figure, Section
-from medseg.report.sections.arms import arm_cell, mean_cell
+from medseg.report.sections.curves import curve_figures
 from medseg.report.study import ReportData
-from medseg.report.tables import Cell, Table, number, table, words
+from medseg.report.tables import Cell, Table, arm_cell, mean_cell, number, table, words
 from medseg.statistics import holm
 
 _TRAJECTORIES = {
@@ -66,13 +66,7 @@ def checkerboard(data: ReportData) -> Section:
     headlines = {name: found for name, found in known.items() if found.headline}
     others = measures_table(data, {n: found for n, found in known.items() if n not in headlines})
     layers = layers_table(data, known)
-    trajectories = [
-        Figure(
-            figures.curve(figures.histories(data.arms, key, "artifact_history"), label, data.style),
-            f"{label} by epoch",
-        )
-        for key, label in _TRAJECTORIES.items()
-    ]
+    trajectories = curve_figures(data, _TRAJECTORIES, "artifact_history")
     meanings = {found.title: found.meaning for found in known.values() if found.meaning}
     rows = counted(len(layers.frame), "row")
     return Section(
@@ -102,13 +96,17 @@ def measures_table(
         measures: Name → description, in the order of the columns.
         locked: Whether the test over cases stands behind them.
     """
-    measured = [arm for arm in data.arms if _records(arm)]
-    corrected = holm([_largest_p(_records(arm)) for arm in measured])
+    measured = [arm for arm in data.arms if arm.records]
+    corrected = holm([_largest_p(arm.records) for arm in measured])
     rows = []
     for arm, p in zip(measured, corrected, strict=True) if measures else ():
         row = {found.title: _measure_cell(arm, name) for name, found in measures.items()}
-        tests = {"Locked to the grid": _test(_records(arm), p)}
-        tests |= {"Coherence": mean_cell(arm, _coherence, significant)}
+        tests = {"Locked to the grid": _test(arm.records, p)}
+        tests |= {
+            "Coherence": mean_cell(
+                [r.prediction.coherence for r in arm.records if r.prediction], significant
+            )
+        }
         rows.append({"Arm": arm_cell(arm)} | row | (tests if locked else {}))
     units = {found.title: found.unit for found in measures.values()}
     return table(
@@ -123,7 +121,7 @@ def layers_table(data: ReportData, measures: Mapping[str, Measure]) -> Table:
     rows = []
     for arm in data.arms:
         found: dict[tuple[str, str], list[LayerRow]] = {}
-        for layer in (layer for record in _records(arm) for layer in record.layers):
+        for layer in (layer for record in arm.records for layer in record.layers):
             found.setdefault((layer.layer, layer.operator), []).append(layer)
         for (layer, operator), same in found.items():
             names = [name for name in measures if any(name in one.values for one in same)]
@@ -133,7 +131,10 @@ def layers_table(data: ReportData, measures: Mapping[str, Measure]) -> Table:
                     "Upsampling layer": words(layer, code=True),
                     "Operator": words(operator, code=True),
                 }
-                | {measures[n].title: _mean([one.values.get(n) for one in same]) for n in names}
+                | {
+                    measures[n].title: mean_cell([one.values.get(n) for one in same], significant)
+                    for n in names
+                }
             )
     return table("Mean over seeds", rows, {m.title: m.unit for m in measures.values()})
 
@@ -141,7 +142,7 @@ def layers_table(data: ReportData, measures: Mapping[str, Measure]) -> Table:
 def _measures(data: ReportData) -> dict[str, Measure]:
     """Every measure with a value for an arm, as the records describe it, headlines first."""
     found: dict[str, Measure] = {}
-    for record in (record for arm in data.arms for record in _records(arm)):
+    for record in (record for arm in data.arms for record in arm.records):
         rows = [*record.layers, *record.gradients, *record.dilated]
         names = {*record.means, *record.values, *(name for row in rows for name in row.values)}
         for name in [*record.measures, *(n for n in sorted(names) if n not in record.measures)]:
@@ -154,18 +155,16 @@ def _measures(data: ReportData) -> dict[str, Measure]:
 
 def _measure_cell(arm: Arm, name: str) -> Cell:
     """A mean over cases where the record has one, else a value of the network or of its layers."""
-    estimates = [record.means[name] for record in _records(arm) if name in record.means]
+    estimates = [record.means[name] for record in arm.records if name in record.means]
     if not estimates:
-        return _mean([_value(record, name) for record in _records(arm)])
+        return mean_cell([_value(record, name) for record in arm.records], significant)
     values = [e.mean for e in estimates if not is_missing(e.mean)]
-    if not values:
-        return number(None, "")
     ends = [(e.low, e.high) for e in estimates if e.low is not None and e.high is not None]
     note = counted(estimates[0].cases, "case")
     if ends:
         low, high = min(low for low, _ in ends), max(high for _, high in ends)
         note = f"{significant(low)}{TO}{significant(high)}"
-    return number(fmean(values), significant(fmean(values)), note)
+    return number(fmean(values) if values else None, significant, note if values else "")
 
 
 def _value(record: ArtifactRecord, name: str) -> float | None:
@@ -174,19 +173,6 @@ def _value(record: ArtifactRecord, name: str) -> float | None:
         return record.values[name]
     rows = [*record.layers, *record.gradients, *record.dilated]
     return max((v for row in rows if (v := row.values.get(name)) is not None), default=None)
-
-
-def _mean(values: Sequence[float | None]) -> Cell:
-    known = [value for value in values if value is not None]
-    if not known:
-        return number(None, "")
-    ends = [significant(min(known)), significant(max(known))]
-    note = " … ".join(ends) if ends[0] != ends[1] else ""
-    return number(fmean(known), significant(fmean(known)), note)
-
-
-def _records(arm: Arm) -> list[ArtifactRecord]:
-    return [run.artifacts for run in arm.counted if run.artifacts is not None]
 
 
 def _largest_p(records: list[ArtifactRecord]) -> float | None:
@@ -198,24 +184,19 @@ def _largest_p(records: list[ArtifactRecord]) -> float | None:
 def _test(records: list[ArtifactRecord], p_value: float | None) -> Cell:
     inputs = [r.image.p_value for r in records if r.image and r.image.p_value is not None]
     note = f"input {significant(min(inputs))}" if inputs else ""
-    return number(p_value, significant(p_value), "fewer than 8 cases" if p_value is None else note)
-
-
-def _coherence(record: RunRecord) -> float | None:
-    found = record.artifacts and record.artifacts.prediction
-    return found.coherence if found else None
+    return number(p_value, significant, "fewer than 8 cases" if p_value is None else note)
 
 
 def _phases(data: ReportData) -> list[Figure]:
     """Heat-maps and spectra of the coloured arms, each from the first run that has them."""
     found = [
-        (arm.number, arm.label, _records(arm)[0])
+        (arm.number, arm.label, arm.records[0])
         for arm in data.arms
-        if arm.number in data.style and _records(arm)
+        if arm.number in data.style and arm.records
     ]
     maps = [(arm, label, r.phase_map) for arm, label, r in found if r.phase_map]
     lines = [(arm, label, r.spectra) for arm, label, r in found if r.spectra]
     return [
-        Figure(figures.phase_maps(maps), "Gain of each phase", _MAPS),
-        Figure(figures.spectra(lines), "Power of the logits by frequency", _SPECTRA),
+        Figure(phase_maps(maps), "Gain of each phase", _MAPS),
+        Figure(spectra(lines), "Power of the logits by frequency", _SPECTRA),
     ]

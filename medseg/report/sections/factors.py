@@ -1,12 +1,13 @@
 """What each factor of an ablation does to Dice, and whether factors interact."""
 
 import itertools
-from statistics import fmean
+
+import pandas as pd
 
 from medseg.formatting import fixed, interval, p_value, signed, significant
-from medseg.report import figures
+from medseg.report.figures.comparisons import effects_figure, interaction_figure
 from medseg.report.page import Figure, Note, Section
-from medseg.report.study import ReportData, Study
+from medseg.report.study import PRIMARY, ReportData, Study
 from medseg.report.tables import Cell, Table, number, table, words
 from medseg.statistics import Effect, LevelEffect
 
@@ -33,7 +34,7 @@ def factors(data: ReportData) -> Section:
 
 def _of_study(study: Study) -> list[object]:
     main = [effect for effect in study.effects if effect.levels]
-    drawn = Figure(figures.effects_figure(main, metric="Dice"), "Effects on Dice", wide=True)
+    drawn = Figure(effects_figure(main, metric="Dice"), "Effects on Dice", wide=True)
     return [drawn, _maps(study, main), _effects_table(study), _levels_table(main), Note(_NOTE)]
 
 
@@ -41,10 +42,10 @@ def _effects_table(study: Study) -> Table:
     rows = [
         {
             "Factor": words(effect.factor, effect.reason if effect.f is None else ""),
-            "Share": number(effect.share, f"{100 * (effect.share or 0.0):.1f} %"),
-            "F": number(effect.f, significant(effect.f, 3)),
-            "df": number(None if effect.f is None else effect.df, str(effect.df)),
-            "p": number(effect.p_value, p_value(effect.p_value)),
+            "Share": number(effect.share, lambda share: f"{100 * share:.1f} %"),
+            "F": number(effect.f, lambda f: significant(f, 3)),
+            "df": number(None if effect.f is None else effect.df, str),
+            "p": number(effect.p_value, p_value),
         }
         for effect in study.effects
     ]
@@ -74,14 +75,13 @@ def _levels_table(main: list[Effect]) -> Table:
 
 
 def _level(level: LevelEffect) -> dict[str, Cell]:
-    found = level.contrast
+    found, mean = level.contrast, {"Mean Dice": number(level.mean, fixed)}
     if found is None or found.estimate is None:
-        return {"Mean Dice": number(level.mean, fixed(level.mean))}
-    return {
-        "Mean Dice": number(level.mean, fixed(level.mean)),
-        "Δ": number(found.estimate, signed(found.estimate), interval(found.low, found.high)),
-        "p": number(found.p_value, p_value(found.p_value)),
-        "Cases": Cell(str(found.cases), found.cases),
+        return mean
+    return mean | {
+        "Δ": number(found.estimate, signed, interval(found.low, found.high)),
+        "p": number(found.p_value, p_value),
+        "Cases": number(found.cases, str),
     }
 
 
@@ -92,25 +92,17 @@ def _maps(study: Study, main: list[Effect]) -> list[Figure]:
     pairs = sorted(
         itertools.combinations(levels, 2), key=lambda pair: -shares.get(" × ".join(pair), 0.0)
     )
+    means = [study.observations[PRIMARY].mean(arm.number) for arm in study.in_grid]
+    table = pd.DataFrame([arm.levels for arm in study.in_grid]).assign(mean=means)
     return [
         Figure(
-            figures.interaction_figure(
-                _means(study, row, column),
-                levels[row],
-                levels[column],
-                titles=(row, column),
+            interaction_figure(
+                table.pivot_table(index=row, columns=column, values="mean").reindex(
+                    index=levels[row], columns=levels[column]
+                ),
                 metric="Dice",
             ),
             f"Dice by {row} and {column}",
         )
         for row, column in pairs[:_GRIDS]
     ]
-
-
-def _means(study: Study, row: str, column: str) -> dict[tuple[str, str], float]:
-    found: dict[tuple[str, str], list[float]] = {}
-    for arm in study.in_grid:
-        mean = study.primary.observations.mean(arm.number)
-        if mean is not None:
-            found.setdefault((arm.levels[row], arm.levels[column]), []).append(mean)
-    return {pair: fmean(means) for pair, means in found.items()}

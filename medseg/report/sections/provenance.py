@@ -9,7 +9,7 @@ from medseg.formatting import counted
 from medseg.record import RunRecord
 from medseg.report.page import Section
 from medseg.report.study import ReportData
-from medseg.report.tables import Cell, table, words
+from medseg.report.tables import Cell, arm_cell, table, words
 
 _NONE = "not recorded"
 _OWN = ("Run", "Record")  # of each run, even if one is like another
@@ -27,11 +27,11 @@ def provenance(data: ReportData) -> Section:
         if single or (len({fact[title] for fact in facts}) == 1 and title not in _OWN)
     }
     shared = same | ({"Overrides of all": " ".join(common)} if common and not single else {})
-    for found in data.plans:
-        shared[f"Plan {found.source}"] = " ".join(found.plan.command) or _NONE
+    for plan in data.plans:
+        shared[f"Plan {plan.source}"] = " ".join(plan.command) or _NONE
     rows = [
         {
-            "Arm": Cell(arm.label, arm.label, look="arm", arm=arm.number),
+            "Arm": arm_cell(arm),
             "Seed": Cell(str(run.seed), run.seed),
             "Fold": _fold(run),
             "Status": words(run.status),

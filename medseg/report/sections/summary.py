@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from medseg.formatting import (
     counted,
     fixed,
-    interval,
     joined,
     p_value,
     percent,
@@ -18,7 +17,7 @@ from medseg.report.labels import varying_settings
 from medseg.report.page import Section
 from medseg.report.sections.costs import COSTS
 from medseg.report.study import PRIMARY, ReportData, Study
-from medseg.statistics import Comparison
+from medseg.statistics import smallest_detectable, variance_components
 
 VERDICTS = ("better", "worse", "equal", "undecided")
 _NAMED = 5
@@ -59,7 +58,7 @@ def _facts(data: ReportData, study: Study) -> dict[str, str]:
         "Held equal": _equal(study),
         f"Dice against {study.reference.label}": _outcome(study),
         "Factors": _factors(study),
-        "Cheapest arm shown to be no worse": _cheapest(study),
+        "Cheapest arm shown to be no worse": _cheapest(data, study),
         "Variance of a single Dice": _variance(study),
         "Smallest difference found": _detectable(study),
         "Without a result": _gaps(data, study),
@@ -75,7 +74,7 @@ def _compared(study: Study) -> str:
     grid = [f"{factor} at {len(found)} levels" for factor, found in levels.items() if found]
     seeds = sorted({len({run.seed for run in arm.counted}) for arm in arms})
     folds = max(len({run.fold for run in arm.counted} - {None}) for arm in arms)
-    cases = {case for arm in arms for case in study.primary.observations.cases(arm.number)}
+    cases = {case for arm in arms for case in study.observations[PRIMARY].cases(arm.number)}
     return ", ".join(
         [
             counted(len(arms), "arm") + (f" ({joined(grid)})" if grid else ""),
@@ -88,11 +87,11 @@ def _compared(study: Study) -> str:
 
 def _equal(study: Study) -> str:
     """What the arms were made equal in, and the budget."""
-    equals = {found.plan.equal for found in study.plans}
+    equals = {plan.equal for plan in study.plans}
     matched = any(run.matched for arm in study.compared for run in arm.counted)
     quantity = next(iter(equals)) if len(equals) == 1 and matched else None
     widths = f"{quantity.replace('_', ' ')}, by the widths" if quantity else "no width was changed"
-    budgets = {found.plan.budget for found in study.plans}
+    budgets = {plan.budget for plan in study.plans}
     varying = [key for key in varying_settings(study.compared) if key.startswith("trainer.")]
     if varying:
         return f"{widths}; runs differ in {joined(varying[:_NAMED])}"
@@ -102,31 +101,34 @@ def _equal(study: Study) -> str:
 
 
 def _outcome(study: Study) -> str:
-    if not study.primary.comparisons:
-        mean = study.primary.observations.mean(study.reference.number)
+    compared = study.by()
+    if compared.empty:
+        mean = study.observations[PRIMARY].mean(study.reference.number)
         return f"mean Dice {fixed(mean)}; no other arm has a result"
-    labels = {arm.number: arm.label for arm in study.arms}
     parts = []
     for verdict in VERDICTS:
-        found = study.primary.called(verdict)
+        own = compared[compared["verdict"] == verdict]
         word = f"equal within ±{study.margin:g}" if verdict == "equal" else verdict
-        if not found:
-            continue
-        if verdict in ("better", "worse"):
-            most = found[0 if verdict == "better" else -1]
-            parts.append(f"{len(found)} {word} (most {labels[most.arm]}: {_estimate(most)})")
-        elif len(found) <= _NAMED:
-            parts.append(f"{len(found)} {word} ({joined([labels[one.arm] for one in found])})")
-        else:
-            parts.append(f"{len(found)} {word}")
-    reasons = {one.reason for one in study.primary.called("undecided")}
+        named = _some(study.labels(own["arm"].tolist()))
+        parts += [f"{len(own)} {word} ({named})"] if len(own) else []
+    reasons = set(compared.loc[compared["verdict"] == "undecided", "reason"])
     why = f", because {next(iter(reasons))}" if len(reasons) == 1 else ""
     return "; ".join(parts) + why
 
 
-def _estimate(found: Comparison) -> str:
-    ends = interval(found.low, found.high)
-    return f"{signed(found.estimate)} [{ends}], p {_p(found.p_holm)}"
+def _factors(study: Study) -> str:
+    """Factors by their share of the variance of arm means, then the interactions shown."""
+    if not study.effects:
+        return "none was varied"
+    known = [effect for effect in study.effects if effect.share is not None]
+    if not known:
+        return f"none can be told from the others: {study.effects[0].reason}"
+    pairs = [e for e in known if not e.levels and e.p_value is not None]
+    shown = [e for e in pairs if (e.p_value or 0.0) <= _ALPHA / len(pairs)]
+    main = sorted((e for e in known if e.levels), key=lambda e: -(e.share or 0.0))
+    parts = [f"{e.factor} {percent(e.share)} (p {_p(e.p_value)})" for e in [*main, *shown]]
+    text = f"share of the variance of arm means: {_some(parts)}"
+    return text + ("" if shown or not pairs else "; no interaction shown")
 
 
 def _p(value: float | None) -> str:
@@ -134,65 +136,38 @@ def _p(value: float | None) -> str:
     return text if text.startswith("<") else f"= {text}"
 
 
-def _factors(study: Study) -> str:
-    if not study.effects:
-        return "none was varied"
-    known = [effect for effect in study.effects if effect.levels and effect.share is not None]
-    if not known:
-        return f"none can be told from the others: {study.effects[0].reason}"
-    first = max(known, key=lambda effect: effect.share or 0.0)
-    means = [level.mean for level in first.levels]
-    shown = first.p_value is not None and first.p_value <= _ALPHA
-    parts = [
-        f"{first.factor} first: {percent(first.share)} of the variance of arm means, "
-        f"{fixed(max(means) - min(means))} between its best and its worst level "
-        f"(F-test over runs on these cases, p {_p(first.p_value)}"
-        f"{'' if shown else '; not shown to matter'})"
-    ]
-    pairs = [e for e in study.effects if not e.levels and e.p_value is not None]
-    strong = [e for e in pairs if (e.p_value or 0.0) <= _ALPHA / len(pairs)]
-    if strong:
-        named = [f"{e.factor} ({percent(e.share)}, p {_p(e.p_value)})" for e in strong[:_NAMED]]
-        parts.append(f"{joined(named)} interact, so levels are not good or bad by themselves")
-    elif pairs:
-        least = min(pairs, key=lambda effect: effect.p_value or 0.0)
-        parts.append(f"no interaction shown (least p {_p(least.p_value)}, {least.factor})")
-    return "; ".join(parts)
-
-
-def _cheapest(study: Study) -> str:
+def _cheapest(data: ReportData, study: Study) -> str:
     """By each cost the cheapest arm that is better or equal and costs less than the reference.
 
     Undecided is not shown to be no worse.
     """
+    compared = study.by().set_index("arm")
+    sound = compared[compared["verdict"].isin(["better", "equal"])].sort_index()
     parts = []
-    for cost in COSTS:
-        base = cost.of(study.reference)
-        sound = [arm for arm in study.compared if _is_sound(study, arm) and cost.of(arm) < base]
-        if sound:
-            arm = min(sound, key=lambda arm: (cost.of(arm), arm.number))
-            found = study.primary.of(arm.number)
-            difference = f"{found.verdict}, {signed(found.estimate)} Dice" if found else ""
+    for cost, (title, text) in COSTS.items():
+        base = data.costs.at[study.reference.number, cost]
+        known = data.costs.loc[sound.index, cost]
+        known = known[known < base]
+        if not known.empty:
+            arm = known.idxmin()
+            (label,), found = study.labels([arm]), sound.loc[arm]
             parts.append(
-                f"by {cost.title.lower()}, {arm.label} ({difference}): {cost.text(cost.of(arm))} "
-                f"against {cost.text(base)} ({100 * cost.of(arm) / base:.0f} %)"
+                f"by {title.lower()}, {label} ({found['verdict']}, {signed(found['estimate'])} "
+                f"Dice): {text(known[arm])} against {text(base)} ({100 * known[arm] / base:.0f} %)"
             )
     return "; ".join(parts) or "none"
 
 
-def _is_sound(study: Study, arm: Arm) -> bool:
-    found = study.primary.of(arm.number)
-    return found is not None and found.verdict in ("better", "equal")
-
-
 def _variance(study: Study) -> str:
+    found = variance_components(study.observations[PRIMARY])
+    total = sum(found.values())
     names = {"case": "cases", "fold": "folds", "seed": "seeds", "residual": "seed × case"}
-    shares = study.split
-    return joined([f"{names[key]} {percent(part)}" for key, part in shares.items()]) or "unknown"
+    parts = [f"{names[key]} {percent(part / total)}" for key, part in found.items() if total]
+    return joined(parts) or "unknown"
 
 
 def _detectable(study: Study) -> str:
-    found = study.detectable
+    found = smallest_detectable(study.observations[PRIMARY])
     if found.difference is None:
         return "unknown, for nothing tells how far trainings of one arm differ"
     return (
@@ -202,8 +177,7 @@ def _detectable(study: Study) -> str:
 
 
 def _gaps(data: ReportData, study: Study) -> str:
-    own = {found.path for found in study.plans}
-    missing = sum(gap.found.path in own for gap in data.missing)
+    missing = sum(plan in study.plans for plan, _ in data.missing)
     runs = [run.status for arm in study.arms for run in arm.runs]
     without = [status for status in runs if status != "completed"]
     parts = [counted(missing, "run") + " missing"] if missing else []
@@ -216,11 +190,11 @@ def _of_study(study: Study) -> Iterator[str]:
         yield study.caution
     yield from _of_arms(study)
     yield from _of_cases(study)
-    margins = sorted({found.plan.margin for found in study.plans})
+    margins = sorted({plan.margin for plan in study.plans})
     if len(margins) > 1:
         named = joined([f"{value:g}" for value in margins])
         yield f"Plans on {study.name} name the margins {named}; ±{study.margin:g} is used."
-    if len({tuple(found.plan.reference.items()) for found in study.plans}) > 1:
+    if len({tuple(plan.reference.items()) for plan in study.plans}) > 1:
         yield (
             f"Plans on {study.name} name different references; all arms are compared with "
             f"{study.reference.label}."
@@ -228,13 +202,13 @@ def _of_study(study: Study) -> Iterator[str]:
     others = [arm for arm in study.compared if arm not in study.in_grid] if study.effects else []
     if others:
         yield (
-            f"{_some(others)}: other factors than the rest, or none; no part in the table of "
+            f"{_labels(others)}: other factors than the rest, or none; no part in the table of "
             "factors."
         )
     lost = [
         METRICS[key].title
-        for key, found in study.verdicts.items()
-        if key != PRIMARY and len(found.observations.arms) < len(study.compared)
+        for key, found in study.observations.items()
+        if key != PRIMARY and len(found.arms) < len(study.compared)
     ]
     if lost:
         yield f"{joined(lost)} is not recorded in every arm on {study.name}."
@@ -246,30 +220,29 @@ def _of_study(study: Study) -> Iterator[str]:
 def _of_arms(study: Study) -> Iterator[str]:
     if dropped := [arm for arm in study.arms if arm.dropped]:
         yield (
-            f"{_some(dropped)}: not in the plan any more; compared like the others, and counted in "
-            "Holm’s correction."
+            f"{_labels(dropped)}: not in the plan any more; compared like the others, and counted "
+            "in Holm’s correction."
         )
     if without := [arm for arm in study.arms if arm not in study.compared]:
-        yield f"{_some(without)}: no result, so no verdict."
+        yield f"{_labels(without)}: no result, so no verdict."
     short = [arm for arm in study.compared if len(arm.counted) < arm.wanted]
     if short:
-        yield f"{_some(short)}: fewer completed runs than asked for; the rest stand in for all."
+        yield f"{_labels(short)}: fewer completed runs than asked for; the rest stand in for all."
     counts = {len(arm.counted) for arm in study.compared}
     if len(counts) > 1 and not short:
         yield f"Arms have between {min(counts)} and {counted(max(counts), 'run')}."
     if far := [arm for arm in study.compared if _is_far(arm)]:
-        yield f"{_some(far)}: more than 10 % away from the size it was to be made equal to."
+        yield f"{_labels(far)}: more than 10 % away from the size it was to be made equal to."
 
 
 def _of_cases(study: Study) -> Iterator[str]:
-    lost = [c for c in study.primary.comparisons if any(c.left_out.values())]
-    if lost:
-        labels = {arm.number: arm for arm in study.arms}
+    compared = study.by()
+    lost = compared[compared["left_out"] + compared["left_out_reference"] > 0]
+    if len(lost):
         yield (
-            f"{_some([labels[c.arm] for c in lost])}: not validated on the same cases as "
+            f"{_some(study.labels(lost['arm'].tolist()))}: not validated on the same cases as "
             f"{study.reference.label} on {study.name}; compared on those they share, as few as "
-            f"{min(c.cases for c in lost)}. Means in the table of arms are over all cases of each "
-            "arm."
+            f"{lost['cases'].min()}. Means in the table of arms are over all cases of each arm."
         )
     sets = {
         frozenset(case.case for case in run.cases)
@@ -277,7 +250,7 @@ def _of_cases(study: Study) -> Iterator[str]:
         for run in arm.counted
         if run.fold is None
     }
-    if len(sets) > 1 and not lost:
+    if len(sets) > 1 and not len(lost):
         yield (
             f"Runs of one arm on {study.name} were validated on different cases; a case counts "
             "with the runs that have it."
@@ -314,14 +287,17 @@ def _of_files(data: ReportData) -> Iterator[str]:
         yield f"{counted(len(data.unreadable), 'file')} could not be read; listed below."
 
 
+def _labels(arms: Iterable[Arm]) -> str:
+    return _some([arm.label for arm in arms])
+
+
 def _is_far(arm: Arm) -> bool:
     found = [run.matched for run in arm.counted if run.matched]
     return any(abs(m.value - m.wanted) > _TOLERANCE * abs(m.wanted) for m in found)
 
 
-def _some(arms: Iterable[Arm]) -> str:
-    """The labels, or the first and how many more."""
-    labels = [arm.label for arm in arms]
-    if len(labels) <= _NAMED:
-        return joined(labels)
-    return f"{', '.join(labels[:_NAMED])} and {len(labels) - _NAMED} more arms"
+def _some(texts: Sequence[str]) -> str:
+    """All of them, or the first and how many more."""
+    if len(texts) <= _NAMED:
+        return joined(texts)
+    return f"{', '.join(texts[:_NAMED])} and {len(texts) - _NAMED} more"

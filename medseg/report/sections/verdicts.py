@@ -1,30 +1,18 @@
 """Every arm against the reference, metric by metric, and what such a study can find."""
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from typing import Any
 
 import pandas as pd
 
-from medseg.formatting import (
-    MISSING,
-    counted,
-    fixed,
-    interval,
-    p_value,
-    percent,
-    signed,
-    significant,
-)
+from medseg.formatting import counted, interval, p_value, percent, signed, significant
 from medseg.record import METRICS
-from medseg.report import figures
-from medseg.report.arms import Arm
+from medseg.report.figures.comparisons import forest
 from medseg.report.page import Figure, Note, Section
-from medseg.report.study import ReportData, Study, Verdicts
-from medseg.report.tables import Cell, Table, number, table
-from medseg.statistics import Comparison, needed_for
+from medseg.report.study import PRIMARY, ReportData, Study
+from medseg.report.tables import Cell, Table, arm_cell, number, table
+from medseg.statistics import needed_for, smallest_detectable
 
 FOREST_ROWS = 40
-_ENDS = ("low", "high", "case_low", "case_high")
 _NOTE = (
     "Δ with its interval, p and the verdict count cases and trainings; “over cases”, Wilcoxon, d "
     "and “cases won” hold for these trainings only and decide nothing. “Least” is the smallest p "
@@ -47,21 +35,17 @@ def verdicts(data: ReportData) -> Section:
     return Section("Verdicts", parts or ["No arm has a Dice to compare."], key="verdicts")
 
 
-def verdict_table(study: Study, found: Verdicts) -> Table:
+def verdict_table(study: Study, metric: str) -> Table:
     """One row per arm, best first, the reference at its place."""
-    metric = METRICS[found.metric]
-    labels = {arm.number: arm for arm in study.arms}
-    rows = [_row(found, one, labels[one.arm]) for one in found.comparisons]
-    sign = -1.0 if metric.lower_is_better else 1.0
-    above = sum(c.estimate is not None and sign * c.estimate > 0 for c in found.comparisons)
-    rows.insert(above, _reference_row(study, found, rows[0] if rows else {}))
-    unit = f"{metric.unit}, " if metric.unit else ""
+    title, unit = METRICS[metric].title, METRICS[metric].unit
+    arms = {arm.number: arm for arm in study.arms}
+    compared = study.by(metric, reference=True).itertuples()
     return table(
-        f"{metric.title}: every arm minus the reference",
-        rows,
+        f"{title}: every arm minus the reference",
+        [{"Arm": arm_cell(arms[one.arm])} | _row(one, metric) for one in compared],
         {
             "Verdict": "and why",
-            f"Δ {metric.title}": f"{unit}95 % over runs and cases",
+            f"Δ {title}": ", ".join(filter(None, [unit, "95 % over runs and cases"])),
             "95 % over cases": "these trainings",
             "p": "runs and cases, Holm",
             "p equal": "TOST",
@@ -74,63 +58,84 @@ def verdict_table(study: Study, found: Verdicts) -> Table:
     )
 
 
+def _row(one: Any, metric: str) -> dict[str, Cell]:
+    digits = METRICS[metric].digits
+    is_reference = one.verdict == "reference"
+    over_cases = interval(one.case_low, one.case_high, digits)
+    gone = one.left_out + one.left_out_reference
+    unknown, few = ("", "") if is_reference else ("interval unknown", "< 8 cases")
+    return {
+        "Verdict": Cell(one.verdict, one.verdict, one.reason, "verdict"),
+        f"Δ {METRICS[metric].title}": number(
+            one.estimate,
+            lambda value: signed(value, digits),
+            interval(one.low, one.high, digits) or unknown,
+        ),
+        "95 % over cases": number(one.case_low, lambda _: over_cases, "" if over_cases else few),
+        "p": number(one.p_holm, p_value),
+        "p equal": number(one.equivalence_p, p_value),
+        "p Wilcoxon": number(
+            one.wilcoxon_holm, p_value, f"least {one.least_p:.2g}" if one.least_p > 1e-3 else ""
+        ),
+        "d": number(one.effect_size, lambda d: signed(d, 2 if abs(d) < 10 else 0)),
+        "Cases won": number(one.superiority, percent),
+        # Draws that an arm never won do not show that it cannot win.
+        "P(best)": number(one.probability_best, lambda p: percent(p) if p else "< 1 %"),
+        "Seeds": Cell(
+            f"{one.seeds}" if is_reference else f"{one.seeds}, {one.reference_seeds}", one.seeds
+        ),
+        "Cases": number(
+            one.cases, str, f"{counted(gone, 'case')} of one arm only, left out" if gone else ""
+        ),
+    }
+
+
 def comparisons(data: ReportData) -> pd.DataFrame:
     """All comparisons in tidy form: one row per dataset × metric × arm but the reference."""
-    rows = []
+    first, last = ["dataset", "metric", "number", "arm", "reference"], ["left_out"]
+    last = ["probability_best", *last, "left_out_reference"]
+    found = []
     for study in data.studies:
-        arms = {arm.number: arm for arm in study.arms}
-        for metric, found in study.verdicts.items():
-            for one in found.comparisons:
-                values = asdict(one)
-                left_out, arm = values.pop("left_out"), arms[values.pop("arm")]
-                names = {"number": arm.number, "arm": arm.label}
-                names["reference"] = arms[values.pop("reference")].label
-                levels = {f"level {factor}": level for factor, level in arm.levels.items()}
-                rows.append(
-                    {"dataset": study.dataset, "metric": metric}
-                    | names
-                    | levels
-                    | values
-                    | {
-                        "probability_best": found.best.get(one.arm),
-                        "left_out": left_out.get(one.arm, 0),
-                        "left_out_reference": left_out.get(one.reference, 0),
-                    }
-                )
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["dataset", "metric", "arm"])
+        own = study.comparisons[study.comparisons["verdict"] != "reference"]
+        if own.empty:
+            continue
+        numbers = [int(arm) for arm in own["arm"]]
+        levels = [next(a.levels for a in study.arms if a.number == number) for number in numbers]
+        factors = list(dict.fromkeys(factor for own_levels in levels for factor in own_levels))
+        own = own.assign(
+            dataset=study.dataset,
+            number=numbers,
+            arm=study.labels(numbers),
+            reference=study.reference.label,
+            **{f"level {f}": [own_levels.get(f) for own_levels in levels] for f in factors},
+        )
+        named = [*first, *(f"level {factor}" for factor in factors)]
+        found.append(own[[*named, *own.columns.drop([*named, *last]), *last]])
+    return pd.concat(found) if found else pd.DataFrame(columns=["dataset", "metric", "arm"])
 
 
 def _of_study(study: Study) -> list[object]:
-    if not study.primary.comparisons:
+    if study.by().empty:
         return ["One arm has a result: there is nothing to compare it with."]
     parts: list[object] = [
         f"Every arm minus {study.reference.label} ({study.why}), case by case. Differences up to "
         f"±{study.margin:g} of Dice and Surface Dice are of no consequence; HD95 has no such "
         "margin."
     ]
-    for place, found in enumerate(study.verdicts.values()):
-        drawn, shown = (
-            _forest(study, found, _BARS if not place else ""),
-            verdict_table(study, found),
-        )
-        if not place:
-            parts += [drawn, shown, Note(_NOTE)]
+    for metric in study.observations:
+        shown = verdict_table(study, metric)
+        if metric == PRIMARY:
+            parts += [_forest(study, metric, _BARS), shown, Note(_NOTE)]
             continue
-        words = dict.fromkeys(one.verdict for one in found.comparisons)
-        about = ", ".join(f"{len(found.called(word))} {word}" for word in words)
-        title = METRICS[found.metric].title
-        parts.append(Section(title, [drawn, shown], folded=True, about=about))
-    variance = Figure(
-        figures.variance_figure(study.split),
-        "Where the variance of Dice lies",
-        caption="Where the values of one arm differ: between cases, between folds, between seeds, "
-        "and seed by case.",
-    )
-    return [*parts, Section("What this study can find", [[variance], *_power(study)])]
+        words = study.by(metric)["verdict"].value_counts(sort=False)
+        about = ", ".join(f"{count} {word}" for word, count in words.items())
+        own = [_forest(study, metric, ""), shown]
+        parts.append(Section(METRICS[metric].title, own, folded=True, about=about))
+    return [*parts, Section("What this study can find", _power(study))]
 
 
 def _power(study: Study) -> list[str]:
-    found = study.detectable
+    found = smallest_detectable(study.observations[PRIMARY])
     if found.difference is None:
         return [
             "Without two seeds of an arm, or two folds, nothing tells how far trainings of one arm "
@@ -144,7 +149,7 @@ def _power(study: Study) -> list[str]:
         "correction for the number of arms."
     ]
     if 0 < study.margin < found.difference:
-        cases, seeds = needed_for(study.primary.observations, study.margin)
+        cases, seeds = needed_for(study.observations[PRIMARY], study.margin)
         ways = [counted(cases, "case") + " with the same seeds"] if cases else []
         ways += [counted(seeds, "seed") + " on the same cases"] if seeds else []
         text = " or ".join(ways) or "more seeds and more cases together"
@@ -152,89 +157,30 @@ def _power(study: Study) -> list[str]:
     return lines
 
 
-def drawn_comparisons(found: Verdicts) -> list[Comparison]:
+def drawn_comparisons(found: pd.DataFrame) -> pd.DataFrame:
     """What the forest shows: all, or a quarter from each end and the rest nearest to 0."""
-    known = [one for one in found.comparisons if one.estimate is not None]
+    known = found.dropna(subset=["estimate"])
+    quarter = FOREST_ROWS // 4
     if len(known) <= FOREST_ROWS:
         return known
-    quarter = FOREST_ROWS // 4
-    ends = {*range(quarter), *range(len(known) - quarter, len(known))}
-    middle = [place for place in range(len(known)) if place not in ends]
-    middle.sort(key=lambda place: abs(known[place].estimate or 0.0))
-    return [known[place] for place in sorted(ends | set(middle[: FOREST_ROWS - len(ends)]))]
+    nearest = known["estimate"].iloc[quarter:-quarter].abs().nsmallest(FOREST_ROWS - 2 * quarter)
+    ends = [*known.index[:quarter], *known.index[-quarter:]]
+    return known[known.index.isin([*ends, *nearest.index])]
 
 
-def _forest(study: Study, found: Verdicts, caption: str) -> Figure:
-    drawn = drawn_comparisons(found)
-    labels = {arm.number: arm.label for arm in study.arms}
-    rows = [
-        {"arm": one.arm, "label": labels[one.arm], "verdict": one.verdict}
-        | {name: getattr(one, name) for name in ("estimate", *_ENDS)}
-        for one in drawn
-    ]
-    columns = ["arm", "label", "verdict", "estimate", *_ENDS]
-    metric = METRICS[found.metric]
-    unit = f" in {metric.unit}" if metric.unit else ""
-    figure = figures.forest(
-        pd.DataFrame(rows, columns=columns),
-        margin=found.margin,
-        metric=f"{metric.title}{unit}",
+def _forest(study: Study, metric: str, caption: str) -> Figure:
+    title = METRICS[metric].title
+    known = study.by(metric).dropna(subset=["estimate"])
+    drawn = drawn_comparisons(known)
+    figure = forest(
+        drawn.assign(label=study.labels(drawn["arm"].tolist())),
+        margin=None if METRICS[metric].unit else study.margin,
+        metric=f"{title} in {METRICS[metric].unit}" if METRICS[metric].unit else title,
         reference=study.reference.label,
     )
-    total = sum(one.estimate is not None for one in found.comparisons)
-    if len(drawn) < total:
+    if len(drawn) < len(known):
         caption += (
-            f" {len(drawn)} of {total} arms are drawn: the best, the worst, and those "
+            f" {len(drawn)} of {len(known)} arms are drawn: the best, the worst, and those "
             "nearest to the reference. The table has all."
         )
-    title = f"{metric.title} of every arm minus the reference"
-    return Figure(figure, title, caption.strip(), wide=True)
-
-
-def _row(found: Verdicts, one: Comparison, arm: Arm) -> dict[str, Cell]:
-    metric, digits = METRICS[found.metric].title, METRICS[found.metric].digits
-    least = f"least {one.least_p:.2g}" if one.least_p > 1e-3 else ""
-    gone = sum(one.left_out.values())
-    over_cases = interval(one.case_low, one.case_high, digits)
-    size = one.effect_size
-    return {
-        "Arm": Cell(arm.label, arm.label, look="arm", arm=arm.number),
-        "Verdict": Cell(one.verdict, one.verdict, one.reason, "verdict"),
-        f"Δ {metric}": number(
-            one.estimate,
-            signed(one.estimate, digits),
-            interval(one.low, one.high, digits) or "interval unknown",
-        ),
-        "95 % over cases": number(one.case_low, over_cases, "" if over_cases else "< 8 cases"),
-        "p": number(one.p_holm, p_value(one.p_holm)),
-        "p equal": number(one.equivalence_p, p_value(one.equivalence_p)),
-        "p Wilcoxon": number(one.wilcoxon_holm, p_value(one.wilcoxon_holm), least),
-        "d": number(size, signed(size, 2 if size is None or abs(size) < 10 else 0)),
-        "Cases won": number(one.superiority, percent(one.superiority)),
-        "P(best)": _best(found.best, one.arm),
-        "Seeds": Cell(f"{one.seeds}, {one.reference_seeds}", one.seeds),
-        "Cases": Cell(
-            str(one.cases),
-            one.cases,
-            f"{counted(gone, 'case')} of one arm only, left out" if gone else "",
-        ),
-    }
-
-
-def _reference_row(study: Study, found: Verdicts, titles: Mapping[str, Cell]) -> dict[str, Cell]:
-    arm, seen, metric = study.reference, found.observations, METRICS[found.metric]
-    seeds, cases = seen.seeds(arm.number), len(seen.cases(arm.number))
-    return dict.fromkeys(titles, Cell(MISSING)) | {
-        "Arm": Cell(arm.label, arm.label, look="arm", arm=arm.number),
-        "Verdict": Cell("reference", "reference", study.why, "verdict"),
-        f"Δ {metric.title}": Cell(fixed(0.0, metric.digits), 0.0),
-        "P(best)": _best(found.best, arm.number),
-        "Seeds": Cell(str(seeds), seeds),
-        "Cases": Cell(str(cases), cases),
-    }
-
-
-def _best(chances: Mapping[int, float], arm: int) -> Cell:
-    """Draws that an arm never won do not show that it cannot win."""
-    chance = chances.get(arm)
-    return number(chance, "< 1 %" if chance == 0 else percent(chance))
+    return Figure(figure, f"{title} of every arm minus the reference", caption.strip(), wide=True)
