@@ -13,29 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Axes = int | Sequence[int]
-"""A whole number for all axes, or one per axis."""
-
 CONV_ND: dict[int, Callable[..., Tensor]] = {
     1: functional.conv1d,
     2: functional.conv2d,
     3: functional.conv3d,
 }
 """torch's convolution by number of axes of the grid."""
-
-
-def of_axes(size: Axes, dims: int) -> tuple[int, ...]:
-    """One number per axis.
-
-    Raises:
-        ValueError: as many numbers as there are axes were not given.
-    """
-    sizes = (size,) * dims if isinstance(size, int) else tuple(size)
-    if len(sizes) != dims:
-        raise ValueError(
-            f"{sizes} has {len(sizes)} axes, the kernel has {dims}; give one number, or {dims}"
-        )
-    return sizes
 
 
 def taps_of(weight: Tensor) -> tuple[int, ...]:
@@ -71,7 +54,7 @@ def grouped_as_dense(weight: Tensor, groups: int) -> Tensor:
     return dense.flatten(2, 3).flatten(0, 1)
 
 
-def dilated_as_dense(weight: Tensor, dilation: Axes) -> Tensor:
+def dilated_as_dense(weight: Tensor, dilation: Sequence[int]) -> Tensor:
     """A dilated convolution is a dense one with `dilation - 1` zeros between its taps.
 
     Args:
@@ -84,10 +67,9 @@ def dilated_as_dense(weight: Tensor, dilation: Axes) -> Tensor:
     Reference: Yu & Koltun 2016, "Multi-Scale Context Aggregation by Dilated Convolutions"
     (arXiv:1511.07122), eq. 2; Dumoulin & Visin 2016 (arXiv:1603.07285), section 5.1.
     """
-    rates = of_axes(dilation, weight.ndim - 2)
-    spans = [r * (k - 1) + 1 for r, k in zip(rates, taps_of(weight), strict=True)]
+    spans = [r * (k - 1) + 1 for r, k in zip(dilation, taps_of(weight), strict=True)]
     dense = weight.new_zeros(*weight.shape[:2], *spans)
-    dense[(..., *(slice(None, None, rate) for rate in rates))] = weight
+    dense[(..., *(slice(None, None, rate) for rate in dilation))] = weight
     return dense
 
 
@@ -141,27 +123,6 @@ def shuffled_channels(channels: int, groups: int, dims: int) -> Tensor:
     return torch.eye(channels, dtype=torch.float64)[order].reshape(channels, channels, *[1] * dims)
 
 
-def strided_as_space_to_depth(weight: Tensor) -> Tensor:
-    """A convolution with kernel = stride is a 1×1 on the voxels of a cell as channels.
-
-    Args:
-        weight: `(out, in, *stride)`.
-
-    Returns:
-        `(out, in · Π stride, 1, …)` for the channel order of `layers.resampling.space_to_depth`.
-
-    Reference: Sunkara & Luo 2022, "No More Strided Convolutions or Pooling" (arXiv:2208.03641),
-    section 3.
-    """
-    return weight.reshape(len(weight), -1, *[1] * (weight.ndim - 2))
-
-
-def space_to_depth_as_strided(weight: Tensor, scale: Axes) -> Tensor:
-    """`(out, in · Π scale, 1, …) → (out, in, *scale)`: inverse of `strided_as_space_to_depth`."""
-    steps = of_axes(scale, weight.ndim - 2)
-    return weight.reshape(len(weight), -1, *steps)
-
-
 def resized(weight: Tensor, taps: Sequence[int], first: Sequence[int]) -> Tensor:
     """The same kernel in a frame of other size: tap `t` goes to `t + first`, the rest is zero.
 
@@ -208,9 +169,9 @@ def smallest_odd(weight: Tensor) -> tuple[int, ...]:
 def transposed_as_shuffle(
     weight: Tensor,
     bias: Tensor | None,
-    stride: Axes,
-    padding: Axes = 0,
-    output_padding: Axes = 0,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
 ) -> tuple[Tensor, Tensor | None]:
     """A transposed convolution is a convolution per phase of its stride, interlaced.
 
@@ -235,9 +196,9 @@ def transposed_as_shuffle(
     (arXiv:1609.07009).
     """
     dims = weight.ndim - 2
-    steps, before, extra = (of_axes(o, dims) for o in (stride, padding, output_padding))
+    options = zip(taps_of(weight), stride, padding, output_padding, strict=True)
     padded = functional.pad(weight, [0, 1] * dims)  # one zero per axis, where no tap is
-    for axis, (k, s, p, e) in enumerate(zip(taps_of(weight), steps, before, extra, strict=True)):
+    for axis, (k, s, p, e) in enumerate(options):
         if k + e - 2 * p != s:
             raise ValueError(
                 f"kernel {k}, padding {p} and output padding {e} do not make the grid stride={s} "
@@ -247,11 +208,11 @@ def transposed_as_shuffle(
     phases = [2 + 2 * axis for axis in range(dims)]
     taps = [3 + 2 * axis for axis in range(dims)]
     kernel = padded.permute(1, *phases, 0, *taps).flatten(0, dims)
-    return kernel, _per_phase(bias, math.prod(steps))
+    return kernel, None if bias is None else bias.repeat_interleave(math.prod(stride))
 
 
 def shuffle_as_transposed(
-    weight: Tensor, bias: Tensor | None, scale: Axes
+    weight: Tensor, bias: Tensor | None, scale: Sequence[int]
 ) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
     """A convolution and shuffle is a transposed convolution with `scale · taps` taps.
 
@@ -270,54 +231,40 @@ def shuffle_as_transposed(
     Reference: Shi et al. 2016 (arXiv:1609.07009).
     """
     dims = weight.ndim - 2
-    steps = of_axes(scale, dims)
-    split = weight.flip(list(range(2, weight.ndim))).unflatten(0, (-1, *steps))
+    split = weight.flip(list(range(2, weight.ndim))).unflatten(0, (-1, *scale))
     pairs = [axis for d in range(dims) for axis in (2 + dims + d, 1 + d)]
     woven = split.permute(1 + dims, 0, *pairs)
-    taps = [k * s for k, s in zip(taps_of(weight), steps, strict=True)]
+    taps = [k * s for k, s in zip(taps_of(weight), scale, strict=True)]
     kernel = woven.reshape(*woven.shape[:2], *taps)
-    padding = tuple(s * (k // 2) for k, s in zip(taps_of(weight), steps, strict=True))
-    return kernel, _of_all_phases(bias, math.prod(steps)), padding
+    padding = tuple(s * (k // 2) for k, s in zip(taps_of(weight), scale, strict=True))
+    return kernel, None if bias is None else _of_all_phases(bias, math.prod(scale)), padding
 
 
-def nails_as_shuffle(
-    weight: Tensor, bias: Tensor | None, scale: Axes
+def phases_as_shuffle(
+    weight: Tensor, bias: Tensor | None, factors: Sequence[float]
 ) -> tuple[Tensor, Tensor | None]:
-    """A convolution, then a bed of nails, is a convolution and shuffle: phase 0, zeros elsewhere.
+    """A convolution whose values go to the phases of a cell, each times a factor.
+
+    A bed of nails has factor 1 at phase 0 and 0 elsewhere, nearest-neighbour interpolation 1
+    everywhere.
 
     Args:
         weight: `(out, in, *odd taps)`.
         bias: `(out,)`.
-        scale: Factor per axis.
+        factors: One per phase.
 
     Returns:
-        Kernel `(out · Π scale, in, *odd taps)` and bias of a convolution and shuffle.
+        Kernel `(out · phases, in, *odd taps)` and bias of a convolution and shuffle.
 
-    Reference: Dumoulin & Visin 2016 (arXiv:1603.07285), section 4.6.
+    Reference: Dumoulin & Visin 2016 (arXiv:1603.07285), section 4.6; Aitken et al. 2017,
+    "Checkerboard artifact free sub-pixel convolution" (arXiv:1707.02937).
     """
-    first = torch.zeros(math.prod(of_axes(scale, weight.ndim - 2)), dtype=weight.dtype)
-    first[0] = 1
-    return _by_phase(weight, first), None if bias is None else _by_phase(bias, first)
-
-
-def nearest_as_shuffle(
-    weight: Tensor, bias: Tensor | None, scale: Axes
-) -> tuple[Tensor, Tensor | None]:
-    """A convolution, then nearest-neighbour interpolation: a convolution and shuffle, phases alike.
-
-    Args:
-        weight: `(out, in, *odd taps)`.
-        bias: `(out,)`.
-        scale: Factor per axis.
-
-    Returns:
-        Kernel `(out · Π scale, in, *odd taps)` and bias of a convolution and shuffle.
-
-    Reference: Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution"
-    (arXiv:1707.02937).
-    """
-    every = torch.ones(math.prod(of_axes(scale, weight.ndim - 2)), dtype=weight.dtype)
-    return _by_phase(weight, every), None if bias is None else _by_phase(bias, every)
+    kernel, biases = (
+        None if tensor is None else torch.stack([f * tensor for f in factors], 1).flatten(0, 1)
+        for tensor in (weight, bias)
+    )
+    assert kernel is not None
+    return kernel, biases
 
 
 def _crosses(weight: Tensor, axis: int) -> bool:
@@ -336,19 +283,7 @@ def _taps_by_phase(padded: Tensor, axis: int, taps: int, step: int, padding: int
     return chosen.unflatten(axis, (step, 2 * half + 1))
 
 
-def _by_phase(tensor: Tensor, factors: Tensor) -> Tensor:
-    """Every output channel once per phase, times the phase's factor."""
-    spread = factors.to(tensor.device).reshape(1, -1, *[1] * (tensor.ndim - 1))
-    return (tensor.unsqueeze(1) * spread).flatten(0, 1)
-
-
-def _per_phase(bias: Tensor | None, phases: int) -> Tensor | None:
-    return None if bias is None else bias.repeat_interleave(phases)
-
-
-def _of_all_phases(bias: Tensor | None, phases: int) -> Tensor | None:
-    if bias is None:
-        return None
+def _of_all_phases(bias: Tensor, phases: int) -> Tensor:
     split = bias.unflatten(0, (-1, phases))
     spread = float((split.amax(1) - split.amin(1)).max())
     if spread > 0:

@@ -17,10 +17,8 @@ from medseg.conversion.kernels import (
     composed,
     dilated_as_dense,
     grouped_as_dense,
-    nails_as_shuffle,
-    nearest_as_shuffle,
+    phases_as_shuffle,
     shuffled_channels,
-    space_to_depth_as_strided,
     taps_of,
     transposed_as_shuffle,
 )
@@ -48,51 +46,28 @@ _REASONS: list[tuple[tuple[type[nn.Module], ...], str]] = [
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseKernel:
-    """A convolution with stride 1 that keeps the grid, zeros beyond the border.
+class Kernel:
+    """What a linear layer computes, with zeros beyond the border.
+
+    A convolution has odd taps, stride 1 and keeps the grid. An upsampling is such a convolution,
+    then depth to space, then perhaps a blur. A downsampling has one output per cell and no bias.
 
     Args:
-        weight: `(out, in, *odd taps)`.
-        bias: `(out,)`.
+        weight: `(out, in, *taps)`; of an upsampling `(out · Π scale, in, *taps)`.
+        bias: `(out,)` or `(out · Π scale,)`.
+        scale: Factor, or voxels of a cell, per axis; of a resampling.
+        padding: Taps per axis before the first voxel of the cell; of a downsampling.
+        blur: Whether the mean over `scale` voxels follows (`layers.resampling.BoxBlur`).
     """
 
     weight: Tensor
-    bias: Tensor | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShuffleKernel:
-    """A convolution that keeps the grid, then depth to space, then perhaps a blur.
-
-    Args:
-        weight: `(out · Π scale, in, *odd taps)`.
-        bias: `(out · Π scale,)`.
-        scale: Factor per axis.
-        blur: Whether the mean over `scale` voxels follows (`layers.pooling.BoxBlur`).
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    scale: tuple[int, ...]
+    bias: Tensor | None = None
+    scale: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
     blur: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class StridedKernel:
-    """A convolution without bias and one output per cell of `scale` voxels.
-
-    Args:
-        weight: `(out, in, *taps)`.
-        scale: Voxels of a cell per axis.
-        padding: Taps per axis before the first voxel of the cell.
-    """
-
-    weight: Tensor
-    scale: tuple[int, ...]
-    padding: tuple[int, ...]
-
-
-def read_convolution(layer: nn.Module, in_channels: int, dims: int) -> DenseKernel:
+def read_convolution(layer: nn.Module, in_channels: int, dims: int) -> Kernel:
     """The dense kernel of a layer that keeps the grid.
 
     Args:
@@ -107,17 +82,17 @@ def read_convolution(layer: nn.Module, in_channels: int, dims: int) -> DenseKern
         case nn.Sequential() if _is_in_turn(layer):
             return _read_row([*layer], in_channels, dims)
         case nn.ChannelShuffle():
-            return DenseKernel(weight=shuffled_channels(in_channels, layer.groups, dims), bias=None)
+            return Kernel(weight=shuffled_channels(in_channels, layer.groups, dims))
         case SharedSmoothing() if layer.padding_mode == "zeros":
             same = _weight(layer).expand(in_channels, *layer.weight.shape[1:])
-            return DenseKernel(weight=grouped_as_dense(same, in_channels), bias=None)
+            return Kernel(weight=grouped_as_dense(same, in_channels))
         case _ if isinstance(layer, _CONV) and _keeps_the_grid(layer):
             grouped = dilated_as_dense(_weight(layer), layer.dilation)
-            return DenseKernel(weight=grouped_as_dense(grouped, layer.groups), bias=_bias(layer))
+            return Kernel(weight=grouped_as_dense(grouped, layer.groups), bias=_bias(layer))
     raise _not_linear(layer)
 
 
-def read_upsampling(layer: nn.Module, in_channels: int, dims: int) -> ShuffleKernel:
+def read_upsampling(layer: nn.Module, in_channels: int, dims: int) -> Kernel:
     """The convolution and shuffle that an upsampling is.
 
     Args:
@@ -142,11 +117,11 @@ def read_upsampling(layer: nn.Module, in_channels: int, dims: int) -> ShuffleKer
         case _ if isinstance(layer, _TRANSPOSED) and _is_plain(layer):
             scale, *pads = (_sizes(layer, o) for o in ("stride", "padding", "output_padding"))
             weight, bias = transposed_as_shuffle(_weight(layer), _bias(layer), scale, *pads)
-            return ShuffleKernel(weight=weight, bias=bias, scale=scale)
+            return Kernel(weight=weight, bias=bias, scale=scale)
     raise _not_linear(layer)
 
 
-def read_downsampling(layer: nn.Module, in_channels: int, dims: int) -> StridedKernel:
+def read_downsampling(layer: nn.Module, in_channels: int, dims: int) -> Kernel:
     """The strided convolution that a downsampling is.
 
     Args:
@@ -162,17 +137,17 @@ def read_downsampling(layer: nn.Module, in_channels: int, dims: int) -> StridedK
         case CellMean():
             mean = torch.full((in_channels, 1, *layer.scale), 1 / math.prod(layer.scale))
             weight = grouped_as_dense(mean.double(), in_channels)
-            return StridedKernel(weight=weight, scale=layer.scale, padding=none)
+            return Kernel(weight=weight, scale=layer.scale, padding=none)
         case nn.Sequential() if (
             _is_in_turn(layer) and isinstance(layer[0], SpaceToDepth) and len(layer) == 2
         ):
             project = read_convolution(layer[1], in_channels, dims)
             if project.bias is None and math.prod(taps_of(project.weight)) == 1:
                 scale = _sizes(layer[0], "scale")
-                weight = space_to_depth_as_strided(project.weight, scale)
-                return StridedKernel(weight=weight, scale=scale, padding=none)
+                weight = project.weight.reshape(len(project.weight), -1, *scale)
+                return Kernel(weight=weight, scale=scale, padding=none)
         case _ if isinstance(layer, _CONV) and _is_plain(layer) and layer.bias is None:
-            return StridedKernel(
+            return Kernel(
                 weight=_weight(layer),
                 scale=_sizes(layer, "stride"),
                 padding=_sizes(layer, "padding"),
@@ -180,30 +155,28 @@ def read_downsampling(layer: nn.Module, in_channels: int, dims: int) -> StridedK
     raise _not_linear(layer)
 
 
-def _read_row(row: Sequence[nn.Module], in_channels: int, dims: int) -> DenseKernel:
-    kernels: list[DenseKernel] = []
+def _read_row(row: Sequence[nn.Module], in_channels: int, dims: int) -> Kernel:
+    kernels: list[Kernel] = []
     for layer in row:
         channels = len(kernels[-1].weight) if kernels else in_channels
         kernels.append(read_convolution(layer, channels, dims))
     return reduce(_one_after_the_other, kernels)
 
 
-def _one_after_the_other(first: DenseKernel, second: DenseKernel) -> DenseKernel:
+def _one_after_the_other(first: Kernel, second: Kernel) -> Kernel:
     weight = composed(first.weight, second.weight)
     if first.bias is None:
-        return DenseKernel(weight=weight, bias=second.bias)
+        return Kernel(weight=weight, bias=second.bias)
     if math.prod(taps_of(second.weight)) > 1:
         raise ValueError(
             f"a bias stands before a kernel of {taps_of(second.weight)} taps, which takes zeros "
             "and not the bias beyond the border; keep the two convolutions"
         )
     carried = second.weight.flatten(1) @ first.bias
-    return DenseKernel(weight=weight, bias=_sum_of(carried, second.bias))
+    return Kernel(weight=weight, bias=_sum_of(carried, second.bias))
 
 
-def _placed(
-    row: Sequence[nn.Module], last: nn.Module, in_channels: int, dims: int
-) -> ShuffleKernel:
+def _placed(row: Sequence[nn.Module], last: nn.Module, in_channels: int, dims: int) -> Kernel:
     """A row of convolutions whose values the last layer puts in place, or blurs."""
     if isinstance(last, BoxBlur):
         whole = row[0] if len(row) == 1 else nn.Sequential(*row)
@@ -213,18 +186,19 @@ def _placed(
         return replace(rough, blur=True)
     kernel = _read_row(row, in_channels, dims)
     if isinstance(last, DepthToSpace):
-        return ShuffleKernel(weight=kernel.weight, bias=kernel.bias, scale=last.scale)
+        return Kernel(weight=kernel.weight, bias=kernel.bias, scale=last.scale)
     if isinstance(last, Nails):
-        weight, bias = nails_as_shuffle(kernel.weight, kernel.bias, last.scale)
-        return ShuffleKernel(weight=weight, bias=bias, scale=last.scale)
-    if isinstance(last, nn.Upsample) and last.mode == "nearest":
-        scale = _whole_scale(last, dims)
-        weight, bias = nearest_as_shuffle(kernel.weight, kernel.bias, scale)
-        return ShuffleKernel(weight=weight, bias=bias, scale=scale)
-    raise _not_linear(last)
+        scale, others = last.scale, 0
+    elif isinstance(last, nn.Upsample) and last.mode == "nearest":
+        scale, others = _whole_scale(last, dims), 1
+    else:
+        raise _not_linear(last)
+    factors = [1] + [others] * (math.prod(scale) - 1)
+    weight, bias = phases_as_shuffle(kernel.weight, kernel.bias, factors)
+    return Kernel(weight=weight, bias=bias, scale=scale)
 
 
-def _added(first: ShuffleKernel, second: ShuffleKernel) -> ShuffleKernel:
+def _added(first: Kernel, second: Kernel) -> Kernel:
     both = zip(taps_of(first.weight), taps_of(second.weight), strict=True)
     taps = [max(pair) for pair in both]
     if first.scale != second.scale or first.blur or second.blur:
@@ -232,7 +206,7 @@ def _added(first: ShuffleKernel, second: ShuffleKernel) -> ShuffleKernel:
             f"upsamplings by {first.scale} and {second.scale} cannot be added as one kernel; "
             "keep the two"
         )
-    return ShuffleKernel(
+    return Kernel(
         weight=centred(first.weight, taps) + centred(second.weight, taps),
         bias=_sum_of(first.bias, second.bias),
         scale=first.scale,

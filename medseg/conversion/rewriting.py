@@ -7,13 +7,14 @@ made get the kernels of their source layers, everything else keeps its weights.
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from medseg.blocks.upsample import AdditiveInterpolate, Interpolate
 from medseg.conversion.kernels import taps_of
+from medseg.conversion.reading import Kernel
 from medseg.conversion.targets import Target
 from medseg.errors import ConfigError
 from medseg.models.description import Description, build, build_network
@@ -26,16 +27,8 @@ Address = tuple[Any, ...]
 """Keys under which a block stands in a description."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class MadeLayer:
-    """A layer of the network, and the block of the description that made it.
-
-    Args:
-        name: Of the layer in the network.
-        address: Of the block in the description.
-        in_channels: Channels of its input.
-        dims: Axes of the grid.
-    """
+class _Layer(NamedTuple):
+    """A layer of the network, the block of the description that made it, and its input."""
 
     name: str
     address: Address
@@ -43,8 +36,7 @@ class MadeLayer:
     dims: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rewritten:
+class Rewritten(NamedTuple):
     """A layer that was rewritten.
 
     Args:
@@ -77,13 +69,12 @@ class Rewriting:
     unchanged: list[str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Move:
-    """A layer, the kernel it computes, and the target that takes it over."""
+class _Move(NamedTuple):
+    """A layer, the block that made it, the kernel it computes, and the target that takes it."""
 
-    layer: MadeLayer
+    layer: _Layer
     block: Any
-    kernel: Any
+    kernel: Kernel
     target: Target
 
 
@@ -151,12 +142,12 @@ def _is_linear_interpolation(block: Any) -> bool:
     return linear or isinstance(block, AdditiveInterpolate)
 
 
-def _move(network: nn.Module, layer: MadeLayer, block: Any, target: Target) -> _Move:
+def _move(network: nn.Module, layer: _Layer, block: Any, target: Target) -> _Move:
     try:
         kernel = target.read(network.get_submodule(layer.name), layer.in_channels, layer.dims)
     except ValueError as error:
         raise _refused(layer.name, block, target, error) from error
-    return _Move(layer=layer, block=block, kernel=kernel, target=target)
+    return _Move(layer, block, kernel, target)
 
 
 def _described(moves: Sequence[_Move]) -> dict[str, Any]:
@@ -273,7 +264,7 @@ def _replaced(description: Any, blocks: Mapping[Address, Any], address: Address 
     return {key: _replaced(value, blocks, (*address, key)) for key, value in description.items()}
 
 
-def _layers_of(description: Description, slot: str) -> list[MadeLayer]:
+def _layers_of(description: Description, slot: str) -> list[_Layer]:
     """Every layer that a block of the slot makes, in the order in which they are made.
 
     Args:
@@ -287,10 +278,7 @@ def _layers_of(description: Description, slot: str) -> list[MadeLayer]:
     }
     network = build_network(_replaced(description, watched))
     names = {module: name for name, module in network.named_modules()}
-    return [
-        MadeLayer(name=names[module], address=address, in_channels=channels, dims=dims)
-        for module, address, channels, dims in made
-    ]
+    return [_Layer(names[module], *rest) for module, *rest in made]
 
 
 def _watched(block: Any, report: Callable[[nn.Module, int, int], None]) -> Callable:

@@ -1,7 +1,7 @@
 """Blocks that a trained layer may be rewritten as, and the weights that make them equal to it."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,10 @@ from medseg.conversion.kernels import (
     resized,
     shuffle_as_transposed,
     smallest_odd,
-    strided_as_space_to_depth,
     taps_of,
 )
 from medseg.conversion.reading import (
-    DenseKernel,
-    ShuffleKernel,
-    StridedKernel,
+    Kernel,
     read_convolution,
     read_downsampling,
     read_upsampling,
@@ -27,152 +24,112 @@ from medseg.conversion.reading import (
 from medseg.errors import ConfigError
 
 
-class Target(Protocol):
+class Target(NamedTuple):
     """A block that others are rewritten as.
 
-    `slot` and `option` are its names in the configuration, `same` the blocks that are made of
-    its layers already.
+    Args:
+        slot: Of the configuration.
+        option: Its name there.
+        same: Blocks that are made of its layers already.
+        read: What a layer of `in_channels` on a grid of `dims` axes computes; a ValueError where
+            it has no exact kernel.
+        describe: The smallest block that holds all kernels; a ValueError where none does.
+        fill: Gives a layer of that block the weights with which it computes the kernel.
     """
 
     slot: str
     option: str
     same: tuple[type, ...]
-
-    def read(self, layer: nn.Module, in_channels: int, dims: int) -> Any:
-        """What a layer computes; a ValueError where it has no exact kernel."""
-        ...
-
-    def describe(self, kernels: Sequence[Any]) -> dict[str, Any]:
-        """Description of the smallest block that holds all; a ValueError where none does."""
-        ...
-
-    def fill(self, layer: nn.Module, kernel: Any) -> None:
-        """Gives a layer of that block the weights with which it computes the kernel."""
-        ...
+    read: Callable[[nn.Module, int, int], Kernel]
+    describe: Callable[[Sequence[Kernel]], dict[str, Any]]
+    fill: Callable[[Any, Kernel], None]
 
 
-class ToStandard:
-    """Any fixed convolution that keeps the grid → one dense kernel."""
-
-    slot, option = "conv", "standard"
-    same = (conv.Standard,)
-    read = staticmethod(read_convolution)
-
-    def describe(self, kernels: Sequence[DenseKernel]) -> dict[str, Any]:
-        """Description of `blocks.conv.Standard`."""
-        if any(kernel.bias is not None for kernel in kernels):
-            raise ValueError("it has a bias and the standard convolution has none; keep it")
-        return {
-            "name": "blocks.conv.Standard",
-            "kernel_size": _odd_for([k.weight for k in kernels]),
-        }
-
-    def fill(self, layer: nn.Module, kernel: DenseKernel) -> None:
-        """The dense kernel, in the middle."""
-        weight = layer.get_parameter("weight")
-        _copy(weight, centred(kernel.weight, taps_of(weight)))
+def _standard(kernels: Sequence[Kernel]) -> dict[str, Any]:
+    if any(kernel.bias is not None for kernel in kernels):
+        raise ValueError("it has a bias and the standard convolution has none; keep it")
+    return {"name": "blocks.conv.Standard", "kernel_size": _odd_for(kernels)}
 
 
-class ToPixelShuffle:
-    """Any upsampling by a fixed kernel → a convolution and shuffle, with the blur it may have."""
-
-    slot, option = "upsample", "pixel_shuffle"
-    same = (upsample.PixelShuffle,)
-    read = staticmethod(read_upsampling)
-
-    def describe(self, kernels: Sequence[ShuffleKernel]) -> dict[str, Any]:
-        """Description of `blocks.upsample.PixelShuffle`."""
-        return {
-            "name": "blocks.upsample.PixelShuffle",
-            "kernel_size": _odd_for([kernel.weight for kernel in kernels]),
-            "blur": kernels[0].blur,
-        }
-
-    def fill(self, layer: nn.Module, kernel: ShuffleKernel) -> None:
-        """Every phase's kernel, in the middle, and its bias."""
-        convolution = layer.get_submodule("layers.0")
-        weight = convolution.get_parameter("weight")
-        _copy(weight, centred(kernel.weight, taps_of(weight)))
-        _copy(convolution.get_parameter("bias"), kernel.bias)
+def _fill_standard(layer: Any, kernel: Kernel) -> None:
+    _copy(layer.weight, centred(kernel.weight, taps_of(layer.weight)))
 
 
-class ToTransposed:
-    """Any upsampling by a fixed kernel and one bias per channel → a transposed convolution."""
-
-    slot, option = "upsample", "transposed"
-    same = (upsample.Transposed, upsample.BilinearTransposed, upsample.SmoothedTransposed)
-    read = staticmethod(read_upsampling)
-
-    def describe(self, kernels: Sequence[ShuffleKernel]) -> dict[str, Any]:
-        """Description of `blocks.upsample.Transposed`, or of the smoothed one for a blur."""
-        spans = []
-        for kernel in kernels:
-            weight, _, padding = shuffle_as_transposed(kernel.weight, kernel.bias, kernel.scale)
-            spans.append(_span(weight, padding))
-        name = "SmoothedTransposed" if kernels[0].blur else "Transposed"
-        taps = _taps_for(spans, [kernel.scale for kernel in kernels])
-        return {"name": f"blocks.upsample.{name}", "kernel_size": taps}
-
-    def fill(self, layer: nn.Module, kernel: ShuffleKernel) -> None:
-        """The interlaced kernel and the bias that all phases share."""
-        transposed: Any = layer.get_submodule("layers.0") if kernel.blur else layer
-        weight, bias, padding = shuffle_as_transposed(kernel.weight, kernel.bias, kernel.scale)
-        _copy(transposed.weight, _reframed(weight, padding, transposed))
-        _copy(transposed.bias, bias)
+def _pixel_shuffle(kernels: Sequence[Kernel]) -> dict[str, Any]:
+    name, blur = "blocks.upsample.PixelShuffle", kernels[0].blur
+    return {"name": name, "kernel_size": _odd_for(kernels), "blur": blur}
 
 
-class ToSpaceToDepth:
-    """A downsampling whose kernel stays in its cell → space to depth and a 1×1."""
-
-    slot, option = "downsample", "space_to_depth"
-    same = (downsample.SpaceToDepth,)
-    read = staticmethod(read_downsampling)
-
-    def describe(self, kernels: Sequence[StridedKernel]) -> dict[str, Any]:
-        """Description of `blocks.downsample.SpaceToDepth`."""
-        for kernel in kernels:
-            for (first, last), cell in zip(
-                _span(kernel.weight, kernel.padding), kernel.scale, strict=True
-            ):
-                if first < 0 or last >= cell:
-                    raise ValueError(
-                        f"its taps {first} to {last} lie beyond the cell of {cell} voxels, of "
-                        "which space to depth makes channels; keep it, or train a strided "
-                        "convolution with kernel_size = stride"
-                    )
-        return {"name": "blocks.downsample.SpaceToDepth"}
-
-    def fill(self, layer: nn.Module, kernel: StridedKernel) -> None:
-        """The kernel of the cell as a 1×1 of its voxels."""
-        cell = resized(kernel.weight, kernel.scale, [-p for p in kernel.padding])
-        _copy(layer.get_parameter("1.weight"), strided_as_space_to_depth(cell))
+def _fill_pixel_shuffle(layer: Any, kernel: Kernel) -> None:
+    _fill_standard(layer.layers[0], kernel)
+    _copy(layer.layers[0].bias, kernel.bias)
 
 
-class ToStrided:
-    """Any downsampling by a fixed kernel → a strided convolution."""
-
-    slot, option = "downsample", "strided"
-    same = (downsample.Strided,)
-    read = staticmethod(read_downsampling)
-
-    def describe(self, kernels: Sequence[StridedKernel]) -> dict[str, Any]:
-        """Description of `blocks.downsample.Strided`."""
-        spans = [_span(kernel.weight, kernel.padding) for kernel in kernels]
-        taps = _taps_for(spans, [kernel.scale for kernel in kernels])
-        return {"name": "blocks.downsample.Strided", "kernel_size": taps}
-
-    def fill(self, layer: nn.Module, kernel: StridedKernel) -> None:
-        """The kernel, where the block has its cell."""
-        _copy(layer.get_parameter("weight"), _reframed(kernel.weight, kernel.padding, layer))
+def _transposed(kernels: Sequence[Kernel]) -> dict[str, Any]:
+    spans = []
+    for kernel in kernels:
+        weight, _, padding = shuffle_as_transposed(kernel.weight, kernel.bias, kernel.scale)
+        spans.append(_span(weight, padding))
+    name = "SmoothedTransposed" if kernels[0].blur else "Transposed"
+    return {"name": f"blocks.upsample.{name}", "kernel_size": _taps_for(spans, kernels)}
 
 
-TARGETS: tuple[Target, ...] = (
-    ToStandard(),
-    ToPixelShuffle(),
-    ToTransposed(),
-    ToSpaceToDepth(),
-    ToStrided(),
-)
+def _fill_transposed(layer: Any, kernel: Kernel) -> None:
+    transposed = layer.layers[0] if kernel.blur else layer
+    weight, bias, padding = shuffle_as_transposed(kernel.weight, kernel.bias, kernel.scale)
+    _copy(transposed.weight, _reframed(weight, padding, transposed))
+    _copy(transposed.bias, bias)
+
+
+def _space_to_depth(kernels: Sequence[Kernel]) -> dict[str, Any]:
+    for kernel in kernels:
+        spans = _span(kernel.weight, kernel.padding)
+        for (first, last), cell in zip(spans, kernel.scale, strict=True):
+            if first < 0 or last >= cell:
+                raise ValueError(
+                    f"its taps {first} to {last} lie beyond the cell of {cell} voxels, of "
+                    "which space to depth makes channels; keep it, or train a strided "
+                    "convolution with kernel_size = stride"
+                )
+    return {"name": "blocks.downsample.SpaceToDepth"}
+
+
+def _fill_space_to_depth(layer: Any, kernel: Kernel) -> None:
+    cell = resized(kernel.weight, kernel.scale, [-p for p in kernel.padding])
+    _copy(layer[1].weight, cell.reshape(layer[1].weight.shape))
+
+
+def _strided(kernels: Sequence[Kernel]) -> dict[str, Any]:
+    spans = [_span(kernel.weight, kernel.padding) for kernel in kernels]
+    return {"name": "blocks.downsample.Strided", "kernel_size": _taps_for(spans, kernels)}
+
+
+def _fill_strided(layer: Any, kernel: Kernel) -> None:
+    _copy(layer.weight, _reframed(kernel.weight, kernel.padding, layer))
+
+
+_DECONVOLUTIONS = (upsample.Transposed, upsample.BilinearTransposed, upsample.SmoothedTransposed)
+TARGETS = (
+    Target(
+        "conv", "standard", (conv.Standard,), read_convolution, _standard, _fill_standard
+    ),
+    Target(
+        "upsample", "pixel_shuffle", (upsample.PixelShuffle,),
+        read_upsampling, _pixel_shuffle, _fill_pixel_shuffle,
+    ),
+    Target(
+        "upsample", "transposed", _DECONVOLUTIONS,
+        read_upsampling, _transposed, _fill_transposed,
+    ),
+    Target(
+        "downsample", "space_to_depth", (downsample.SpaceToDepth,),
+        read_downsampling, _space_to_depth, _fill_space_to_depth,
+    ),
+    Target(
+        "downsample", "strided", (downsample.Strided,),
+        read_downsampling, _strided, _fill_strided,
+    ),
+)  # fmt: skip
 
 
 def target_of(slot: str, option: str) -> Target:
@@ -198,8 +155,9 @@ def _copy(parameter: nn.Parameter | Tensor, value: Tensor | None) -> None:
             parameter.copy_(value)
 
 
-def _odd_for(weights: Sequence[Tensor]) -> int | list[int]:
-    return _size([max(axis) for axis in zip(*map(smallest_odd, weights), strict=True)])
+def _odd_for(kernels: Sequence[Kernel]) -> int | list[int]:
+    smallest = [smallest_odd(kernel.weight) for kernel in kernels]
+    return _size([max(axis) for axis in zip(*smallest, strict=True)])
 
 
 def _size(taps: list[int]) -> int | list[int]:
@@ -221,10 +179,11 @@ def _padding_of(taps: int, step: int) -> int:
 
 
 def _taps_for(
-    spans: Sequence[Sequence[tuple[int, int]]], scales: Sequence[Sequence[int]]
+    spans: Sequence[Sequence[tuple[int, int]]], kernels: Sequence[Kernel]
 ) -> int | list[int]:
     """The smallest kernel of a resampling block that has room for every span."""
-    by_axis = zip(zip(*spans, strict=True), zip(*scales, strict=True), strict=True)
+    scales = zip(*(kernel.scale for kernel in kernels), strict=True)
+    by_axis = zip(zip(*spans, strict=True), scales, strict=True)
     return _size([_taps_along(list(zip(span, steps, strict=True))) for span, steps in by_axis])
 
 

@@ -15,17 +15,14 @@ from medseg.conversion.kernels import (
     dilated_as_dense,
     extent,
     grouped_as_dense,
-    nails_as_shuffle,
-    nearest_as_shuffle,
+    phases_as_shuffle,
     resized,
     shuffle_as_transposed,
     shuffled_channels,
     smallest_odd,
-    space_to_depth_as_strided,
-    strided_as_space_to_depth,
     transposed_as_shuffle,
 )
-from medseg.layers.resampling import Nails, depth_to_space, space_to_depth
+from medseg.layers.resampling import Nails, depth_to_space
 
 from .layers import (
     CONV,
@@ -93,18 +90,6 @@ def test_a_channel_shuffle_is_a_permutation(dims, groups) -> None:
     assert shuffled is None or torch.equal(shuffled, expected)
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(1, 3).flatmap(lambda d: st.tuples(sizes(d, 1, 3), sizes(d, 1, 3))))
-def test_a_kernel_as_large_as_the_stride_is_a_1x1_on_the_voxels_of_a_cell(drawn) -> None:
-    scale, coarse = drawn
-    image = random_tensor(1, 2, *(n * s for n, s in zip(coarse, scale, strict=True)))
-    weight = random_tensor(3, 2, *scale)
-    flat = strided_as_space_to_depth(weight)
-    expected = CONV[len(scale)](image, weight, stride=scale)
-    assert_equal(same(space_to_depth(image, scale), flat), expected)
-    assert torch.equal(space_to_depth_as_strided(flat, scale), weight)
-
-
 class TestFrames:
     @settings(deadline=None, max_examples=30)
     @given(st.integers(1, 3).flatmap(lambda d: st.tuples(odd_sizes(d, 3), odd_sizes(d))))
@@ -150,7 +135,7 @@ def test_a_transposed_convolution_is_a_convolution_and_shuffle(drawn) -> None:
 @pytest.mark.parametrize("stride", [(2,), (3, 1), (2, 2), (1, 2, 3)])
 def test_with_kernel_as_large_as_the_stride_it_is_a_1x1(stride) -> None:
     weight = random_tensor(2, 3, *stride)
-    kernel, _ = transposed_as_shuffle(weight, None, stride)
+    kernel, _ = transposed_as_shuffle(weight, None, stride, *[(0,) * len(stride)] * 2)
     assert kernel.shape == (3 * math.prod(stride), 2, *[1] * len(stride))
     assert_equal(kernel.flatten(1), weight.movedim(0, -1).reshape(-1, 2))
 
@@ -159,7 +144,7 @@ def test_with_kernel_as_large_as_the_stride_it_is_a_1x1(stride) -> None:
     ("taps", "padding", "extra", "odd"), [(3, 1, 1, 3), (4, 1, 0, 3), (7, 3, 1, 5)]
 )
 def test_the_small_kernels_are_as_small_as_they_can_be(taps, padding, extra, odd) -> None:
-    kernel, _ = transposed_as_shuffle(random_tensor(1, 1, taps), None, 2, padding, extra)
+    kernel, _ = transposed_as_shuffle(random_tensor(1, 1, taps), None, (2,), (padding,), (extra,))
     assert kernel.shape == (2, 1, odd)
 
 
@@ -175,7 +160,7 @@ def test_a_convolution_and_shuffle_is_a_transposed_convolution(drawn) -> None:
     found = TRANSPOSE[len(scale)](image, kernel, one, stride=scale, padding=padding)
     assert_equal(found, shuffled(image, weight, bias, scale))
     assert shuffle_as_transposed(weight, None, scale)[1] is None
-    back, biases = transposed_as_shuffle(kernel, one, scale, padding)
+    back, biases = transposed_as_shuffle(kernel, one, scale, padding, (0,) * len(scale))
     assert torch.equal(back, weight)
     assert torch.equal(biases, bias)
 
@@ -187,12 +172,14 @@ def test_nails_and_nearest_are_shuffles(drawn) -> None:
     weight, bias = random_tensor(2, 3, *[1] * len(scale)), random_tensor(2)
     image = random_tensor(1, 3, *grid)
     coarse = CONV[len(scale)](image, weight, bias)
-    nails = shuffled(image, *nails_as_shuffle(weight, bias, scale), scale)
+    ones = [1.0] * math.prod(scale)
+    first = [1.0, *[0.0] * (len(ones) - 1)]
+    nails = shuffled(image, *phases_as_shuffle(weight, bias, first), scale)
     assert_equal(nails, Nails(scale)(coarse))
     nearest = functional.interpolate(coarse, scale_factor=[float(s) for s in scale])
-    found = shuffled(image, *nearest_as_shuffle(weight, bias, scale), scale)
+    found = shuffled(image, *phases_as_shuffle(weight, bias, ones), scale)
     assert_equal(found, nearest)
-    assert nails_as_shuffle(weight, None, scale)[1] is nearest_as_shuffle(weight, None, scale)[1]
+    assert phases_as_shuffle(weight, None, ones)[1] is None
 
 
 class TestRefused:
@@ -206,9 +193,9 @@ class TestRefused:
         with pytest.raises(
             ValueError, match=r"kernel 3, padding 0 .* do not make .* stride=2 times"
         ):
-            transposed_as_shuffle(random_tensor(1, 1, 3), None, 2)
+            transposed_as_shuffle(random_tensor(1, 1, 3), None, (2,), (0,), (0,))
 
     def test_phases_with_biases_of_their_own(self) -> None:
         bias = torch.tensor([0.0, 0.5])
         with pytest.raises(ValueError, match=r"2 phases differ by up to 0\.5.* keep the pixel"):
-            shuffle_as_transposed(random_tensor(2, 1, 3), bias, 2)
+            shuffle_as_transposed(random_tensor(2, 1, 3), bias, (2,))

@@ -7,9 +7,7 @@ from torch.nn import functional
 
 from medseg.blocks import conv, downsample, upsample
 from medseg.conversion.reading import (
-    DenseKernel,
-    ShuffleKernel,
-    StridedKernel,
+    Kernel,
     read_convolution,
     read_downsampling,
     read_upsampling,
@@ -49,7 +47,7 @@ def assert_equal(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
-def applied(kernel: DenseKernel | ShuffleKernel, x: Tensor) -> Tensor:
+def applied(kernel: Kernel, x: Tensor) -> Tensor:
     padding = [taps // 2 for taps in kernel.weight.shape[2:]]
     return CONV[x.ndim - 2](x, kernel.weight, kernel.bias, padding=padding)
 
@@ -90,7 +88,7 @@ def test_an_upsampling_is_its_convolution_and_shuffle(block, dims, steps) -> Non
 )
 def test_a_downsampling_is_its_strided_convolution(block, dims, scale) -> None:
     layer, x = randomised(block(dims, 3, scale)), random_tensor(1, 3, *(6, 4, 8)[:dims])
-    kernel: StridedKernel = read_downsampling(layer, 3, dims)
+    kernel = read_downsampling(layer, 3, dims)
     found = CONV[dims](x, kernel.weight, stride=kernel.scale, padding=kernel.padding)
     assert_equal(found, layer(x))
 
