@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from medseg.checkerboard.cohort import coherence
 from medseg.checkerboard.moments import phase_moments
 from medseg.checkerboard.phases import trapezoid
 from medseg.checkerboard.seasonal import additive, eta_squared_by_level, gain, staircase
@@ -176,26 +175,6 @@ def test_the_place_of_the_first_phase_changes_no_size(origin) -> None:
     assert gain(there).kappa == pytest.approx(gain(here).kappa)
     moved = additive(here).pattern.roll(origin, dims=(0, 1))
     assert additive(there).pattern == pytest.approx(moved, abs=1e-12)
-
-
-class TestCoherence:
-    def test_locked_patterns_agree_and_random_ones_do_not(self) -> None:
-        patterns = torch.randn(24, 2, 2)
-        assert coherence(patterns[:1].expand(24, 2, 2) + 5) == pytest.approx(1)
-        null = sum(coherence(torch.randn(24, 2, 2)) for _ in range(100)) / 100
-        assert null == pytest.approx(1 / 24, abs=0.01)
-
-    def test_scale_and_phase_change_nothing(self) -> None:
-        patterns = torch.randn(9, 4, 4)
-        moved = -3 * patterns.roll((1, 2), dims=(1, 2)) + torch.arange(9.0)[:, None, None]
-        assert coherence(moved) == pytest.approx(coherence(patterns), abs=1e-6)
-
-    def test_bad_input(self) -> None:
-        assert coherence(torch.full((5, 2, 2), 0.1)) is None
-        with pytest.raises(ValueError, match="at least two"):
-            coherence(torch.rand(1, 2, 2))
-        with pytest.raises(ValueError, match="not finite"):
-            coherence(torch.full((3, 2), math.nan))
 
 
 @pytest.mark.gpu

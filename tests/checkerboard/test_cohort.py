@@ -1,7 +1,6 @@
-"""How often chance alone is called a grid, and how faint a grid is still found: 12 cases of 64².
+"""Claims over cases: errors of the first kind, how faint a pattern is found, what changes nothing.
 
-`test_statistics` holds the same for 8 cases of 40²; here are more nulls, longer periods, and the
-line test. All shares are of 200 nulls, with a standard error of 0.015 at a level of 0.05.
+Shares are of 60 nulls of 12 cases of 64², with a standard error of 0.028 at a level of 0.05.
 """
 
 import math
@@ -9,12 +8,12 @@ import math
 import pytest
 import torch
 
-from medseg.checkerboard.cohort import phase_lock_test
-from medseg.checkerboard.moments import PhaseMoments, window_moments
+from medseg.checkerboard.cohort import coherence, phase_lock_test
+from medseg.checkerboard.moments import PhaseMoments, phase_moments, window_moments
 from medseg.checkerboard.phases import trapezoid, trimmed
 
 PLANE, VOLUME = (64, 64), (20, 20, 20)
-CASES, NULLS, ALPHA = 12, 200, 0.05
+CASES, NULLS, ALPHA = 12, 60, 0.05
 
 
 def white(shape=PLANE, count: int = CASES) -> torch.Tensor:
@@ -88,7 +87,7 @@ class TestPhaseLock:
         }
         assert sum(shares.values()) / len(shares) <= 0.07
         # three standard errors of a single null above 0.05
-        assert max(shares.values()) <= 0.095, shares
+        assert max(shares.values()) <= 0.135, shares
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", NULL_CASES)
@@ -108,3 +107,69 @@ class TestPhaseLock:
             return smooth * (1 + share * grid((4, 4))) + 0.1 * white()
 
         assert share_locked(amplified, (4, 4), 30) >= 0.95
+
+    def test_p_is_never_below_its_floor_and_repeats(self) -> None:
+        cases = [
+            phase_moments(strong, (2, 2)) for strong in with_pattern(white(count=9), 1, (2, 2))
+        ]
+        lock = phase_lock_test(cases, permutations=49, seed=3)
+        assert lock.p_value == 1 / 50
+        assert lock.cases == 9
+        assert lock == phase_lock_test(cases, permutations=49, seed=3)
+
+    def test_scale_of_a_case_changes_nothing(self) -> None:
+        maps = blurred(count=8)
+        scaled = [(10.0 ** (i - 4)) * z for i, z in enumerate(maps)]
+        one, two = (phase_lock_test([phase_moments(z, (2, 2)) for z in s]) for s in (maps, scaled))
+        assert two.p_value == one.p_value
+        assert two.r_squared == pytest.approx(one.r_squared)
+
+    @pytest.mark.parametrize("shift", [(1, 0), (2, 3)])
+    def test_a_shift_of_all_cases_changes_nothing(self, shift) -> None:
+        maps = with_pattern(white(count=8), 0.1, (4, 4))
+        one = phase_lock_test([phase_moments(z, (4, 4)) for z in maps])
+        two = phase_lock_test([phase_moments(z, (4, 4), shift) for z in maps])
+        assert two.r_squared == pytest.approx(one.r_squared)
+
+    def test_many_phases_are_worked_on_in_parts(self, monkeypatch) -> None:
+        cases = [phase_moments(z, (8, 8)) for z in white((70, 70), 8)]
+        whole = phase_lock_test(cases, 50)
+        monkeypatch.setattr("medseg.checkerboard.cohort._TABLES_AT_ONCE", 1500)
+        assert phase_lock_test(cases, 50) == whole
+
+    def test_flat_cases_are_left_out(self) -> None:
+        flat = phase_moments(torch.full(PLANE, 0.3), (2, 2))
+        pattern = phase_moments(0.3 + grid((2, 2)), (2, 2))
+        varying = [phase_moments(z, (2, 2)) for z in white(count=8)]
+        assert phase_lock_test([*varying, flat, pattern], 9) == phase_lock_test(varying, 9)
+        with pytest.raises(ValueError, match="0 cases of 9 with logits that vary"):
+            phase_lock_test([flat] * 9)
+
+    def test_refusals(self) -> None:
+        cases = [phase_moments(z, (2, 2)) for z in white(count=8)]
+        with pytest.raises(ValueError, match=r"7 cases .* at least 8 .* add cases"):
+            phase_lock_test(cases[:7])
+        with pytest.raises(ValueError, match="at least 1"):
+            phase_lock_test(cases, permutations=0)
+        with pytest.raises(ValueError, match="cases of one test share one"):
+            phase_lock_test([*cases, phase_moments(white()[0], (4, 4))])
+
+
+class TestCoherence:
+    def test_locked_patterns_agree_and_random_ones_do_not(self) -> None:
+        patterns = torch.randn(24, 2, 2)
+        assert coherence(patterns[:1].expand(24, 2, 2) + 5) == pytest.approx(1)
+        null = sum(coherence(torch.randn(24, 2, 2)) for _ in range(100)) / 100
+        assert null == pytest.approx(1 / 24, abs=0.01)
+
+    def test_scale_and_phase_change_nothing(self) -> None:
+        patterns = torch.randn(9, 4, 4)
+        moved = -3 * patterns.roll((1, 2), dims=(1, 2)) + torch.arange(9.0)[:, None, None]
+        assert coherence(moved) == pytest.approx(coherence(patterns), abs=1e-6)
+
+    def test_bad_input(self) -> None:
+        assert coherence(torch.full((5, 2, 2), 0.1)) is None
+        with pytest.raises(ValueError, match="at least two"):
+            coherence(torch.rand(1, 2, 2))
+        with pytest.raises(ValueError, match="not finite"):
+            coherence(torch.full((3, 2), math.nan))

@@ -1,5 +1,6 @@
-"""Moments of many maps at once: those of each map alone, and those of a sum written out."""
+"""The grid filter and the sums per phase, against formulas, loops and sums written out."""
 
+import itertools
 import math
 
 import pytest
@@ -9,14 +10,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from medseg.checkerboard import moments as module
-from medseg.checkerboard.moments import (
-    ONE,
-    SMOOTH,
-    halo,
-    phase_moments,
-    window_moments,
-)
-from medseg.checkerboard.phases import trimmed
+from medseg.checkerboard.moments import ONE, SMOOTH, halo, phase_moments, window_moments
+from medseg.checkerboard.phases import fold, trapezoid, trimmed
 
 SIZES, ORIGINS = (21, 26, 17), (3, 5, 1)
 PERIODS = [(2,), (3,), (8,), (2, 2), (3, 4), (1, 4), (2, 2, 2), (1, 2, 3), (4, 1, 2)]
@@ -60,22 +55,54 @@ def written_out(signal: torch.Tensor, period: tuple[int, ...], origin: tuple[int
     return torch.stack([(v * mask) @ v.T for mask in masks])
 
 
+class TestTrapezoid:
+    @pytest.mark.parametrize("step", [2, 3, 4, 5, 8])
+    def test_every_lattice_frequency_is_stopped(self, step) -> None:
+        n = torch.arange(40.0, dtype=torch.float64)
+        for k in range(1, step):
+            wave = torch.cos(2 * math.pi * k * n / step + 0.3)
+            assert trapezoid(wave, [step]).abs().max() < 1e-14
+
+    @pytest.mark.parametrize("step", [2, 3, 4, 5])
+    def test_a_ramp_passes(self, step) -> None:
+        ramp = 0.25 * torch.arange(40.0, dtype=torch.float64) - 3
+        assert trapezoid(ramp, [step]) == pytest.approx(trimmed(ramp, [step // 2]), abs=1e-13)
+
+    @pytest.mark.parametrize("step", [2, 3, 4, 5])
+    @pytest.mark.parametrize("frequency", [0.1, 0.7, 2.9])
+    def test_the_response_in_the_docstring(self, step, frequency) -> None:
+        n = torch.arange(41.0, dtype=torch.float64) - 20
+        found = trapezoid(torch.cos(frequency * n), [step])
+        # an even window is the one of the formula, an odd one is the plain box
+        below = math.tan(frequency / 2) if step % 2 == 0 else math.sin(frequency / 2)
+        response = math.sin(step * frequency / 2) / (step * below)
+        expected = response * trimmed(torch.cos(frequency * n), [step // 2])
+        assert found == pytest.approx(expected, abs=1e-13)
+
+
 @pytest.mark.parametrize("period", PERIODS)
-class TestManyMaps:
-    def test_agree_with_the_sum_written_out(self, period) -> None:
-        maps = torch.randn(3, *SIZES[: len(period)], dtype=torch.float64)
-        origin = ORIGINS[: len(period)]
-        expected = torch.stack([written_out(z, period, origin) for z in maps])
-        assert window_moments(maps, period, origin) == pytest.approx(expected, abs=1e-10)
-
-    def test_are_those_of_each_map_alone(self, period) -> None:
-        maps, origin = torch.randn(4, *SIZES[: len(period)]), ORIGINS[: len(period)]
-        found = window_moments(maps, period, origin)
-        for gram, z in zip(found, maps, strict=True):
-            assert gram == pytest.approx(phase_moments(z, period, origin).gram, rel=1e-12)
+def test_fold_agrees_with_a_loop_over_voxels(period) -> None:
+    shape, origin = [7, 8, 5][: len(period)], [3, 1, 2][: len(period)]
+    signal = torch.rand(*shape)
+    sums = torch.zeros(*period)
+    for index in itertools.product(*(range(n) for n in shape)):
+        phase = tuple((i + o) % s for i, o, s in zip(index, origin, period, strict=True))
+        sums[phase] += signal[index]
+    found = fold(signal[None], period, origin).sum(dim=-1)[0]
+    assert found == pytest.approx(sums.flatten(), abs=1e-5)
 
 
-@pytest.mark.parametrize("period", [(2,), (4, 2), (1, 4), (2, 2, 4), (2, 1, 4)])
+@pytest.mark.parametrize("period", PERIODS)
+def test_moments_agree_with_the_sum_written_out_and_with_each_map_alone(period) -> None:
+    maps, origin = torch.randn(3, *SIZES[: len(period)]).double(), ORIGINS[: len(period)]
+    found = window_moments(maps, period, origin)
+    expected = torch.stack([written_out(z, period, origin) for z in maps])
+    assert found == pytest.approx(expected, abs=1e-10)
+    alone = torch.stack([phase_moments(z, period, origin).gram for z in maps])
+    assert found == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize("period", [(2,), (1, 4), (2, 1, 4)])
 @pytest.mark.parametrize("at_once", [60, 700, 9000])
 def test_large_windows_are_read_in_parts(period, at_once, monkeypatch) -> None:
     maps, origin = whole_numbers(5, *SIZES[: len(period)]), ORIGINS[: len(period)]
@@ -84,19 +111,20 @@ def test_large_windows_are_read_in_parts(period, at_once, monkeypatch) -> None:
     assert torch.equal(window_moments(maps, period, origin), whole)
 
 
-class TestRefusals:
-    @pytest.mark.parametrize(
-        ("shape", "period", "message"),
-        [
-            ((2, 8, 8), (1, 1), "one phase"),
-            ((2, 8, 8), (2,), "2 strides"),
-            ((8,), (2,), "0 axes"),
-            ((2, 8, 4), (2, 2), "halo"),
-        ],
-    )
-    def test_windows_without_phases(self, shape, period, message) -> None:
-        with pytest.raises(ValueError, match=message):
-            window_moments(torch.zeros(shape), period, [0] * len(period))
+@pytest.mark.parametrize(
+    ("shape", "period", "message"),
+    [
+        ((2, 8, 8), (1, 1), "one phase"),
+        ((2, 8, 8), (2,), "2 strides"),
+        ((2, 8, 8), (2, 0), "at least 1"),
+        ((2, 8, 8, 8, 8), (2, 2, 2, 2), "1 to 3"),
+        ((8,), (2,), "0 axes"),
+        ((2, 8, 4), (2, 2), "halo"),
+    ],
+)
+def test_windows_without_phases_are_refused(shape, period, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        window_moments(torch.zeros(shape), period, [0] * len(period))
 
 
 @pytest.mark.gpu
@@ -140,8 +168,9 @@ def test_order_scale_offset_and_origin(order, factor, offset, origin) -> None:
     assert changed == pytest.approx(expected.flatten(1, 2), rel=1e-9, abs=1e-6)
 
 
-def test_a_corner_that_is_no_number_is_refused() -> None:
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_corner_that_is_no_number_is_refused(bad) -> None:
     maps = torch.zeros(3, 9, 9)
-    maps[1, 0, 0] = math.nan
+    maps[1, 0, 0] = bad
     with pytest.raises(ValueError, match="1 of 243 values are NaN"):
         window_moments(maps, (2, 2), (0, 0))
