@@ -171,12 +171,12 @@ class TestSomeShifts:
         rms = self.PATTERN.std(dim=(1, 2), correction=0)
         torch.testing.assert_close(found.deviation[:, 3, 7], rms, atol=1e-9, rtol=1e-9)
 
-    @pytest.mark.parametrize("shifts", [2, 3, 8])
+    @pytest.mark.parametrize("shifts", [2, 5])
     def test_numerator_and_denominator_are_unbiased(self, shifts) -> None:
         network = build_network(unet(channels=(2, 4), strides=(1, (4, 2)))).double()
         image = texture(16, 16)
         whole = cycle_spin_residual(network, image, shifts=8)
-        found = [cycle_spin_residual(network, image, shifts=shifts, seed=s) for s in range(60)]
+        found = [cycle_spin_residual(network, image, shifts=shifts, seed=s) for s in range(40)]
         spread = torch.stack([f.deviation.square().mean() for f in found])
         totals = spread / torch.tensor([f.residual for f in found], dtype=torch.float64)
         exact = float(whole.deviation.square().mean())

@@ -1,4 +1,4 @@
-"""Taps of layers on their output grid against the layers themselves, and their two gains."""
+"""Taps and DC gains of layers against what the layers do to impulses and constants."""
 
 import math
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.networks.blocks.upsample import SubpixelUpsample
 from torch import nn
 from torch.nn import functional
 
@@ -17,20 +18,28 @@ from medseg.checkerboard.imbalance import (
     noise_gain_imbalance,
     overlap_imbalance,
 )
-from medseg.checkerboard.kernels import UpsamplingLayer
+from medseg.checkerboard.kernels import UpsamplingLayer, probed_kernel, read_kernel
 from medseg.checkerboard.layers import upsampling_period
 from medseg.layers.ndim import linear_mode
+from medseg.layers.parallel import Sum
 from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
 
+from ..pairwise import covering
 from .taps import DIMS, LINEAR, NAILS, NEAREST, ODD_LINEAR, ONES, TRANSPOSED, kernel_of, over_axes
 
 COMPOSITES = [
     upsample.PixelShuffle(),
-    upsample.PixelShuffle(kernel_size=1, blur=True),
+    upsample.PixelShuffle(kernel_size=1),
+    upsample.PixelShuffle(kernel_size=5, blur=True),
+    upsample.PixelShuffle(init="icnr", blur=True),
     upsample.BedOfNails(),
-    upsample.SmoothedTransposed(kernel_size=3),
-    upsample.LargeKernelTransposed(kernel_size=5),
+    upsample.SmoothedTransposed(),
+    upsample.SmoothedTransposed(kernel_size=5),
+    upsample.LargeKernelTransposed(),
+    upsample.LargeKernelTransposed(kernel_size=4, small_kernel_size=3),
 ]
+
+
 _TRANSPOSE = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d,
               3: functional.conv_transpose3d}  # fmt: skip
 
@@ -59,22 +68,6 @@ class TestKernel:
         torch.testing.assert_close(found, layer(x))
         assert not taps.requires_grad
 
-    @pytest.mark.parametrize("block", COMPOSITES, ids=repr)
-    def test_layers_held_together(self, dims, block) -> None:
-        layer = block(dims, 3, 2, 2)
-        taps = UpsamplingLayer(layer).kernel
-        assert taps.shape[:2] == (3, 2)
-        assert taps.ndim == dims + 2
-        layer = layer.double()
-        x = torch.zeros(1, 3, *[11] * dims, dtype=torch.float64)
-        x[(0, slice(None), *[5] * dims)] = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
-        with torch.no_grad():
-            answer = layer(x) - layer(torch.zeros_like(x))
-        one = x[(..., *[slice(5, 6)] * dims)]
-        assert_is_shifted(answer, _TRANSPOSE[dims](one, taps, stride=(2,) * dims))
-        found, black_box = kernel_gains(taps, layer.scale), UpsamplingLayer(layer).gains
-        torch.testing.assert_close(found, black_box)
-
     @pytest.mark.parametrize(
         ("mode", "taps"), [("nearest", NEAREST), ("nearest-exact", NEAREST), ("linear", LINEAR)]
     )
@@ -91,6 +84,160 @@ def test_anisotropic_strides() -> None:
     torch.testing.assert_close(kernel_gains(taps, (1, 2, 3)), torch.ones(6, 1, 1).double())
     shuffle = upsample.PixelShuffle(kernel_size=1)(3, 2, 2, (1, 2, 3))
     assert UpsamplingLayer(shuffle).kernel.shape == (2, 2, 1, 2, 3)
+
+
+@covering(
+    factory=COMPOSITES,
+    grid=[(1, (2,)), (1, (3,)), (2, (2, 2)), (2, (1, 3)), (3, (2, 2, 2)), (3, (1, 2, 2))],
+)
+def test_taps_that_are_read_are_the_answer_to_impulses(factory, grid) -> None:
+    dims, scale = grid
+    layer = factory(dims, 3, 2, scale)
+    composed, answered = read_kernel(layer), probed_kernel(layer)
+    assert composed is not None
+    assert_same_but_for_outer_zeros(composed, answered, scale)
+    torch.testing.assert_close(kernel_gains(composed, scale), kernel_gains(answered, scale))
+
+
+def assert_same_but_for_outer_zeros(one: torch.Tensor, other: torch.Tensor, scale) -> None:
+    """Cells of zeros before and behind do not count; phases do."""
+    for axis, step in enumerate(scale, start=2):
+        trimmed = []
+        for taps in (one, other):
+            used = (taps.abs() > 1e-12).movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()
+            start = int(used[0]) // step * step
+            trimmed.append(taps.narrow(axis, start, int(used[-1]) + 1 - start))
+        one, other = trimmed
+    torch.testing.assert_close(one, other)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kernel=st.sampled_from([1, 3, 5]),
+    dilation=st.integers(1, 3),
+    groups=st.sampled_from([1, 2]),
+    scale=st.integers(2, 3),
+)
+def test_any_convolution_before_a_shuffle(kernel, dilation, groups, scale) -> None:
+    padding = dilation * (kernel - 1) // 2
+    conv = nn.Conv1d(2, 2 * scale, kernel, padding=padding, dilation=dilation, groups=groups)
+    layer = Upsampling(nn.Sequential(conv, DepthToSpace((scale,))), 2, (scale,)).double()
+    taps = read_kernel(layer)
+    assert taps is not None
+    x = torch.zeros(1, 2, 31, dtype=torch.float64)
+    bias = layer(x).detach()
+    x[0, 1, 15] = 1
+    answer = (layer(x).detach() - bias)[0]
+    used = answer.abs().sum(dim=0).nonzero().flatten()
+    start = int(used[0]) // scale * scale
+    torch.testing.assert_close(answer[:, start : start + taps.shape[2]], taps[1])
+
+
+class TestBranches:
+    def test_of_other_paddings_are_added_where_they_are(self) -> None:
+        first, second = nn.ConvTranspose1d(2, 3, 4, 2, 1), nn.ConvTranspose1d(2, 3, 5, 2, 2, 1)
+        layer = Upsampling(Sum(first, second), 2, (2,))
+        composed = read_kernel(layer)
+        assert composed is not None
+        assert_same_but_for_outer_zeros(composed, probed_kernel(layer), (2,))
+
+    @pytest.mark.parametrize(
+        "inside", [nn.ReLU(), nn.Conv1d(2, 2, 3, padding=1), nn.Upsample(scale_factor=2)], ids=str
+    )
+    def test_layers_that_are_not_known_are_answered(self, inside) -> None:
+        unknown = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), DepthToSpace((2,)), inside)
+        layer = Upsampling(unknown, 2, (2,))
+        assert read_kernel(layer) is None
+        assert read_kernel(Upsampling(Sum(unknown, unknown), 2, (2,))) is None
+
+    def test_a_sequence_that_does_something_else_is_not_known(self) -> None:
+        class Doubled(nn.Sequential):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return 2 * super().forward(x)
+
+        layer = Upsampling(Doubled(nn.ConvTranspose1d(1, 1, 2, 2)), 1, (2,))
+        assert read_kernel(layer) is None
+        torch.testing.assert_close(
+            UpsamplingLayer(layer).kernel, 2 * UpsamplingLayer(layer.layers[0]).kernel
+        )
+
+
+def response_to_constants(layer: nn.Module, inputs: int, dims: int, strides) -> torch.Tensor:
+    """Gains read off the layer's output, away from its border: `(phases, inputs, outputs)`."""
+    gains = []
+    for channel in range(inputs):
+        x = torch.zeros(1, inputs, *[8] * dims, dtype=torch.float64)
+        bias = layer.double()(x)
+        x[:, channel] = 1
+        out = (layer(x) - bias)[0]
+        cells = tuple(slice(4 * s, 5 * s) for s in strides)  # one cell, far from every border
+        gains.append(out[(slice(None), *cells)].flatten(1).T)
+    return torch.stack(gains, dim=1).detach()
+
+
+def sorted_phases(gains: torch.Tensor) -> torch.Tensor:
+    """Rows in the order of their first entry: padding relabels phases."""
+    return gains[gains.flatten(1)[:, 0].argsort()]
+
+
+class TestPhaseGains:
+    @pytest.mark.parametrize("kernel", [None, 3, 4, 5])
+    @pytest.mark.parametrize(
+        ("dims", "scale"), [(1, (2,)), (2, (2, 2)), (2, (1, 3)), (3, (1, 2, 2))]
+    )
+    def test_a_transposed_layer_does_to_constants_what_its_gains_say(
+        self, kernel, dims, scale
+    ) -> None:
+        layer = upsample.Transposed(kernel_size=kernel)(dims, 3, 2, scale)
+        black_box = response_to_constants(layer, 3, dims, scale)
+        assert UpsamplingLayer(layer).gains.shape == (math.prod(scale), 3, 2)
+        torch.testing.assert_close(
+            sorted_phases(UpsamplingLayer(layer).gains), sorted_phases(black_box)
+        )
+
+    def test_a_grouped_one_has_the_gains_within_its_groups(self) -> None:
+        layer = nn.ConvTranspose2d(4, 6, 3, 2, groups=2)
+        black_box = response_to_constants(layer, 4, 2, (2, 2))
+        found = UpsamplingLayer(layer).gains
+        torch.testing.assert_close(found, black_box)
+        assert dc_gain_imbalance(found) == pytest.approx(dc_gain_imbalance(black_box))
+
+    @pytest.mark.parametrize(
+        ("block", "expected"),
+        [
+            (upsample.SmoothedTransposed(kernel_size=3), 0),
+            (upsample.PixelShuffle(blur=True), 0),
+            (upsample.PixelShuffle(init="icnr"), 0),
+            (upsample.BilinearTransposed(), 0),
+            (upsample.AdditiveInterpolate(), 0),
+            (upsample.BedOfNails(), 0.75),
+        ],
+        ids=repr,
+    )
+    def test_the_blocks_of_known_imbalance(self, block, expected) -> None:
+        (gain,) = upsampling_rows(block(2, 6, 3, 2))
+        assert gain.values["dc_gain"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize(("dims", "scale"), [(1, 2), (2, 2), (2, 3), (3, 2)])
+class TestSubpixelUpsample:
+    def layer(self, dims: int, scale: int, pool: bool) -> SubpixelUpsample:
+        layer = SubpixelUpsample(dims, 2, 3, scale, apply_pad_pool=pool).double()
+        nn.init.normal_(layer.conv_block.weight)
+        return layer
+
+    def test_its_taps_are_its_answer(self, dims, scale, pool) -> None:
+        layer = self.layer(dims, scale, pool)
+        taps, middle = UpsamplingLayer(layer).kernel, 3
+        x = torch.zeros(1, 2, *[7] * dims, dtype=torch.float64)
+        bias = layer(x)
+        x[(0, 1, *[middle] * dims)] = 1
+        answer = (layer(x) - bias)[0].detach()
+        # a convolution of 3 reaches one cell back, and its padding of 1 says so
+        window = [slice((middle - 1) * scale, (middle - 1) * scale + n) for n in taps.shape[2:]]
+        torch.testing.assert_close(answer[(slice(None), *window)], taps[1])
+        assert answer.abs().sum() == pytest.approx(float(taps[1].abs().sum()))
 
 
 class TestRefusal:

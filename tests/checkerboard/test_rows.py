@@ -1,11 +1,11 @@
-"""All measures of all upsamplings of a network against the single measures and closed forms."""
+"""All measures of all upsamplings of a network: closed forms, presets, networks of others."""
 
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from monai.networks.blocks.upsample import SubpixelUpsample
+from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
 from torch import nn
 
 from medseg.blocks import upsample
@@ -17,25 +17,14 @@ from medseg.checkerboard.imbalance import (
     noise_gain_imbalance,
     worst_dc_gain_imbalance,
 )
-from medseg.checkerboard.kernels import UpsamplingLayer, probed_kernel, read_kernel
-from medseg.layers.parallel import Sum
+from medseg.checkerboard.kernels import UpsamplingLayer
+from medseg.checkerboard.layers import upsampling_period
 from medseg.layers.resampling import DepthToSpace, Upsampling
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet
 from .taps import CONV, DIMS, TRANSPOSED, ones, over_axes
 
-COMPOSITES = [
-    upsample.PixelShuffle(),
-    upsample.PixelShuffle(kernel_size=1),
-    upsample.PixelShuffle(kernel_size=5, blur=True),
-    upsample.PixelShuffle(init="icnr", blur=True),
-    upsample.BedOfNails(),
-    upsample.SmoothedTransposed(),
-    upsample.SmoothedTransposed(kernel_size=5),
-    upsample.LargeKernelTransposed(),
-    upsample.LargeKernelTransposed(kernel_size=4, small_kernel_size=3),
-]
 PRESETS = [
     *(block("upsample.Transposed", kernel_size=k) for k in (None, 3)),
     block("upsample.BilinearTransposed"),
@@ -102,80 +91,23 @@ def test_every_number_is_that_of_its_function(preset, dims) -> None:
         assert each.values["sum_rule_order"] == sum_rule_order(taps, stride)
 
 
-@pytest.mark.parametrize(
-    ("dims", "scale"),
-    [(1, (2,)), (1, (3,)), (2, (2, 2)), (2, (1, 3)), (3, (2, 2, 2)), (3, (1, 2, 2))],
-)
-@pytest.mark.parametrize("factory", COMPOSITES, ids=repr)
-def test_composed_taps_are_the_answer_to_impulses(factory, dims, scale) -> None:
-    layer = factory(dims, 3, 2, scale)
-    composed, answered = read_kernel(layer), probed_kernel(layer)
-    assert composed is not None
-    assert_same_but_for_outer_zeros(composed, answered, scale)
-    torch.testing.assert_close(kernel_gains(composed, scale), kernel_gains(answered, scale))
-
-
-def assert_same_but_for_outer_zeros(one: torch.Tensor, other: torch.Tensor, scale) -> None:
-    """Cells of zeros before and behind do not count; phases do."""
-    for axis, step in enumerate(scale, start=2):
-        trimmed = []
-        for taps in (one, other):
-            used = (taps.abs() > 1e-12).movedim(axis, 0).flatten(1).any(dim=1).nonzero().flatten()
-            start = int(used[0]) // step * step
-            trimmed.append(taps.narrow(axis, start, int(used[-1]) + 1 - start))
-        one, other = trimmed
-    torch.testing.assert_close(one, other)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    kernel=st.sampled_from([1, 3, 5]),
-    dilation=st.integers(1, 3),
-    groups=st.sampled_from([1, 2]),
-    scale=st.integers(2, 3),
-)
-def test_any_convolution_before_a_shuffle(kernel, dilation, groups, scale) -> None:
-    padding = dilation * (kernel - 1) // 2
-    conv = nn.Conv1d(2, 2 * scale, kernel, padding=padding, dilation=dilation, groups=groups)
-    layer = Upsampling(nn.Sequential(conv, DepthToSpace((scale,))), 2, (scale,)).double()
-    taps = read_kernel(layer)
-    assert taps is not None
-    x = torch.zeros(1, 2, 31, dtype=torch.float64)
-    bias = layer(x).detach()
-    x[0, 1, 15] = 1
-    answer = (layer(x).detach() - bias)[0]
-    used = answer.abs().sum(dim=0).nonzero().flatten()
-    start = int(used[0]) // scale * scale
-    torch.testing.assert_close(answer[:, start : start + taps.shape[2]], taps[1])
-
-
-class TestBranches:
-    def test_of_other_paddings_are_added_where_they_are(self) -> None:
-        first, second = nn.ConvTranspose1d(2, 3, 4, 2, 1), nn.ConvTranspose1d(2, 3, 5, 2, 2, 1)
-        layer = Upsampling(Sum(first, second), 2, (2,))
-        composed = read_kernel(layer)
-        assert composed is not None
-        assert_same_but_for_outer_zeros(composed, probed_kernel(layer), (2,))
-
-    @pytest.mark.parametrize(
-        "inside", [nn.ReLU(), nn.Conv1d(2, 2, 3, padding=1), nn.Upsample(scale_factor=2)], ids=str
+class TestNetwork:
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3),
+        nn.ConvTranspose2d(4, 4, 3, 2),
+        nn.Sequential(nn.Upsample(scale_factor=(3, 1), mode="nearest"), nn.ReLU()),
     )
-    def test_layers_that_are_not_known_are_answered(self, inside) -> None:
-        unknown = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), DepthToSpace((2,)), inside)
-        layer = Upsampling(unknown, 2, (2,))
-        assert read_kernel(layer) is None
-        assert read_kernel(Upsampling(Sum(unknown, unknown), 2, (2,))) is None
 
-    def test_a_sequence_that_does_something_else_is_not_known(self) -> None:
-        class Doubled(nn.Sequential):
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                return 2 * super().forward(x)
+    def test_every_upsampling_layer_is_listed_in_its_order(self) -> None:
+        nn.init.ones_(self.network[1].weight)
+        gains = upsampling_rows(self.network)
+        assert [gain.layer for gain in gains] == ["1", "2.0"]
+        assert [gain.values["dc_gain"] for gain in gains] == pytest.approx([0.19, 0])
+        assert gains[0].operator == str(self.network[1])
 
-        layer = Upsampling(Doubled(nn.ConvTranspose1d(1, 1, 2, 2)), 1, (2,))
-        assert read_kernel(layer) is None
-        torch.testing.assert_close(
-            UpsamplingLayer(layer).kernel, 2 * UpsamplingLayer(layer.layers[0]).kernel
-        )
+    def test_the_period_is_the_product_of_the_strides(self) -> None:
+        assert upsampling_period(self.network) == (6, 2)
+        assert upsampling_period(nn.Sequential(nn.Conv2d(1, 1, 3))) == ()
 
 
 class TestReasons:
@@ -233,3 +165,108 @@ def test_the_network_is_left_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), numbers)
     assert network[1].training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+BOTH = pytest.mark.parametrize("dims", [2, 3])
+
+
+def monai_unet(dims: int, **options) -> nn.Module:
+    return UNet(dims, 1, 3, (4, 8, 8), (2, 2), **options)
+
+
+def basic_unet(dims: int, upsample: str) -> nn.Module:
+    return BasicUNet(dims, 1, 3, features=(8, 8, 8, 8, 8, 8), upsample=upsample)
+
+
+@BOTH
+class TestUNet:
+    @pytest.mark.parametrize("residual", [0, 2])
+    def test_its_default_kernel_overlaps_unevenly(self, dims, residual) -> None:
+        found = upsampling_rows(monai_unet(dims, num_res_units=residual))
+        assert len(found) == 2
+        for each in found:
+            assert each.values["overlap"] == pytest.approx(over_axes(0.1, dims))
+            assert each.stride == [2] * dims
+            assert each.note == ""
+            assert each.values["sum_rule_order"] == 0
+
+
+@BOTH
+class TestBasicUNet:
+    def test_transposed(self, dims) -> None:
+        found = upsampling_rows(basic_unet(dims, "deconv"))
+        assert [each.layer for each in found] == [
+            f"upcat_{n}.upsample.deconv" for n in (4, 3, 2, 1)
+        ]
+        assert [each.values["overlap"] for each in found] == [0] * 4
+        assert all(each.values["dc_gain"] > 0.4 for each in found)
+
+    def test_shuffled(self, dims) -> None:
+        network = basic_unet(dims, "pixelshuffle")
+        found = upsampling_rows(network)
+        assert [each.layer for each in found] == [
+            f"upcat_{n}.upsample.pixelshuffle" for n in (4, 3, 2, 1)
+        ]
+        for each in found:
+            assert each.note == ""
+            assert each.values["overlap"] is None
+            assert each.values["dc_gain"] == pytest.approx(0, abs=1e-9)
+            assert each.values["noise_gain"] == pytest.approx(over_axes(0.1, dims), abs=0.02)
+            assert each.values["sum_rule_order"] == 2
+
+    def test_interpolated_with_the_corners_on_each_other(self, dims) -> None:
+        for each in upsampling_rows(basic_unet(dims, "nontrainable")):
+            assert each.values["dc_gain"] == each.values["dc_gain_worst"] == 0
+            assert (
+                each.values["noise_gain"]
+                is each.values["imaging"]
+                is each.values["sum_rule_order"]
+                is None
+            )
+            assert "align_corners=True" in each.note
+            assert "do not repeat with the stride" in each.note
+
+
+@BOTH
+def test_dynunet_overlaps_evenly(dims) -> None:
+    strides = [1, 2, (2,) * (dims - 1) + (1,)]
+    network = DynUNet(dims, 1, 3, [3] * 3, strides, strides[1:], filters=[4, 8, 8])
+    found = upsampling_rows(network)
+    assert [each.layer for each in found] == [f"upsamples.{n}.transp_conv.conv" for n in (0, 1)]
+    assert [each.values["overlap"] for each in found] == [0, 0]
+    assert [each.stride for each in found] == [list(strides[2]), [2] * dims]
+
+
+@BOTH
+@pytest.mark.parametrize("mode", ["nontrainable", "deconv", "pixelshuffle"])
+def test_segresnet(dims, mode) -> None:
+    network = SegResNet(dims, 8, 1, 3, blocks_down=(1, 1, 1), blocks_up=(1, 1), upsample_mode=mode)
+    found = upsampling_rows(network)
+    assert len(found) == 2
+    assert all(each.note == "" for each in found)
+    flat = [each.values["dc_gain"] == pytest.approx(0, abs=1e-9) for each in found]
+    assert flat == [mode != "deconv"] * 2
+    if mode == "nontrainable":
+        assert [each.values["sum_rule_order"] for each in found] == [3, 3]
+
+
+class TestWhatIsNotMeasured:
+    @pytest.mark.parametrize(
+        "block", [None, nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU())], ids=["none", "rectified"]
+    )
+    def test_other_layers_before_the_shuffle(self, block) -> None:
+        layer = SubpixelUpsample(2, 4, conv_block=block)
+        (found,) = upsampling_rows(layer)
+        assert found.values["dc_gain"] is None
+        assert "no known kernel" in found.note
+
+    def test_a_shuffle_alone(self) -> None:
+        conv = nn.Conv2d(2, 8, 3, padding=1)
+        (found,) = upsampling_rows(nn.Sequential(conv, nn.PixelShuffle(2)))
+        assert (found.layer, found.stride, found.values["dc_gain"]) == ("1", [], None)
+        assert "hold its layers together" in found.note
+        together = Upsampling(nn.Sequential(conv, nn.PixelShuffle(2)), 2, (2, 2))
+        (found,) = upsampling_rows(together)
+        assert found.note == ""
+        ours = Upsampling(nn.Sequential(conv, DepthToSpace((2, 2))), 2, (2, 2))
+        torch.testing.assert_close(UpsamplingLayer(together).kernel, UpsamplingLayer(ours).kernel)
