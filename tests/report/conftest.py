@@ -2,13 +2,14 @@
 
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from medseg.record import RunRecord
-from medseg.report import Report, page, write_report
+from medseg.report import Report, write_report
 
 from .records import cell, finished, plan
 
@@ -76,5 +77,8 @@ def written(shared_ablation: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are empty: what tests read of a report is in its tables and texts."""
-    monkeypatch.setattr(page, "svg_text", lambda _: '<?xml version="1.0"?><svg></svg>')
+    """Nothing is drawn: what tests read of a report is in its tables and texts."""
+    for name, module in list(sys.modules.items()):
+        for key, value in vars(module).copy().items() if name.startswith("medseg.report.") else ():
+            if getattr(value, "__module__", "").startswith("medseg.report.figures"):
+                monkeypatch.setattr(module, key, lambda *_, **__: None)

@@ -13,6 +13,8 @@ from medseg.report.tables import Table
 from .pages import column
 from .records import artifacts, finished
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 def headlines(data: ReportData) -> Table:
     return next(part for part in checkerboard(data).parts if isinstance(part, Table))

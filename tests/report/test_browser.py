@@ -25,11 +25,19 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report([write_runs(folder)], folder / "report.html").files[0]
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert PROGRAM is not None
-    with Browser(PROGRAM, tmp_path / "profile") as opened:
-        yield opened
+    with Browser(PROGRAM, tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture
+def browser(opened: Browser) -> Browser:
+    """The one browser, which forgets what earlier tests asked for."""
+    opened.errors.clear()
+    opened.requests.clear()
+    return opened
 
 
 def show(browser: Browser) -> None:

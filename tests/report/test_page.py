@@ -10,7 +10,7 @@ from pathlib import Path
 
 from markupsafe import escape
 
-from medseg.record import Picture
+from medseg.record import Picture, RunRecord
 from medseg.report import Report, write_report
 
 from .pages import Page, rows, text
@@ -86,3 +86,19 @@ def test_the_policy_admits_the_script_that_is_there(written: Report) -> None:
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy.partition("script-src")[2]
+
+
+def test_all_files_have_the_name_of_the_page(written: Report) -> None:
+    folder = written.files[0].parent
+    ends = ("_comparisons.csv", "_figures", ".csv", ".html", ".md", ".tex")
+    assert {path.name for path in written.files} == {f"report{end}" for end in ends}
+    assert {path.name for path in folder.glob("report*")} == {f"report{end}" for end in ends}
+    figures = list((folder / "report_figures").glob("*.svg"))
+    assert figures
+    assert all(path.read_text(encoding="utf-8").startswith("<?xml") for path in figures)
+
+
+def test_pictures_of_no_value_stay_out(runs: Write, tmp_path: Path) -> None:
+    bare = RunRecord(name="bare", status="completed", started="")
+    found = Page(write_report([runs(bare, replace(bare, name="other"))], tmp_path / "r.html"))
+    assert not found.of("svg")

@@ -188,30 +188,22 @@ def test_more_arms_than_colours(runs: Write, tmp_path: Path) -> None:
 
 
 def test_an_older_report_survives_a_failure(
-    ablation: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "report.html"
-    files = [path for path in write_report([ablation], target).files if path.is_file()]
+    target, folder = tmp_path / "report.html", runs(simple({"a": 0.5}))
+    files = [path for path in write_report([folder], target).files if path.is_file()]
     older = {path: path.read_bytes() for path in files}
     monkeypatch.setattr(write, "values", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_report([ablation], target)
+        write_report([folder], target)
     monkeypatch.undo()
     target.with_suffix(".md").write_text("edited")
     with pytest.raises(ConfigError, match=r"report\.md exists"):
-        write_report([ablation], target)
+        write_report([folder], target)
     older[target.with_suffix(".md")] = b"edited"
     assert {path: path.read_bytes() for path in older} == older
 
 
-def test_the_name_decides_all(ablation: Path, tmp_path: Path) -> None:
-    report = write_report([ablation], tmp_path / "new" / "x.html")
-    names = sorted(path.name for path in (tmp_path / "new").glob("x*"))
-    assert names == ["x.csv", "x.html", "x.md", "x.tex", "x_comparisons.csv", "x_figures"]
-    figures = list((tmp_path / "new" / "x_figures").glob("*.svg"))
-    assert figures
-    assert all(path.read_text(encoding="utf-8").startswith("<?xml") for path in figures)
-    assert sorted(path.name for path in report.files) == names
-    assert report.files[0] == tmp_path / "new" / "x.html"
+def test_the_name_ends_in_html(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ending in \.html"):
-        write_report([ablation], tmp_path / "x.pdf")
+        write_report([tmp_path], tmp_path / "x.pdf")

@@ -236,3 +236,10 @@ def test_unknown_runs_or_a_single_shared_case_have_no_shares() -> None:
     assert probability_of_best(one_seed) == {}
     assert probability_of_best(one_case) == {}
     assert probability_of_best(Observations([])) == {}
+
+
+@pytest.mark.parametrize("count", [1, 6, 9])
+def test_tied_differences_have_scipys_exact_p(count: int) -> None:
+    moved = np.round(draw((count,), 3) * 2) / 2
+    moved[moved == 0] = 0.5
+    assert wilcoxon(moved)[0] == pytest.approx(stats.wilcoxon(moved).pvalue)
