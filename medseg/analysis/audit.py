@@ -68,8 +68,7 @@ class Audit:
         valid_sizes: Valid input sizes along each axis.
         field: Receptive field along each axis, far from every border.
         gridding: Stages whose dilated convolutions skip voxels, in words.
-        upsamplings: Path, operator and DC-gain imbalance (0 flat, 1 worst; None where it is not
-            measured) of every upsampling layer.
+        upsamplings: A row per upsampling layer, see `upsampling_rows_of`.
     """
 
     subject: Subject
@@ -80,18 +79,13 @@ class Audit:
     valid_sizes: tuple[SizeRule | None, ...]
     field: tuple[AxisField | None, ...]
     gridding: list[str]
-    upsamplings: list[tuple[str, str, float | None]]
+    upsamplings: list[dict[str, Any]]
 
     @property
     def total(self) -> Cost:
         """Cost of one image; bytes are those in fp32."""
-        sums = {name: int(number) for name, number in self.layers[_NUMBERS].sum().to_dict().items()}
-        return Cost(
-            parameters=sums["parameters"],
-            macs=sums["macs"],
-            other=sums["other"],
-            bytes_moved=sums["bytes_moved"],
-        )
+        sums = self.layers[_NUMBERS].sum().to_dict()
+        return Cost(**{name: int(number) for name, number in sums.items()})
 
     @property
     def unknown(self) -> list[tuple[str, str]]:
@@ -118,10 +112,7 @@ class Audit:
             "valid_sizes": [rule and asdict(rule) for rule in self.valid_sizes],
             "field": [field and asdict(field) for field in self.field],
             "gridding": self.gridding,
-            "upsamplings": [
-                {"layer": layer, "operator": operator, "imbalance": imbalance}
-                for layer, operator, imbalance in self.upsamplings
-            ],
+            "upsamplings": self.upsamplings,
             "unknown": self.unknown,
         }
 
@@ -140,11 +131,11 @@ def audit(subject: Subject) -> Audit:
         logits=traced.logits.shape[1:],
         parameters=count_parameters(network),
         layers=layer_table(network, traced, roomy),
-        memory=_memory(subject),
+        memory=memory_of(subject),
         valid_sizes=valid_sizes(network, channels, size),
         field=tuple(field_along(long, axis) for axis, long in enumerate(roomy)),
         gridding=gridding_warnings(network),
-        upsamplings=_upsamplings(network, traced),
+        upsamplings=upsampling_rows_of(network, traced),
     )
 
 
@@ -159,7 +150,8 @@ def _traced(subject: Subject) -> Trace:
         raise ConfigError(f"{error}; choose for instance {list(fitting)}") from error
 
 
-def _memory(subject: Subject) -> dict[str, dict[str, Memory]]:
+def memory_of(subject: Subject) -> dict[str, dict[str, Memory]]:
+    """Predicted memory of `inference` and `training`, each in `fp32` and `bf16`."""
     return {
         use: {
             precision: predicted_memory(
@@ -225,22 +217,27 @@ def _extent(traced: Trace, axis: int, layer: str) -> int | None:
     return field.largest if field else None
 
 
-def _upsamplings(network: nn.Module, traced: Trace) -> list[tuple[str, str, float | None]]:
-    """Every layer whose DC gains can be read, then every other that upsamples."""
-    known: list[tuple[str, str, float | None]] = [
-        (row.layer, row.operator, row.values["dc_gain"])
+def upsampling_rows_of(network: nn.Module, traced: Trace) -> list[dict[str, Any]]:
+    """Layer, operator and DC-gain imbalance (0 flat, 1 worst) of every upsampling.
+
+    First those whose DC gains can be read, then others that make a finer grid, with None.
+    """
+    measured = {
+        row.layer: (row.operator, row.values["dc_gain"])
         for row in upsampling_rows(network, only=["dc_gain"])
         if row.values["dc_gain"] is not None
+    }
+    finer = {call.layer: call.module for call in traced.calls if _refines(call)}
+    others = {
+        layer: (type(module).__name__, None)
+        for layer, module in finer.items()
+        if not any(_is_inside(layer, known) or _is_inside(known, layer) for known in measured)
+        and not any(other != layer and _is_inside(other, layer) for other in finer)
+    }
+    return [
+        {"layer": layer, "operator": operator, "imbalance": imbalance}
+        for layer, (operator, imbalance) in (measured | others).items()
     ]
-    measured = [layer for layer, _, _ in known]
-    finer = [call for call in traced.calls if _refines(call)]
-    others = [
-        (call.layer, type(call.module).__name__, None)
-        for call in finer
-        if not _is_part_or_whole(call.layer, measured)
-        and not any(other.layer.startswith(f"{call.layer}.") for other in finer)
-    ]
-    return [*known, *others]
 
 
 def _refines(call: Call) -> bool:
@@ -254,8 +251,5 @@ def _refines(call: Call) -> bool:
     )
 
 
-def _is_part_or_whole(layer: str, measured: list[str]) -> bool:
-    return any(
-        layer == known or layer.startswith(f"{known}.") or known.startswith(f"{layer}.")
-        for known in measured
-    )
+def _is_inside(layer: str, whole: str) -> bool:
+    return layer == whole or layer.startswith(f"{whole}.")

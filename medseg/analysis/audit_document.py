@@ -132,7 +132,7 @@ def _upsamplings(audit: Audit) -> str:
         return ""
     rows = [
         (layer, operator, "not measured" if imbalance is None else f"{imbalance:.3g}")
-        for layer, operator, imbalance in audit.upsamplings
+        for layer, operator, imbalance in map(dict.values, audit.upsamplings)
     ]
     return (
         f"## Checkerboard\n\n{markdown_table(('layer', 'upsampling', 'DC-gain imbalance'), rows)}\n"

@@ -271,20 +271,17 @@ def _layers_of(description: Description, slot: str) -> list[_Layer]:
         description: Of a network, which is built once while its blocks are watched.
         slot: `conv`, `downsample` or `upsample`.
     """
-    made: list[tuple[nn.Module, Address, int, int]] = []
-    watched = {
-        address: _watched(block, lambda *layer, at=address: made.append((layer[0], at, *layer[1:])))
-        for address, block in _blocks_of(description, slot).items()
-    }
-    network = build_network(_replaced(description, watched))
+    made: list[tuple[nn.Module, tuple[Address, int, int]]] = []
+
+    def watched(address: Address, block: Any) -> Callable:
+        def make(spatial_dims: int, in_channels: int, *shape: Any) -> nn.Module:
+            layer = block(spatial_dims, in_channels, *shape)
+            made.append((layer, (address, in_channels, spatial_dims)))
+            return layer
+
+        return make
+
+    blocks = {a: watched(a, block) for a, block in _blocks_of(description, slot).items()}
+    network = build_network(_replaced(description, blocks))
     names = {module: name for name, module in network.named_modules()}
-    return [_Layer(names[module], *rest) for module, *rest in made]
-
-
-def _watched(block: Any, report: Callable[[nn.Module, int, int], None]) -> Callable:
-    def make(spatial_dims: int, in_channels: int, *shape: Any) -> nn.Module:
-        layer = block(spatial_dims, in_channels, *shape)
-        report(layer, in_channels, spatial_dims)
-        return layer
-
-    return make
+    return [_Layer(names[module], *of) for module, of in made]

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from functools import cache
 
 import pandas as pd
 import pytest
@@ -10,17 +11,23 @@ from monai.networks.nets import DynUNet, SegResNet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from medseg.analysis.audit import Audit, Subject, audit
+from medseg.analysis.audit import Audit, Subject, audit, memory_of, upsampling_rows_of
 from medseg.analysis.audit_document import markdown, write_audit
 from medseg.analysis.receptive_field import receptive_field
+from medseg.analysis.trace import trace
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet
 
 
+def subject(network: nn.Module, size=(32, 24), **options) -> Subject:
+    return Subject(name="it", network=network, in_channels=1, patch_size=size, **options)
+
+
+@cache
 def audited(network: nn.Module, size=(32, 24), **options) -> Audit:
-    return audit(Subject(name="it", network=network, in_channels=1, patch_size=size, **options))
+    return audit(subject(network, size, **options))
 
 
 class Odd(nn.Module):
@@ -41,8 +48,7 @@ class Spectrum(nn.Module):
 
 
 NETWORKS = {
-    "ours": build_network(unet(depths=2)),
-    "separable": build_network(unet(conv=block("conv.DepthwiseSeparable"))),
+    "ours": build_network(unet(conv=block("conv.Dilated"), depths=2)),
     "MONAI DynUNet": DynUNet(2, 1, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8]),
     "MONAI SegResNet": SegResNet(2, 8, 1, 3, blocks_down=(1, 1), blocks_up=(1,)),
 }
@@ -91,15 +97,15 @@ def test_a_patch_that_does_not_pass_is_refused_with_layer_and_remedy() -> None:
 
 def test_deep_supervision_costs_training_memory_alone() -> None:
     network = build_network(unet(deep_supervision=True))
-    one, several = audited(network), audited(network, deep_supervision=True)
-    assert several.memory["inference"] == one.memory["inference"]
-    assert several.memory["training"]["fp32"].kept != one.memory["training"]["fp32"].kept
+    one, several = (memory_of(subject(network, deep_supervision=on)) for on in (False, True))
+    assert several["inference"] == one["inference"]
+    assert several["training"]["fp32"].kept != one["training"]["fp32"].kept
 
 
 def test_deep_supervision_of_another_library_is_audited_as_it_is_called() -> None:
     own = DynUNet(2, 1, 3, [3] * 3, [1, 2, 2], [2, 2], filters=[4, 8, 8], deep_supervision=True)
-    deep = audited(own, deep_supervision=True).memory["training"]["fp32"]
-    assert deep.kept > audited(NETWORKS["MONAI DynUNet"]).memory["training"]["fp32"].kept
+    deep = memory_of(subject(own, deep_supervision=True))["training"]["fp32"]
+    assert deep.kept > memory_of(subject(NETWORKS["MONAI DynUNet"]))["training"]["fp32"].kept
 
 
 def test_every_upsampling_has_a_row() -> None:
@@ -111,20 +117,20 @@ def test_every_upsampling_has_a_row() -> None:
     }
     for name, upsample in upsamplings.items():
         network = build_network(unet(upsample=upsample, downsample=block("downsample.MaxPool")))
-        rows = audited(network).upsamplings
+        rows = upsampling_rows_of(network, trace(network, 1, (32, 24)))
         assert len(rows) == 2, name
-        assert all((imbalance is None) == (name == "max_unpool") for *_, imbalance in rows)
-    assert [row[2] for row in audited(NETWORKS["MONAI SegResNet"]).upsamplings] == [0]
+        assert all((row["imbalance"] is None) == (name == "max_unpool") for row in rows)
+    assert [row["imbalance"] for row in audited(NETWORKS["MONAI SegResNet"]).upsamplings] == [0]
     shuffled = SegResNet(
         2, 8, 1, 3, blocks_down=(1, 1), blocks_up=(1,), upsample_mode="pixelshuffle"
     )
-    ((_, operator, imbalance),) = audited(shuffled).upsamplings
-    assert operator.startswith("SubpixelUpsample(")
-    assert imbalance == pytest.approx(0, abs=1e-9)  # as initialised: ICNR, and a blur
+    (row,) = upsampling_rows_of(shuffled, trace(shuffled, 1, (32, 24)))
+    assert row["operator"].startswith("SubpixelUpsample(")
+    assert row["imbalance"] == pytest.approx(0, abs=1e-9)  # as initialised: ICNR, and a blur
 
 
 def test_gridding_is_in_the_text() -> None:
-    text = markdown(audited(build_network(unet(conv=block("conv.Dilated"), depths=2))))
+    text = markdown(audited(NETWORKS["ours"]))
     assert "**Gridding:**" in text
     assert "common factor 2" in text
 
