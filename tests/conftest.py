@@ -23,6 +23,7 @@ from nibabel.orientations import (
     io_orientation,
     ornt_transform,
 )
+from tests_support import SWAPS, arguments, the_run
 
 from medseg.data.phantom import Phantom, phantom_case
 from medseg.data.preprocess import Preprocessing, ZScore
@@ -137,6 +138,16 @@ def model_folder(make_model: Callable[..., Path]) -> Path:
 def model(model_folder: Path) -> TrainedModel:
     """The network of `model_folder`."""
     return load_model(model_folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a completed run of two epochs, to read or to copy; data and cache lie above it."""
+    from medseg.cli.train import main
+
+    folder = tmp_path_factory.mktemp("finished")
+    assert main(arguments(folder, *SWAPS)) == 0
+    return the_run(folder)
 
 
 @pytest.fixture

@@ -18,6 +18,20 @@ OVERRIDES = [
     "trainer.precision=fp32",
     "pictures.cases=1",
 ]
+SWAPS = [
+    "conv@model.encoder.conv=dilated",
+    "model.encoder.conv.dilation=3",
+    "conv@model.decoder.conv=grouped",
+    "model.decoder.conv.groups=2",
+    "upsample@model.decoder.upsample=bilinear",
+    "downsample@model.encoder.downsample=max_pool",
+    "model.encoder.unit.dropout=0.2",
+    "scheduler=constant",
+]
+"""Blocks of the run of the fixture `finished`; a longer run begins as it does."""
+
+QUICK = ["artifacts.follow=false", "artifacts.cases=0", "pictures.cases=0"]
+"""Leaves out what is measured and drawn beside the training."""
 
 
 def arguments(folder: Path, *overrides: str) -> list[str]:
@@ -29,17 +43,20 @@ def arguments(folder: Path, *overrides: str) -> list[str]:
     return [*common, *own, *overrides]
 
 
-def train(monkeypatch: pytest.MonkeyPatch, folder: Path, *overrides: str) -> int:
-    """Calls `medseg train` in this process; returns its exit code."""
-    return resume(monkeypatch, folder, *arguments(folder, *overrides))
-
-
-def resume(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> int:
-    """Calls `medseg train` with these words alone; prepared cases go below `folder`."""
+def train(folder: Path, *overrides: str) -> int:
+    """Calls `medseg train` for a tiny run in this process; returns its exit code."""
     from medseg.cli.train import main
 
-    monkeypatch.setenv("MEDSEG_CACHE", f"{folder}/cache")
-    return main(words)
+    return main(arguments(folder, *overrides))
+
+
+def resume(run: Path, *words: str) -> int:
+    """Continues a run in this process, its prepared cases where they were; returns the code."""
+    from medseg.cli.train import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDSEG_CACHE", str(run.parents[2] / "cache"))
+        return main([f"resume={run}", *words])
 
 
 def the_run(folder: Path) -> Path:

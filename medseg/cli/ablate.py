@@ -1,16 +1,34 @@
-"""`medseg ablate`: a grid of runs, started or continued; and how far one has come."""
+"""`medseg ablate`: a grid of runs, started or continued; and how far one has come.
+
+Hydra's own sweeper numbers its jobs and cannot continue (hydra#3328). Here every run has a folder
+named by the digest of its configuration; the whole grid is written to `ablation.json`; what is not
+completed is started through whatever launcher is chosen, and once more what was killed. Repeating
+the command is how an ablation is continued.
+"""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import command, positive, run_to_exit_code
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from medseg.cli.command import command, make_parser, positive, report_error, run_to_exit_code
+from medseg.cli.compose import CONFIG_NAME, hydra_session, task_of
+from medseg.errors import ConfigError, MedsegError
 from medseg.formatting import duration
 
 if TYPE_CHECKING:
-    from medseg.experiment.ledger import Entry, Ledger
+    from hydra._internal.hydra import Hydra
+
+    from medseg.experiment.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 _EXAMPLES = """\
 examples:
@@ -32,30 +50,121 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["status"]:
         return _status(words[1:])
-    overrides = named(_parser().parse_args(words).overrides)
-    return run_to_exit_code(lambda: _ablate(overrides, ["medseg", "ablate", *words]))
+    first, *rest = _parser().parse_args(words).overrides
+    overrides = [first if "=" in first else f"ablation={first}", *rest]
+
+    def start() -> int:
+        with hydra_session() as hydra:
+            return ablate(hydra, overrides, ["medseg", "ablate", *words])
+
+    return run_to_exit_code(start)
 
 
-def named(words: Sequence[str]) -> list[str]:
-    """Overrides; the first word without `=` is the name of an ablation."""
-    first, *rest = words
-    return [first if "=" in first else f"ablation={first}", *rest]
+def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) -> int:
+    """Carries out an ablation: plans it, launches what is not completed; returns the exit code.
+
+    Args:
+        hydra: Composes the configurations.
+        overrides: Of the command line, those with several values included.
+        command_line: Kept in the plan.
+
+    Raises:
+        ConfigError: the grid means nothing, or an arm cannot be matched in cost.
+        DataError: a dataset that cannot be used; no run was started.
+    """
+    config = hydra.compose_config(
+        CONFIG_NAME, list(overrides), RunMode.MULTIRUN, with_log_configuration=True
+    )
+    HydraConfig.instance().set_config(config)
+    if config.resume is not None:
+        raise ConfigError(
+            f"resume={config.resume}: continues a single run; "
+            "an ablation is continued by repeating its command"
+        )
+    from medseg.cli.launch import launch
+    from medseg.experiment.ledger import Ledger
+    from medseg.experiment.plan import make_data
+
+    folder = Path(config.hydra.sweep.dir)
+    configs = _plan(hydra, config, command_line, folder)
+    ledger = Ledger(folder)
+    log.info("%s", ledger.counts())
+    waiting = [entry for entry in ledger.entries if entry.is_unfinished]
+    arms = {tuple(entry.cell.levels.items()): configs[entry.cell.digest] for entry in waiting}
+    prepared: list[Any] = []
+    for own in arms.values():  # once, before runs would wait for each other
+        if own["data"] not in prepared:
+            prepared.append(own["data"])
+            make_data(own).setup()
+    for _ in range(1 + int(config.ablation.retries)):
+        if not waiting:
+            break
+        cells = [entry.cell for entry in waiting]
+        launch(
+            hydra,
+            config,
+            [[*cell.overrides, f"hydra.sweep.subdir={cell.folder}"] for cell in cells],
+        )
+        ledger = Ledger(folder)
+        waiting = [entry for entry in ledger.entries if entry.is_retryable]
+    return _report_end(ledger, folder)
 
 
-def _ablate(overrides: list[str], command_line: list[str]) -> int:
-    from medseg.cli.compose import hydra_session
-    from medseg.cli.sweep import sweep
+def _plan(
+    hydra: "Hydra", config: DictConfig, command_line: list[str], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Writes the plan; returns the configuration of every run by its digest."""
+    from medseg.experiment.grid import grid_of, plan_ablation
+    from medseg.hardware import choose_device
+    from medseg.record import PLAN_FILE, AblationPlan
 
-    with hydra_session() as hydra:
-        return sweep(hydra, overrides, command_line)
+    presets = config.hydra.sweeper.get("params") or {}
+    given = [*(f"{key}={value}" for key, value in presets.items()), *config.hydra.overrides.task]
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    path, equal, margin = folder / PLAN_FILE, config.ablation.equal, config.ablation.margin
+    device = config.trainer.device
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin < 1:
+        raise ConfigError(f"ablation.margin={margin!r} must be a Dice between 0 and 1, as 0.01")
+    plan, configs = plan_ablation(
+        grid_of(config, parser.parse_overrides(given), parser),
+        lambda own: task_of(hydra.config_loader.load_sweep_config(config, list(own))),
+        equal=equal,
+        known=AblationPlan.read(path).widths if path.exists() else {},
+        device=choose_device(device, key="trainer.device") if equal == "latency" else None,
+        name=config.name,
+        budget="iterations" if config.trainer.max_seconds is None else "seconds",
+        margin=float(margin),
+        command=command_line,
+    )
+    plan.write(folder)
+    return configs
+
+
+def _report_end(ledger: "Ledger", folder: Path) -> int:
+    log.info("%s", ledger.counts())
+    failed = [entry for entry in ledger.entries if entry.is_unfinished]
+    for entry in failed:
+        log.error("%s: %s: %s", entry.state, entry.cell.folder, entry.error or "no reason")
+    if failed:
+        report_error(
+            MedsegError(
+                f"{len(failed)} of {len(ledger.entries)} runs in {folder} have no result; "
+                "repeat the command to try them again"
+            )
+        )
+        return max(entry.exit_code or MedsegError.exit_code for entry in failed)
+    if going := ledger.count("running"):
+        log.info("%d runs are still going in other processes: medseg ablate status", going)
+    else:
+        log.info("done; next: medseg report %s -o report.html", folder)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg ablate",
-        description="Train every arm of a grid, or continue one; `status` shows how far it is.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "ablate",
+        "Train every arm of a grid, or continue one; `status` shows how far it is.",
+        _EXAMPLES,
     )
     parser.add_argument(
         "overrides",
@@ -67,16 +176,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _status_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg ablate status", description="Show how far an ablation has come."
-    )
+    parser = make_parser("ablate status", "Show how far an ablation has come.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the ablation writes")
-    parser.add_argument(
-        "--workers",
-        type=positive,
-        metavar="N",
-        help="runs side by side (default: those running now)",
-    )
+    help_ = "runs side by side (default: those running now)"
+    parser.add_argument("--workers", type=positive, metavar="N", help=help_)
     return parser
 
 
@@ -84,28 +187,21 @@ def _status_parser() -> argparse.ArgumentParser:
 def _status(arguments: argparse.Namespace) -> None:
     from medseg.experiment.ledger import Ledger
 
-    ledger = Ledger.of(arguments.folder)
+    ledger = Ledger(arguments.folder)
     print(f"{ledger.plan.name}: {ledger.counts()}")
-    print(_time_left(ledger, arguments.workers))
+    side_by_side = arguments.workers or max(1, ledger.count("running"))
+    left = ledger.seconds_left(side_by_side)
+    if ledger.count("completed") == len(ledger.entries):
+        print("nothing is left to do")
+    elif left is None:
+        print("the time left is not known before the first epoch of a run is done")
+    else:
+        print(f"about {duration(left)} left, {side_by_side} at a time")
     for state in _LISTED_STATES:
         found = [entry for entry in ledger.entries if entry.state == state]
         for entry in found[:_SHOWN]:
-            print(f"  {_line(entry)}")
+            share = f" {entry.share:.0%}" if state == "running" else ""
+            why = f": {entry.error}" if entry.error else ""
+            print(f"  {state}{share}  {entry.cell.folder}{why}")
         if len(found) > _SHOWN:
             print(f"  … and {len(found) - _SHOWN} more {state}")
-
-
-def _time_left(ledger: "Ledger", workers: int | None) -> str:
-    if ledger.count("completed") == len(ledger.entries):
-        return "nothing is left to do"
-    side_by_side = workers or max(1, ledger.count("running"))
-    left = ledger.seconds_left(side_by_side)
-    if left is None:
-        return "the time left is not known before the first epoch of a run is done"
-    return f"about {duration(left)} left, {side_by_side} at a time"
-
-
-def _line(entry: "Entry") -> str:
-    share = f" {entry.share:.0%}" if entry.state == "running" else ""
-    why = f": {entry.error}" if entry.error else ""
-    return f"{entry.state}{share}  {entry.cell.folder}{why}"

@@ -90,7 +90,7 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
     if sum(source is not None for source in chosen) > 1:
         raise ConfigError("--model, --network and overrides name a network each; choose one")
     from medseg.analysis.audit import Subject
-    from medseg.cli.compose import compose_arm
+    from medseg.cli.compose import compose_network
     from medseg.models.description import build_network
     from medseg.models.weights import load_model
 
@@ -108,10 +108,10 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
         name = str(description.get("name", arguments.network))
         channels, patch_size, spacing = description.get("in_channels", 1), (), None
     else:
-        arm = compose_arm(arguments.overrides)
-        description, network, batch = arm.network, build_network(arm.network), arm.batch_size
+        description, load, spacing = compose_network(arguments.overrides)
+        network, batch = build_network(description), load.batch
         name = " ".join(arguments.overrides) or "the default configuration"
-        channels, patch_size, spacing = arm.in_channels, arm.patch_size, arm.spacing
+        channels, patch_size = load.in_channels, load.patch_size
     patch_size = tuple(arguments.patch_size or patch_size)
     return Subject(
         name=name,

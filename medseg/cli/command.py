@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Protocol
@@ -87,6 +88,16 @@ def report_error(error: MedsegError) -> int:
     """Prints one message on standard error; returns the exit code."""
     print(f"error: {error}", file=sys.stderr, flush=True)
     return error.exit_code
+
+
+def make_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser of `medseg NAME`; line breaks of its epilog stay."""
+    return argparse.ArgumentParser(
+        prog=f"medseg {name}",
+        description=textwrap.fill(description, 100),
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def positive(text: str) -> int:

@@ -1,17 +1,18 @@
 """Configurations composed by Hydra, and the networks and data that they describe."""
 
-from collections.abc import Iterator, Sequence
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import initialize_config_module
+from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medseg.errors import ConfigError
@@ -19,7 +20,10 @@ from medseg.errors import ConfigError
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
+    from medseg.analysis.cost import Load
     from medseg.models.description import Description
+
+CONFIG_NAME = "train"
 
 
 @contextmanager
@@ -63,6 +67,16 @@ def groups(*folders: Path | None) -> list[tuple[str, list[str]]]:
     return sorted((group, sorted(names)) for group, names in found.items())
 
 
+def composed(config: str, *overrides: str) -> dict[str, Any]:
+    """The plain values of a composed configuration.
+
+    Raises:
+        ConfigError: an override that does not fit.
+    """
+    with hydra_session():
+        return OmegaConf.to_container(compose(config, list(overrides)), resolve=True)  # type: ignore[return-value]
+
+
 def described(config: str, key: str, *overrides: str) -> Any:
     """The description of the network or block below a key of a composed configuration.
 
@@ -71,60 +85,105 @@ def described(config: str, key: str, *overrides: str) -> Any:
     """
     from medseg.models.description import describe
 
-    return describe(composed(config, key, *overrides))
+    return describe(composed(config, *overrides)[key])
 
 
-def composed(config: str, key: str, *overrides: str) -> Any:
-    """The plain values below a key of a composed configuration.
+def compose_network(
+    overrides: Sequence[str],
+) -> tuple["Description", "Load", tuple[float, ...] | None]:
+    """The network that overrides of the training configuration choose, and what it is given.
 
-    Raises:
-        ConfigError: an override that does not fit.
-    """
-    with hydra_session() as hydra:
-        chosen = hydra.compose_config(config, list(overrides), RunMode.RUN, from_shell=False)[key]
-        return OmegaConf.to_container(chosen, resolve=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """A network and the data that it is given.
-
-    Args:
-        overrides: Of the training configuration.
-        network: Its description.
-        in_channels: Channels of the image.
-        patch_size: In voxels.
-        batch_size: Patches at once.
-        spacing: In mm along the network's axes; None where each case keeps its own.
-    """
-
-    overrides: tuple[str, ...]
-    network: "Description"
-    in_channels: int
-    patch_size: tuple[int, ...]
-    batch_size: int
-    spacing: tuple[float, ...] | None
-
-
-def compose_arm(overrides: Sequence[str]) -> Arm:
-    """Composes the network and the data that overrides of the training configuration choose.
+    Returns:
+        Its description; channels, patch and batch; the spacing in mm along the network's axes,
+        None where each case keeps its own.
 
     Raises:
         ConfigError: an override that does not fit.
     """
-    data = composed("train", "data", *overrides)
-    spacing = data["spacing"]
+    from medseg.analysis.cost import Load
+    from medseg.models.description import describe
+
+    config = composed(CONFIG_NAME, *overrides)
+    data, spacing = config["data"], config["data"]["spacing"]
     if spacing is not None:
         across = data["slice_axis"] if data["spatial_dims"] == 2 else None
         spacing = tuple(mm for axis, mm in enumerate(spacing) if axis != across)
-    return Arm(
-        overrides=tuple(overrides),
-        network=described("train", "model", *overrides),
+    load = Load(
         in_channels=data["in_channels"],
         patch_size=tuple(data["patch_size"]),
-        batch_size=data["batch_size"],
-        spacing=spacing,
+        batch=data["batch_size"],
     )
+    return describe(config["model"]), load, spacing
+
+
+def print_configuration(
+    hydra: "Hydra", arguments: argparse.Namespace, parser: argparse.ArgumentParser
+) -> bool:
+    """Prints Hydra's help or a configuration where that is asked for; returns whether it was."""
+    words = arguments.overrides
+    if arguments.hydra_help:
+        hydra.hydra_help(CONFIG_NAME, parser, arguments)
+    elif arguments.cfg:
+        package, resolve = arguments.package, arguments.resolve
+        hydra.show_cfg(CONFIG_NAME, words, arguments.cfg, package, resolve)
+    elif arguments.info:
+        hydra.show_info(arguments.info, CONFIG_NAME, words)
+    else:
+        return False
+    return True
+
+
+def job_config(hydra: "Hydra", overrides: Sequence[str]) -> DictConfig:
+    """The configuration of one run with Hydra's own part, which Hydra's resolvers read from now on.
+
+    Raises:
+        ConfigError: an override that does not fit, inside `hydra_session`.
+    """
+    config = hydra.compose_config(CONFIG_NAME, list(overrides), RunMode.RUN)
+    HydraConfig.instance().set_config(config)
+    return config
+
+
+def task_of(config: DictConfig) -> DictConfig:
+    """A copy of a composed configuration without Hydra's own part, open for further keys."""
+    task = config.copy()
+    OmegaConf.set_struct(task, False)
+    task.pop("hydra", None)
+    return task
+
+
+def plain_task(config: DictConfig) -> dict[str, Any]:
+    """The plain values of a composed configuration, without Hydra's own part."""
+    return OmegaConf.to_container(task_of(config), resolve=True)  # type: ignore[return-value]
+
+
+def asked_by(config: DictConfig) -> dict[str, Any]:
+    """What the record of a run says was asked for: the choices by name and the overrides."""
+    settings = config.hydra
+    choices = choices_of(config, settings.runtime.choices)
+    return {"choices": choices, "overrides": list(settings.overrides.task)}
+
+
+def choices_of(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:
+    """Slot → option: `conv@model.encoder.conv` becomes `encoder.conv`, `data` stays `data`.
+
+    A slot that the configuration points at another (`${..encoder.conv}`) has that one's option.
+
+    Args:
+        config: The composed configuration.
+        chosen: Group and place → option, as Hydra notes them.
+    """
+    options = {
+        key.rpartition("@")[2]: option
+        for key, option in chosen.items()
+        if option is not None and not key.startswith("hydra/")
+    }
+    for path in options:
+        parent, _, key = path.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        if isinstance(node, DictConfig) and key in node and OmegaConf.is_interpolation(node, key):
+            options[path] = options.get(node[key]._get_full_key(None), options[path])
+    return {path.removeprefix("model."): option for path, option in options.items()}
 
 
 def _dataset_json(root: str, field: str) -> Any:

@@ -10,7 +10,6 @@ from medseg.errors import ConfigError
 if TYPE_CHECKING:
     from medseg.analysis.cost import Load
     from medseg.analysis.match import Match
-    from medseg.cli.compose import Arm
     from medseg.models.description import Description
 
 _EQUAL = ("parameters", "macs", "memory", "inference_memory", "latency")
@@ -70,22 +69,19 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> None:
     """Matches the costs of two networks."""
     from medseg.analysis.match import match
-    from medseg.cli.compose import compose_arm
+    from medseg.cli.compose import compose_network
 
-    other = compose_arm(arguments.overrides)
+    other, other_load, _ = compose_network(arguments.overrides)
     same_data = [] if _of_data(arguments.like) else _of_data(arguments.overrides)
-    reference = compose_arm([*same_data, *arguments.like])
-    load = _load(arguments, reference, other)
-    found = match(
-        reference.network, other.network, arguments.equal, load, **_search_options(arguments)
-    )
-    rows = {"reference": reference.network, "before": other.network, "after": found.description}
-    _show(rows, load)
+    reference, reference_load, _ = compose_network([*same_data, *arguments.like])
+    load = _load(arguments, reference_load, other_load)
+    found = match(reference, other, arguments.equal, load, **_search_options(arguments))
+    _show({"reference": reference, "before": other, "after": found.description}, load)
     _show_match(arguments.equal, found)
-    print(" ".join(_overrides(other, found)))
+    print(" ".join(_overrides(arguments.overrides, found)))
 
 
-def _load(arguments: argparse.Namespace, reference: "Arm", other: "Arm") -> "Load":
+def _load(arguments: argparse.Namespace, reference: "Load", other: "Load") -> "Load":
     from medseg.analysis.cost import Load
 
     if (reference.in_channels, reference.patch_size) != (other.in_channels, other.patch_size):
@@ -96,7 +92,7 @@ def _load(arguments: argparse.Namespace, reference: "Arm", other: "Arm") -> "Loa
         )
     sizes = [
         *(arguments.patch_size or other.patch_size),
-        other.batch_size if arguments.batch is None else arguments.batch,
+        other.batch if arguments.batch is None else arguments.batch,
     ]
     if any(size < 1 for size in sizes):
         raise ConfigError(f"patch and batch {sizes} must be at least 1; choose larger ones")
@@ -118,13 +114,13 @@ def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:
 def _show(networks: "dict[str, Description]", load: "Load") -> None:
     from medseg.analysis.cost import costs
     from medseg.analysis.widths import widths_of
-    from medseg.experiment.grid import override_text
+    from medseg.experiment.grid import width_text
     from medseg.formatting import markdown_table
 
     rows = []
     for name, network in networks.items():
         own = costs(network, load)
-        widths = "; ".join({override_text(w): None for w in widths_of(network).values()})
+        widths = "; ".join({width_text(w): None for w in widths_of(network).values()})
         memory = f"{own['memory'] / _MIB:,.1f}"
         rows.append((name, widths, f"{own['parameters']:,}", f"{own['macs']:,}", memory))
     head = ("network", "widths", "parameters", "MACs", "training memory, MiB")
@@ -144,12 +140,12 @@ def _of_data(overrides: Sequence[str]) -> list[str]:
     return [o for o in overrides if o.lstrip("+").startswith(("data=", "data."))]
 
 
-def _overrides(other: "Arm", found: "Match") -> list[str]:
+def _overrides(own: Sequence[str], found: "Match") -> list[str]:
     """Those of the encoder suffice, unless the decoder's widths were overridden by themselves."""
     from medseg.cli.compose import described
-    from medseg.experiment.grid import override_text
+    from medseg.experiment.grid import width_overrides
 
-    every = {path: f"model.{'.'.join(path)}={override_text(w)}" for path, w in found.widths.items()}
+    every = dict(zip(found.widths, width_overrides(found.widths), strict=True))
     few = [text for path, text in every.items() if path != ("decoder", "channels")]
-    alone = described("train", "model", *other.overrides, *few)
+    alone = described("train", "model", *own, *few)
     return few if alone == found.description else list(every.values())

@@ -54,21 +54,20 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser)
 def main(arguments: argparse.Namespace) -> int:
     """Searches; returns 0, or 1 where nothing that was tried suffices."""
-    from medseg.analysis.cost import Load
+    from dataclasses import replace
+
     from medseg.analysis.field_search import advise
-    from medseg.cli.compose import compose_arm
+    from medseg.cli.compose import compose_network
 
     extent, overrides = _split(arguments.words)
     spacing, further = _split(arguments.spacing)
-    own = compose_arm([*overrides, *further])
-    load = Load(
-        in_channels=own.in_channels,
-        patch_size=tuple(arguments.patch_size or own.patch_size),
-        batch=own.batch_size,
-    )
-    advice = advise(own.network, extent, spacing or _spacing_of(own.spacing), load)
+    overrides = [*overrides, *further]
+    network, load, own_spacing = compose_network(overrides)
+    if arguments.patch_size:
+        load = replace(load, patch_size=tuple(arguments.patch_size))
+    advice = advise(network, extent, spacing or _spacing_of(own_spacing), load)
     _show(advice)
-    _show_answer(advice, own.overrides)
+    _show_answer(advice, overrides)
     return 0 if advice.is_reached or advice.candidates else _NOT_REACHED
 
 

@@ -1,4 +1,4 @@
-"""A trained network on the held-out cases, by the very path that prediction takes."""
+"""A trained network on the held-out cases, as prediction segments them, and its artifacts."""
 
 import base64
 import logging
@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from medseg.checkerboard import Study
+from medseg.checkerboard.layers import stride_grid_of
 from medseg.data.folder import Case
+from medseg.data.patches import central_patch
 from medseg.errors import ConfigError
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.models.weights import TrainedModel
 from medseg.record import CaseRecord, Picture
+from medseg.training.artifact_trajectory import ArtifactTrajectory
+from medseg.training.module import SegmentationModule
 from medseg.volumes import (
     Volume,
     best_slice,
@@ -46,6 +52,26 @@ def study_of(model: TrainedModel, predictor: Predictor, options: dict[str, Any])
     except ConfigError as error:
         log.info("%s", error)
         return None
+
+
+def trajectory_of(
+    module: SegmentationModule, image: Tensor, options: dict[str, Any]
+) -> ArtifactTrajectory | None:
+    """Measures a network in training on the middle of an image; None if it has no strides.
+
+    Args:
+        module: What is being trained.
+        image: A prepared case `(channels, *S)`.
+        options: `artifacts` of the configuration.
+    """
+    if not options["follow"]:
+        return None
+    try:
+        grid = stride_grid_of(module.network, len(module.patch_size))
+    except ConfigError:
+        return None
+    window = central_patch(image, module.patch_size)[None]
+    return ArtifactTrajectory(module, window, grid, options["shifts"])
 
 
 def evaluate_cases(

@@ -4,7 +4,6 @@ import platform
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -41,33 +40,34 @@ class Entry:
     exit_code: int | None = None
 
     @property
+    def is_unfinished(self) -> bool:
+        """Whether it is not completed, and no living process works on it."""
+        return self.state not in ("completed", "running")
+
+    @property
     def is_retryable(self) -> bool:
         """Whether trying again may help: not if the configuration or the data are at fault."""
-        unfinished = self.state not in ("completed", "running")
-        return unfinished and self.exit_code not in _LASTING
+        return self.is_unfinished and self.exit_code not in _LASTING
 
 
-@dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """Every run of an ablation with its state."""
+    """Every run of an ablation with its state.
 
-    plan: AblationPlan
-    entries: tuple[Entry, ...]
+    Args:
+        folder: Of the ablation.
 
-    @classmethod
-    def of(cls, folder: Path) -> "Ledger":
-        """Reads what lies in the folder of an ablation.
+    Raises:
+        DataError: no plan is there.
+    """
 
-        Raises:
-            DataError: no plan is there.
-        """
+    def __init__(self, folder: Path):
         path = Path(folder) / PLAN_FILE
         if not path.is_file():
             raise DataError(
                 f"{folder}: no {PLAN_FILE} is there; name the folder that an ablation writes to"
             )
-        plan = AblationPlan.read(path)
-        return cls(plan=plan, entries=tuple(entry_of(cell, Path(folder)) for cell in plan.cells))
+        self.plan = AblationPlan.read(path)
+        self.entries = [entry_of(cell, Path(folder)) for cell in self.plan.cells]
 
     def count(self, state: str) -> int:
         """How many runs are in a state."""
@@ -85,24 +85,17 @@ class Ledger:
         A run that has begun takes what follows from its share of epochs; one that has not, as long
         as the completed runs of its arm, else as all of them.
         """
-        known = [e.seconds for e in self.entries if e.state == "completed"]
+        completed = [entry for entry in self.entries if entry.state == "completed"]
+        known = [entry.seconds for entry in completed]
         paces = [e.seconds / e.share for e in self.entries if e.state == "running" and e.share > 0]
         if not known and not paces:
             return None
-        usual = statistics.fmean(known or paces)
-        left = [self._left(entry, usual) for entry in self.entries]
+        left = []
+        for entry in self.entries:
+            if entry.state == "running" or entry.is_retryable:
+                same = [e.seconds for e in completed if e.cell.levels == entry.cell.levels]
+                left.append(statistics.fmean(same or known or paces) * (1 - entry.share))
         return max(sum(left) / max(1, workers), max(left, default=0.0))
-
-    def _left(self, entry: Entry, usual: float) -> float:
-        if entry.state == "completed" or (entry.state == "failed" and not entry.is_retryable):
-            return 0.0
-        same = [
-            other.seconds
-            for other in self.entries
-            if other.state == "completed" and other.cell.levels == entry.cell.levels
-        ]
-        whole = statistics.fmean(same) if same else usual
-        return whole * (1 - entry.share)
 
 
 def entry_of(cell: Cell, folder: Path) -> Entry:
@@ -137,19 +130,10 @@ def is_completed(place: Path, digest: str) -> bool:
     return record.status == "completed" and record.digest == digest
 
 
-def unfinished(entries: Iterable[Entry]) -> list[Entry]:
-    """The runs that are not completed and that no living process works on."""
-    return [entry for entry in entries if entry.state not in ("completed", "running")]
-
-
 def _is_alive(status: RunStatus) -> bool:
-    if status.host == platform.node():
-        return _is_process(status.process)
-    return time.time() - status.at < _PATIENCE
-
-
-def _is_process(number: int) -> bool:
+    if status.host != platform.node():
+        return time.time() - status.at < _PATIENCE
     try:
-        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+        return psutil.Process(status.process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -8,15 +8,15 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
-from medseg.analysis.cost import count_macs, count_parameters, training_call
+from medseg.analysis.cost import training_call
 from medseg.analysis.input_sizes import check_patch
 from medseg.analysis.memory import predicted_memory
 from medseg.build import build
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.errors import ConfigError
-from medseg.hardware import choose_precision
-from medseg.models.description import block_texts, build_network, describe
+from medseg.hardware import choose_precision, keep_freed_memory, limit_threads
+from medseg.models.description import build_network, describe
 from medseg.models.unet import MultiscaleNetwork
 from medseg.training.trainer import TrainingPlan
 
@@ -25,23 +25,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything a run will do; making one proves that it can be done.
+    """The objects of a run; making them proves that it can be carried out.
 
     Args:
+        config: The resolved configuration that they are made from.
         description: The network as plain data.
         network: The network, with its first weights.
         data: Data module, not set up yet.
-        loss: Loss.
+        loss: Logits and labels → scalar.
         optimizer: Parameters → optimiser.
         scheduler: Optimiser → schedule.
         training: How long and on what.
         precision: `bf16`, `fp16` or `fp32`.
         deep_supervision: Whether coarser logits are trained as well.
-        parameters: Trainable parameters.
-        macs: Multiply-accumulates of one forward pass on one patch.
-        blocks: Slot → block with its parameters.
     """
 
+    config: dict[str, Any]
     description: dict[str, Any]
     network: nn.Module
     data: SegmentationDataModule
@@ -51,9 +50,23 @@ class Plan:
     training: TrainingPlan
     precision: str
     deep_supervision: bool
-    parameters: int
-    macs: int
-    blocks: dict[str, str]
+
+    def predicted_memory_bytes(self) -> int | None:
+        """Peak of a training step, weights not included; None if a layer is not known."""
+        data = self.data.config
+        try:
+            return predicted_memory(
+                self.network,
+                data.in_channels,
+                data.patch_size,
+                batch=data.batch_size,
+                training=True,
+                bf16=self.precision == "bf16",
+                run=training_call(self.network, deep_supervision=self.deep_supervision),
+            ).peak
+        except (ConfigError, RuntimeError, NotImplementedError) as error:
+            log.debug("memory was not predicted: %s", error)
+            return None
 
 
 def make_plan(config: dict[str, Any]) -> Plan:
@@ -63,6 +76,8 @@ def make_plan(config: dict[str, Any]) -> Plan:
         ConfigError: something in it is unknown or impossible: value, rule, remedy.
         ResourceError: a device is asked for that is not there.
     """
+    keep_freed_memory()
+    limit_threads()
     try:
         return _make_plan(config)
     except (TypeError, ValueError, KeyError) as error:
@@ -71,21 +86,18 @@ def make_plan(config: dict[str, Any]) -> Plan:
         raise ConfigError(f"the configuration cannot be used: {error}") from error
 
 
-def predicted_training_memory(plan: Plan) -> int | None:
-    """Peak of a training step in bytes, weights not included; None if a layer is not known."""
-    try:
-        return predicted_memory(
-            plan.network,
-            plan.data.config.in_channels,
-            plan.data.config.patch_size,
-            batch=plan.data.config.batch_size,
-            training=True,
-            bf16=plan.precision == "bf16",
-            run=training_call(plan.network, deep_supervision=plan.deep_supervision),
-        ).peak
-    except (ConfigError, RuntimeError, NotImplementedError) as error:
-        log.debug("memory was not predicted: %s", error)
-        return None
+def make_data(config: dict[str, Any]) -> SegmentationDataModule:
+    """The data module that a resolved configuration describes, not set up yet.
+
+    Raises:
+        ConfigError: something in it is unknown or impossible.
+    """
+    augmentation = config["augmentation"]
+    return SegmentationDataModule(
+        DataConfig.of(config["data"]),
+        augmentation=build(augmentation) if augmentation else None,
+        seed=config["seed"],
+    )
 
 
 def _make_plan(config: dict[str, Any]) -> Plan:
@@ -95,18 +107,18 @@ def _make_plan(config: dict[str, Any]) -> Plan:
     description = describe(config["model"])
     network = build_network(description)
     data = make_data(config)  # refuses a patch of other dimensions before the network sees it
-    patch_size, in_channels = list(data.config.patch_size), data.config.in_channels
     deep_supervision = bool(config["model"].get("deep_supervision", False))
     if deep_supervision and not isinstance(network, MultiscaleNetwork):
         raise ConfigError(
             f"deep_supervision=true, but {type(network).__name__} has no logits on coarser "
             "grids; use model=unet or set deep_supervision=false"
         )
-    check_patch(network, in_channels, patch_size, deep_supervision=deep_supervision)
-    optimizer = build(config["optimizer"])
-    scheduler = build(config["scheduler"])
+    patch_size = list(data.config.patch_size)
+    check_patch(network, data.config.in_channels, patch_size, deep_supervision=deep_supervision)
+    optimizer, scheduler = build(config["optimizer"]), build(config["scheduler"])
     scheduler(optimizer(network.parameters()))  # both check their numbers when they are made
     return Plan(
+        config=config,
         description=description,
         network=network,
         data=data,
@@ -116,9 +128,6 @@ def _make_plan(config: dict[str, Any]) -> Plan:
         training=training,
         precision=choose_precision(training.precision, network, training.hardware),
         deep_supervision=deep_supervision,
-        parameters=count_parameters(network),
-        macs=count_macs(network, in_channels, patch_size),
-        blocks=block_texts(description),
     )
 
 
@@ -138,17 +147,3 @@ def _check_numbers(config: dict[str, Any]) -> None:
             raise ConfigError(f"{key}={value!r} must be a whole number of at least {lowest}")
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or tolerance <= 0:
         raise ConfigError(f"surface_tolerance_mm={tolerance!r} must be a positive number of mm")
-
-
-def make_data(config: dict[str, Any]) -> SegmentationDataModule:
-    """The data module that a resolved configuration describes, not set up yet.
-
-    Raises:
-        ConfigError: something in it is unknown or impossible.
-    """
-    augmentation = config["augmentation"]
-    return SegmentationDataModule(
-        DataConfig.of(config["data"]),
-        augmentation=build(augmentation) if augmentation else None,
-        seed=config["seed"],
-    )

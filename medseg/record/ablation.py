@@ -82,10 +82,6 @@ class AblationPlan:
         write_text(target, json.dumps(content, indent=1) + "\n")
         return target
 
-    def cell(self, folder: str) -> Cell | None:
-        """The cell that goes to a folder."""
-        return next((cell for cell in self.cells if cell.folder == folder), None)
-
     def place(self, cell: Cell) -> str:
         """Where the record of a cell belongs."""
         return os.path.realpath(self.path.parent / cell.folder / FILE_NAME)

@@ -1,52 +1,66 @@
-"""Factors, seeds and folds → runs."""
+"""Factors, seeds and folds → the runs that carry them out."""
 
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from medseg.errors import ConfigError
-from medseg.experiment.grid import Factor, Grid, Level, folder_name
+from medseg.experiment.grid import Grid, folder_name, plan_ablation
+from medseg.record import AblationPlan
 
-
-def factor(name: str, *levels: str) -> Factor:
-    return Factor(name, tuple(Level(level, (f"{name}={level}",)) for level in levels))
+FACTORS = {
+    "conv": {"standard": [], "dilated": ["conv=dilated", "rate=2"]},
+    "up": {level: [f"up={level}"] for level in "abc"},
+}
 
 
 def grid(**changes) -> Grid:
-    usual = {
-        "factors": (factor("conv", "standard", "dilated"), factor("up", "a", "b", "c")),
-        "seeds": (0, 1),
-        "folds": None,
-        "reference": {},
-    }
+    usual = {"factors": FACTORS, "seeds": [0, 1], "reference": {}, "fixed": ["a=1"]}
     return Grid(**usual | changes)
 
 
-def test_arms_are_the_product_of_the_levels() -> None:
-    arms = list(grid().arms())
-    assert len(arms) == 6
-    assert arms[1] == ({"conv": "standard", "up": "b"}, ["conv=standard", "up=b"])
+def compose(overrides):
+    """Overrides `key=value` as they are, in place of a composed configuration."""
+    usual = {"conv": "standard", "rate": 1, "seed": None, "data": {"fold": 0, "folds": None}}
+    return OmegaConf.merge(usual, OmegaConf.from_dotlist(overrides))
 
 
-def test_a_level_may_need_several_overrides_or_none() -> None:
-    unit = Factor("unit", (Level("plain", ()), Level("residual", ("e=r", "d=r"))))
-    assert [overrides for _, overrides in grid(factors=(unit,)).arms()] == [[], ["e=r", "d=r"]]
+def planned(**changes) -> AblationPlan:
+    return plan_ablation(grid(**changes), compose, name="test")[0]
+
+
+def test_runs_are_the_product_and_every_arm_gets_its_first_before_a_second_begins(tmp_path) -> None:
+    plan = planned(folds=2)
+    assert plan.factors == {"conv": ["standard", "dilated"], "up": ["a", "b", "c"]}
+    assert len(plan.cells) == len({cell.folder for cell in plan.cells}) == 6 * 2 * 2
+    repetitions = [(cell.seed, cell.fold) for cell in plan.cells]
+    assert repetitions == [pair for pair in [(0, 0), (0, 1), (1, 0), (1, 1)] for _ in range(6)]
+    assert plan.cells[1].levels == {"conv": "standard", "up": "b"}
+    last = plan.cells[-1]
+    assert last.overrides == [
+        "a=1", "conv=dilated", "rate=2", "up=c", "seed=1", "data.folds=2", "data.fold=1",
+    ]  # fmt: skip
+    assert AblationPlan.read(plan.write(tmp_path)) == plan
 
 
 def test_without_factors_there_is_one_arm() -> None:
-    assert list(grid(factors=()).arms()) == [({}, [])]
+    (cell,) = planned(factors={}, seeds=[7]).cells
+    assert (cell.levels, cell.fold, cell.overrides) == ({}, None, ["a=1", "seed=7"])
 
 
-def test_every_arm_gets_its_first_run_before_a_second_begins() -> None:
-    assert list(grid(folds=2).repetitions()) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert list(grid().repetitions()) == [(0, None), (1, None)]
+def test_the_configuration_of_every_run_is_known_by_its_digest() -> None:
+    plan, configs = plan_ablation(grid(), compose, name="test")
+    for cell in plan.cells:
+        assert configs[cell.digest]["up"] == cell.levels["up"]
+        assert configs[cell.digest]["seed"] == cell.seed
 
 
-def test_the_reference_has_the_first_levels_unless_it_is_said() -> None:
-    assert grid().reference_levels == {"conv": "standard", "up": "a"}
-    assert grid(reference={"up": "c"}).reference_levels == {"conv": "standard", "up": "c"}
+def test_the_reference_has_the_first_levels_unless_it_is_given() -> None:
+    assert planned().reference == {"conv": "standard", "up": "a"}
+    assert planned(reference={"up": "c"}).reference == {"conv": "standard", "up": "c"}
 
 
 @pytest.mark.parametrize(
@@ -54,21 +68,18 @@ def test_the_reference_has_the_first_levels_unless_it_is_said() -> None:
     [
         ({"reference": {"up": "typo"}}, "is no level of this grid"),
         ({"reference": {"typo": "a"}}, "is no level of this grid"),
-        ({"seeds": ()}, "at least one"),
-        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": []}, "at least one"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"seeds": "none"}, "list of whole numbers"),
+        ({"factors": {"up": {"one": ["a=2"], "two": ["a=2"]}}}, "are the same configuration"),
     ],
 )
 def test_what_means_nothing_is_refused(changes, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        grid(**changes)
+        planned(**changes)
 
 
-@pytest.mark.parametrize("levels", [(), ("a", "a")])
-def test_a_factor_has_levels_each_once(levels) -> None:
-    with pytest.raises(ConfigError, match="factor up has the levels"):
-        factor("up", *levels)
-
-
+@settings(suppress_health_check=[HealthCheck.too_slow])  # tables of Unicode are made once
 @given(
     levels=st.dictionaries(st.text(max_size=9), st.text(max_size=60), max_size=4),
     seed=st.integers(0, 99),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medseg.errors import DataError
-from medseg.experiment.ledger import Ledger, unfinished
+from medseg.experiment.ledger import Ledger
 from medseg.record import AblationPlan, Cell, RunRecord, RunStatus
 
 GONE = 2**22 - 1  # a process that is not there
@@ -39,12 +39,12 @@ def complete(folder: Path, name: str, digest: str, seconds: float = 100.0) -> No
 
 
 def states(folder: Path) -> dict[str, str]:
-    return {entry.cell.folder: entry.state for entry in Ledger.of(folder).entries}
+    return {entry.cell.folder: entry.state for entry in Ledger(folder).entries}
 
 
 def test_nothing_there_is_waiting(folder: Path) -> None:
     assert set(states(folder).values()) == {"waiting"}
-    assert Ledger.of(folder).seconds_left(1) is None
+    assert Ledger(folder).seconds_left(1) is None
 
 
 def test_every_state_is_told_apart(folder: Path) -> None:
@@ -81,16 +81,16 @@ def test_a_half_written_status_is_as_good_as_none(folder: Path) -> None:
 @pytest.mark.parametrize(("code", "retryable"), [(1, True), (2, False), (3, False), (4, True)])
 def test_configuration_and_data_do_not_mend_themselves(folder: Path, code: int, retryable) -> None:
     tell(folder, "a-seed0", status="failed", error="why", exit_code=code)
-    (entry,) = (e for e in Ledger.of(folder).entries if e.state == "failed")
+    (entry,) = (e for e in Ledger(folder).entries if e.state == "failed")
     assert entry.is_retryable is retryable
-    assert entry in unfinished(Ledger.of(folder).entries)
+    assert entry.is_unfinished
 
 
 def test_the_time_left_is_that_of_the_same_arm_where_it_is_known(folder: Path) -> None:
     complete(folder, "a-seed0", "a0", seconds=100)
     complete(folder, "b-seed0", "b0", seconds=300)
     tell(folder, "a-seed1", share=0.25, seconds=25)
-    ledger = Ledger.of(folder)
+    ledger = Ledger(folder)
     assert ledger.seconds_left(1) == pytest.approx(0.75 * 100 + 300)
     # two side by side cannot be faster than the longest of them
     assert ledger.seconds_left(2) == pytest.approx(300)
@@ -98,23 +98,23 @@ def test_the_time_left_is_that_of_the_same_arm_where_it_is_known(folder: Path) -
 
 def test_the_pace_of_a_running_one_is_all_that_is_known_at_first(folder: Path) -> None:
     tell(folder, "a-seed0", share=0.5, seconds=50)
-    assert Ledger.of(folder).seconds_left(1) == pytest.approx(50 + 3 * 100)
+    assert Ledger(folder).seconds_left(1) == pytest.approx(50 + 3 * 100)
 
 
 def test_a_run_that_cannot_mend_takes_no_time(folder: Path) -> None:
     complete(folder, "a-seed0", "a0", seconds=100)
     for name in ("b-seed0", "b-seed1"):
         tell(folder, name, status="failed", exit_code=2, error="groups=3")
-    assert Ledger.of(folder).seconds_left(1) == pytest.approx(100)
+    assert Ledger(folder).seconds_left(1) == pytest.approx(100)
 
 
 def test_a_folder_without_a_plan_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no ablation\.json is there"):
-        Ledger.of(tmp_path)
+        Ledger(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 9}', '{"schema": 1}'])
 def test_a_damaged_plan_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "ablation.json").write_text(text)
     with pytest.raises(DataError, match=r"ablation\.json: "):
-        Ledger.of(tmp_path)
+        Ledger(tmp_path)

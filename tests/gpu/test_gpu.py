@@ -26,9 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Path:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        options = ["trainer.device=cuda", "trainer.precision=auto", "data.batches_per_epoch=20"]
-        assert train(monkeypatch, folder, *options) == 0
+    options = ["trainer.device=cuda", "trainer.precision=auto", "data.batches_per_epoch=20"]
+    assert train(folder, *options) == 0
     return the_run(folder)
 
 
@@ -81,12 +80,12 @@ def test_a_short_memory_gives_way_to_the_cpu(
 
 
 def test_a_large_convolution_of_the_default_network_trains_deterministically(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
 ) -> None:
     states = []
     for name in ("first", "second"):
         options = ["trainer.device=cuda", "trainer.deterministic=true", "trainer.epochs=1"]
-        assert train(monkeypatch, folder / name, *options) == 0
+        assert train(folder / name, *options) == 0
         states.append(load_model(the_run(folder / name)).network.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 

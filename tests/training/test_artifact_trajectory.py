@@ -15,12 +15,11 @@ ICNR = "upsample@model.decoder.upsample=pixel_shuffle_icnr"
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One run whose artifacts are followed, and the same run without that."""
     found = {}
-    with pytest.MonkeyPatch.context() as patch:
-        for follow in ("true", "false"):
-            folder = tmp_path_factory.mktemp(follow)
-            own = (ICNR, "artifacts.cases=1", f"artifacts.follow={follow}")
-            assert train(patch, folder, *own) == 0
-            found[follow] = the_run(folder)
+    for follow in ("true", "false"):
+        folder = tmp_path_factory.mktemp(follow)
+        own = (ICNR, "artifacts.cases=1", f"artifacts.follow={follow}")
+        assert train(folder, *own) == 0
+        found[follow] = the_run(folder)
     return found
 
 
