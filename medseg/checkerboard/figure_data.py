@@ -131,12 +131,13 @@ def _constant(
 ) -> NDArray[np.float64] | None:
     """The channel that varies most, in 3-D its first slice."""
     try:
-        response = response_to_constant(network, window, period)
+        found = response_to_constant(network, window, period)
     except (RuntimeError, ValueError) as error:
         log.info("response to a constant: %s", error)  # the record says so too
         return None
-    if response is None:
+    if found is None:
         return None
+    response = found[0][0]
     worst = response.flatten(1).std(dim=1).argmax()
     return _array(response[worst].reshape(*response.shape[1:3], -1)[..., 0])
 

@@ -45,9 +45,10 @@ def constant_response(
     0.707107
     """
     steps = _period(network, reference, period)
-    if steps is None:
+    found = response_to_constant(network, reference, steps)
+    if found is None or steps is None:
         return None
-    response, logits = _response(network, reference, steps)
+    response, logits = found
     phases = phase_means(response, steps)[:, 0]
     spread = logits.double().std()
     return float(phases.std(dim=0, correction=0).max() / spread) if spread > 0 else None
@@ -58,23 +59,24 @@ def response_to_constant(
     network: nn.Module,
     reference: Float[Tensor, "1 channels *space"],
     period: Sequence[int] | None = None,
-) -> Float[Tensor, " classes *space"] | None:
-    """The logits of a constant, of which `constant_response` is the periodic part, for a picture.
+) -> tuple[Float[Tensor, "1 classes *torus"], Float[Tensor, "1 classes *space"]] | None:
+    """Logits of a constant on a torus of some periods, and those of the reference.
 
-    Args:
-        network: Image → logits; left as it was.
-        reference: A patch of a real case, in the network's intensities.
-        period: Voxels per axis after which a pattern repeats; None: `upsampling_period`.
-
-    Returns:
-        Logits on a torus of some periods, on the CPU; None for a network without upsampling.
+    Arguments are those of `constant_response`. None for a network without upsampling.
 
     >>> nearest = nn.Upsample(scale_factor=2)
-    >>> response_to_constant(nearest, torch.tensor([[[1.0, 3.0]]]), (2,)).unique().tolist()
+    >>> response_to_constant(nearest, torch.tensor([[[1.0, 3.0]]]), (2,))[0].unique().tolist()
     [2.0]
     """
     steps = _period(network, reference, period)
-    return None if steps is None else _response(network, reference, steps)[0][0].cpu()
+    if steps is None:
+        return None
+    with evaluating(network), fixed_statistics(network, reference) as logits, torus(network):
+        # the coarsest grid is as long as the longest way around that a layer takes
+        cells = max([4, *(reach(m) for m in network.modules())])
+        size = [p * math.ceil(cells * max(steps) / p) for p in steps]
+        constant = reference.mean(dim=tuple(range(2, reference.ndim)), keepdim=True)
+        return network(constant.expand(-1, -1, *size).contiguous()).double(), logits
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,6 @@ class CycleSpin:
             Content leaves a little in it, the less the more cells and shifts there are.
         self_test: The residual of a shift by one whole period along every axis: 0 up to
             rounding for a network whose period this is and that the torus leaves no border.
-        shifts: Those that were measured, in voxels per axis.
         pattern: Mean residual by phase of the network's grid, in logits; `[c, 0, …]` is what
             stands at its first voxel. Its mean is 0.
         deviation: Root mean square over all shifts of the residual at each voxel, in logits.
@@ -96,7 +97,6 @@ class CycleSpin:
     residual: float
     locked: float
     self_test: float
-    shifts: tuple[_Shift, ...]
     pattern: Float[Tensor, " classes *period"]
     deviation: Float[Tensor, " classes *space"]
 
@@ -186,7 +186,6 @@ def cycle_spin_residual(
         residual=float(spread.flatten(1).mean(dim=1).sum()) / total,
         locked=_energy(pattern) / total,
         self_test=_energy(again - first) / 2 / total,
-        shifts=drawn,
         pattern=pattern,
         deviation=spread.sqrt(),
     )
@@ -240,18 +239,6 @@ def _locked_pattern(tables: Tensor, shifts: Sequence[_Shift], period: Sequence[i
 def _energy(signal: Tensor) -> float:
     """Mean square over voxels, summed over classes."""
     return float(signal.square().flatten(1).mean(dim=1).sum())
-
-
-def _response(
-    network: nn.Module, reference: Tensor, period: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Logits of the constant, and of the reference."""
-    with evaluating(network), fixed_statistics(network, reference) as logits, torus(network):
-        # the coarsest grid is as long as the longest way around that a layer takes
-        cells = max([4, *(reach(m) for m in network.modules())])
-        size = [p * math.ceil(cells * max(period) / p) for p in period]
-        constant = reference.mean(dim=tuple(range(2, reference.ndim)), keepdim=True)
-        return network(constant.expand(-1, -1, *size).contiguous()).double(), logits
 
 
 def _period(

@@ -11,7 +11,6 @@ from medseg.checkerboard.probes import constant_response
 from medseg.models.description import build_network
 
 from ..models.networks import MONAI_UNET, block, unet
-from ..pairwise import covering
 
 NORMS = {
     "instance": block("norm.Instance"),
@@ -55,21 +54,20 @@ def scale_transposed_to_ones(network: nn.Module) -> None:
             nn.init.ones_(module.weight)
 
 
-@covering(norm=[*NORMS], upsample=FLAT, dims=[2, 3])
+@pytest.mark.parametrize(
+    ("norm", "upsample", "dims"), [*zip(NORMS, FLAT, (2, 3, 2, 2, 3), strict=True)], ids=repr
+)
 def test_is_zero_with_flat_upsamplings(norm, upsample, dims) -> None:
     network = network_with(norm, dims=dims, upsample=upsample)
     assert 0 <= constant_response(network, reference(dims)) < 1e-5
 
 
-@pytest.mark.parametrize("norm", NORMS)
-class TestValue:
-    def test_is_zero_once_all_taps_are_equal_and_the_stride_divides_the_kernel(self, norm) -> None:
-        for kernel, flat in ((None, True), (4, True), (3, False)):
-            upsample = block("upsample.Transposed", kernel_size=kernel)
-            network = network_with(norm, upsample=upsample)
-            scale_transposed_to_ones(network)
-            response = constant_response(network, reference())
-            assert response < 1e-5 if flat else response > 1e-3
+@pytest.mark.parametrize(("kernel", "flat"), [(None, True), (4, True), (3, False)])
+def test_is_zero_once_all_taps_are_equal_and_the_stride_divides_the_kernel(kernel, flat) -> None:
+    network = network_with(upsample=block("upsample.Transposed", kernel_size=kernel))
+    scale_transposed_to_ones(network)
+    response = constant_response(network, reference())
+    assert response < 1e-5 if flat else response > 1e-3
 
 
 def test_grows_with_the_imbalance_of_the_kernels() -> None:
@@ -107,7 +105,7 @@ def test_is_the_largest_over_the_classes() -> None:
 
 
 @pytest.mark.parametrize("conv", [
-    block("conv.Standard"), block("conv.Standard", kernel_size=11),
+    block("conv.Standard", kernel_size=11),
     block("conv.Dilated", dilation=8), block("conv.DepthwiseSeparable"), block("conv.Grouped"),
     block("conv.SmoothedDilated", dilation=4), block("conv.Deformable", version=2),
     block("conv.SpatiallySeparable", kernel_size=7),
@@ -137,9 +135,10 @@ class TestOtherNetworks:
         nn.init.zeros_(network.bias)
         assert constant_response(network, reference()) is None
 
-    @pytest.mark.parametrize("norm", ["INSTANCE", "BATCH", ["GROUP", {"num_groups": 1}]], ids=str)
-    @pytest.mark.parametrize("residual", [0, 2])
-    def test_the_unet_of_monai_prints_a_pattern(self, norm, residual) -> None:
+    @pytest.mark.parametrize(
+        ("norm", "residual"), [("INSTANCE", 0), ("BATCH", 2), (["GROUP", {"num_groups": 1}], 2)]
+    )
+    def test_the_unet_of_monai_leaves_a_pattern(self, norm, residual) -> None:
         network = build_network(MONAI_UNET | {"norm": norm, "num_res_units": residual})
         response = constant_response(network, torch.randn(1, 1, 32, 32) + 3)
         assert response > 0.01

@@ -131,7 +131,6 @@ class TestDefinition:
         with torus(network):
             expected = by_hand(network, image, period)
         found = cycle_spin_residual(network, image, shifts=100)
-        assert len(found.shifts) == math.prod(period)
         assert found.residual == pytest.approx(expected, rel=1e-9)
         assert found.locked <= found.residual
         assert found.self_test < 1e-20

@@ -44,7 +44,7 @@ class TestLeakage:
         assert found == pytest.approx(over_axes(one, dims), abs=1.5e-4)
 
     def test_is_the_mean_over_the_band(self) -> None:
-        kernel, points = random_kernel(0, 2, 2, 5), 2000
+        kernel, points = random_kernel(0, 2, 2, 5), 500
         waves = (torch.arange(points, dtype=torch.float64) + 0.5) / points * 2 * math.pi - math.pi
         passed, *replicas = (
             sum(gain(kernel, (wave.reshape(1) + 2 * math.pi * k) / 3) for wave in waves)

@@ -60,6 +60,7 @@ class TestOverlap:
         found = overlap_imbalance((kernel,) * dims, (stride,) * dims, (dilation,) * dims)
         assert found == pytest.approx(over_axes(one, dims), abs=1e-9)
 
+    @settings(max_examples=40, deadline=None)
     @given(
         axes=st.lists(
             st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 4)),
@@ -74,7 +75,7 @@ class TestOverlap:
 
 
 class TestShare:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(seed=SEEDS, shape=st.sampled_from([(2,), (3, 2), (2, 2, 2)]))
     def test_is_the_energy_off_the_mean_frequency(self, seed, shape) -> None:
         values = random_gains(seed, math.prod(shape), 1, 1).reshape(shape)
@@ -111,7 +112,7 @@ class TestShare:
 
 
 class TestMoment:
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(seed=SEEDS)
     def test_by_hand(self, seed) -> None:
         gains = random_gains(seed)
@@ -163,7 +164,7 @@ class TestWorst:
         assert dc_gain_imbalance(gains, torch.outer(blind, blind)) == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=SEEDS, factor=st.sampled_from([-3.0, 1e-8, 1e8]), shift=st.integers(0, 3))
 def test_neither_scale_nor_roll_nor_a_rotation_of_the_outputs_matters(seed, factor, shift) -> None:
     gains = random_gains(seed)
@@ -179,10 +180,10 @@ def test_neither_scale_nor_roll_nor_a_rotation_of_the_outputs_matters(seed, fact
 
 
 @pytest.mark.parametrize("dims", DIMS)
-@pytest.mark.parametrize("kernel", [2, 3, 4, "shuffle"])
+@pytest.mark.parametrize("kernel", [3, 4, "shuffle"])
 def test_random_weights_expect_1_minus_1_over_p(dims, kernel) -> None:
     found = []
-    for _ in range(200 if dims < 3 else 60):
+    for _ in range(60):
         if kernel == "shuffle":
             layer = upsample.PixelShuffle(kernel_size=1)(dims, 4, 4, 2)
         else:

@@ -10,6 +10,8 @@ from medseg.checkerboard.seasonal import additive
 from medseg.checkerboard.windows import CaseSums
 from medseg.inference.sliding_window import slide, tiles
 
+from ..pairwise import covering
+
 
 class Printing(nn.Module):
     """Two classes; the second is the image plus a pattern on the window's own grid."""
@@ -25,16 +27,21 @@ class Printing(nn.Module):
 
 
 def watched(
-    image: Tensor, patch: tuple[int, ...], period: tuple[int, ...], *, amplitude=0.0, truth=None
+    image: Tensor,
+    patch: tuple[int, ...],
+    period: tuple[int, ...],
+    *,
+    amplitude=0.0,
+    truth=None,
+    overlap=0.5,
 ) -> tuple[CaseSums, Tensor]:
-    windows = CaseSums(period=period, patch_size=patch, overlap=0.5, truth=truth)
+    windows = CaseSums(period=period, patch_size=patch, overlap=overlap, truth=truth)
     network = Printing(period[0], amplitude)
-    logits = slide(network, image[None], patch, overlap=0.5, observe=windows.start(image))
+    logits = slide(network, image[None], patch, overlap=overlap, observe=windows.start(image))
     return windows, logits[0]
 
 
-@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.9])
-@pytest.mark.parametrize("size", [3, 8, 9, 13, 16, 31])
+@covering(overlap=[0.0, 0.25, 0.5, 0.9], size=[3, 8, 9, 13, 16, 31])
 def test_tiles_cover_an_axis_once_each_within_its_window(size, overlap) -> None:
     parts = tiles(size, 8, overlap)
     covered = [n for first, last in parts.values() for n in range(first, last)]
@@ -42,11 +49,15 @@ def test_tiles_cover_an_axis_once_each_within_its_window(size, overlap) -> None:
     assert all(start <= first < last <= start + 8 for start, (first, last) in parts.items())
 
 
-@pytest.mark.parametrize("grid", [(16, 12, 8), (17, 9, 5), (5, 30, 11), (3, 4, 5)])
-@pytest.mark.parametrize("patch", [(8, 8, 4), (8, 8), (16, 4, 9), (7, 5)])
-def test_every_voxel_is_counted_once(grid, patch) -> None:
+@covering(
+    grid=[(16, 12, 8), (17, 9, 5), (5, 20, 11), (3, 4, 5)],
+    patch=[(8, 8, 4), (8, 8), (16, 4, 9), (7, 5)],
+    overlap=[0.0, 0.5],
+)
+def test_every_voxel_is_counted_once(grid, patch, overlap) -> None:
     image, truth = torch.randn(1, *grid), torch.randint(0, 2, grid)
-    windows, logits = watched(image, patch, (2,) * len(patch), truth=truth)
+    period = (2,) * len(patch)
+    windows, logits = watched(image, patch, period, truth=truth, overlap=overlap)
     assert int(windows.errors[1].sum()) == truth.numel()
     assert int(windows.errors[0].sum()) == int((logits.argmax(0) != truth).sum())
 
