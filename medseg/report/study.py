@@ -89,8 +89,10 @@ class Study:
 
     def by(self, metric: str = PRIMARY, *, reference: bool = False) -> pd.DataFrame:
         """The comparisons by one metric, best first, with or without the reference's row."""
-        found = self.comparisons[self.comparisons["metric"] == metric]
-        return found if reference else found[found["verdict"] != "reference"]
+        own = self.comparisons["metric"] == metric
+        if not reference:
+            own &= self.comparisons["verdict"] != "reference"
+        return self.comparisons.loc[own]
 
     def labels(self, numbers: Sequence[int]) -> list[str]:
         """The labels of these arms."""
@@ -258,7 +260,9 @@ def _compared(
     texts = {"arm", "reference", "cases", "seeds", "reference_seeds", "verdict", "reason"}
     numbers = [name for name in table if name not in texts and "left_out" not in str(name)]
     table = table.astype(dict.fromkeys(numbers, float))
-    table = table.assign(metric=metric, probability_best=table["arm"].map(best).astype(float))
+    table = table.assign(
+        metric=metric, probability_best=[best.get(arm, math.nan) for arm in table["arm"]]
+    )
     table = table.assign(gain=table["estimate"] * (1 if higher else -1))
     table = table.assign(other=table["verdict"] != "reference")
     order = table.sort_values(["gain", "other", "arm"], ascending=[False, True, True])

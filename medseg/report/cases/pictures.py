@@ -1,5 +1,3 @@
-# The stubs of pandas are wider than what these frames hold.
-# pyright: reportArgumentType=false
 """A case as a row of pictures: the label alone, then every arm in the same slices."""
 
 import base64

@@ -1,5 +1,3 @@
-# The stubs of pandas are wider than what these frames hold.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false, reportReturnType=false
 """The section on cases: which are shown and why, their figures, pictures and lowest values."""
 
 from collections.abc import Mapping, Sequence

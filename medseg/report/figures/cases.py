@@ -1,11 +1,13 @@
 """Dice of single cases: how it is spread, and where arms part from the reference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from medseg.plotting import (
     INK,
@@ -31,7 +33,9 @@ def distribution(dice: pd.DataFrame, name: str, places: Mapping[int, int]) -> Fi
         name: Of the class.
         places: Arm → place in the palette.
     """
-    by_arm = {arm: np.sort(values) for arm, values in dice.dropna().groupby("arm")["value"]}
+    by_arm: dict[Any, np.ndarray] = {
+        arm: np.sort(values) for arm, values in dice.dropna().groupby("arm")["value"]
+    }
     if not by_arm:
         return None
     figure = new_figure(0.8 + 0.2 * len(by_arm))
@@ -68,7 +72,8 @@ def case_by_case(dice: pd.DataFrame, reference: int, places: Mapping[int, int]) 
     table = dice.dropna().pivot(index="case", columns="arm", values="value")
     if reference not in table:
         return None
-    ranked = table[table[reference].notna()].sort_index().sort_values(reference, kind="stable")
+    order = pd.Series(table.sort_index()[reference]).dropna().sort_values(kind="stable").index
+    ranked = table.loc[order]
     others = ranked.drop(columns=reference).dropna(axis="columns", how="all")
     if others.empty:
         return None
@@ -89,7 +94,7 @@ def case_by_case(dice: pd.DataFrame, reference: int, places: Mapping[int, int]) 
     return figure
 
 
-def _dots(axes: Axes, x: Sequence[float], y: Sequence[float], place: int | None) -> None:
+def _dots(axes: Axes, x: ArrayLike, y: ArrayLike, place: int | None) -> None:
     look = line_style(place)
     face = look["color"] if look["linestyle"] == "-" else "none"
     axes.plot(x, y, "o", color=look["color"], mfc=face, mew=0.8, ms=3.2, alpha=0.75)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from medseg.formatting import fixed, signed
 from medseg.plotting import (
@@ -50,14 +51,20 @@ def forest(
         metric: Its name, with its unit if it has one.
         reference: Label of the reference.
     """
-    known = rows[pd.to_numeric(rows["estimate"]).notna()]
+    known = rows.dropna(subset=["estimate"])
     if known.empty:
         return None
     looks = [_LOOKS.get(verdict, _UNDECIDED) for verdict in known["verdict"]]
-    digits = _digits(margin or known["estimate"].abs().median())
+    digits = _digits(margin or float(np.median(np.abs(known["estimate"]))))
     drawn = known.assign(
-        label=[f"{row.arm}  {shortened(row.label, 36)}" for row in known.itertuples()],
-        words=[f"{signed(row.estimate, digits)}  {row.verdict}" for row in known.itertuples()],
+        label=[
+            f"{arm}  {shortened(label, 36)}"
+            for arm, label in zip(known["arm"], known["label"], strict=True)
+        ],
+        words=[
+            f"{signed(estimate, digits)}  {verdict}"
+            for estimate, verdict in zip(known["estimate"], known["verdict"], strict=True)
+        ],
         colour=[colour for colour, _ in looks],
         mark=[mark for _, mark in looks],
     )
@@ -130,7 +137,7 @@ def interaction_figure(means: pd.DataFrame, *, metric: str) -> Figure | None:
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colormaps["cividis"], aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if math.isfinite(value):
-            ink = "white" if image.norm(value) < 0.55 else "black"
+            ink = "white" if float(np.asarray(image.norm(value))) < 0.55 else "black"
             axes.text(column, row, fixed(value), ha="center", va="center", color=ink)
     letters = max(4, 52 // shown.shape[1])
     axes.set_xticks(range(shown.shape[1]), [shortened(str(c), letters) for c in shown.columns])
@@ -148,9 +155,9 @@ def _intervals(rows: pd.DataFrame, *, title: str, x_label: str, margin: float | 
 
     An end far beyond what most rows need becomes an arrow at the edge.
     """
-    ends = rows[_ENDS].apply(pd.to_numeric)
-    rows = rows.assign(**ends)
-    limit, cut = _limit(ends.abs().max(axis=1).dropna(), margin)
+    rows = rows.astype(dict.fromkeys(_ENDS, float))
+    reach = rows[_ENDS].abs().max(axis=1).dropna()
+    limit, cut = _limit(reach.to_numpy(), margin)
     figure = new_figure(1.15 + 0.36 * len(rows))
     axes = figure.add_subplot()
     note = "\nArrows: beyond the axis; the table has the numbers." if cut else ""
@@ -167,7 +174,7 @@ def _intervals(rows: pd.DataFrame, *, title: str, x_label: str, margin: float | 
         "low": Line2D([], [], color=SOFT, lw=6, alpha=0.38, label="95 % over runs and cases"),
         "case_low": Line2D([], [], color=SOFT, lw=1.5, label="95 % over cases alone"),
     }
-    known = [bar for name, bar in bars.items() if rows[name].notna().any()]
+    known = [bar for name, bar in bars.items() if not rows[name].isna().to_numpy().all()]
     if known:
         figure.legend(handles=known, loc="outside lower left", ncols=2)
     return figure
@@ -193,10 +200,10 @@ def _draw_row(axes: Axes, place: int, row, limit: float) -> None:
         axes.plot(end, y, ">" if end > 0 else "<", color=row.colour, ms=6, mew=0, clip_on=False)
 
 
-def _limit(reach: pd.Series, margin: float | None) -> tuple[float, bool]:
+def _limit(reach: NDArray[np.float64], margin: float | None) -> tuple[float, bool]:
     """Half-width of the axis, and whether something lies beyond it."""
     least = 1.6 * (margin or 0.0)
-    typical, needed = max(reach.median(), least), max(reach.max(), least)
+    typical, needed = max(float(np.median(reach)), least), max(float(reach.max()), least)
     if needed <= _FAR * typical or typical == 0:
         return 1.04 * needed or 1.0, False
     return _FAR * typical, True

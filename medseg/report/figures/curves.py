@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def curve(lines: pd.DataFrame, label: str, places: Mapping[int, int]) -> Figure 
     means = lines.pivot_table(index="epoch", columns="arm", values="value")
     grey = [arm for arm in means if arm not in places]
     if len(grey) > HIGHLIGHTS:
-        _band(axes, means[grey], OTHER, 0.4)
+        _band(axes, means.filter(grey), OTHER, 0.4)
         grey = []
     for arm in [*grey, *(arm for arm in means if arm in places)]:
         look = line_style(places.get(arm))
@@ -83,6 +83,6 @@ def _band(axes: Axes, lines: pd.DataFrame, colour: str, alpha: float) -> None:
     axes.fill_between(thin.index, low, high, color=colour, alpha=alpha, lw=0)
 
 
-def _thinned(lines: pd.DataFrame) -> pd.DataFrame:
+def _thinned(lines: Any) -> Any:
     """Every n-th epoch, the last among them: a page needs no more points than pixels."""
     return lines.iloc[:: -max(1, math.ceil(len(lines) / _POINTS))].iloc[::-1]

@@ -53,11 +53,10 @@ def phase_maps(rows: Sequence[tuple[int, str, PhaseMap]]) -> Figure | None:
     pictures = [side_by_side(values) for values in maps]
     flattest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
     figure, panels = _panels(len(shown), height=0.3 + min(1.4, 1.4 * flattest), extra=0.6)
-    image = None
     for panel, (arm, label, found), values, picture in zip(
         panels, shown, maps, pictures, strict=True
     ):
-        image = panel.imshow(
+        panel.imshow(
             np.ma.masked_invalid(picture), cmap=DIVERGING, vmin=-span, vmax=span,
             interpolation="none",
         )  # fmt: skip
@@ -68,7 +67,7 @@ def phase_maps(rows: Sequence[tuple[int, str, PhaseMap]]) -> Figure | None:
         panel.spines[:].set_visible(True)
         if picture.size <= _WRITTEN:
             _write_numbers(panel, picture, span)
-    bar = figure.colorbar(image, ax=panels, location="bottom", aspect=40, shrink=0.9)
+    bar = figure.colorbar(panels[0].images[0], ax=panels, location="bottom", aspect=40, shrink=0.9)
     bar.set_label("gain of a phase over the mean gain, %" + _left_out(len(rows)))
     bar.ax.xaxis.set_major_formatter(plain_ticks())
     bar.outline.set_visible(False)

@@ -60,33 +60,33 @@ def pareto(
         return None
     if unit == "B":
         known, unit = known.assign(x=known["x"] / _GIB), "GiB"
-    best = front(known["x"].tolist(), known["y"].tolist(), higher_better=higher_better)
+    best = front(list(known["x"]), list(known["y"]), higher_better=higher_better)
     known = known.assign(best=best)
     figure = new_figure(3.1)
     axes = figure.add_subplot()
     axes.set(title=y_label, xlabel=f"{x_label} ({unit})" if unit else x_label)
     axes.grid(axis="y")
-    _set_axis(axes, "x", known["x"], log=known["x"].max() > 10 * known["x"].min() > 0)
-    _set_axis(axes, "y", known["y"], log=False)
-    if not unit and known["x"].max() >= 1e4:
+    x, y = known["x"].tolist(), known["y"].tolist()
+    _set_axis(axes, "x", x, log=max(x) > 10 * min(x) > 0)
+    _set_axis(axes, "y", y, log=False)
+    if not unit and max(x) >= 1e4:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    steps = known[known["best"]].sort_values("x")
-    far = axes.get_xlim()[1]
+    steps = sorted((a, b) for a, b, on_front in zip(x, y, best, strict=True) if on_front)
     axes.plot(
-        [*steps["x"], far], [*steps["y"], steps["y"].iloc[-1]],
+        [*(a for a, _ in steps), axes.get_xlim()[1]], [*(b for _, b in steps), steps[-1][1]],
         color=SOFT, lw=1, drawstyle="steps-post", zorder=1.5,
     )  # fmt: skip
     _draw_arms(axes, known, places)
     return figure
 
 
-def _set_axis(axes: Axes, name: str, values: pd.Series, *, log: bool) -> None:
+def _set_axis(axes: Axes, name: str, values: Sequence[float], *, log: bool) -> None:
     """Limits and ticks; logarithmic over more than a decade.
 
     The axis spans 2 % of its values at least, so that a difference that nobody would notice does
     not fill the chart.
     """
-    low, high = float(values.min()), float(values.max())
+    low, high = min(values), max(values)
     if log:
         pad = (high / low) ** 0.09
         limits = low / pad, high * pad
@@ -108,13 +108,13 @@ def _draw_arms(axes: Axes, points: pd.DataFrame, places: Mapping[int, int]) -> N
     numbered = points["best"] | points.index.isin(list(places)) | (len(points) <= NUMBERED)
     rest = points[~numbered]
     axes.plot(rest["x"], rest["y"], "o", color=OTHER, ms=3, mew=0, zorder=1)
-    shown = points[numbered]
+    shown = points.loc[numbered]
     for arm, x, y, best in shown.itertuples():
         colour = line_style(places.get(arm))["color"]
         face = colour if best else "none"
         axes.plot(x, y, "o", color=colour, mfc=face, mew=1.3, ms=5.5, clip_on=False)
     to_share = axes.transData + axes.transAxes.inverted()
-    shares = to_share.transform(shown[["x", "y"]].to_numpy(float))
+    shares = to_share.transform(np.column_stack([shown["x"], shown["y"]]))
     for _, group in shown.assign(share=shares[:, 0]).groupby(
         (shares * _CELLS).astype(int) @ [1, _CELLS]
     ):
@@ -129,5 +129,5 @@ def _draw_arms(axes: Axes, points: pd.DataFrame, places: Mapping[int, int]) -> N
             xytext=(-4 if side == "right" else 4, 4),
             textcoords="offset points",
             ha=side,
-            fontweight="bold" if group["best"].any() else "normal",
+            fontweight="bold" if any(group["best"]) else "normal",
         )

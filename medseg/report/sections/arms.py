@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from medseg.formatting import MISSING, amount, counted, duration, fixed, memory, significant, spread
 from medseg.record import METRICS
 from medseg.record.frame import summaries
@@ -46,7 +44,7 @@ def arms_table(data: ReportData) -> Table:
     for study in data.studies:
         found = study.by(reference=True)
         verdicts |= dict(zip(found["arm"], found["verdict"], strict=True))
-    means = summaries(data.frame).to_dict("index")
+    means, costs = summaries(data.frame).to_dict("index"), data.costs.to_dict("index")
     factors, settings = varying_factors(data.arms), varying_settings(data.arms)
     slots = [] if all(arm.levels for arm in data.arms) else _slots(data.arms)
     datasets = len({arm.dataset for arm in data.arms}) > 1
@@ -74,7 +72,7 @@ def arms_table(data: ReportData) -> Table:
                     [r.constant_response for r in arm.records], significant
                 ),
             }
-            | _costs(arm, data.costs.loc[arm.number])
+            | _costs(arm, costs[arm.number])
             | ({"Made equal": _matched(arm)} if matched else {})
         )
     return table(
@@ -154,7 +152,7 @@ def _runs(arm: Arm) -> Cell:
     return Cell(str(done) if done == asked else f"{done} of {asked}", done, note)
 
 
-def _costs(arm: Arm, costs: pd.Series) -> dict[str, Cell]:
+def _costs(arm: Arm, costs: dict[Any, float]) -> dict[str, Cell]:
     patches = {tuple(run.patch_size) for run in arm.counted if run.patch_size}
     patch = " or ".join(sorted("×".join(map(str, patch)) for patch in patches))
     seeds = sum("train" in run.seconds for run in arm.counted)

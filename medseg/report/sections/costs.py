@@ -1,6 +1,7 @@
 """What arms cost: quality against cost, and predictions against measurements."""
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -99,7 +100,7 @@ def costs(data: ReportData) -> Section:
     return Section(title, [shown, Note(_PREDICTED)], key="costs")
 
 
-def _qualities(data: ReportData) -> list[tuple[str, pd.Series, bool]]:
+def _qualities(data: ReportData) -> list[tuple[str, Any, bool]]:
     """Title, value of each arm, and whether higher is better."""
     means = summaries(data.frame)["mean"].unstack("metric").reindex(data.costs.index)
     found = [
@@ -113,5 +114,6 @@ def _qualities(data: ReportData) -> list[tuple[str, pd.Series, bool]]:
         for run in arm.counted
         if run.artifacts and "gain" in run.artifacts.means
     ]
-    gain = pd.DataFrame(gains, columns=["arm", "gain"]).groupby("arm")["gain"].mean()
-    return [*found, ("Gain κ", gain.astype(float).reindex(data.costs.index), False)]
+    gain = pd.DataFrame(gains, columns=["arm", "gain"], dtype=float)
+    gain = pd.DataFrame(gain.groupby("arm").mean())
+    return [*found, ("Gain κ", gain.reindex(data.costs.index)["gain"], False)]

@@ -39,7 +39,7 @@ def verdict_table(study: Study, metric: str) -> Table:
     """One row per arm, best first, the reference at its place."""
     title, unit = METRICS[metric].title, METRICS[metric].unit
     arms = {arm.number: arm for arm in study.arms}
-    compared = study.by(metric, reference=True).itertuples()
+    compared: list[Any] = [*study.by(metric, reference=True).itertuples()]
     return table(
         f"{title}: every arm minus the reference",
         [{"Arm": arm_cell(arms[one.arm])} | _row(one, metric) for one in compared],
@@ -165,7 +165,7 @@ def drawn_comparisons(found: pd.DataFrame) -> pd.DataFrame:
         return known
     nearest = known["estimate"].iloc[quarter:-quarter].abs().nsmallest(FOREST_ROWS - 2 * quarter)
     ends = [*known.index[:quarter], *known.index[-quarter:]]
-    return known[known.index.isin([*ends, *nearest.index])]
+    return known.loc[known.index.isin([*ends, *nearest.index])]
 
 
 def _forest(study: Study, metric: str, caption: str) -> Figure:
