@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from medseg.errors import DataError
-from medseg.formatting import fixed, is_missing
+from medseg.formatting import fixed
 from medseg.record import RunRecord
 from medseg.report.arms import Arm
 from medseg.report.cases.files import Grids, Opened, open_case, shown_run
@@ -111,7 +111,7 @@ def dice_of(run: RunRecord, case: str, *, classes: bool = True) -> str:
     """Dice of a case in one run: the mean, then, if wanted, by class and the seed."""
     entry = next(entry for entry in run.cases if entry.case == case)
     by_class = {name: metrics.get("dice") for name, metrics in entry.metrics.items()}
-    known = [value for value in by_class.values() if not is_missing(value)]
+    known = [value for value in by_class.values() if value is not None]
     text = f"Dice {fixed(math.fsum(known) / len(known))}" if known else "Dice undefined"
     if not classes:
         return text

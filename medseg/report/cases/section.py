@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
@@ -14,7 +15,7 @@ from medseg.report.cases.files import Opened, shown_run
 from medseg.report.cases.pictures import Sheet, dice_of, kept_cases, sheet_of
 from medseg.report.cases.viewer import Viewer, build_viewer
 from medseg.report.figures.cases import case_by_case, distribution
-from medseg.report.tables import Cell, Table, number, table, words
+from medseg.report.tables import Table, number, table, words
 
 MOST_ARMS = 12
 _CLASSES = 8  # with a figure of their own
@@ -75,7 +76,7 @@ def case_views(
     shown = _shown(arms, base, chosen_arms)
     values = frame({arm.number: arm.counted for arm in shown})
     means = case_means(values)
-    dice = means[means["metric"] == "dice"]
+    dice = means.loc[means["metric"] == "dice"]
     choices = choose(dice, reference, artifact_scores(shown))
     sheets, opened, notes = _drawn(choices, shown)
     if not any(sheet.shots for sheet in sheets):
@@ -125,20 +126,20 @@ def choose(
     reasons: dict[str, list[str]] = {}
     table = dice.dropna().pivot(index="case", columns="arm", values="value").sort_index()
     if reference in table:
-        ranked = table[reference].dropna().sort_values(kind="stable")
-        last = len(ranked) - 1
+        ranked = pd.Series(table[reference]).dropna().sort_values(kind="stable").to_dict()
+        cases, last = list(ranked), len(ranked) - 1
         for name, place in {"worst": 0, "median": last // 2, "best": last}.items():
-            reason = f"{name} of the reference, Dice {fixed(ranked.iloc[place])}"
-            reasons.setdefault(ranked.index[place], []).append(reason)
+            reason = f"{name} of the reference, Dice {fixed(ranked[cases[place]])}"
+            reasons.setdefault(str(cases[place]), []).append(reason)
     low, high = table.min(axis=1), table.max(axis=1)
-    if (high > low).any():
-        case = (high - low).idxmax()
-        reason = f"arms differ most, Dice {fixed(low[case])} to {fixed(high[case])}"
+    if (high > low).to_numpy().any():
+        case = str((high - low).idxmax())
+        reason = f"arms differ most, Dice {low[case]:.3f} to {high[case]:.3f}"
         reasons.setdefault(case, []).append(reason)
     if scores is not None:
         name, values = scores
-        highest = values.sort_values(["value", "case", "arm"], ascending=[False, True, False])
-        largest = highest.iloc[0]
+        order = values.sort_values(["value", "case", "arm"], ascending=[False, True, False])
+        largest = order.to_dict("records")[0]
         reason = f"largest {name}, {largest['value']:.2g} in arm {largest['arm']}"
         reasons.setdefault(largest["case"], []).append(reason)
     return reasons
@@ -161,7 +162,9 @@ def artifact_scores(arms: Sequence[Arm]) -> tuple[str, pd.DataFrame] | None:
         found = pd.DataFrame(rows, columns=["arm", "case", "value"]).astype({"value": float})
         found = found.dropna()
         if not found.empty:
-            return name, found.groupby(["arm", "case"], as_index=False)["value"].mean()
+            return name, pd.DataFrame(
+                found.groupby(["arm", "case"], as_index=False)["value"].mean()
+            )
     return None
 
 
@@ -175,28 +178,34 @@ def lowest_table(means: pd.DataFrame, arms: Sequence[Arm], reference: int) -> Ta
         arms: Those shown.
         reference: Number of the arm.
     """
-    values = means.pivot(index=["case", "class"], columns=["metric", "arm"], values="value")
     numbers = [arm.number for arm in arms]
-    dice = values["dice"].reindex(columns=numbers).dropna(how="all") if "dice" in values else None
-    if dice is None or dice.empty:
+
+    def by_arm(metric: str) -> pd.DataFrame:
+        own = means.loc[means["metric"] == metric]
+        table = own.pivot(index=["case", "class"], columns="arm", values="value")
+        return table.reindex(columns=numbers)
+
+    found = by_arm("dice").dropna(how="all").sort_index()
+    if found.empty:
         return table("", [])
-    far = values["hd95_mm"] if "hd95_mm" in values else pd.DataFrame(index=dice.index)
-    far = far.reindex(columns=numbers)
-    found = pd.DataFrame({"lowest": dice.min(axis=1), "arm": dice.idxmin(axis=1)})
-    ranked = found.sort_index().sort_values("lowest", kind="stable")
+    dice, far = found.to_numpy(float), by_arm("hd95_mm").reindex(found.index).to_numpy(float)
     rows = []
-    for (case, name), row in ranked.head(_ROWS).iterrows():
-        lowest, arm = float(row["lowest"]), int(row["arm"])
+    for place in np.argsort(np.nanmin(dice, axis=1), kind="stable")[:_ROWS]:
+        case, name = found.index.tolist()[place]
+        worst = int(np.nanargmin(dice[place]))
         rows.append(
             {
                 "Case": words(case),
                 "Class": words(name),
-                "Lowest Dice": number(lowest, fixed, f"arm {arm}"),
-                "HD95": _cell(far.at[(case, name), arm], 2),
+                "Lowest Dice": number(float(dice[place, worst]), fixed, f"arm {numbers[worst]}"),
+                "HD95": number(float(far[place, worst]), lambda value: fixed(value, 2)),
             }
-            | {f"Arm {n}": _cell(dice.at[(case, name), n], 3) for n in numbers}
+            | {
+                f"Arm {arm}": number(float(value), fixed)
+                for arm, value in zip(numbers, dice[place], strict=True)
+            }
         )
-    more = len(ranked) - len(rows)
+    more = len(found) - len(rows)
     caption = "Lowest Dice of any arm shown, mean over its runs; arms have their numbers above"
     units = {f"Arm {n}": "Dice, reference" if n == reference else "Dice" for n in numbers}
     return table(
@@ -204,10 +213,6 @@ def lowest_table(means: pd.DataFrame, arms: Sequence[Arm], reference: int) -> Ta
         rows,
         {"HD95": "mm, same arm", **units},
     )
-
-
-def _cell(value: float, digits: int) -> Cell:
-    return number(value, lambda v: fixed(v, digits))
 
 
 def _shown(arms: Sequence[Arm], base: Arm, chosen: Sequence[int]) -> list[Arm]:
