@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard.decision import phase_shifts, spun_prediction, whole_shifts
+from medseg.checkerboard import Study
+from medseg.checkerboard.decision import examine, phase_shifts, spun_prediction, whole_shifts
 from medseg.checkerboard.study import means
 from medseg.inference.predictor import Predictor
 from medseg.record import CaseRow
+from medseg.volumes import read_image, write_labels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,6 +71,20 @@ def test_a_pattern_on_the_grid_deviates_by_its_own_size(model) -> None:
     # one window holds either: a voxel meets the pattern in one of the two shifts
     assert deviation[0].flatten().tolist() == pytest.approx([0.3] * 15 * 16**2, abs=1e-5)
     assert float(deviation[1].max()) < 1e-5
+
+
+def test_the_effect_is_scored_on_the_volumes_own_grid(model, phantom, tmp_path) -> None:
+    predictor = Predictor(model, device="cpu")
+    source, label = sorted((phantom / "imagesTr").iterdir())[0], tmp_path / "label.nii.gz"
+    image = read_image(source, channels=1)
+    write_labels(label, predictor.predict(image).labels, image)
+    study = Study(predictor.network, model.card, overlap=predictor.overlap, shifts=2)
+    case = examine(source, label, study=study, predictor=predictor, spin=tmp_path / "maps")
+    found = case.values["decision"]
+    assert found["dice"] == found["surface_dice"] == 1
+    assert found["dice_spun"] < 1
+    assert found["dice_change"] == found["dice_spun"] - found["dice_control"]
+    assert study.record().cases == [case]
 
 
 def test_what_phases_cost_is_the_spun_prediction_over_the_control() -> None:
