@@ -84,8 +84,8 @@ class Audit:
     @property
     def total(self) -> Cost:
         """Cost of one image; bytes are those in fp32."""
-        sums = self.layers[_NUMBERS].sum().to_dict()
-        return Cost(**{name: int(number) for name, number in sums.items()})
+        sums: dict[str, Any] = {name: int(self.layers[name].sum()) for name in _NUMBERS}
+        return Cost(**sums)
 
     @property
     def unknown(self) -> list[tuple[str, str]]:

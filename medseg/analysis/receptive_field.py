@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -304,8 +304,7 @@ def _taps(stage: nn.Module) -> Iterator[list[tuple[int, int]]]:
             yield [(taps, 1) for taps in module.weight.shape[2:]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EffectiveField:
+class EffectiveField(NamedTuple):
     """How much each image voxel counts for the middle output voxel, averaged over images.
 
     Args:

@@ -43,10 +43,8 @@ DYNUNET = {
 }
 OTHERS: dict[str, dict[str, Any]] = {
     "separable": {"conv": block("conv.DepthwiseSeparable")},
-    "grouped": {"conv": block("conv.Grouped", groups=2)},
     "dilated, deeper": {"conv": block("conv.Dilated"), "depths": 2},
     "bilinear": {"upsample": block("upsample.Interpolate")},
-    "nested": {"decoder": "nested"},
     "residual": {"unit": block("unit.Residual")},
     "MONAI": {},
 }

@@ -34,7 +34,7 @@ def assert_predicted(network: nn.Module, size: Sequence[int], *, batch: int, **h
     "cell",
     pairwise_cells(
         {
-            "option": ["unet", "resenc_unet", "attention_unet", "monai_dynunet", "monai_unet"],
+            "option": ["unet", "resenc_unet", "monai_dynunet"],
             "dims": [2, 3],
             "batch": [1, 2],
             "training": [True, False],
@@ -54,7 +54,8 @@ def test_the_peak_in_full_precision_is_within_a_tenth(cell: dict[str, Any]) -> N
 @pytest.mark.parametrize(
     ("option", "batch", "dims", "training"),
     [
-        *(("unet", 1, dims, training) for dims in SIZES for training in (False, True)),
+        ("unet", 1, 2, True),
+        ("unet", 1, 3, False),
         ("resenc_unet", 2, 3, True),
         ("mednext", 1, 2, True),
         ("vnet", 2, 2, True),
@@ -81,8 +82,7 @@ BLOCKS = {
 @pytest.mark.parametrize("name", BLOCKS)
 def test_the_peak_of_swapped_operators_is_within_a_tenth(name: str) -> None:
     network = build_network(unet(2, channels=(16, 32, 64), **BLOCKS[name]))
-    for training in (False, True):
-        assert_predicted(network, (128, 160), batch=2, training=training, bf16=False)
+    assert_predicted(network, (128, 160), batch=2, training=True, bf16=False)
 
 
 def test_a_chain_holds_input_and_output_of_one_layer_at_a_time() -> None:
