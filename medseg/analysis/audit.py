@@ -84,7 +84,7 @@ class Audit:
     @property
     def total(self) -> Cost:
         """Cost of one image; bytes are those in fp32."""
-        sums: dict[str, Any] = {name: int(self.layers[name].sum()) for name in _NUMBERS}
+        sums: dict[str, Any] = {name: sum(self.layers[name].to_list()) for name in _NUMBERS}
         return Cost(**sums)
 
     @property

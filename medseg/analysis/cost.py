@@ -64,7 +64,7 @@ def _macs(name: str, step: Step) -> int:
     if name in ops.CONVOLUTIONS:
         return _convolution_macs(step)
     if name in ops.PRODUCTS:
-        first, second = _matrices(step)
+        *_, first, second = (value.shape for value in step.inputs)
         return math.prod(first) * (second[-1] if len(second) > 1 else 1)
     return 0
 
@@ -74,15 +74,6 @@ def _convolution_macs(step: Step) -> int:
     weight = step.arguments["weight"].shape
     grid = step.arguments["input"] if step.arguments["transposed"] else step.outputs[0]
     return grid.shape[0] * math.prod(grid.shape[2:]) * math.prod(weight)
-
-
-def _matrices(step: Step) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    names = ("mat1", "mat2") if "mat1" in step.arguments else ("batch1", "batch2")
-    if names[0] not in step.arguments:
-        names = ("mat", "vec") if "vec" in step.arguments else ("self", "mat2")
-    if names[1] not in step.arguments:
-        names = ("self", "tensor")
-    return step.arguments[names[0]].shape, step.arguments[names[1]].shape
 
 
 def _other(name: str, step: Step) -> int:
@@ -168,17 +159,27 @@ def abstract_network(description: Description) -> nn.Module:
         return build_network(description)
 
 
+QUANTITIES = ("parameters", "macs", "memory", "inference_memory")
+"""What networks are matched in; memory in bytes, of a training or an inference step."""
+
+LATENCY = "latency"
+"""Milliseconds of a training step. It is measured, not counted: `medseg.analysis.match`."""
+
+
 def measure(quantity: str, description: Description, load: Load) -> int:
     """One of `QUANTITIES` of a network.
 
     Raises:
         ConfigError: no such quantity, or the network cannot be built or does not accept the patch.
     """
-    if quantity not in QUANTITIES:
-        raise ConfigError(
-            f"quantity={quantity!r} must be one of {', '.join(QUANTITIES)}; choose macs"
-        )
-    return QUANTITIES[quantity](description, load)
+    match quantity:
+        case "parameters":
+            return count_parameters(abstract_network(description))
+        case "macs":
+            return count_macs(abstract_network(description), load.in_channels, load.patch_size)
+        case "memory" | "inference_memory":
+            return _peak(description, load, training=quantity == "memory")
+    raise ConfigError(f"quantity={quantity!r} must be one of {', '.join(QUANTITIES)}; choose macs")
 
 
 def costs(description: Description, load: Load) -> dict[str, int]:
@@ -188,22 +189,6 @@ def costs(description: Description, load: Load) -> dict[str, int]:
         ConfigError: as `measure`.
     """
     return {name: measure(name, description, load) for name in ("parameters", "macs", "memory")}
-
-
-def _parameters(description: Description, load: Load) -> int:
-    return count_parameters(abstract_network(description))
-
-
-def _patch_macs(description: Description, load: Load) -> int:
-    return count_macs(abstract_network(description), load.in_channels, load.patch_size)
-
-
-def _training_memory(description: Description, load: Load) -> int:
-    return _peak(description, load, training=True)
-
-
-def _inference_memory(description: Description, load: Load) -> int:
-    return _peak(description, load, training=False)
 
 
 def _peak(description: Description, load: Load, *, training: bool) -> int:
@@ -218,15 +203,3 @@ def _peak(description: Description, load: Load, *, training: bool) -> int:
         training=training,
         run=training_call(network, deep_supervision=several),
     ).peak
-
-
-QUANTITIES: dict[str, Callable[[Description, Load], int]] = {
-    "parameters": _parameters,
-    "macs": _patch_macs,
-    "memory": _training_memory,
-    "inference_memory": _inference_memory,
-}
-"""What networks are matched in; memory in bytes, of a training or an inference step."""
-
-LATENCY = "latency"
-"""Milliseconds of a training step. It is measured, not counted: `medseg.analysis.match`."""
