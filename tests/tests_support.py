@@ -1,5 +1,8 @@
 """A run that takes seconds: phantoms, a network of two stages, a handful of steps."""
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,22 @@ def resume(run: Path, *words: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDSEG_CACHE", str(run.parents[2] / "cache"))
         return main([f"resume={run}", *words])
+
+
+def when(happened: Callable[[], object], act: Callable[[], object]) -> threading.Thread:
+    """Acts beside the main thread as soon as something has happened, within two minutes."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if happened():
+                act()
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
 
 
 def the_run(folder: Path) -> Path:

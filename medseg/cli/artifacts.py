@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import command, report_error
+from medseg.cli.command import add_prediction, command, make_parser, report_error
 from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -26,13 +26,12 @@ exit codes: 0 done, 2 usage or a network without strides, 3 some volumes unusabl
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg artifacts",
-        description="Measure the checkerboard patterns of a trained network: on its "
+    parser = make_parser(
+        "artifacts",
+        "Measure the checkerboard patterns of a trained network: on its "
         "weights, by probes, and on volumes, with the input and the true labels beside it. "
         "Fewer than 8 volumes give sizes and no test.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EXAMPLES,
     )
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a run's folder, a .safetensors or a .ckpt file"
@@ -58,16 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         help="map the cycle-spin deviation of whole volumes and, with --labels, say whether "
         "cycle spinning changes Dice; SHIFTS predictions a volume, twice with labels",
     )
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument(
-        "--overlap", type=float, default=0.5, help="of neighbouring windows, in [0, 1)"
-    )
-    parser.add_argument(
-        "--prefer",
-        choices=("sform", "qform"),
-        default="sform",
-        help="which orientation to believe where a NIfTI header holds two that differ",
-    )
+    add_prediction(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     return parser
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import command, positive
+from medseg.cli.command import add_overwrite, command, make_parser, positive
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,13 +26,12 @@ examples:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg audit",
-        description="Show a network's cost and receptive field, layer by layer and in total, "
+    parser = make_parser(
+        "audit",
+        "Show a network's cost and receptive field, layer by layer and in total, "
         "without running it: parameters, multiply-accumulates, bytes moved, memory, valid input "
         "sizes, receptive field, gridding, checkerboard.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EXAMPLES,
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="OVERRIDE", help="as `medseg train` takes them"
@@ -59,9 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="write audit.md, audit.json, audit.csv"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace files that medseg did not write as well"
-    )
+    add_overwrite(parser)
     return parser
 
 

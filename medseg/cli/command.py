@@ -115,5 +115,18 @@ def add_overwrite(
     parser.add_argument("--overwrite", action="store_true", help=f"replace {what}")
 
 
+def add_prediction(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a command that predicts: device, overlap and orientation."""
+    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    overlap = "of neighbouring windows, in [0, 1)"
+    parser.add_argument("--overlap", type=float, default=0.5, help=overlap)
+    parser.add_argument(
+        "--prefer",
+        choices=("sform", "qform"),
+        default="sform",
+        help="which orientation to believe where a NIfTI header holds two that differ",
+    )
+
+
 def _raise_signal(signum: int, _frame: FrameType | None) -> None:
     raise SignalError(signum)

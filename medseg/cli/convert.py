@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_overwrite, command
+from medseg.cli.command import add_overwrite, command, make_parser
 from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -31,13 +31,12 @@ exit codes: 0 done, 2 a layer has no exact equivalent, 3 a file that cannot be u
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg convert",
-        description="Rewrite a trained network as one of other blocks that computes the same, and "
+    parser = make_parser(
+        "convert",
+        "Rewrite a trained network as one of other blocks that computes the same, and "
         "say how far the two lie apart. Nothing is written unless every layer of the slot has an "
         "exact equivalent.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EXAMPLES,
     )
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a run's folder, a .safetensors or a .ckpt file"

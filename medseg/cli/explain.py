@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from medseg.cli.command import add_overwrite, command
+from medseg.cli.command import add_overwrite, command, make_parser
 from medseg.errors import ConfigError
 from medseg.explain.operator import COUNTED, KINDS, SIZED, make_operator
 
@@ -30,12 +30,11 @@ _MEANINGS = {
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg explain",
-        description="Explain one operator: its formulas with the numbers put in, its cost, its "
+    parser = make_parser(
+        "explain",
+        "Explain one operator: its formulas with the numbers put in, its cost, its "
         "sizes and an example that is really computed.",
-        epilog=f"kinds: {', '.join(KINDS)}\n\n{_EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        f"kinds: {', '.join(KINDS)}\n\n{_EXAMPLES}",
     )
     parser.add_argument("kind", nargs="?", choices=list(KINDS), metavar="KIND", help="see below")
     parser.add_argument("--lecture", metavar="N", help=argparse.SUPPRESS)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import command
+from medseg.cli.command import command, make_parser
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,11 +28,10 @@ The last line is the override that makes them equal.
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg match",
-        description="Scale the widths of a network until it costs what another does.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "match",
+        "Scale the widths of a network until it costs what another does.",
+        _EXAMPLES,
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="OVERRIDE", help="of the network whose widths change"

@@ -2,13 +2,13 @@
 
 import argparse
 
-from medseg.cli.command import command
+from medseg.cli.command import command, make_parser
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg operators",
-        description="List every convolution, unit, downsampling and upsampling with its weights "
+    parser = make_parser(
+        "operators",
+        "List every convolution, unit, downsampling and upsampling with its weights "
         "at 32 channels and its multiply-accumulates per voxel.",
     )
     parser.add_argument(

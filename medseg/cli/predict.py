@@ -5,19 +5,19 @@ import json
 import sys
 from pathlib import Path
 
-from medseg.cli.command import command, report_error
+from medseg.cli.command import add_prediction, command, make_parser, report_error
 from medseg.errors import ConfigError, DataError
 
 FAILURES = "failures.json"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg predict",
-        description="Segments volumes with a trained network. Each label map lies on its "
+    parser = make_parser(
+        "predict",
+        "Segments volumes with a trained network. Each label map lies on its "
         "volume's own grid, under the volume's name, with a JSON beside it that says what was "
         "done. A volume that cannot be used does not stop the others.",
-        epilog="exit codes: 0 all done, 2 usage, 3 some inputs unusable (failures.json), "
+        "exit codes: 0 all done, 2 usage, 3 some inputs unusable (failures.json), "
         "4 machine (memory, disk, device), 130 interrupted",
     )
     parser.add_argument(
@@ -38,18 +38,9 @@ def _parser() -> argparse.ArgumentParser:
         help="volumes (NIfTI, NRRD, MetaImage) and folders of volumes",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    parser.add_argument(
-        "--overlap", type=float, default=0.5, help="of neighbouring windows, in [0, 1)"
-    )
+    add_prediction(parser)
     parser.add_argument(
         "--probabilities", action="store_true", help="also write the probability of each class"
-    )
-    parser.add_argument(
-        "--prefer",
-        choices=("sform", "qform"),
-        default="sform",
-        help="which orientation to believe where a NIfTI header holds two that differ",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing outputs")

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import command
+from medseg.cli.command import command, make_parser
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,12 +25,11 @@ exit codes: 0 reached, 1 by no change that was tried, 2 a wrong number or overri
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg reach",
-        description="Show the receptive field of a network, and which change of stages, depth, "
+    parser = make_parser(
+        "reach",
+        "Show the receptive field of a network, and which change of stages, depth, "
         "kernel or dilation gives it the wanted extent, without holes.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EXAMPLES,
     )
     parser.add_argument(
         "words",

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_overwrite, command
+from medseg.cli.command import add_overwrite, command, make_parser
 from medseg.formatting import encodable
 
 if TYPE_CHECKING:
@@ -26,12 +26,11 @@ _COLUMNS = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="medseg report",
-        description="Compare runs: one self-contained HTML page, and its tables as Markdown, "
+    parser = make_parser(
+        "report",
+        "Compare runs: one self-contained HTML page, and its tables as Markdown, "
         "CSV and LaTeX beside it.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        _EXAMPLES,
     )
     parser.add_argument(
         "sources",
