@@ -10,7 +10,7 @@ import pytest
 
 from medseg.errors import ConfigError, DataError
 from medseg.record import RunRecord
-from medseg.report import Report, write, write_report
+from medseg.report import write, write_report
 from medseg.report.study import collect
 
 from .pages import Page, line, rows, text
@@ -58,8 +58,9 @@ def test_a_class_that_is_nowhere_says_why_it_has_no_value(runs: Write, tmp_path:
     assert "no Dice value is defined" in text(report)
 
 
-def test_the_ablation_in_the_reader_s_words(written: Report) -> None:
-    arm = line(written, "| transposed | transposed | 2 | reference |")
+def test_the_ablation_in_the_reader_s_words(shared_ablation: Path, tmp_path: Path) -> None:
+    report = write_report([shared_ablation], tmp_path / "report.html")
+    arm = line(report, "| transposed | transposed | 2 | reference |")
     cells = [cell.strip() for cell in arm.strip("|").split("|")]
     # the worse of two layers; seeds 0.083 and 0.0913; 60 × 12 × 4 × 0.412 s
     assert cells[7:] == [
