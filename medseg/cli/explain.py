@@ -6,7 +6,8 @@ from typing import Any
 
 from medseg.cli.command import add_overwrite, command, make_parser
 from medseg.errors import ConfigError
-from medseg.explain.operator import COUNTED, KINDS, SIZED, make_operator
+from medseg.explain.kinds import KINDS
+from medseg.explain.operator import COUNTED, SIZED, make_operator
 
 _FIGURE = "example"
 _EXAMPLES = """\

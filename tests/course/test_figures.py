@@ -8,7 +8,8 @@ from torch.testing import assert_close
 
 from medseg.errors import ConfigError
 from medseg.explain.example import apply, image_of, small
-from medseg.explain.operator import KINDS, make_operator
+from medseg.explain.kinds import KINDS
+from medseg.explain.operator import make_operator
 
 NUMBERED = [*enumerate(KINDS)]
 LINEAR = [pair for pair in NUMBERED if not pair[1].startswith("max_")]

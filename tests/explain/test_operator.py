@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from medseg.errors import ConfigError
 from medseg.explain.example import draw_example, small, worked
-from medseg.explain.operator import KINDS, make_operator
+from medseg.explain.kinds import KINDS
+from medseg.explain.operator import make_operator
 from medseg.explain.page import (
     formulas,
     operator_page,
