@@ -86,11 +86,14 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
     chosen = [arguments.model, arguments.network, arguments.overrides or None]
     if sum(source is not None for source in chosen) > 1:
         raise ConfigError("--model, --network and overrides name a network each; choose one")
+    import torch
+
     from medseg.analysis.audit import Subject
     from medseg.cli.compose import compose_network
     from medseg.models.description import build_network
     from medseg.models.weights import load_model
 
+    torch.manual_seed(0)  # untrained weights have gains too: the same at every audit
     if arguments.model is not None:
         trained = load_model(arguments.model)
         card, network = trained.card, trained.network

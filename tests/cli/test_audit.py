@@ -51,6 +51,15 @@ def test_a_configuration(capsys, tmp_path) -> None:
     assert f"| multiply-accumulates | {content['totals']['macs']:,} |" in said
 
 
+def test_two_audits_of_untrained_weights_agree(capsys, tmp_path) -> None:
+    contents = []
+    for name in ("first", "second"):
+        assert main([*TINY, "--patch-size", "16", "16", "-o", str(tmp_path / name)]) == 0
+        contents.append((tmp_path / name / "audit.json").read_text())
+    assert json.loads(contents[0])["upsamplings"]
+    assert contents[0] == contents[1]
+
+
 def test_layers_and_the_effective_field_on_demand(capsys) -> None:
     assert main([*TINY, "--patch-size", "16", "16", "--layers", "--effective"]) == 0
     said = capsys.readouterr().out
