@@ -58,6 +58,12 @@ def test_the_configuration_of_every_run_is_known_by_its_digest() -> None:
         assert configs[cell.digest]["seed"] == cell.seed
 
 
+def test_a_run_is_the_same_under_another_name_of_its_level() -> None:
+    named = planned(factors={"up": {"a": ["up=a"]}})
+    renamed = planned(factors={"upsampling": {"the first": ["up=a"]}})
+    assert [cell.digest for cell in named.cells] == [cell.digest for cell in renamed.cells]
+
+
 def test_the_reference_has_the_first_levels_unless_it_is_given() -> None:
     assert planned().reference == {"conv": "standard", "up": "a"}
     assert planned(reference={"up": "c"}).reference == {"conv": "standard", "up": "c"}
