@@ -4,7 +4,7 @@ The convolution slot fills the spatial part of every unit; the 1×1 convolutions
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -73,6 +73,13 @@ class Unit(ABC):
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
     ) -> nn.Module: ...
 
+    def __repr__(self) -> str:
+        """Its own parameters first, then the slots of every unit."""
+        shared = [field.name for field in fields(Unit)]
+        own = [field.name for field in fields(self) if field.name not in shared]
+        texts = (f"{name}={getattr(self, name)!r}" for name in own + shared)
+        return f"{type(self).__name__}({', '.join(texts)})"
+
     def conv_norm(
         self, conv: ConvFactory, spatial_dims: int, in_channels: int, out_channels: int
     ) -> list[nn.Module]:
@@ -101,7 +108,7 @@ class Unit(ABC):
         return Sum(nn.Sequential(*residual), shortcut)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plain(Unit):
     """Convolution, normalisation, activation, as in VGG and nnU-Net.
 
@@ -114,7 +121,7 @@ class Plain(Unit):
         return nn.Sequential(*self.conv_norm_act(conv, spatial_dims, in_channels, out_channels))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Residual(Unit):
     """Convolutions around a shortcut: `act(x + norm(conv(act(norm(conv(x))))))`.
 
@@ -144,7 +151,7 @@ class Residual(Unit):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Bottleneck(Unit):
     """1×1 down to `out/reduction`, the convolution, 1×1 up, around a shortcut.
 
@@ -174,7 +181,7 @@ class Bottleneck(Unit):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class InvertedBottleneck(Unit):
     """1×1 up to `expansion` times the channels and back, a shortcut between the narrow ends.
 
@@ -216,7 +223,7 @@ class InvertedBottleneck(Unit):
         return self.with_shortcut(layers, spatial_dims, in_channels, out_channels)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SeparableResidual(Unit):
     """Convolution, 1×1, normalisation, `repeats` times around a shortcut.
 
@@ -249,7 +256,7 @@ class SeparableResidual(Unit):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Inception(Unit):
     """Four branches side by side: 1×1; 1×1, conv; 1×1, conv, conv; max pool, 1×1.
 
@@ -283,7 +290,7 @@ class Inception(Unit):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Fire(Unit):
     """1×1 squeeze to `out/squeeze`, then half the output from a 1×1 and half from the convolution.
 
@@ -315,7 +322,7 @@ class Fire(Unit):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Dense(Unit):
     """Each of `layers` convolutions reads the outputs of all before it; 1×1 to `out` at the end.
 

@@ -50,14 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["status"]:
         return _status(words[1:])
-    first, *rest = _parser().parse_args(words).overrides
-    overrides = [first if "=" in first else f"ablation={first}", *rest]
+    overrides = named(_parser().parse_args(words).overrides)
 
     def start() -> int:
         with hydra_session() as hydra:
             return ablate(hydra, overrides, ["medseg", "ablate", *words])
 
     return run_to_exit_code(start)
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """Overrides in which the name of an ablation, if one stands in front, is an override too."""
+    first, *rest = words
+    return [first if "=" in first else f"ablation={first}", *rest]
 
 
 def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) -> int:
@@ -114,7 +119,8 @@ def _plan(
     hydra: "Hydra", config: DictConfig, command_line: list[str], folder: Path
 ) -> dict[str, dict[str, Any]]:
     """Writes the plan; returns the configuration of every run by its digest."""
-    from medseg.experiment.grid import grid_of, plan_ablation
+    from medseg.cli.factors import grid_of
+    from medseg.experiment.grid import plan_ablation
     from medseg.hardware import choose_device
     from medseg.record import PLAN_FILE, AblationPlan
 
