@@ -106,7 +106,7 @@ class TestAtomicPath:
             tmp_path.chmod(0o700)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary() | st.text())
 def test_what_is_written_is_read(content, tmp_path) -> None:
     target = tmp_path / "a"

@@ -202,7 +202,7 @@ class TestDice:
 masks = array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
 )
-properties = settings(max_examples=30, deadline=None)
+properties = settings(max_examples=30)
 
 
 class TestProperties:

@@ -120,9 +120,7 @@ def refuse(constant: str):
     raise AssertionError(f"{constant} is not JSON")
 
 
-@settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(record=records)
 def test_a_record_is_read_as_it_was_written(record, tmp_path) -> None:
     path = record.write(tmp_path)

@@ -131,8 +131,12 @@ def _upsamplings(audit: Audit) -> str:
     if not audit.upsamplings:
         return ""
     rows = [
-        (layer, operator, "not measured" if imbalance is None else f"{imbalance:.3g}")
-        for layer, operator, imbalance in map(dict.values, audit.upsamplings)
+        (
+            row["layer"],
+            row["operator"],
+            "not measured" if row["imbalance"] is None else f"{row['imbalance']:.3g}",
+        )
+        for row in audit.upsamplings
     ]
     return (
         f"## Checkerboard\n\n{markdown_table(('layer', 'upsampling', 'DC-gain imbalance'), rows)}\n"

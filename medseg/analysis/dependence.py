@@ -209,6 +209,11 @@ def _by_axis(sources: _Sources) -> _Rule:
     return rule
 
 
+def _all(outputs: np.ndarray, size: int) -> np.ndarray:
+    """Every input for each output."""
+    return np.broadcast_to(np.arange(size), (len(outputs), size))
+
+
 def _axis(step: Step, rank: int) -> int:
     return (step.arguments.get("dim") or 0) % rank
 
@@ -234,7 +239,7 @@ def _flipped(step: Step, _output: int, axis: int, outputs: np.ndarray, size: int
 def _rolled(step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
     dims, shifts = step.arguments["dims"], step.arguments["shifts"]
     if not dims:  # along all axes as if they were one
-        return outputs * 0 + np.arange(size)
+        return _all(outputs, size)
     rank = len(step.inputs[0].shape)
     shift = sum(n for n, dim in zip(shifts, dims, strict=True) if dim % rank == axis)
     return (outputs - shift) % size if shift else None
@@ -298,12 +303,12 @@ def _shuffled(step: Step, _output: int, axis: int, outputs: np.ndarray, size: in
     """All channels, and of the last two axes the cell."""
     channels = len(step.inputs[0].shape) - 3
     if axis == channels:
-        return outputs * 0 + np.arange(size)
+        return _all(outputs, size)
     return _adaptive(outputs, size) if axis > channels else None
 
 
 def _shuffled_channels(_step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
-    return outputs * 0 + np.arange(size) if axis == 1 else None
+    return _all(outputs, size) if axis == 1 else None
 
 
 # Operations that change or exchange axes

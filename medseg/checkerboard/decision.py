@@ -56,7 +56,7 @@ def examine(
     study.seconds["prediction"] += seconds["network"] - watched.seconds
     case = study.add(case_id(source), watched)
     if spin is not None:
-        case = _spun(case, image, truth, study=study, predictor=predictor, folder=spin)
+        case = _cycle_spun(case, image, truth, study=study, predictor=predictor, folder=spin)
         study.amend(case)
     return case
 
@@ -77,7 +77,7 @@ def labels_of(sources: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Pat
     return pairs
 
 
-def spun_prediction(
+def cycle_spun_prediction(
     predictor: Predictor, image: Tensor, shifts: Sequence[Sequence[int]]
 ) -> tuple[Tensor, Tensor]:
     """Prediction averaged over shifts of the image below the windows.
@@ -133,7 +133,7 @@ def _truth(label: Path, image: Volume, classes: int, prefer: Form) -> Volume:
     return truth
 
 
-def _spun(
+def _cycle_spun(
     case: CaseRow,
     image: Volume,
     truth: Volume | None,
@@ -144,12 +144,12 @@ def _spun(
 ) -> CaseRow:
     grid = predictor.preprocessing.image(image)
     period = study.grid.period
-    spun, deviation = spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
+    spun, deviation = cycle_spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
     deviation = predictor.preprocessing.restore_scores(deviation, image)
     write_probabilities(folder / f"{case.case}_cycle_spin.nii.gz", deviation, image)
     if truth is None:
         return case
-    control, _ = spun_prediction(predictor, grid, whole_shifts(period, study.shifts))
+    control, _ = cycle_spun_prediction(predictor, grid, whole_shifts(period, study.shifts))
     plain = torch.softmax(predictor.logits(grid).cpu(), dim=0)
     scores = {
         suffix: score_case(

@@ -166,12 +166,14 @@ def cycle_spin_residual(
     drawn = _drawn(steps, shifts, seed)
     count, phases = len(drawn), math.prod(steps)
     with evaluating(network), torus(network):
-        first = _spun(network, image, drawn[0])
-        again = _spun(network, image, tuple(d + s for d, s in zip(drawn[0], steps, strict=True)))
+        first = _cycle_spun(network, image, drawn[0])
+        again = _cycle_spun(
+            network, image, tuple(d + s for d, s in zip(drawn[0], steps, strict=True))
+        )
         mean, scatter = first, torch.zeros_like(first)
         tables = [_table(first, drawn[0], steps)]
         for seen, shift in enumerate(drawn[1:], start=2):
-            spun = _spun(network, image, shift)
+            spun = _cycle_spun(network, image, shift)
             off = spun - mean
             mean = mean + off / seen
             scatter += off * (spun - mean)
@@ -198,7 +200,7 @@ def _drawn(period: Sequence[int], shifts: int, seed: int) -> tuple[_Shift, ...]:
     return tuple(tuple(row) for row in torch.stack(columns, dim=1).tolist())
 
 
-def _spun(network: nn.Module, image: Tensor, shift: _Shift) -> Tensor:
+def _cycle_spun(network: nn.Module, image: Tensor, shift: _Shift) -> Tensor:
     """`T_{−δ} f(T_δ x)`, `(classes, *space)`."""
     axes = tuple(range(1, 1 + len(shift)))
     logits = network(image.roll(shift, dims=tuple(a + 1 for a in axes)))

@@ -54,10 +54,9 @@ class Entry:
         name: Key in records.
         function: Subject → value; a sequence of n values is stored as `name_0` to `name_{n-1}`.
         of: What it is measured on: `layers` (`UpsamplingLayer`), `gradients` (`StridedLayer`),
-            `dilated` (`DilatedRow`), `network` (what
-            `constant_response` takes), `prediction`, `image`, `truth`
-            (`CaseMaps`), `labels` (`CaseSums`), `cycle_spin` (`CycleSpin`), `decision`
-            (`{"" | "_spun" | "_control": {class: {metric: value}}}`).
+            `dilated` (`DilatedRow`), `network` (the arguments of `constant_response`),
+            `prediction`, `image`, `truth` (`CaseMaps`), `labels` (`CaseSums`), `cycle_spin`
+            (`CycleSpin`), `decision` (`{"" | "_spun" | "_control": {class: {metric: value}}}`).
         title: Head of its column.
         meaning: One line.
         unit: Empty for a ratio.

@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from medseg.cli.command import command, make_parser, positive, report_error, run_to_exit_code
-from medseg.cli.compose import CONFIG_NAME, hydra_session, task_of
+from medseg.cli.compose import CONFIG_NAME, arm_composer, hydra_session
 from medseg.errors import ConfigError, MedsegError
 from medseg.formatting import duration
 
@@ -133,7 +133,7 @@ def _plan(
         raise ConfigError(f"ablation.margin={margin!r} must be a Dice between 0 and 1, as 0.01")
     plan, configs = plan_ablation(
         grid_of(config, parser.parse_overrides(given), parser),
-        lambda own: task_of(hydra.config_loader.load_sweep_config(config, list(own))),
+        arm_composer(hydra, config),
         equal=equal,
         known=AblationPlan.read(path).widths if path.exists() else {},
         device=choose_device(device, key="trainer.device") if equal == "latency" else None,

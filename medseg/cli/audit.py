@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MIB = 2**20
 _SILENT = "6"  # above every level at which the profiler speaks of its own start and stop
+_SEED = 0  # of the weights of a network that is not trained
 _EXAMPLES = """\
 examples:
   medseg audit                                     the default configuration
@@ -93,7 +94,7 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
     from medseg.models.description import build_network
     from medseg.models.weights import load_model
 
-    torch.manual_seed(0)  # untrained weights have gains too: the same at every audit
+    torch.manual_seed(_SEED)  # the DC gains of untrained weights are the same at every audit
     if arguments.model is not None:
         trained = load_model(arguments.model)
         card, network = trained.card, trained.network
@@ -114,7 +115,7 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
         channels, patch_size = load.in_channels, load.patch_size
     patch_size = tuple(arguments.patch_size or patch_size)
     return Subject(
-        name=name,
+        name=name if arguments.model else f"{name} (untrained, seed {_SEED})",
         network=network,
         in_channels=arguments.in_channels or channels,
         patch_size=patch_size,

@@ -1,8 +1,9 @@
 """Configurations composed by Hydra, and the networks and data that they describe."""
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,31 @@ def task_of(config: DictConfig) -> DictConfig:
     OmegaConf.set_struct(task, False)
     task.pop("hydra", None)
     return task
+
+
+def arm_composer(
+    hydra: "Hydra", config: DictConfig
+) -> Callable[[Sequence[str], Mapping[str, Any]], dict[str, Any]]:
+    """What turns an arm's overrides, and dotted keys set afterwards, into plain values.
+
+    Hydra composes an arm once; its repetitions differ in values alone.
+
+    Args:
+        hydra: Composes.
+        config: Of the whole ablation.
+    """
+
+    @cache
+    def composed_arm(overrides: tuple[str, ...]) -> DictConfig:
+        return task_of(hydra.config_loader.load_sweep_config(config, list(overrides)))
+
+    def compose_arm(overrides: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+        own = composed_arm(tuple(overrides)).copy()
+        for key, value in values.items():
+            OmegaConf.update(own, key, value)
+        return OmegaConf.to_container(own, resolve=True)  # type: ignore[return-value]
+
+    return compose_arm
 
 
 def plain_task(config: DictConfig) -> dict[str, Any]:

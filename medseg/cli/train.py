@@ -84,9 +84,12 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
             return _run(hydra, config, plan, command=command_line, **asked)
         words = arguments.overrides
         lists = next((o.input_line for o in given if o.is_sweep_override()), None)
-        if lists and not (arguments.multirun or hydra.get_mode(CONFIG_NAME, words)):
+        several = arguments.multirun or (
+            lists is not None and hydra.get_mode(CONFIG_NAME, words) == RunMode.MULTIRUN
+        )
+        if lists and not several:
             raise ConfigError(f"{lists}: several values; train each of them with -m")
-        if lists or arguments.multirun:
+        if several:
             return ablate(hydra, words, command_line)
         config = job_config(hydra, words)
         if config.hydra.mode == RunMode.MULTIRUN:  # as an ablation of configs/ablation says

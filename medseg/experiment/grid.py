@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from medseg.analysis.cost import LATENCY, QUANTITIES, Load
 from medseg.analysis.match import match
@@ -15,9 +14,9 @@ from medseg.errors import ConfigError
 from medseg.models.description import describe
 from medseg.record import AblationPlan, Cell, Matched, digest
 
-Compose = Callable[[Sequence[str]], DictConfig]
-"""Overrides → the configuration that they compose."""
 Config = dict[str, Any]
+Compose = Callable[[Sequence[str], Mapping[str, Any]], Config]
+"""Overrides, and dotted keys that are set afterwards → the configuration, resolved."""
 
 _LONGEST_NAME = 100  # of 255 bytes that a file system allows
 _DIGITS = 8
@@ -93,7 +92,7 @@ def plan_ablation(
 
     Args:
         grid: What is asked for.
-        compose: What turns overrides into configurations.
+        compose: What turns overrides and values of a repetition into configurations.
         equal: The cost that arms are matched in by their widths; None: in nothing.
         known: Widths that were found before, see `AblationPlan.widths`.
         device: Where latency is measured, if it is.
@@ -109,14 +108,14 @@ def plan_ablation(
         raise ConfigError(
             f"ablation.equal={equal!r} must be null or one of {', '.join([*QUANTITIES, LATENCY])}"
         )
-    arms = {tuple(levels.values()): (levels, own, compose(own)) for levels, own in grid.arms()}
+    arms = {tuple(levels.values()): (levels, own) for levels, own in grid.arms()}
     widths: dict[str, Any] = {}
     matched: dict[tuple[str, ...], Matched] = {}
     reference = tuple(grid.reference[name] for name in grid.factors)
-    for arm, (levels, own, config) in arms.items():
+    for arm, (levels, own) in arms.items():
         if equal is None or arm == reference:
             continue
-        pair = [_resolved(arms[reference][2]), _resolved(config)]
+        pair = [compose(arms[reference][1], {}), compose(own, {})]
         key = f"{equal} {digest(pair[0])} {digest(pair[1])}"
         try:
             found = (known or {}).get(key) or _equal_widths(pair[0], pair[1], equal, device)
@@ -125,13 +124,11 @@ def plan_ablation(
             raise ConfigError(f"{named}: {error}") from error
         widths[key] = found
         matched[arm] = Matched(quantity=equal, value=found["value"], wanted=found["wanted"])
-        arms[arm] = levels, [*own, *found["overrides"]], compose([*own, *found["overrides"]])
+        arms[arm] = levels, [*own, *found["overrides"]]
     cells: list[Cell] = []
     configs: dict[str, Config] = {}
-    for repetition, (arm, (levels, own, config)) in itertools.product(
-        grid.repetitions(), arms.items()
-    ):
-        whole = _resolved(config, repetition)
+    for repetition, (arm, (levels, own)) in itertools.product(grid.repetitions(), arms.items()):
+        whole = compose(own, repetition)
         own_digest = digest(whole)
         if own_digest in configs:
             same = next(cell for cell in cells if cell.digest == own_digest)
@@ -208,10 +205,3 @@ def _equal_widths(
     found = match(*networks, quantity, load, **options)
     overrides = width_overrides(found.widths)
     return {"overrides": overrides, "value": float(found.value), "wanted": float(found.wanted)}
-
-
-def _resolved(config: DictConfig, changes: Mapping[str, Any] | None = None) -> Config:
-    """A configuration as plain values, dotted keys changed."""
-    for key, value in (changes or {}).items():
-        OmegaConf.update(config, key, value)
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]

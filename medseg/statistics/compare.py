@@ -146,12 +146,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     >>> holm([0.01, None, 0.5])
     [0.02, None, 0.5]
     """
-    known = [i for i, p in enumerate(p_values) if p is not None and not math.isnan(p)]
-    known.sort(key=lambda i: p_values[i] or 0.0)
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None and not math.isnan(p))
     corrected: list[float | None] = [None] * len(p_values)
     least = 0.0
-    for rank, index in enumerate(known):
-        least = max(least, min(1.0, (len(known) - rank) * (p_values[index] or 0.0)))
+    for rank, (p_value, index) in enumerate(known):
+        least = max(least, min(1.0, (len(known) - rank) * p_value))
         corrected[index] = least
     return corrected
 

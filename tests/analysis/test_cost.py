@@ -116,7 +116,7 @@ def _passes(layer: Any, size: tuple[int, ...]) -> bool:
     return all(n + 2 * p > d * (k - 1) for n, k, _, p, d in axes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(layers())
 def test_any_layer_costs_what_torch_counts_and_moves_every_tensor_once(
     drawn: tuple[nn.Module, int, tuple[int, ...]],

@@ -20,7 +20,7 @@ from .functions import (
 )
 
 CHEQUERED = torch.arange(30).view(6, 5) % 2
-BRIEF = settings(max_examples=20, deadline=None)
+BRIEF = settings(max_examples=20)
 
 
 def mixed(x: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def recurrence(layers: Sequence[tuple[int, int, int]]) -> int:
     return extent
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.integers(1, 6), st.sampled_from([1, 2]), st.integers(1, 3)),

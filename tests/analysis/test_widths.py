@@ -83,7 +83,7 @@ def test_wider_by_a_larger_factor_on_every_level_and_in_order(low, high, multipl
 
 
 @pytest.mark.parametrize("quantity", ["parameters", "macs"])
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(levels=st.lists(st.integers(1, 40), min_size=3, max_size=3), step=st.integers(1, 9))
 def test_a_wider_network_costs_more(quantity, levels, step) -> None:
     base = unet(channels=(4, 8, 16))

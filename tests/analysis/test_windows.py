@@ -12,7 +12,7 @@ from .functions import assert_looks_where_poking_shows, assert_looks_where_the_g
 
 DIMS = st.integers(1, 3)
 SIZES = st.integers(1, 11)
-THOROUGH = settings(max_examples=15, deadline=None)
+THOROUGH = settings(max_examples=15)
 CONV = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 TRANSPOSED = {
     1: functional.conv_transpose1d,
@@ -104,7 +104,7 @@ def test_pooling(g: dict[str, Any], ceil: bool, default_stride: bool) -> None:
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_adaptive_pooling(dims: int, data: st.DataObject) -> None:
     size, wanted = data.draw(each(dims, 1, 9)), data.draw(each(dims, 1, 9))
@@ -113,7 +113,7 @@ def test_adaptive_pooling(dims: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_interpolation_between_voxels(align_corners: bool, data: st.DataObject) -> None:
     dims = data.draw(DIMS)
@@ -133,7 +133,7 @@ def test_interpolation_by_the_nearest_voxel(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(size=each(2, 2, 9), factors=st.tuples(*[st.sampled_from([0.5, 1.5, 2.0, 3.0, 2.7])] * 2))
 def test_interpolation_by_a_factor(
     mode: str, size: tuple[int, ...], factors: tuple[float, ...]

@@ -38,7 +38,7 @@ class TestHistograms:
             found = boundary_histograms(labels[None], period, origin).get(axis)
             assert found is None if step == 1 else found.tolist() == counts
 
-    @settings(deadline=None, max_examples=20)
+    @settings(max_examples=20)
     @given(st.permutations(range(4)), st.integers(1, 12))
     def test_names_of_labels_and_cuts_change_nothing(self, names, cut) -> None:
         labels = torch.randint(0, 4, (14, 9), generator=torch.manual_seed(cut))

@@ -184,7 +184,7 @@ class TestSomeShifts:
             assert abs(float(sample.mean()) - expected) < error
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(scale=st.sampled_from([-3.0, 1e-6, 1e6]), offset=st.floats(-10, 10))
 def test_an_affine_map_of_the_logits_changes_nothing(scale, offset) -> None:
     network, image = down_up(2, [1.0, 0.4], [0.3, 1, 0.6]), waves(2) + 1

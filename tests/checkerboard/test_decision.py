@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.checkerboard import Study
-from medseg.checkerboard.decision import examine, phase_shifts, spun_prediction, whole_shifts
+from medseg.checkerboard.decision import cycle_spun_prediction, examine, phase_shifts, whole_shifts
 from medseg.checkerboard.study import means
 from medseg.inference.predictor import Predictor
 from medseg.record import CaseRow
@@ -57,7 +57,7 @@ def test_whole_shifts_differ_and_move_no_phase(period) -> None:
 def test_what_moves_with_the_image_does_not_deviate(model) -> None:
     predictor = printing(model, 0.0, overlap=0.5)
     image = torch.randn(1, 20, 17, 9)
-    probabilities, deviation = spun_prediction(predictor, image, phase_shifts((2, 2, 2), 5))
+    probabilities, deviation = cycle_spun_prediction(predictor, image, phase_shifts((2, 2, 2), 5))
     torch.testing.assert_close(
         probabilities, torch.softmax(predictor.logits(image), dim=0), rtol=1e-4, atol=1e-6
     )
@@ -67,7 +67,7 @@ def test_what_moves_with_the_image_does_not_deviate(model) -> None:
 def test_a_pattern_on_the_grid_deviates_by_its_own_size(model) -> None:
     predictor = printing(model, 0.6, overlap=0.0)
     image = torch.randn(1, 15, 16, 16)
-    _, deviation = spun_prediction(predictor, image, [(0, 0, 0), (1, 0, 0)])
+    _, deviation = cycle_spun_prediction(predictor, image, [(0, 0, 0), (1, 0, 0)])
     # one window holds either: a voxel meets the pattern in one of the two shifts
     assert deviation[0].flatten().tolist() == pytest.approx([0.3] * 15 * 16**2, abs=1e-5)
     assert float(deviation[1].max()) < 1e-5
@@ -87,7 +87,7 @@ def test_the_effect_is_scored_on_the_volumes_own_grid(model, phantom, tmp_path) 
     assert study.record().cases == [case]
 
 
-def test_what_phases_cost_is_the_spun_prediction_over_the_control() -> None:
+def test_what_phases_cost_is_the_cycle_spun_prediction_over_the_control() -> None:
     cases = [
         CaseRow(
             case=str(index),

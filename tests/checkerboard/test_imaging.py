@@ -108,7 +108,7 @@ def test_what_has_no_measure_is_refused(measure, kernel, stride, message) -> Non
         measure(kernel, stride)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**31),
     factor=st.sampled_from([-2.0, 1e-9, 1e9]),

@@ -60,7 +60,7 @@ class TestOverlap:
         found = overlap_imbalance((kernel,) * dims, (stride,) * dims, (dilation,) * dims)
         assert found == pytest.approx(over_axes(one, dims), abs=1e-9)
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         axes=st.lists(
             st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 4)),
@@ -75,7 +75,7 @@ class TestOverlap:
 
 
 class TestShare:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(seed=SEEDS, shape=st.sampled_from([(2,), (3, 2), (2, 2, 2)]))
     def test_is_the_energy_off_the_mean_frequency(self, seed, shape) -> None:
         values = random_gains(seed, math.prod(shape), 1, 1).reshape(shape)
@@ -112,7 +112,7 @@ class TestShare:
 
 
 class TestMoment:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(seed=SEEDS)
     def test_by_hand(self, seed) -> None:
         gains = random_gains(seed)
@@ -140,7 +140,7 @@ class TestMoment:
 
 
 class TestWorst:
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(seed=SEEDS)
     def test_is_the_largest_generalised_eigenvalue(self, seed) -> None:
         gains = random_gains(seed)
@@ -149,7 +149,7 @@ class TestWorst:
         expected = scipy.linalg.eigh(part, whole, eigvals_only=True)[-1]
         assert worst_dc_gain_imbalance(gains) == pytest.approx(expected, abs=1e-9)
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(seed=SEEDS)
     def test_no_moment_is_worse(self, seed) -> None:
         gains = random_gains(seed)
@@ -164,7 +164,7 @@ class TestWorst:
         assert dc_gain_imbalance(gains, torch.outer(blind, blind)) == 0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=SEEDS, factor=st.sampled_from([-3.0, 1e-8, 1e8]), shift=st.integers(0, 3))
 def test_neither_scale_nor_roll_nor_a_rotation_of_the_outputs_matters(seed, factor, shift) -> None:
     gains = random_gains(seed)

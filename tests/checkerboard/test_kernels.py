@@ -111,7 +111,7 @@ def assert_same_but_for_outer_zeros(one: torch.Tensor, other: torch.Tensor, scal
     torch.testing.assert_close(one, other)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     kernel=st.sampled_from([1, 3, 5]),
     dilation=st.integers(1, 3),
@@ -317,7 +317,7 @@ def test_a_box_of_the_stride_repairs_any_kernel(dims, stride) -> None:
     assert dc_gain_imbalance(UpsamplingLayer(layer).gains) < 1e-12
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**31),
     factor=st.sampled_from([-2.0, 1e-7, 1e7]),

@@ -52,7 +52,7 @@ def test_what_the_layers_of_a_network_are_given() -> None:
         torch.testing.assert_close(each.second, expected, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**31), cut=st.integers(1, 3), at_once=st.sampled_from([1, 7, 1 << 12]))
 def test_neither_batches_nor_blocks_nor_order_matter(seed, cut, at_once) -> None:
     x = torch.randn(4, 2, 6, 4, generator=torch.Generator().manual_seed(seed))

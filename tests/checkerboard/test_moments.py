@@ -150,7 +150,7 @@ def test_strides_of_memory_do_not_matter() -> None:
     assert torch.equal(found[1], window_moments(logits[1], (2, 2), (0, 0)))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.permutations(range(4)),
     st.floats(-8, 8),

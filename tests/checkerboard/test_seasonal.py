@@ -149,7 +149,7 @@ class TestNothingToMeasure:
         assert eta_squared_by_level(moments, [(3,)]) == (0,)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.floats(0.01, 100),
     st.floats(-100, 100),
@@ -167,7 +167,7 @@ def test_scale_and_offset_change_nothing(factor, offset, negative, period) -> No
     assert staircase(after) == pytest.approx(staircase(before), abs=1e-6)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=2))
 def test_the_place_of_the_first_phase_changes_no_size(origin) -> None:
     signal = torch.rand(50, 50, dtype=torch.float64, generator=torch.manual_seed(1))

@@ -218,7 +218,7 @@ def test_logits_that_do_not_vary_have_neither(model) -> None:
     assert not any("spectra" in note for note in record.notes)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     seed=st.integers(0, 2**31),
     cases=st.integers(2, 5),
@@ -272,7 +272,7 @@ def test_a_pattern_is_seen_along_every_axis_it_varies_along() -> None:
     assert int(np.argmax(across.decibel)) == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(length=st.integers(260, 1500), period=st.integers(2, 32), harmonic=st.integers(1, 16))
 def test_long_axes_are_kept_short_and_harmonics_in_the_middle_of_a_bin(
     length, period, harmonic

@@ -46,7 +46,7 @@ def same(image: Tensor, weight: Tensor) -> Tensor:
     return CONV[image.ndim - 2](image, weight, padding=[k // 2 for k in weight.shape[2:]])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(convolutions())
 def test_a_grouped_convolution_is_block_diagonal(drawn) -> None:
     image, weight, options = drawn
@@ -60,7 +60,7 @@ def test_a_grouped_convolution_is_block_diagonal(drawn) -> None:
         assert not others.any()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(convolutions())
 def test_a_dilated_convolution_has_zeros_between_its_taps(drawn) -> None:
     image, weight, options = drawn
@@ -91,7 +91,7 @@ def test_a_channel_shuffle_is_a_permutation(dims, groups) -> None:
 
 
 class TestFrames:
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(st.integers(1, 3).flatmap(lambda d: st.tuples(odd_sizes(d, 3), odd_sizes(d))))
     def test_a_kernel_in_the_middle_of_a_larger_one_is_the_same(self, drawn) -> None:
         taps, more = drawn
@@ -120,7 +120,7 @@ def shuffled(image: Tensor, weight: Tensor, bias: Tensor | None, scale) -> Tenso
     return depth_to_space(CONV[len(scale)](image, weight, bias, padding=padding), scale)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(whole_upsamplings())
 def test_a_transposed_convolution_is_a_convolution_and_shuffle(drawn) -> None:
     image, weight, bias, options = drawn
@@ -148,7 +148,7 @@ def test_the_small_kernels_are_as_small_as_they_can_be(taps, padding, extra, odd
     assert kernel.shape == (2, 1, odd)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 3).flatmap(lambda d: st.tuples(sizes(d, 1, 3), odd_sizes(d), sizes(d, 1, 4))))
 def test_a_convolution_and_shuffle_is_a_transposed_convolution(drawn) -> None:
     scale, taps, grid = drawn
@@ -165,7 +165,7 @@ def test_a_convolution_and_shuffle_is_a_transposed_convolution(drawn) -> None:
     assert torch.equal(biases, bias)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(scaled_grids)
 def test_nails_and_nearest_are_shuffles(drawn) -> None:
     scale, grid = drawn

@@ -20,7 +20,7 @@ from medseg.layers.deformable import DeformableConv
 from medseg.layers.ndim import conv_nd, transposed_nd
 from medseg.layers.resampling import DepthToSpace
 
-BRIEF = settings(max_examples=40, deadline=None)
+BRIEF = settings(max_examples=40)
 EVEN_SAME = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 

@@ -45,7 +45,7 @@ def test_cases_are_stored_in_all_orientations_and_mean_the_same(dataset):
     assert codes == set(ORIENTATIONS)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), index=st.integers(0, 99), classes=st.integers(1, 3))
 def test_ellipsoids_lie_inside_each_other_and_inside_the_volume(seed, index, classes):
     _, label = phantom_case(

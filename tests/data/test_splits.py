@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from medseg.data.splits import Split, check, fold_of_cases, patient_of, split_cases
@@ -12,7 +12,6 @@ FRACTIONS = st.floats(0.01, 0.99)
 SEEDS = st.integers(0, 2**32)
 
 
-@settings(deadline=None)
 @given(IDS, FRACTIONS, SEEDS)
 def test_disjoint_complete_and_never_empty(ids, fraction, seed):
     split = split_cases(ids, validation_fraction=fraction, seed=seed)
@@ -22,7 +21,6 @@ def test_disjoint_complete_and_never_empty(ids, fraction, seed):
     check(split, ids)
 
 
-@settings(deadline=None)
 @given(IDS, FRACTIONS, SEEDS, st.randoms())
 def test_order_does_not_matter(ids, fraction, seed, random):
     before = split_cases(ids, validation_fraction=fraction, seed=seed)
@@ -30,7 +28,6 @@ def test_order_does_not_matter(ids, fraction, seed, random):
     assert split_cases(ids, validation_fraction=fraction, seed=seed) == before
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 9), min_size=2, max_size=30).filter(lambda p: len(set(p)) > 1),
     FRACTIONS,
@@ -83,7 +80,6 @@ def test_patient_of():
         patient_of("x", patient="(x")
 
 
-@settings(deadline=None)
 @given(IDS, SEEDS)
 def test_written_and_read(tmp_path_factory, ids, seed):
     split = split_cases(ids, validation_fraction=0.3, seed=seed)

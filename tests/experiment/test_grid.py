@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -22,10 +22,11 @@ def grid(**changes) -> Grid:
     return Grid(**usual | changes)
 
 
-def compose(overrides):
+def compose(overrides, values):
     """Overrides `key=value` as they are, in place of a composed configuration."""
     usual = {"conv": "standard", "rate": 1, "seed": None, "data": {"fold": 0, "folds": None}}
-    return OmegaConf.merge(usual, OmegaConf.from_dotlist(overrides))
+    given = [*overrides, *(f"{key}={value}" for key, value in values.items())]
+    return OmegaConf.to_container(OmegaConf.merge(usual, OmegaConf.from_dotlist(given)))
 
 
 def planned(**changes) -> AblationPlan:
@@ -85,7 +86,6 @@ def test_what_means_nothing_is_refused(changes, words: str) -> None:
         planned(**changes)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # tables of Unicode are made once
 @given(
     levels=st.dictionaries(st.text(max_size=9), st.text(max_size=60), max_size=4),
     seed=st.integers(0, 99),

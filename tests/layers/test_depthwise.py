@@ -95,7 +95,7 @@ def geometries(draw_one):
     return grid, kernel, stride, padding, dilation
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     geometry=geometries(),
     batch=st.integers(1, 3),

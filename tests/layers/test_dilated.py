@@ -32,7 +32,7 @@ def assert_equal(ours: nn.Module, torchs: nn.Module, x: torch.Tensor) -> None:
         torch.testing.assert_close(a, b)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     kernel=AXES,
     stride=AXES,

@@ -46,7 +46,7 @@ def assert_equals_torch(x: Tensor, dims: int, **options) -> None:
         torch.testing.assert_close(mine, theirs, atol=1e-9, rtol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     grid=st.one_of(
         st.tuples(st.integers(1, 9), st.integers(2, 9)),

@@ -170,7 +170,7 @@ junk = st.none() | st.booleans() | st.integers(-2, 4) | st.floats() | st.text(ma
 junk |= st.lists(junk, max_size=3) | st.dictionaries(st.text(max_size=3), junk, max_size=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(slot=st.sampled_from(["encoder", "decoder"]), data=st.data())
 def test_whatever_an_option_holds_the_answer_is_a_network_or_a_config_error(slot, data) -> None:
     description = unet()

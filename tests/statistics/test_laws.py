@@ -1,7 +1,7 @@
 """What holds for every table: shifts, names, sides, missing values, and that nothing fails."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg.statistics import (
@@ -19,7 +19,7 @@ from medseg.statistics.observations import Row
 
 ARMS, FOLDS, SEEDS, CASES = range(3), range(2), range(2), range(9)
 OPPOSITE = {"better": "worse", "worse": "better", "equal": "equal", "undecided": "undecided"}
-quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=30)
 values = st.integers(0, 100).map(lambda percent: percent / 100)
 
 
@@ -109,7 +109,7 @@ def test_missing_cases_are_as_if_both_arms_lacked_them(rows: list[Row], lost: se
     assert dict(first.left_out) == {1: 0, 0: len(lost)}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sparse_tables(), st.sampled_from([None, 0.0, 0.1]), st.booleans())
 def test_nothing_fails_on_sparse_tables(
     rows: list[Row], margin: float | None, higher_is_better: bool

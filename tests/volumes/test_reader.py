@@ -185,9 +185,7 @@ def test_geometry_fault_names_the_file(voxels: np.ndarray, save_edited: Save) ->
     assert read_image(path, prefer="qform").geometry.source == "qform"
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edits=st.dictionaries(st.integers(0, 351), st.integers(0, 255), min_size=1, max_size=6),
     packed=st.booleans(),

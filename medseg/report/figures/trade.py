@@ -116,7 +116,7 @@ def _draw_arms(axes: Axes, points: pd.DataFrame, places: Mapping[int, int]) -> N
     to_share = axes.transData + axes.transAxes.inverted()
     shares = to_share.transform(np.column_stack([shown["x"], shown["y"]]))
     for _, group in shown.assign(share=shares[:, 0]).groupby(
-        (shares * _CELLS).astype(int) @ [1, _CELLS]
+        (shares * _CELLS).astype(int) @ [1, _CELLS + 1]
     ):
         x, y, share = group.loc[group["y"].idxmax(), ["x", "y", "share"]]
         # Labels point into the chart, where there is room.
