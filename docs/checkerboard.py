@@ -141,7 +141,7 @@ class Pictures:
         heading = f"Nearest, stride 4: residual against slope, κ = {late:.3f}"
         return plot(heading, "slope of T z, logit per voxel", "residual, logit", curves)
 
-    def lattice_line(self):
+    def spectrum(self):
         contents = [smooth(1, 1, 132, 132, sigma=1) for _ in range(8)]
         logits = torch.cat([decoder(3, 3)(1 + 0.2 * content)[0] for content in contents]).detach()
         logits = logits + 0.1 * torch.randn(logits.shape)
