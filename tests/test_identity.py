@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.record import content, digest
+from medseg.record import content, data_digest, digest
 
 leaves = st.none() | st.booleans() | st.integers() | st.text(max_size=4) | st.floats(0, 1)
 trees = st.recursive(
@@ -35,3 +35,22 @@ def test_the_folder_of_the_data_does_not_matter_and_the_split_does() -> None:
     config = {"data": {"root": "/a", "cache": "/b", "num_workers": 2, "split_file": None}}
     assert content(config) == {"data.split_file": None}
     assert digest(config) != digest({"data": {"split_file": "/a/split.json"}})
+
+
+def test_the_weights_that_a_run_begins_with_matter_and_their_place_does_not() -> None:
+    plain = {"seed": 0}
+    assert digest(plain | {"init": None, "init_sha256": None}) == digest(plain)
+    one, moved, other = (
+        digest(plain | {"init": place, "init_sha256": weights})
+        for place, weights in (("/a", "1"), ("/b", "1"), ("/a", "2"))
+    )
+    assert one == moved
+    assert len({one, other, digest(plain)}) == 3
+
+
+def test_a_dataset_is_known_by_its_cases() -> None:
+    assert data_digest({"a": "1", "b": "2"}) == data_digest({"b": "2", "a": "1"})
+    assert data_digest({}) == ""
+    digests = {data_digest(cases) for cases in ({"a": "1"}, {"a": "2"}, {"b": "1"}, {})}
+    assert len(digests) == 4
+    assert data_digest({"a": "1"}, ["a"]) != data_digest({"a": "1"})

@@ -20,13 +20,14 @@ from omegaconf import DictConfig
 
 from medseg.cli.command import command, make_parser, positive, report_error, run_to_exit_code
 from medseg.cli.compose import CONFIG_NAME, arm_composer, hydra_session
-from medseg.errors import ConfigError, MedsegError
+from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.formatting import duration
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
     from medseg.experiment.ledger import Ledger
+    from medseg.record import AblationPlan
 
 log = logging.getLogger(__name__)
 
@@ -87,20 +88,28 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
             "an ablation is continued by repeating its command"
         )
     from medseg.cli.launch import launch
-    from medseg.experiment.ledger import Ledger
-    from medseg.experiment.plan import make_data
+    from medseg.experiment.grid import placed
+    from medseg.experiment.ledger import Ledger, entry_of
+    from medseg.experiment.plan import data_digests
 
     folder = Path(config.hydra.sweep.dir)
-    configs = _plan(hydra, config, command_line, folder)
+    plan, configs = _plan(hydra, config, command_line, folder)
+    try:  # once, before runs would wait for each other, and before anything is written
+        data = data_digests(configs)
+    except DataError:
+        if any(entry_of(cell, folder).is_unfinished for cell in plan.cells):
+            raise
+        data = {}  # all is done, and stays so where the data are gone
+    plan, others = placed(plan, folder, data)
+    if others:
+        log.warning(
+            "%s: %d of its runs were trained on other files of the dataset, which changed since; "
+            "they stay there, and are no part of the ablation any more", folder, others,
+        )  # fmt: skip
+    plan.write(folder)
     ledger = Ledger(folder)
     log.info("%s", ledger.counts())
     waiting = [entry for entry in ledger.entries if entry.is_unfinished]
-    arms = {tuple(entry.cell.levels.items()): configs[entry.cell.digest] for entry in waiting}
-    prepared: list[Any] = []
-    for own in arms.values():  # once, before runs would wait for each other
-        if own["data"] not in prepared:
-            prepared.append(own["data"])
-            make_data(own).setup()
     for _ in range(1 + int(config.ablation.retries)):
         if not waiting:
             break
@@ -117,8 +126,8 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
 
 def _plan(
     hydra: "Hydra", config: DictConfig, command_line: list[str], folder: Path
-) -> dict[str, dict[str, Any]]:
-    """Writes the plan; returns the configuration of every run by its digest."""
+) -> tuple["AblationPlan", dict[str, dict[str, Any]]]:
+    """The plan, and the configuration of every run by its digest."""
     from medseg.cli.factors import grid_of
     from medseg.experiment.grid import plan_ablation
     from medseg.hardware import choose_device
@@ -131,7 +140,7 @@ def _plan(
     device = config.trainer.device
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin < 1:
         raise ConfigError(f"ablation.margin={margin!r} must be a Dice between 0 and 1, as 0.01")
-    plan, configs = plan_ablation(
+    return plan_ablation(
         grid_of(config, parser.parse_overrides(given), parser),
         arm_composer(hydra, config),
         equal=equal,
@@ -142,8 +151,6 @@ def _plan(
         margin=float(margin),
         command=command_line,
     )
-    plan.write(folder)
-    return configs
 
 
 def _report_end(ledger: "Ledger", folder: Path) -> int:

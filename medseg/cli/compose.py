@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -45,8 +45,9 @@ def hydra_session() -> Iterator["Hydra"]:
 
 
 def register_resolvers() -> None:
-    """Makes `${dataset_json:ROOT,FIELD}` known; may be called more than once."""
+    """Makes `${dataset_json:ROOT,FIELD}` and `${weights_sha256:RUN}` known; may be repeated."""
     OmegaConf.register_new_resolver("dataset_json", _dataset_json, replace=True)
+    OmegaConf.register_new_resolver("weights_sha256", _weights_sha256, replace=True)
 
 
 def option_names(group: str) -> list[str]:
@@ -219,6 +220,21 @@ def _dataset_json(root: str, field: str) -> Any:
     if field not in ("in_channels", "num_classes"):
         raise ConfigError(f"dataset_json has no {field!r}; use in_channels or num_classes")
     return getattr(read_dataset(Path(root)), field)
+
+
+def _weights_sha256(run: str | None) -> str | None:
+    """SHA-256 of the weights of a run or a model, by which they are known wherever they lie.
+
+    None where there are none: whoever loads them says so.
+    """
+    if run is None:
+        return None
+    from medseg.models.weights import weights_sha256  # heavy: torch
+
+    try:
+        return weights_sha256(Path(run).expanduser())
+    except DataError:
+        return None
 
 
 def _one_line(error: BaseException) -> str:

@@ -54,8 +54,8 @@ def train_cell(config: DictConfig) -> int:
 
     What became of the run stands in its folder, whatever a launcher makes of the code.
     """
-    from medseg.experiment.folder import alone_in
-    from medseg.experiment.ledger import is_completed
+    from medseg.experiment.ledger import is_completed, require_own
+    from medseg.experiment.lock import alone_in
     from medseg.experiment.run import run
 
     settings = HydraConfig.get()
@@ -63,12 +63,13 @@ def train_cell(config: DictConfig) -> int:
     try:
         plan = AblationPlan.read(folder.parent / PLAN_FILE)
         cell = next((cell for cell in plan.cells if cell.folder == folder.name), None)
-        if cell and is_completed(folder, cell.digest):
-            log.info("%s is completed already", folder)
-            return 0
         log.info("the run goes to %s", folder)
         task: Any = OmegaConf.to_container(config, resolve=True)
         with alone_in(folder):
+            if cell and is_completed(folder, cell.digest):  # by another process, by now
+                log.info("%s is completed already", folder)
+                return 0
+            require_own(folder, task)
             run(
                 task,
                 folder,

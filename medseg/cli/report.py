@@ -102,7 +102,6 @@ def _show(report: "Report") -> None:
         table.add_row(*(Text(encodable(cell.text, console.file)) for cell in cells))
     console.print(table)
     console.print()
-    without = len(report.problems.frame)
-    console.print(report.headline + (f", {without} without a result" if without else ""))
+    console.print(report.headline)
     for path in report.files:
         console.print(Text(encodable(str(path), console.file)), soft_wrap=True)

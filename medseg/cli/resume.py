@@ -1,18 +1,23 @@
 """`medseg train resume=FOLDER`: a run that goes on where it was."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from medseg.cli.compose import job_config
+from medseg.cli.compose import job_config, task_of
+from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
     from medseg.experiment.plan import Plan
+    from medseg.record import RunRecord
 
 
 def continued(
@@ -22,8 +27,7 @@ def continued(
 
     Args:
         hydra: Composes Hydra's own part of the configuration.
-        given: Overrides: `resume`, Hydra's own, and those of the run's configuration, of which
-            numbers and words can be changed.
+        given: Overrides: `resume`, Hydra's own, and those that change the run.
 
     Returns:
         Hydra's configuration of the job, the plan, and what the record says was asked for.
@@ -31,27 +35,70 @@ def continued(
     Raises:
         MedsegError: the run cannot be continued, or not like this.
     """
-    from medseg.experiment.folder import continued_config, former_record, require_continuable
-    from medseg.experiment.plan import make_plan
+    from medseg.experiment.folder import former_record
+    from medseg.experiment.resume import continued_config, plan_of_continuation, stored_config
 
-    own: list[str] = []
-    changes: dict[str, Any] = {}
+    own = ["hydra.output_subdir=null"]  # what the run was first composed of stays there
+    words: dict[str, Override] = {}
     for override in given:
-        key, line = override.get_key_element(), str(override.input_line)
+        key, line = override.get_key_element().lstrip("+~"), str(override.input_line)
         if override.is_hydra_override():
             own.append(line)
         elif key == "resume":
             own.append(f"hydra.run.dir={line.partition('=')[2]}")
         else:
-            changes[key] = override.value()
+            words[key] = override
     config = job_config(hydra, own)
     folder = Path(config.hydra.run.dir)
-    former = former_record(folder)
-    asked: dict[str, Any] = {"overrides": [f"{key}={value}" for key, value in changes.items()]}
+    stored, former = stored_config(folder), former_record(folder)
+    asked: dict[str, Any] = {"overrides": [str(word.input_line) for word in words.values()]}
+    changes = _changes(hydra, folder, former, stored, words) if words else {}
     if former is not None:
         asked["overrides"] = [*former.overrides, *asked["overrides"]]
         asked |= {key: getattr(former, key) for key in ("choices", "levels", "matched")}
-    plan = make_plan(continued_config(folder, changes, cache=config.data.cache))
-    builds_data = not changes.keys().isdisjoint(("data.root", "data.download"))
-    require_continuable(folder, plan, builds_data=builds_data)
+    plan = plan_of_continuation(
+        continued_config(stored, changes, cache=config.data.cache),
+        folder,
+        changes=changes,
+        builds_data=not changes.keys().isdisjoint(("data.root", "data.download")),
+    )
     return config, plan, asked
+
+
+def _changes(
+    hydra: "Hydra",
+    folder: Path,
+    former: "RunRecord | None",
+    stored: Mapping[str, Any],
+    words: Mapping[str, Override],
+) -> dict[str, Any]:
+    """Dotted key → value of what overrides change: composed again, so that others follow."""
+    from medseg.experiment.resume import changed_values
+
+    if former is None:
+        raise ConfigError(
+            f"{folder}: no record can be read there, so that nothing can be changed; "
+            "give resume= alone"
+        )
+    fixed = {"data.root": stored["data"].get("root"), "init": None}
+    fixed |= {key: word.value() for key, word in words.items() if key in fixed}
+    asked = {key: str(word.input_line) for key, word in words.items()}
+    own = [text for text in former.overrides if not text.lstrip("+~").startswith("hydra")]
+    try:
+        before = _composed(hydra, own, fixed)
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, MedsegError):  # of the dataset
+            raise error.__cause__ from error
+        raise ConfigError(
+            f"{folder}: the overrides in its record do not compose here "
+            f"({' '.join(str(error).split())}); give the --config-dir that it was trained with"
+        ) from error
+    return changed_values(stored, before, _composed(hydra, [*own, *asked.values()], fixed), asked)
+
+
+def _composed(hydra: "Hydra", overrides: Sequence[str], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a run, with some values as they are on this machine."""
+    config = task_of(job_config(hydra, overrides))
+    for key, value in fixed.items():
+        OmegaConf.update(config, key, value)
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]

@@ -11,7 +11,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
 from medseg.cli.ablate import ablate
 from medseg.cli.command import report_error, run_to_exit_code
@@ -53,6 +53,8 @@ Examples:
   medseg train +conv@model.encoder.stage.2.conv=dilated
   medseg train conv@model.encoder.conv=standard,dilated seed=0,1 -m
   medseg train resume=runs/mni152/2026-01-31_12-00-00
+  medseg train resume=runs/mni152/2026-01-31_12-00-00 trainer.epochs=40
+  medseg train data=hippocampus data.root=DIR init=runs/mni152/2026-01-31_12-00-00
 
 `--cfg job` prints the configuration without training; `--resolve` fills it in; `--hydra-help` lists
 Hydra's own options."""
@@ -81,7 +83,7 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
         given = OverridesParser.create(hydra.config_loader).parse_overrides(arguments.overrides)
         if any(o.get_key_element() == "resume" and o.value() for o in given):
             config, plan, asked = continued(hydra, given)
-            return _run(hydra, config, plan, command=command_line, **asked)
+            return _run(hydra, config, plan, is_new=False, command=command_line, **asked)
         words = arguments.overrides
         lists = next((o.input_line for o in given if o.is_sweep_override()), None)
         several = arguments.multirun or (
@@ -94,7 +96,9 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
         config = job_config(hydra, words)
         if config.hydra.mode == RunMode.MULTIRUN:  # as an ablation of configs/ablation says
             return ablate(hydra, words, command_line)
-        return _run(hydra, config, _planned(config), command=command_line, **asked_by(config))
+        plan = _planned(config)
+        asked = asked_by(config)
+        return _run(hydra, config, plan, is_new=True, command=command_line, **asked)
 
 
 def _planned(config: DictConfig) -> "Plan":
@@ -102,16 +106,27 @@ def _planned(config: DictConfig) -> "Plan":
     from medseg.experiment.folder import require_unused  # heavy: torch
     from medseg.experiment.plan import make_plan
 
-    require_unused(Path(config.hydra.run.dir))
+    if _is_chosen(config):
+        require_unused(Path(config.hydra.run.dir))
     return make_plan(plain_task(config))
 
 
-def _run(hydra: "Hydra", config: DictConfig, plan: "Plan", **asked: Any) -> int:
+def _is_chosen(config: DictConfig) -> bool:
+    """Whether the user named the run's folder, rather than leave it to the clock."""
+    return any(str(word).startswith("hydra.run.dir=") for word in config.hydra.overrides.hydra)
+
+
+def _run(hydra: "Hydra", config: DictConfig, plan: "Plan", *, is_new: bool, **asked: Any) -> int:
     """Runs in Hydra's folder of the job, with its log; returns the exit code."""
-    from medseg.experiment.folder import alone_in
+    from medseg.experiment.folder import new_folder, require_unused
+    from medseg.experiment.lock import alone_in
     from medseg.experiment.run import run
 
     folder = Path(config.hydra.run.dir)
+    if is_new and not _is_chosen(config):
+        folder = new_folder(folder)
+        with read_write(config.hydra):
+            config.hydra.run.dir = str(folder)
 
     def train(_config: DictConfig) -> int:
         log.info("the run goes to %s", folder)
@@ -123,6 +138,8 @@ def _run(hydra: "Hydra", config: DictConfig, plan: "Plan", **asked: Any) -> int:
         return 0
 
     with alone_in(folder):
+        if is_new:
+            require_unused(folder)  # once more: another process may have been here
         context = HydraContext(hydra.config_loader, Callbacks(config))
         done = run_job(train, config, "hydra.run.dir", None, context)
     return done.return_value  # or raises what the job raised

@@ -21,11 +21,11 @@ from medseg.data.folder import Case
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import DataError
 from medseg.files import atomic_path
-from medseg.volumes import check_same_grid, read_image, read_labels
+from medseg.volumes import Volume, check_same_grid, read_image, read_labels
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _INDICES_PER_CLASS = 20_000
 
 
@@ -38,12 +38,14 @@ class PreparedCase:
         folder: Where its arrays lie.
         spacing: mm per axis of the grid.
         notes: What the readers found odd about the files.
+        sha256: Of the voxels and places of image and label, however they are stored.
     """
 
     case_id: str
     folder: Path
     spacing: tuple[float, float, float]
     notes: tuple[str, ...]
+    sha256: str = ""
 
     @property
     def image(self) -> Tensor:
@@ -110,6 +112,7 @@ def _prepare(
         folder=folder,
         spacing=(*content["spacing"],),
         notes=tuple(content["notes"]),
+        sha256=content["sha256"],
     )
 
 
@@ -130,7 +133,17 @@ def _write(
         np.savez(stream, allow_pickle=False, **_indices(classes, num_classes))
     with atomic_path(folder / "case.json") as part:
         spacing = preprocessing.grid_spacing(image)
-        part.write_text(json.dumps({"spacing": spacing, "notes": notes}), encoding="utf-8")
+        summary = {"spacing": spacing, "notes": notes, "sha256": _sha256(image, label)}
+        part.write_text(json.dumps(summary), encoding="utf-8")
+
+
+def _sha256(image: Volume, label: Volume) -> str:
+    digest = hashlib.sha256()
+    for volume, dtype in ((image, np.float32), (label, np.uint16)):
+        digest.update(str(volume.array.shape).encode())
+        digest.update(np.ascontiguousarray(volume.geometry.affine, np.float64))
+        digest.update(np.ascontiguousarray(volume.array, dtype))
+    return digest.hexdigest()
 
 
 def _indices(classes: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:

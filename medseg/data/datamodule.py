@@ -31,12 +31,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         config: The dataset and how it is cut, split and drawn from.
         augmentation: Random variation of training patches, or None.
         seed: Seed of sampling and augmentation.
+        split: Of a run that goes on; None: as `config` says.
 
     Raises:
         ConfigError: an axis to be mirrored that the patch does not have.
     """
 
-    def __init__(self, config: DataConfig, *, augmentation: Augmentation | None, seed: int):
+    def __init__(
+        self,
+        config: DataConfig,
+        *,
+        augmentation: Augmentation | None,
+        seed: int,
+        split: Split | None = None,
+    ):
         super().__init__()
         axes = list(range(len(config.patch_size)))
         if augmentation and not set(augmentation.flip_axes) <= set(axes):
@@ -49,8 +57,10 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.seed = seed
         self.dataset: CaseDataset | None = None
         self.split: Split | None = None
+        self._own_split = split
         self._training: PatchDataset | None = None
         self._validation: list[PreparedCase] = []
+        self._digests: dict[str, str] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Obtains the dataset, splits it and prepares its cases; does nothing a second time."""
@@ -67,6 +77,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             cache=Path(self.config.cache),
         )
         by_id = {case.case_id: case for case in prepared}
+        self._digests = {case.case_id: case.sha256 for case in prepared}
         self._training = PatchDataset(
             [by_id[case_id] for case_id in split.train],
             patch_size=self.config.patch_size,
@@ -86,6 +97,10 @@ class SegmentationDataModule(pl.LightningDataModule):
             raise RuntimeError("call setup() first")
         held_out = set(self.split.validation)
         return [case for case in self.dataset.cases if case.case_id in held_out]
+
+    def case_digests(self) -> dict[str, str]:
+        """Case id → SHA-256 of the content of its files, of every case that is used."""
+        return dict(self._digests)
 
     def prepared_validation(self) -> list[PreparedCase]:
         """The held-out cases on the network's grid."""
@@ -119,6 +134,15 @@ class SegmentationDataModule(pl.LightningDataModule):
         return DataLoader(_Volumes(self._validation), batch_size=1)
 
     def _make_split(self, case_ids: list[str]) -> Split:
+        if self._own_split is not None:
+            check(self._own_split, case_ids, patient=self.config.patient)
+            used = {*self._own_split.train, *self._own_split.validation}
+            if self.config.split_file is None and (new := sorted(set(case_ids) - used)):
+                log.warning(
+                    "%d cases are new in the dataset, first %s; a run that is continued keeps its "
+                    "split and does not use them", len(new), new[0],
+                )  # fmt: skip
+            return self._own_split
         if self.config.split_file is not None:
             split = Split.read(Path(self.config.split_file))
             check(split, case_ids, patient=self.config.patient)

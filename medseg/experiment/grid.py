@@ -3,7 +3,8 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from medseg.analysis.cost import LATENCY, QUANTITIES, Load
 from medseg.analysis.match import match
 from medseg.errors import ConfigError
 from medseg.models.description import describe
-from medseg.record import AblationPlan, Cell, Matched, digest
+from medseg.record import AblationPlan, Cell, Matched, RunStatus, digest
 
 Config = dict[str, Any]
 Compose = Callable[[Sequence[str], Mapping[str, Any]], Config]
@@ -158,6 +159,27 @@ def plan_ablation(
         **about,
     )
     return plan, configs
+
+
+def placed(plan: AblationPlan, folder: Path, data: Mapping[str, str]) -> tuple[AblationPlan, int]:
+    """A plan that knows its dataset's files, and leaves runs on former ones where they are.
+
+    Args:
+        plan: As planned.
+        folder: Where it is, or will be.
+        data: Digest of a cell's configuration → of the files that it is trained on.
+
+    Returns:
+        The plan, and how many runs are there that were trained on other files.
+    """
+    cells, others = [], 0
+    for cell in plan.cells:
+        own, former = data.get(cell.digest, ""), RunStatus.read(folder / cell.folder)
+        is_other = former is not None and "" not in (own, former.data) and former.data != own
+        others += is_other
+        name = f"{cell.folder}-{own[:_DIGITS]}" if is_other else cell.folder
+        cells.append(replace(cell, data=own, folder=name))
+    return replace(plan, cells=cells), others
 
 
 def folder_name(levels: Mapping[str, str], seed: int, fold: int | None, digest: str) -> str:

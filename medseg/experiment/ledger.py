@@ -1,21 +1,27 @@
 """How far an ablation has come, from what its runs have left on disk."""
 
-import platform
 import statistics
-import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import psutil
-
-from medseg.errors import DataError
-from medseg.record import FILE_NAME, PLAN_FILE, AblationPlan, Cell, RunRecord, RunStatus
+from medseg.errors import ConfigError, DataError
+from medseg.experiment.lock import is_at_work
+from medseg.record import (
+    FILE_NAME,
+    PLAN_FILE,
+    AblationPlan,
+    Cell,
+    RunRecord,
+    RunStatus,
+    digest,
+)
 
 State = Literal["completed", "running", "waiting", "failed", "interrupted", "silent"]
 
-_PATIENCE = 600.0  # seconds without a sign of life before another machine's run is doubted
+_OTHER = "{}: holds a run of another configuration, as after resume=; move it away"
 _LASTING = (2, 3)  # exit codes of what another try does not change: configuration, data
 
 
@@ -109,7 +115,9 @@ def entry_of(cell: Cell, folder: Path) -> Entry:
     state: State = status.status
     if state == "completed" and not (place / FILE_NAME).is_file():
         return Entry(cell=cell, state="waiting")
-    if state == "running" and not _is_alive(status):
+    if state == "completed" and status.digest not in ("", cell.digest):
+        return Entry(cell=cell, state="failed", error=_OTHER.format(place), exit_code=2)
+    if state == "running" and not is_at_work(place, status.machine):
         state = "silent"
     return Entry(
         cell=cell,
@@ -121,6 +129,17 @@ def entry_of(cell: Cell, folder: Path) -> Entry:
     )
 
 
+def require_own(place: Path, config: Mapping[str, Any]) -> None:
+    """Checks that what lies in the folder of a run is of its configuration.
+
+    Raises:
+        ConfigError: it is of another one.
+    """
+    status = RunStatus.read(place)
+    if status is not None and status.digest not in ("", digest(config)):
+        raise ConfigError(_OTHER.format(place))
+
+
 def is_completed(place: Path, digest: str) -> bool:
     """Whether a run's folder holds the record of a completed run of that configuration."""
     try:
@@ -128,12 +147,3 @@ def is_completed(place: Path, digest: str) -> bool:
     except DataError:
         return False
     return record.status == "completed" and record.digest == digest
-
-
-def _is_alive(status: RunStatus) -> bool:
-    if status.host != platform.node():
-        return time.time() - status.at < _PATIENCE
-    try:
-        return psutil.Process(status.process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

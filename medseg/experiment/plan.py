@@ -1,6 +1,7 @@
 """A configuration turned into objects, before any data is read."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,13 @@ from medseg.analysis.memory import predicted_memory
 from medseg.build import build
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
+from medseg.data.splits import Split
 from medseg.errors import ConfigError
+from medseg.experiment.transfer import start_from
 from medseg.hardware import choose_precision, keep_freed_memory, limit_threads
 from medseg.models.description import build_network, describe
 from medseg.models.unet import MultiscaleNetwork
+from medseg.record import data_digest
 from medseg.training.trainer import TrainingPlan
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,7 @@ class Plan:
         training: How long and on what.
         precision: `bf16`, `fp16` or `fp32`.
         deep_supervision: Whether coarser logits are trained as well.
+        init: What the record says of the trained weights that it begins with; empty without.
     """
 
     config: dict[str, Any]
@@ -50,6 +55,7 @@ class Plan:
     training: TrainingPlan
     precision: str
     deep_supervision: bool
+    init: dict[str, Any]
 
     def predicted_memory_bytes(self) -> int | None:
         """Peak of a training step, weights not included; None if a layer is not known."""
@@ -69,8 +75,13 @@ class Plan:
             return None
 
 
-def make_plan(config: dict[str, Any]) -> Plan:
+def make_plan(config: dict[str, Any], *, split: Split | None = None) -> Plan:
     """Seeds the random numbers and builds what a resolved configuration describes.
+
+    Args:
+        config: Resolved.
+        split: Of a run that goes on from its checkpoint; None: drawn as the configuration says,
+            for a run at its beginning.
 
     Raises:
         ConfigError: something in it is unknown or impossible: value, rule, remedy.
@@ -79,15 +90,19 @@ def make_plan(config: dict[str, Any]) -> Plan:
     keep_freed_memory()
     limit_threads()
     try:
-        return _make_plan(config)
+        return _make_plan(config, split)
     except (TypeError, ValueError, KeyError) as error:
         # a word where a number is meant, say: wherever it is noticed, it is the configuration's
         log.debug("refused", exc_info=True)
         raise ConfigError(f"the configuration cannot be used: {error}") from error
 
 
-def make_data(config: dict[str, Any]) -> SegmentationDataModule:
+def make_data(config: dict[str, Any], split: Split | None = None) -> SegmentationDataModule:
     """The data module that a resolved configuration describes, not set up yet.
+
+    Args:
+        config: Resolved.
+        split: To be used instead of the one that the configuration describes.
 
     Raises:
         ConfigError: something in it is unknown or impossible.
@@ -97,16 +112,46 @@ def make_data(config: dict[str, Any]) -> SegmentationDataModule:
         DataConfig.of(config["data"]),
         augmentation=build(augmentation) if augmentation else None,
         seed=config["seed"],
+        split=split,
     )
 
 
-def _make_plan(config: dict[str, Any]) -> Plan:
+def data_digests(configs: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Prepares the data of many runs, of each dataset once.
+
+    Args:
+        configs: Resolved configurations, by a name.
+
+    Returns:
+        Name → digest of the files that the run is trained on.
+
+    Raises:
+        DataError: data that cannot be used.
+    """
+    known: list[tuple[dict[str, Any], str]] = []
+    found = {}
+    for name, config in configs.items():
+        section = {key: value for key, value in config["data"].items() if key != "fold"}
+        own = next((files for data, files in known if data == section), None)
+        if own is None:
+            data = make_data(config)
+            data.setup()
+            by_file = data.config.split_file is not None
+            held_out = data.split.validation if by_file and data.split else ()
+            own = data_digest(data.case_digests(), held_out)
+            known.append((section, own))
+        found[name] = own
+    return found
+
+
+def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     _check_numbers(config)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     training = TrainingPlan(**config["trainer"])
     description = describe(config["model"])
     network = build_network(description)
-    data = make_data(config)  # refuses a patch of other dimensions before the network sees it
+    # refuses a patch of other dimensions before the network sees it
+    data = make_data(config, split)
     deep_supervision = bool(config["model"].get("deep_supervision", False))
     if deep_supervision and not isinstance(network, MultiscaleNetwork):
         raise ConfigError(
@@ -117,6 +162,7 @@ def _make_plan(config: dict[str, Any]) -> Plan:
     check_patch(network, data.config.in_channels, patch_size, deep_supervision=deep_supervision)
     optimizer, scheduler = build(config["optimizer"]), build(config["scheduler"])
     scheduler(optimizer(network.parameters()))  # both check their numbers when they are made
+    begins = split is None and config.get("init") is not None
     return Plan(
         config=config,
         description=description,
@@ -128,6 +174,7 @@ def _make_plan(config: dict[str, Any]) -> Plan:
         training=training,
         precision=choose_precision(training.precision, network, training.hardware),
         deep_supervision=deep_supervision,
+        init=start_from(config, network, data.config) if begins else {},
     )
 
 

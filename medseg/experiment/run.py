@@ -3,9 +3,10 @@
 import logging
 import os
 import platform
+import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,9 @@ from medseg.analysis.receptive_field import gridding_warnings
 from medseg.errors import MedsegError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import CONFIG, PICTURES, PREDICTIONS, SPLIT, former_record
-from medseg.experiment.plan import Plan, make_plan
+from medseg.experiment.lock import this_machine
+from medseg.experiment.plan import Plan
+from medseg.experiment.resume import plan_of_continuation
 from medseg.files import sweep_parts, write_text
 from medseg.hardware import (
     describe_machine,
@@ -31,7 +34,7 @@ from medseg.hardware import (
 from medseg.inference.predictor import Predictor
 from medseg.models.description import block_texts
 from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
-from medseg.record import RunRecord, RunStatus, digest
+from medseg.record import RunRecord, RunStatus, content, data_digest, digest
 from medseg.training.callbacks import (
     Heartbeat,
     History,
@@ -43,6 +46,8 @@ from medseg.training.module import SegmentationModule
 from medseg.training.trainer import BEST, LAST, make_trainer
 
 log = logging.getLogger(__name__)
+
+_NEW_RESULTS = ".continued"  # of a completed run that goes on, until they take the former's place
 
 
 def run(
@@ -62,10 +67,10 @@ def run(
         MedsegError: what the user can act on; the record holds its message.
     """
     with _recorded(config, folder, **asked) as progress:
-        plan = plan or make_plan(config)
+        plan = plan or plan_of_continuation(config, folder)
         _set_up(plan, folder, progress)
         _fit(plan, folder, progress)
-        _evaluate(plan, folder, progress)
+        _evaluate(plan, progress)
     return progress.record
 
 
@@ -96,10 +101,13 @@ def _set_up(plan: Plan, folder: Path, progress: "_Progress") -> None:
         dataset=dataset.name,
         classes=list(dataset.classes),
         split={"train": list(split.train), "validation": list(split.validation)},
+        cases_sha256=plan.data.case_digests(),
+        init=plan.init or progress.record.init,
         predicted_memory_bytes=plan.predicted_memory_bytes(),
         memory_before_bytes=peak_memory_bytes(device),
         seconds={"setup": time.perf_counter() - start},
     )
+    progress.write()  # a run that is killed has said what it trains on
 
 
 def _fit(plan: Plan, folder: Path, progress: "_Progress") -> None:
@@ -161,14 +169,14 @@ def _fit(plan: Plan, folder: Path, progress: "_Progress") -> None:
             artifact_history=trajectory.rows if trajectory else [],
             seconds=progress.record.seconds | seconds,
         )
-    save_model(folder / MODEL_FOLDER, load_model(folder / BEST).network, card)
+    save_model(progress.results / MODEL_FOLDER, load_model(folder / BEST).network, card)
     progress.update(peak_memory_bytes=peak_memory_bytes(training.hardware))
 
 
-def _evaluate(plan: Plan, folder: Path, progress: "_Progress") -> None:
+def _evaluate(plan: Plan, progress: "_Progress") -> None:
     """Segments the held-out cases with the network that was kept, as prediction does."""
     start = time.perf_counter()
-    model = load_model(folder / MODEL_FOLDER)
+    model = load_model(progress.results / MODEL_FOLDER)
     bf16 = True if plan.precision == "bf16" else None
     predictor = Predictor(model, device=str(plan.training.hardware), bf16=bf16)
     study = study_of(model, predictor, plan.config["artifacts"])
@@ -176,7 +184,7 @@ def _evaluate(plan: Plan, folder: Path, progress: "_Progress") -> None:
         model,
         predictor,
         plan.data.validation_cases(),
-        folder=folder / PREDICTIONS,
+        folder=progress.results / PREDICTIONS,
         tolerance_mm=plan.config["surface_tolerance_mm"],
         pictures=plan.config["pictures"]["cases"],
         study=study,
@@ -192,14 +200,15 @@ def _evaluate(plan: Plan, folder: Path, progress: "_Progress") -> None:
 class _Progress:
     """The record so far, and the status beside it that other processes read.
 
-    The record of a completed run, and its configuration, are replaced when its continuation is
-    completed, and not before.
+    What a completed run has (record, configuration, status, model, predictions) is replaced
+    together, when its continuation is completed, and not before.
     """
 
     def __init__(self, record: RunRecord, folder: Path, *, keeps_former: bool):
         self.record = record
+        self.results = folder / _NEW_RESULTS if keeps_former else folder
         self._folder = folder
-        self._keeps_former = keeps_former
+        self._former = RunStatus.read(folder) if keeps_former else None
 
     def update(self, **fields: Any) -> None:
         """Changes fields of the record."""
@@ -207,10 +216,16 @@ class _Progress:
 
     def write(self, share: float = 0.0, seconds: float = 0.0) -> None:
         """Writes record, configuration and status: share done in [0, 1], seconds spent."""
-        if self.record.status == "completed" or not self._keeps_former:
+        is_new = self.results == self._folder
+        if self.record.status == "completed" and not is_new:
+            _move_files(self.results, self._folder)
+        if self.record.status == "completed" or is_new:
             write_text(self._folder / CONFIG, yaml.safe_dump(self.record.config, sort_keys=False))
             self.record.write(self._folder)
-        self.write_status(share, seconds)
+        if self.record.status in ("failed", "interrupted") and self._former:
+            self._former.write(self._folder)
+        else:
+            self.write_status(share, seconds)
 
     def write_status(self, share: float, seconds: float) -> None:
         """Writes the status: share done in [0, 1], seconds spent."""
@@ -220,29 +235,44 @@ class _Progress:
             seconds=seconds,
             host=platform.node(),
             process=os.getpid(),
+            machine=this_machine(),
             at=time.time(),
+            digest=self.record.digest,
+            data=self._data(),
             error=self.record.error,
             exit_code=self.record.exit_code,
         ).write(self._folder)
+
+    def _data(self) -> str:
+        """What the dataset's files are known by."""
+        by_file = self.record.config["data"].get("split_file") is not None
+        held_out = self.record.split.get("validation", []) if by_file else []
+        return data_digest(self.record.cases_sha256, held_out)
 
 
 @contextmanager
 def _recorded(config: dict[str, Any], folder: Path, **asked: Any) -> Iterator[_Progress]:
     """Writes the record of what the block does when it begins and when it ends, however it ends."""
     sweep_parts(folder)
+    shutil.rmtree(folder / _NEW_RESULTS, ignore_errors=True)
     start, former = time.perf_counter(), former_record(folder)
     record = RunRecord(
         name=config["name"],
         status="running",
         started=now(),
-        config=config,
+        config=_with_whole_paths(config),
         digest=digest(config),
         versions=package_versions(),
         seed=config["seed"],
         fold=config["data"]["fold"] if config["data"]["folds"] is not None else None,
         restarts=former.restarts + 1 if former else 0,
+        split=former.split if former else {},
+        cases_sha256=former.cases_sha256 if former else {},
+        init=former.init if former else {},
         **asked,
     )
+    if former:
+        _tell_changes(content(former.config), content(config))
     is_whole = former is not None and former.status == "completed"
     progress = _Progress(record, folder, keeps_former=is_whole)
     progress.write()
@@ -259,6 +289,31 @@ def _recorded(config: dict[str, Any], folder: Path, **asked: Any) -> Iterator[_P
         seconds |= {"total": time.perf_counter() - start + seconds.get("former", 0.0)}
         progress.update(seconds=seconds, finished=now())
         progress.write(share=1.0, seconds=seconds["total"])
+
+
+def _with_whole_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose places are found from any working directory."""
+    whole = config | {"data": config["data"] | {"source": dict(config["data"]["source"])}}
+    data = whole["data"]
+    for section, key in ((whole, "init"), (data, "root"), (data["source"], "root")):
+        if isinstance(section.get(key), str):
+            section[key] = str(Path(section[key]).expanduser().absolute())
+    return whole
+
+
+def _tell_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    for key, value in after.items():
+        if key in before and before[key] != value:
+            log.info("from here on %s=%s instead of %s", key, value, before[key])
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Moves every file to the same place below another folder, over what is there."""
+    for path in [path for path in source.rglob("*") if path.is_file()]:
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+    shutil.rmtree(source)
 
 
 def _end_by(error: BaseException) -> dict[str, Any]:

@@ -107,6 +107,18 @@ def load_model(path: Path) -> TrainedModel:
     return TrainedModel(network=network.eval(), card=card, source=source, sha256=sha256(source))
 
 
+def weights_sha256(path: Path) -> str:
+    """SHA-256 of the file of a trained network's weights.
+
+    Args:
+        path: As of `load_model`.
+
+    Raises:
+        DataError: there is no model.
+    """
+    return sha256(_locate(Path(path)))
+
+
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Reads a checkpoint of this package: tensors and plain data, never code.
 

@@ -11,7 +11,7 @@ from medseg.record.checkerboard import (
     PhaseLocked,
     PhaseMap,
 )
-from medseg.record.identity import content, digest
+from medseg.record.identity import content, data_digest, digest, is_place, leaves
 from medseg.record.metric import METRICS, Metric
 from medseg.record.run import (
     FILE_NAME,
@@ -50,7 +50,10 @@ __all__ = [
     "RunStatus",
     "Status",
     "content",
+    "data_digest",
     "digest",
     "finite",
     "from_plain",
+    "is_place",
+    "leaves",
 ]

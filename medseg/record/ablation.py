@@ -26,6 +26,7 @@ class Cell:
         seed: Its seed.
         fold: Which fold is held out, from 0; None for a single split.
         digest: Of its configuration (`medseg.record.digest`).
+        data: Of its dataset's files (`medseg.record.data_digest`); empty if not known.
         overrides: What composes it.
         matched: What its widths were scaled for, if they were.
     """
@@ -34,6 +35,7 @@ class Cell:
     levels: dict[str, str]
     seed: int
     digest: str
+    data: str = ""
     fold: int | None = None
     overrides: list[str] = field(default_factory=list)
     matched: Matched | None = None

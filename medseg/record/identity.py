@@ -1,8 +1,11 @@
-"""What makes two runs the same experiment: the configuration without places and conveniences."""
+"""What makes two runs the same experiment: the configuration without places and conveniences.
+
+The files of the dataset are the other half: each case is known by the content of its files.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 # Where a run lies, how it was launched and what is drawn of it do not change its numbers.
@@ -18,6 +21,9 @@ _LAUNCH_CONFIG = (
     "sweep",
 )
 _LAUNCH_LEAVES = ("cache", "download", "num_workers", "root")
+# Keys that did not exist at first, with the value that means what was before: with it, a run is
+# known as it was then.
+_ADDED: dict[str, Any] = {"init_sha256": None, "continued": []}
 _DIGITS = 12
 
 
@@ -25,9 +31,17 @@ def content(config: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted path → value of everything in a resolved configuration that changes its numbers."""
     return {
         path: value
-        for path, value in _leaves(config)
-        if (parts := path.split("."))[0] not in _LAUNCH_CONFIG and parts[-1] not in _LAUNCH_LEAVES
+        for path, value in leaves(config)
+        if not is_place(path)
+        and path != "init"  # its content counts, wherever it lies
+        and not (path in _ADDED and value == _ADDED[path])
     }
+
+
+def is_place(path: str) -> bool:
+    """Whether a dotted path says where a run lies, how it is launched or what is drawn of it."""
+    parts = path.split(".")
+    return parts[0] in _LAUNCH_CONFIG or parts[-1] in _LAUNCH_LEAVES
 
 
 def digest(config: Mapping[str, Any]) -> str:
@@ -42,9 +56,21 @@ def digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def data_digest(cases: Mapping[str, str], held_out: Iterable[str] = ()) -> str:
+    """Twelve hexadecimal digits of a dataset's content; empty if it is not known.
+
+    Args:
+        cases: Case id → digest of its content.
+        held_out: Cases that a file of the user's holds out; none where the configuration says it.
+    """
+    text = json.dumps([dict(cases), sorted(held_out)], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS] if cases else ""
+
+
+def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted path and value of all that is no mapping in a configuration, or an empty one."""
     if isinstance(tree, Mapping) and tree:
         for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
     elif path:
         yield path, tree

@@ -101,6 +101,9 @@ class RunRecord:
         dataset: Name of the dataset.
         classes: Names of the foreground classes, by label value from 1.
         split: `{"train": [case ids], "validation": [case ids]}`.
+        cases_sha256: Case id → SHA-256 of the content of its image and label; empty if not known.
+        init: Of a run that began with trained weights: `source`, its `sha256`, and `new`, the
+            tensors that were made anew; else empty.
         parameters: Trainable parameters.
         macs: Multiply-accumulates of one forward pass on one patch.
         predicted_memory_bytes: Peak of a training step by its arithmetic, weights not included.
@@ -144,6 +147,8 @@ class RunRecord:
     dataset: str = ""
     classes: list[str] = field(default_factory=list)
     split: dict[str, list[str]] = field(default_factory=dict)
+    cases_sha256: dict[str, str] = field(default_factory=dict)
+    init: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     macs: int | None = None
     predicted_memory_bytes: int | None = None

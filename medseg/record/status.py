@@ -20,8 +20,11 @@ class RunStatus:
         share: Of the training that is done, in [0, 1].
         seconds: Spent on it, those before a restart included.
         host: The machine.
-        process: Its process there.
+        process: Its process there; in containers, processes of several runs have one number.
+        machine: Equal for all containers of a machine, from its start to its end.
         at: Time of this sign, in seconds since 1970.
+        digest: As in its record.
+        data: Of the files that it is trained on (`medseg.record.data_digest`).
         error: As in its record.
         exit_code: As in its record.
     """
@@ -30,8 +33,11 @@ class RunStatus:
     host: str
     process: int
     at: float
+    machine: str = ""
     share: float = 0.0
     seconds: float = 0.0
+    digest: str = ""
+    data: str = ""
     error: str | None = None
     exit_code: int | None = None
 

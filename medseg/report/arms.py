@@ -7,7 +7,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from medseg.record import (
     Cell,
     RunRecord,
     content,
+    data_digest,
     digest,
 )
 
@@ -29,6 +30,7 @@ Found = TypeVar("Found", RunRecord, AblationPlan)
 # What an experiment or an ablation chose stands in the configuration itself.
 _LAUNCH_CHOICES = ("experiment", "sweep", "ablation")
 _FOLDS = ("data.fold", "fold")
+_DIGITS = 8
 _SPLIT = "split_seed"  # other cases are another experiment
 
 
@@ -133,6 +135,35 @@ def read_sources(
     return runs, _read(plans, AblationPlan.read, unreadable), unreadable
 
 
+def told_apart(runs: Iterable[RunRecord]) -> list[RunRecord]:
+    """Runs whose dataset has another name where its files were others.
+
+    Datasets of one name are different if a case of both has other files. A run that does not say
+    what its files were counts with the first of that name.
+    """
+    runs = list(runs)
+    versions: dict[str, list[dict[str, str]]] = defaultdict(list)
+    places = []
+    for run in runs:
+        known = versions[run.dataset]
+        fits = (place for place, files in enumerate(known) if _agree(files, run.cases_sha256))
+        place = next(fits, len(known))
+        if place == len(known):
+            known.append({})
+        known[place] |= run.cases_sha256
+        places.append(place)
+    return [
+        replace(run, dataset=f"{run.dataset} (files {data_digest(known[place])[:_DIGITS]})")
+        if run.dataset and len(known := versions[run.dataset]) > 1
+        else run
+        for run, place in zip(runs, places, strict=True)
+    ]
+
+
+def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    return all(other.get(case, digits) == digits for case, digits in one.items())
+
+
 def missing_cells(
     plans: Iterable[AblationPlan], runs: Sequence[RunRecord], unreadable: Iterable[str]
 ) -> list[tuple[AblationPlan, Cell]]:
@@ -142,12 +173,17 @@ def missing_cells(
     """
     places = {os.path.realpath(run.path) for run in runs}
     places |= {os.path.realpath(source) for source in unreadable}
-    known = {run.digest or digest(run.config) for run in runs}
+    known = {(run.digest or digest(run.config), data_digest(run.cases_sha256)) for run in runs}
+
+    def is_elsewhere(cell: Cell) -> bool:
+        files = [data for own, data in known if own == cell.digest]
+        return any("" in (cell.data, data) or cell.data == data for data in files)
+
     return [
         (plan, cell)
         for plan in plans
         for cell in plan.cells
-        if plan.place(cell) not in places and cell.digest not in known
+        if plan.place(cell) not in places and not is_elsewhere(cell)
     ]
 
 

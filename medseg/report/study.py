@@ -1,6 +1,7 @@
 """What a report is made of: arms, one frame of their metrics, and the comparisons per dataset."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -12,7 +13,7 @@ from medseg.errors import ConfigError
 from medseg.plotting import HIGHLIGHTS
 from medseg.record import METRICS, AblationPlan, Cell, RunRecord
 from medseg.record.frame import frame, run_means, summaries
-from medseg.report.arms import Arm, arms_of, missing_cells, read_sources
+from medseg.report.arms import Arm, arms_of, missing_cells, read_sources, told_apart
 from medseg.report.labels import labelled
 from medseg.statistics import (
     Comparison,
@@ -109,6 +110,7 @@ class ReportData:
         plans: All readable plans of ablations.
         unreadable: Each file that is neither record nor plan, with the reason.
         missing: Cells of plans without a record.
+        changed: Datasets whose files changed between runs.
         reference: Label or number of the arm that the reader wants as the reference.
         margin: Differences of Dice and surface Dice that do not matter to the reader.
     """
@@ -117,6 +119,7 @@ class ReportData:
     plans: tuple[AblationPlan, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[tuple[AblationPlan, Cell], ...] = ()
+    changed: tuple[str, ...] = ()
     reference: str | None = None
     margin: float | None = None
 
@@ -124,6 +127,19 @@ class ReportData:
     def runs(self) -> list[RunRecord]:
         """All runs, arm by arm."""
         return [run for arm in self.arms for run in arm.runs]
+
+    @cached_property
+    def states(self) -> Counter[str]:
+        """State → runs: the statuses of all records, and `missing` for cells without one.
+
+        Every count of runs in a report is taken from here.
+        """
+        return Counter(run.status for run in self.runs) + Counter(missing=len(self.missing))
+
+    @property
+    def without_result(self) -> dict[str, int]:
+        """The states of runs that give no number, with how many there are."""
+        return {state: n for state, n in self.states.items() if state != "completed"}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -185,12 +201,15 @@ def collect(
     Raises:
         DataError: nothing is there, or nothing that can be read.
     """
-    runs, plans, unreadable = read_sources([Path(source) for source in sources])
+    found, plans, unreadable = read_sources([Path(source) for source in sources])
+    runs = told_apart(found)
+    changed = {run.dataset for run, own in zip(found, runs, strict=True) if run != own}
     return ReportData(
         arms=labelled(arms_of(runs, plans)),
         plans=tuple(plans),
         unreadable=unreadable,
         missing=tuple(missing_cells(plans, runs, unreadable)),
+        changed=tuple(sorted(changed)),
         reference=reference,
         margin=margin,
     )

@@ -135,7 +135,6 @@ def _page(data: ReportData) -> Page:
     plans = dict.fromkeys(plan.name for plan in data.plans)
     kind = f"Ablation {', '.join(plans)}" if plans else "Segmentation report"
     about = [f"{datetime.now().astimezone():%d %B %Y, %H:%M %Z}", _headline(data)]
-    about += [f"{len(data.missing)} missing"] if data.missing else []
     about += [f"{len(data.unreadable)} unreadable"] if data.unreadable else []
     return Page(
         title=": ".join(filter(None, [kind, ", ".join(datasets)])),
@@ -145,11 +144,11 @@ def _page(data: ReportData) -> Page:
 
 
 def _headline(data: ReportData) -> str:
-    runs = data.runs
-    finished = sum(run.status == "completed" for run in runs)
-    seeds = len({run.seed for run in runs})
+    seeds = len({run.seed for run in data.runs})
+    states = {"completed": data.states["completed"]} | data.without_result
     return (
-        f"{counted(len(runs), 'run')} ({finished} completed) in "
+        f"{counted(sum(states.values()), 'run')} "
+        f"({', '.join(f'{n} {state}' for state, n in states.items())}) in "
         f"{counted(len(data.arms), 'arm')} with {counted(seeds, 'seed')}"
     )
 

@@ -48,7 +48,7 @@ class ArtifactTrajectory(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Measures what initialisation makes."""
-        if not self.rows:
+        if not self.rows and trainer.global_step == 0:
             self._measure(trainer, 0)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:

@@ -233,6 +233,12 @@ class TimeBudget(pl.Callback):
         self.validate_every = validate_every
         self.factors = schedule_factors(schedule, epochs)
 
+    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Trains no further epoch in a run whose time is over."""
+        passed, done = sum(self.history.step_seconds), trainer.current_epoch
+        if done and passed + 0.5 * passed / done > self.seconds:
+            trainer.should_stop = True
+
     def on_train_epoch_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Sets the learning rate for the time that has passed, and notices the last epoch."""
         passed, done = sum(self.history.step_seconds), trainer.current_epoch

@@ -1,5 +1,6 @@
 """The optimisation of one network, for Lightning."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -54,6 +55,28 @@ class SegmentationModule(pl.LightningModule):
         self.deep_supervision = deep_supervision
         self.description = description or {}
         self._dice: list[list[float | None]] = []
+
+    def on_train_start(self) -> None:
+        """Gives a run that goes on the rate that its schedule has for the epoch to come.
+
+        A checkpoint holds the schedule as it was: of a run that is trained longer, the rate would
+        have reached its end. The epochs that are done are gone through by the new schedule.
+        """
+        done = self.trainer.fit_loop.epoch_progress.current.processed
+        if not done:
+            return
+        optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0]
+        planned = self._optimizer([nn.Parameter(torch.zeros(1))])
+        steps = self._scheduler(planned)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # steps of a schedule without those of an optimiser
+            for _ in range(done):
+                steps.step()
+        if steps.state_dict() == schedule.scheduler.state_dict():
+            return
+        schedule.scheduler.load_state_dict(steps.state_dict())
+        for own, new in zip(optimizer.param_groups, planned.param_groups, strict=True):
+            own.update({key: value for key, value in new.items() if key != "params"})
 
     def training_step(self, batch: dict[str, Tensor], _index: int) -> Tensor:
         """Loss of one batch of patches."""

@@ -1,5 +1,6 @@
 """A Lightning trainer with everything a run needs; checkpoints that are whole and hold no code."""
 
+import csv
 import logging
 import sys
 import warnings
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 BEST = f"{CHECKPOINTS}/best.ckpt"
 LAST = f"{CHECKPOINTS}/last.ckpt"
+METRICS_FILE = "metrics.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ def make_trainer(
     last = ModelCheckpoint(
         checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
     )
-    early = [EarlyStopping("val/dice", patience=plan.patience, mode="max")] if plan.patience else []
+    early = [_Patience("val/dice", patience=plan.patience, mode="max")] if plan.patience else []
     on_terminal = sys.stdout.isatty()
     bar: list[pl.Callback] = [RichProgressBar()] if on_terminal else []
     return pl.Trainer(
@@ -121,7 +124,7 @@ def make_trainer(
         log_every_n_steps=1,
         logger=[
             TensorBoardLogger(folder, name="", version=""),
-            CSVLogger(folder, name="", version="", flush_logs_every_n_steps=20),
+            _AppendingLogger(folder, name="", version="", flush_logs_every_n_steps=20),
         ],
         # one process per run: whatever started it, SLURM too, is not asked for others
         plugins=[AtomicCheckpointIO(), LightningEnvironment()],
@@ -169,7 +172,74 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             DataError: there is none, it is not whole, or it would run code.
         """
-        return read_checkpoint(Path(path), map_location)
+        content = read_checkpoint(Path(path), map_location)
+        for state in content.get("callbacks", {}).values():
+            if isinstance(state, dict) and "best_model_path" in state:
+                state |= _best_here(state, Path(path).resolve().parent)
+        return content
+
+
+def _best_here(state: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The state of `ModelCheckpoint` with the paths of now: a run may be moved, or foreign.
+
+    Lightning forgets the best score when the folder has another name, and removes the file that
+    was the best.
+    """
+    best = folder / Path(str(state["best_model_path"])).name
+    score = state.get("best_model_score")
+    is_kept = bool(state["best_model_path"]) and best.is_file() and score is not None
+    path = str(best) if is_kept else ""
+    return {
+        "dirpath": str(folder),
+        "best_model_path": path,
+        "best_model_score": score if is_kept else None,
+        "kth_best_model_path": path,
+        "best_k_models": {path: score} if is_kept else {},
+        "last_model_path": "",
+    } | ({"kth_value": score} if is_kept else {})
+
+
+class _Patience(EarlyStopping):
+    """Keeps its own patience, which a checkpoint would overrule, and does not stop twice."""
+
+    @property
+    def state_key(self) -> str:
+        """As Lightning's own, so that checkpoints from before go on."""
+        return super().state_key.replace(type(self).__qualname__, EarlyStopping.__qualname__)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over for how long the score has not risen."""
+        super().load_state_dict(state_dict | {"patience": self.patience})
+
+    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Trains no further epoch in a run that has stopped already."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+class _AppendingWriter(ExperimentWriter):
+    """Goes on with the table that is there; Lightning's own deletes it."""
+
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if not path.is_file():
+            return
+        with path.open(newline="", encoding="utf-8") as table:
+            self.metrics_keys = next(csv.reader(table), [])
+        with path.open("rb+") as table:  # a kill may have cut the last row
+            if not table.read().endswith(b"\n"):
+                table.write(b"\n")
+
+
+class _AppendingLogger(CSVLogger):
+    """Writes `metrics.csv`, of a run that goes on below the rows of before."""
+
+    @property
+    def experiment(self) -> ExperimentWriter:
+        """What writes the table."""
+        if self._experiment is None:
+            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _AppendingWriter(self.log_dir)
+        return self._experiment
 
 
 def _quieten() -> None:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
-from tests_support import arguments, when
+from tests_support import QUICK, arguments, resume, when
 
 from medseg.analysis.cost import count_parameters
 from medseg.cli import launch
@@ -16,6 +19,7 @@ from medseg.cli.compose import composed
 from medseg.experiment.plan import make_data
 from medseg.models.description import build_network, describe
 from medseg.record import AblationPlan, RunRecord
+from medseg.report.study import collect
 
 UPSAMPLE = "upsample@model.decoder.upsample"
 TWO = f"{UPSAMPLE}=transposed,bilinear"
@@ -137,6 +141,39 @@ def test_repeating_the_command_launches_what_has_no_result(
     assert len(launched) == 4
     assert not set(launched) & set(records(done))
     assert ablate(done, *PRESET) == 2  # as it was
+
+
+def test_runs_on_other_files_stay_beside_and_are_no_part_of_the_ablation(
+    phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = Path(shutil.copytree(phantom, tmp_path / "mine"))
+    grid = ["data=folder", "data.patch_size=[16,16,16]", *QUICK, "trainer.epochs=1"]
+    assert ablate(tmp_path, *grid, f"data.root={mine}", "seed=0,1") == 0
+    former = records(tmp_path)
+    moved = Path(shutil.copytree(mine, tmp_path / "moved"))
+    (run,) = [tmp_path / "runs/grid" / name for name, r in former.items() if r.seed == 1]
+    assert resume(run, "trainer.epochs=2") == 0  # by hand: no longer what the grid asks for
+    assert ablate(tmp_path, *grid, f"data.root={moved}", "seed=0,1") == 2
+    assert records(tmp_path).keys() == former.keys()
+    assert RunRecord.read(run / "record.json").config["trainer"]["epochs"] == 2
+    label = min((moved / "labelsTr").iterdir())
+    image = nib.load(label)
+    nib.save(nib.Nifti1Image(np.minimum(image.dataobj, 1), image.affine, image.header), label)
+    capsys.readouterr()
+    assert ablate(tmp_path, *grid, f"data.root={moved}", "seed=0,1,2") == 0
+    assert "2 of its runs" in capsys.readouterr().err
+    found = records(tmp_path)
+    assert {name: found[name].seed for name in found.keys() & former.keys()} == {
+        name: record.seed for name, record in former.items()
+    }
+    cells = {cell.folder for cell in plan(tmp_path).cells}
+    assert len(cells) == 3
+    assert not cells & former.keys()
+    assert {found[name].status for name in cells} == {"completed"}
+    data = collect([tmp_path / "runs"])
+    assert len({arm.dataset for arm in data.arms}) == 2
+    assert data.changed
+    assert not data.missing
 
 
 def test_folds_hold_out_every_case_once(tmp_path: Path, launched: list[str]) -> None:

@@ -3,15 +3,16 @@
 import os
 import platform
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from medseg.errors import DataError
 from medseg.experiment.ledger import Ledger
+from medseg.experiment.lock import this_machine
 from medseg.record import AblationPlan, Cell, RunRecord, RunStatus
-
-GONE = 2**22 - 1  # a process that is not there
 
 
 @pytest.fixture
@@ -27,9 +28,27 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def at_work():
+    """Holds the lock of a run's folder, as its process does; last touched some seconds ago."""
+    with ExitStack() as stack:
+
+        def hold(place: Path, *, ago: float = 0.0, held: bool = True) -> None:
+            place.mkdir(exist_ok=True)
+            lock = place / ".lock"
+            lock.touch()
+            os.utime(lock, (time.time() - ago,) * 2)
+            if held:
+                stack.enter_context(FileLock(lock))
+
+        yield hold
+
+
 def tell(folder: Path, name: str, **changes) -> None:
+    """A status; in containers all processes have the number of this one."""
     usual = {"status": "running", "host": platform.node(), "process": os.getpid()}
-    RunStatus(**usual | {"at": time.time()} | changes).write(folder / name)
+    usual |= {"at": time.time(), "machine": this_machine()}
+    RunStatus(**usual | changes).write(folder / name)
 
 
 def complete(folder: Path, name: str, digest: str, seconds: float = 100.0) -> None:
@@ -47,18 +66,48 @@ def test_nothing_there_is_waiting(folder: Path) -> None:
     assert Ledger(folder).seconds_left(1) is None
 
 
-def test_every_state_is_told_apart(folder: Path) -> None:
+def test_every_state_is_told_apart(folder: Path, at_work) -> None:
     complete(folder, "a-seed0", "a0")
     tell(folder, "b-seed0", share=0.25, seconds=30)
-    tell(folder, "a-seed1", process=GONE)
+    at_work(folder / "b-seed0")
+    tell(folder, "a-seed1")  # dead: nobody holds its lock, whoever has its number now
     tell(folder, "b-seed1", status="failed", error="disk full", exit_code=4)
     assert list(states(folder).values()) == ["completed", "running", "silent", "failed"]
 
 
-def test_a_run_elsewhere_is_silent_after_ten_minutes(folder: Path) -> None:
-    tell(folder, "a-seed0", host="elsewhere", process=GONE, at=time.time() - 60)
-    tell(folder, "b-seed0", host="elsewhere", process=GONE, at=time.time() - 3600)
-    assert list(states(folder).values())[:2] == ["running", "silent"]
+@pytest.mark.parametrize(
+    ("machine", "held", "ago", "state"),
+    [
+        ("here", True, 0, "running"),
+        ("here", True, 9999, "running"),  # its clock stands, its lock does not lie
+        ("here", False, 0, "silent"),
+        ("elsewhere", True, 9999, "running"),  # a file system that shares locks
+        ("elsewhere", False, 60, "running"),  # one that does not: a sign of life
+        ("elsewhere", False, 3600, "silent"),
+        ("", False, 60, "running"),  # of an older version
+        ("", False, 3600, "silent"),
+    ],
+)
+def test_a_lock_or_a_sign_of_life_shows_that_a_run_is_at_work(
+    folder: Path, at_work, machine: str, held: bool, ago: float, state: str
+) -> None:
+    machine = this_machine() if machine == "here" else machine
+    tell(folder, "a-seed0", machine=machine, host="another container")
+    at_work(folder / "a-seed0", ago=ago, held=held)
+    assert states(folder)["a-seed0"] == state
+
+
+def test_a_run_without_a_lock_is_dead(folder: Path) -> None:
+    tell(folder, "a-seed0", machine="elsewhere")
+    assert states(folder)["a-seed0"] == "silent"
+
+
+def test_a_result_of_another_configuration_is_not_the_cell_s(folder: Path) -> None:
+    complete(folder, "a-seed0", "a0")
+    tell(folder, "a-seed0", status="completed", digest="a0", share=1.0)
+    assert states(folder)["a-seed0"] == "completed"
+    tell(folder, "a-seed0", status="completed", digest="longer", share=1.0)
+    assert states(folder)["a-seed0"] == "failed"
 
 
 def test_a_status_without_its_record_proves_nothing(folder: Path) -> None:
@@ -68,7 +117,7 @@ def test_a_status_without_its_record_proves_nothing(folder: Path) -> None:
 
 def test_a_record_that_was_finished_when_the_process_died_counts(folder: Path) -> None:
     complete(folder, "a-seed0", "a0")
-    tell(folder, "a-seed0", process=GONE)
+    tell(folder, "a-seed0")
     assert states(folder)["a-seed0"] == "completed"
 
 
@@ -86,18 +135,20 @@ def test_configuration_and_data_do_not_mend_themselves(folder: Path, code: int, 
     assert entry.is_unfinished
 
 
-def test_the_time_left_is_that_of_the_same_arm_where_it_is_known(folder: Path) -> None:
+def test_the_time_left_is_that_of_the_same_arm_where_it_is_known(folder: Path, at_work) -> None:
     complete(folder, "a-seed0", "a0", seconds=100)
     complete(folder, "b-seed0", "b0", seconds=300)
     tell(folder, "a-seed1", share=0.25, seconds=25)
+    at_work(folder / "a-seed1")
     ledger = Ledger(folder)
     assert ledger.seconds_left(1) == pytest.approx(0.75 * 100 + 300)
     # two side by side cannot be faster than the longest of them
     assert ledger.seconds_left(2) == pytest.approx(300)
 
 
-def test_the_pace_of_a_running_one_is_all_that_is_known_at_first(folder: Path) -> None:
+def test_the_pace_of_a_running_one_is_all_that_is_known_at_first(folder: Path, at_work) -> None:
     tell(folder, "a-seed0", share=0.5, seconds=50)
+    at_work(folder / "a-seed0")
     assert Ledger(folder).seconds_left(1) == pytest.approx(50 + 3 * 100)
 
 

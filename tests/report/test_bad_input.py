@@ -90,6 +90,45 @@ def test_missing_seeds_are_counted(tmp_path: Path) -> None:
     assert study.by()["seeds"].iloc[0] == 1
 
 
+def test_every_run_is_counted_once_and_everywhere_alike(tmp_path: Path) -> None:
+    folders = write_ablation(tmp_path, replace(SMALL, seeds=4))
+    changed(folders[1], status="failed", error="why", cases=[], dataset="", blocks={})
+    changed(folders[2], status="running", cases=[])
+    changed(folders[4], status="interrupted", cases=[])
+    (folders[6] / "record.json").unlink()
+    collection = collect([tmp_path])
+    asked = {"completed": 4, "failed": 1, "running": 1, "interrupted": 1, "missing": 1}
+    assert collection.states == asked
+    report = write_report([tmp_path], tmp_path / "report.html")
+    said = line(report, "- **Without a result**")
+    for state, number in asked.items():
+        assert f"{number} {state}" in report.headline
+        assert state == "completed" or f"{number} {state}" in said
+    assert len(problems_table(collection).rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("files", "datasets"),
+    [
+        (({"a": "1", "b": "2"}, {"a": "1", "b": "2"}), 1),
+        (({"a": "1"}, {"b": "2"}), 1),  # parts of one dataset
+        (({"a": "1", "b": "2"}, {}), 1),  # of an older version
+        (({"a": "1", "b": "2"}, {"a": "1", "b": "3"}), 2),  # a label was repaired
+        (({"a": "1"}, {"a": "2"}, {"a": "3"}), 3),
+    ],
+    ids=["equal", "parts", "unknown", "repaired", "twice"],
+)
+def test_runs_on_other_files_are_not_averaged(
+    runs: Write, files: tuple[dict[str, str], ...], datasets: int
+) -> None:
+    folder = runs(
+        *(simple({"a": 0.5}, seed=seed, cases_sha256=own) for seed, own in enumerate(files))
+    )
+    data = collect([folder])
+    assert len(data.arms) == len({arm.dataset for arm in data.arms}) == datasets
+    assert len(data.changed) == (datasets if datasets > 1 else 0)
+
+
 def test_missing_folds_are_named(tmp_path: Path) -> None:
     folders = write_ablation(tmp_path, replace(SMALL, seeds=1, folds=2))
     (folders[0] / "record.json").unlink()

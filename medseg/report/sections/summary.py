@@ -31,11 +31,13 @@ _BUDGETS = {"iterations": "the same number of training steps", "seconds": "the s
 def summary(data: ReportData) -> Section:
     """Facts about every dataset, then the cautions."""
     single = len(data.studies) == 1
+    gaps = {"Without a result": _gaps(data)}
     parts = [
-        facts if single else Section(study.dataset or "Unnamed dataset", [facts])
+        facts | gaps if single else Section(study.dataset or "Unnamed dataset", [facts])
         for study in data.studies
         for facts in [_facts(data, study)]
     ]
+    parts += [] if single else [gaps]
     cautions = [line for study in data.studies for line in _of_study(study)]
     cautions += [*_of_runs([run for arm in data.arms for run in arm.counted])]
     cautions += [*_of_files(data)]
@@ -61,7 +63,6 @@ def _facts(data: ReportData, study: Study) -> dict[str, str]:
         "Cheapest arm shown to be no worse": _cheapest(data, study),
         "Variance of a single Dice": _variance(study),
         "Smallest difference found": _detectable(study),
-        "Without a result": _gaps(data, study),
     }
 
 
@@ -176,13 +177,8 @@ def _detectable(study: Study) -> str:
     )
 
 
-def _gaps(data: ReportData, study: Study) -> str:
-    missing = sum(plan in study.plans for plan, _ in data.missing)
-    runs = [run.status for arm in study.arms for run in arm.runs]
-    without = [status for status in runs if status != "completed"]
-    parts = [counted(missing, "run") + " missing"] if missing else []
-    parts += [f"{without.count(status)} {status}" for status in dict.fromkeys(without)]
-    return joined(parts) or "no run"
+def _gaps(data: ReportData) -> str:
+    return joined([f"{n} {state}" for state, n in data.without_result.items()]) or "no run"
 
 
 def _of_study(study: Study) -> Iterator[str]:
@@ -277,6 +273,8 @@ def _of_runs(records: Sequence[RunRecord]) -> Iterator[str]:
 
 
 def _of_files(data: ReportData) -> Iterator[str]:
+    for name in data.changed:
+        yield f"The files of {name} changed between runs; before and after are kept apart."
     again = sum(len(arm.superseded) for arm in data.arms)
     if again:
         yield (

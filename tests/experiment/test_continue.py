@@ -1,0 +1,305 @@
+"""A run that goes on stays the run that it was: its schedule, split, data, places and logs."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tests_support import QUICK, resume, the_run, train
+
+from medseg.record import RunRecord, digest
+
+EPOCHS = 2
+
+
+@pytest.fixture(scope="module")
+def dataset(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the user's own in Decathlon form."""
+    folder = tmp_path_factory.mktemp("own") / "dataset"
+    shutil.copytree(phantom, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A completed run of two epochs on it, whose rate falls to nothing."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert train(folder, *mine(dataset)) == 0
+    return the_run(folder)
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """That run in another place."""
+    place = tmp_path / "another/place/run"
+    shutil.copytree(trained, place)
+    return place
+
+
+@pytest.fixture
+def own(dataset: Path, tmp_path: Path) -> Path:
+    """That dataset in another place, to be changed."""
+    return Path(shutil.copytree(dataset, tmp_path / "moved"))
+
+
+def mine(dataset: Path) -> list[str]:
+    return ["data=folder", f"data.root={dataset}", "data.patch_size=[16,16,16]", *QUICK]
+
+
+def record(run: Path) -> RunRecord:
+    return RunRecord.read(run / "record.json")
+
+
+def rates(run: Path) -> list[float]:
+    return [row["lr"] or 0.0 for row in record(run).history]
+
+
+def stored(run: Path, key: str) -> object:
+    value = yaml.safe_load((run / "config.yaml").read_text())
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def test_a_run_that_is_trained_longer_has_the_rates_of_the_new_length(run: Path) -> None:
+    before, table = rates(run), (run / "metrics.csv").read_text()
+    assert resume(run, "trainer.epochs=5") == 0
+    lr = before[0]
+    expected = [lr * (1 - epoch / 5) ** 0.9 for epoch in range(EPOCHS, 5)]
+    assert rates(run) == pytest.approx([*before, *expected])
+    assert stored(run, "scheduler.total_iters") == 5  # what depends on a value follows
+    # it is known as another run than one that was asked for at once
+    config = record(run).config
+    assert config["continued"] == [{"trainer.epochs": EPOCHS, "scheduler.total_iters": EPOCHS}]
+    assert record(run).digest == digest(config) != digest(config | {"continued": []})
+    assert (run / "metrics.csv").read_text().startswith(table)
+    assert (run / "train.log").read_text().count(" epoch ") == 5
+    # and is the same run when it is stopped and continued once more
+    again = (run / "metrics.csv").read_text()
+    assert resume(run) == 0
+    assert (run / "metrics.csv").read_text() == again
+    assert len(record(run).history) == 5
+
+
+def test_what_does_not_make_it_another_run_may_change(run: Path) -> None:
+    changes = {
+        "trainer.epochs": 3,
+        "trainer.patience": 9,
+        "trainer.validate_every": 2,
+        "trainer.gradient_clip": None,
+        "surface_tolerance_mm": 2,
+        "pictures.cases": 1,
+        "name": "other",
+        "data.num_workers": 1,
+        "seed": 0,  # as it was
+    }
+    words = [f"{key}={'null' if value is None else value}" for key, value in changes.items()]
+    assert resume(run, *words) == 0
+    assert {key: stored(run, key) for key in changes} == changes
+    assert len(record(run).history) == 3
+
+
+@pytest.mark.parametrize("word", ["patience=1", "gradient_clip=1", "validate_every=2"])
+def test_what_has_no_effect_is_not_recorded(run: Path, word: str) -> None:
+    assert resume(run, f"trainer.{word}") == 2
+    assert record(run).config["continued"] == []
+
+
+def test_patience_is_that_of_now(run: Path) -> None:
+    assert resume(run, "trainer.epochs=4", "trainer.patience=9") == 0
+    assert resume(run, "trainer.epochs=40", "trainer.patience=1") == 0
+    done = len(record(run).history)
+    assert done < 40
+    assert resume(run) == 0
+    assert len(record(run).history) == done  # it has stopped, and stays so
+
+
+def test_the_split_is_the_run_s_own_when_cases_are_added(
+    run: Path, own: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = json.loads((own / "dataset.json").read_text())
+    for number in range(3):
+        entry = dict(content["training"][number])
+        for part, path in entry.items():
+            entry[part] = f"{Path(path).parent}/added{number}.nii.gz"
+            shutil.copy(own / path, own / entry[part])
+        content["training"].append(entry)
+    (own / "dataset.json").write_text(json.dumps(content))
+    split = (run / "split.json").read_text()
+    assert resume(run, "trainer.epochs=3", f"data.root={own}") == 0
+    assert (run / "split.json").read_text() == split
+    assert "added0" in caplog.text
+
+
+def repaired(folder: Path) -> None:
+    path = sorted((folder / "labelsTr").iterdir())[0]
+    image = nib.load(path)
+    voxels = np.asanyarray(image.dataobj).copy()
+    voxels[voxels == 2] = 1
+    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), path)
+
+
+def shifted(folder: Path) -> None:
+    path = sorted((folder / "imagesTr").iterdir())[0]
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(image.get_fdata() + 1, image.affine), path)
+
+
+def removed(folder: Path) -> None:
+    content = json.loads((folder / "dataset.json").read_text())
+    content["training"] = content["training"][1:]
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+def renamed(folder: Path) -> None:
+    content = json.loads((folder / "dataset.json").read_text())
+    content["labels"] = {"0": "background", "1": "other", "2": "names"}
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+def gone(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("change", [repaired, shifted, removed, renamed, gone])
+def test_data_that_changed_are_refused(
+    run: Path, own: Path, change: Callable[[Path], None]
+) -> None:
+    change(own)
+    before = (run / "record.json").read_bytes()
+    assert resume(run, "trainer.epochs=3", f"data.root={own}") == 3
+    assert (run / "record.json").read_bytes() == before
+
+
+def compressed_otherwise(folder: Path) -> None:
+    for path in folder.rglob("*.nii.gz"):
+        image = nib.load(path)
+        voxels = np.asanyarray(image.dataobj)
+        path.unlink()
+        nib.save(nib.Nifti1Image(voxels, image.affine, image.header), path)
+
+
+@pytest.mark.parametrize("change", [lambda _: None, compressed_otherwise], ids=["moved", "stored"])
+def test_neither_the_place_nor_the_storage_of_the_data_matters(
+    run: Path, own: Path, change: Callable[[Path], None]
+) -> None:
+    change(own)
+    assert resume(run, "trainer.epochs=3", f"data.root={own}") == 0
+    assert stored(run, "data.source.root") == str(own)
+
+
+def test_it_goes_on_from_any_working_directory(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own.parent)
+    assert train(tmp_path, *mine(Path(own.name))) == 0
+    monkeypatch.chdir("/")
+    assert resume(the_run(tmp_path), "trainer.epochs=3") == 0
+
+
+def test_a_moved_run_keeps_its_best_network(run: Path) -> None:
+    last, best = run / "checkpoints/last.ckpt", run / "checkpoints/best.ckpt"
+    content = torch.load(last, weights_only=True)
+    (state,) = (s for s in content["callbacks"].values() if s.get("monitor") == "val/dice")
+    assert state["dirpath"] != str(run / "checkpoints")
+    for key in ("best_model_score", "kth_value"):
+        state[key] = torch.tensor(2.0)
+    state["best_k_models"] = dict.fromkeys(state["best_k_models"], torch.tensor(2.0))
+    torch.save(content, last)
+    kept = best.read_bytes()
+    assert resume(run, "trainer.epochs=3") == 0
+    assert best.read_bytes() == kept
+
+
+def test_paths_in_a_checkpoint_are_nobody_s_to_remove(run: Path, tmp_path: Path) -> None:
+    last, victim = run / "checkpoints/last.ckpt", run / "checkpoints/mine.ckpt"
+    victim.write_text("mine")
+    content = torch.load(last, weights_only=True)
+    for state in content["callbacks"].values():
+        if "best_model_path" in state:
+            state |= {"best_model_path": str(victim), "dirpath": str(victim.parent)}
+            state |= {"kth_best_model_path": str(victim)}
+            state["best_k_models"] = {str(victim): torch.tensor(-1.0)}
+    torch.save(content, last)
+    assert resume(run, "trainer.epochs=3") == 0
+    assert victim.read_text() == "mine"
+
+
+def begins(folder: Path, source: Path, dataset: Path, *words: str) -> int:
+    return train(folder, *mine(dataset), f"init={source}", "trainer.epochs=1", *words)
+
+
+def test_a_new_run_begins_with_trained_weights(
+    trained: Path, dataset: Path, tmp_path: Path
+) -> None:
+    assert begins(tmp_path, trained, dataset, "optimizer.lr=0", "seed=3") == 0
+    weights, source = (
+        load_file(run / "model/weights.safetensors") for run in (the_run(tmp_path), trained)
+    )
+    assert all(torch.equal(weights[key], source[key]) for key in source)
+    found = record(the_run(tmp_path))
+    assert found.init["sha256"] == found.config["init_sha256"]
+    assert found.init["new"] == []
+    assert found.digest != record(trained).digest
+    # the weights are what it is known by, wherever they lie
+    copied = Path(shutil.copytree(trained / "model", tmp_path / "model"))
+    assert begins(tmp_path / "copy", copied, dataset, "optimizer.lr=0", "seed=3") == 0
+    assert record(the_run(tmp_path / "copy")).digest == found.digest
+    assert resume(the_run(tmp_path), "trainer.epochs=2") == 0
+    assert record(the_run(tmp_path)).init == found.init
+
+
+def one_class(folder: Path) -> None:
+    content = json.loads((folder / "dataset.json").read_text())
+    content["labels"] = {"0": "background", "1": "all"}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    for path in (folder / "labelsTr").iterdir():
+        image = nib.load(path)
+        voxels = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)
+        nib.save(nib.Nifti1Image(voxels, image.affine), path)
+
+
+def two_channels(folder: Path) -> None:
+    content = json.loads((folder / "dataset.json").read_text())
+    content["modality"] = {"0": "T1", "1": "T2"}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    for path in (folder / "imagesTr").iterdir():
+        image = nib.load(path)
+        voxels = np.repeat(image.get_fdata()[..., None], 2, axis=3)
+        nib.save(nib.Nifti1Image(voxels, image.affine), path)
+
+
+@pytest.mark.parametrize(("change", "part"), [(one_class, "heads"), (two_channels, "encoder")])
+def test_the_head_or_the_stem_is_made_anew_for_other_classes_or_channels(
+    trained: Path, own: Path, tmp_path: Path, change: Callable[[Path], None], part: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    change(own)
+    assert begins(tmp_path, trained, own) == 0
+    new = record(the_run(tmp_path)).init["new"]
+    assert new
+    assert all(name.startswith(part) for name in new)
+    assert new[0] in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["model.encoder.channels=[4,6]"], 2),
+        (["model.encoder.depths=2"], 2),
+        (["unit@model.encoder.unit=residual"], 2),
+        (["init=/nowhere"], 3),
+    ],
+    ids=["width", "depth", "unit", "no model"],
+)
+def test_weights_of_another_network_are_refused(
+    trained: Path, dataset: Path, tmp_path: Path, words: list[str], code: int
+) -> None:
+    assert begins(tmp_path, trained, dataset, *words) == code
+    assert not (tmp_path / "runs").exists()
