@@ -87,8 +87,11 @@ def _changes(
     try:
         before = _composed(hydra, own, fixed)
     except (HydraException, OmegaConfBaseException) as error:
-        if isinstance(error.__cause__, MedsegError):  # of the dataset
-            raise error.__cause__ from error
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, MedsegError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:  # what a dataset's own description lacks
+            raise cause from None
         raise ConfigError(
             f"{folder}: the overrides in its record do not compose here "
             f"({' '.join(str(error).split())}); give the --config-dir that it was trained with"

@@ -161,7 +161,7 @@ def test_runs_on_other_files_stay_beside_and_are_no_part_of_the_ablation(
     nib.save(nib.Nifti1Image(np.minimum(image.dataobj, 1), image.affine, image.header), label)
     capsys.readouterr()
     assert ablate(tmp_path, *grid, f"data.root={moved}", "seed=0,1,2") == 0
-    assert "2 of its runs" in capsys.readouterr().err
+    assert "2 of its runs" in capsys.readouterr().out
     found = records(tmp_path)
     assert {name: found[name].seed for name in found.keys() & former.keys()} == {
         name: record.seed for name, record in former.items()
