@@ -9,7 +9,9 @@ both                   undefined (None)              undefined (None)
 one of them            0                             the image's diagonal
 =====================  ============================  =====================
 
-Undefined values are left out of a mean, and counted. Another metric is a function here with
+Undefined values are left out of a mean, and counted. Voxels whose label lies beyond the classes are
+ignored: background in label and prediction. An axis of one voxel is no dimension: a single slice is
+measured in its plane. Another metric is a function here with
 `@_metric` and a line in `medseg.record.METRICS`; records and reports then show it.
 """
 
@@ -40,7 +42,7 @@ def score_case(
 
     Args:
         prediction: Label map `S`.
-        label: True label map `S`.
+        label: True label map `S`; values beyond the classes are ignored.
         spacing: mm per axis.
         classes: Names of the foreground classes, by label value from 1.
         tolerance_mm: Distance up to which surfaces agree, for surface Dice.
@@ -53,6 +55,11 @@ def score_case(
     """
     if prediction.shape != label.shape:
         raise ValueError(f"prediction {prediction.shape} and label {label.shape} differ in shape")
+    prediction = np.where(label > len(classes), 0, prediction)
+    thick = _dimensions(label.shape)
+    spacing = [spacing[axis] for axis in thick]
+    shape = tuple(label.shape[axis] for axis in thick)
+    prediction, label = prediction.reshape(shape), label.reshape(shape)
     return {
         name: _score_class(prediction == value, label == value, spacing, tolerance_mm)
         for value, name in enumerate(classes, start=1)
@@ -137,6 +144,13 @@ def _score_class(
         # MONAI 1.6 calls itself with an option that it deprecates
         warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
         return {"dice": overlap, **{name: of(pair) for name, of in _OF_SURFACES.items()}}
+
+
+def _dimensions(shape: tuple[int, ...]) -> list[int]:
+    """The axes of more than one voxel; of a line or a point two all the same, as MONAI needs."""
+    thick = [axis for axis, length in enumerate(shape) if length > 1]
+    thin = [axis for axis, length in enumerate(shape) if length == 1]
+    return sorted([*thick, *thin[: max(0, 2 - len(thick))]])
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -150,6 +150,40 @@ class TestKnownAnswers:
         assert found["hd95_mm"] == pytest.approx(np.linalg.norm(np.multiply(8, spacing)), rel=1e-5)
 
 
+class TestThinVolumes:
+    """What has one voxel along an axis is measured without that axis."""
+
+    @pytest.mark.parametrize("axis", range(3))
+    @pytest.mark.parametrize("kind", ["both", "one empty", "both empty"])
+    def test_a_slice_is_measured_in_its_plane(self, axis, kind) -> None:
+        a, b = blobs(0, (30, 25))
+        a, b = {"both": (a, b), "one empty": (a, b & False), "both empty": (a & False,) * 2}[kind]
+        flat = score(a, b, spacing=(0.7, 2.5))
+        spacing = list(np.insert((0.7, 2.5), axis, 9.0))
+        thin = score(np.expand_dims(a, axis), np.expand_dims(b, axis), spacing=spacing)
+        assert thin == flat
+
+    @pytest.mark.parametrize("shape", [(1, 1, 7), (7, 1, 1), (1, 1, 1)], ids=str)
+    def test_a_line_and_a_point_have_scores(self, shape) -> None:
+        mask = np.ones(shape, bool)
+        found = score(mask, mask, spacing=SPACINGS[3])
+        assert found == {"dice": 1, "surface_dice": 1, "hd95_mm": 0}
+
+
+class TestIgnored:
+    """Voxels whose label lies beyond the classes."""
+
+    @pytest.mark.parametrize("ignored", [2, 255])
+    def test_what_is_predicted_there_changes_nothing(self, ignored) -> None:
+        a, b = blobs(1, (14, 18, 11))
+        label = b.astype(np.uint8)
+        label[:, 9:] = ignored
+        rng = np.random.default_rng(0)
+        guesses = [np.where(label == ignored, rng.integers(0, 2, a.shape), a) for _ in range(2)]
+        first, second = (score(guess, label, spacing=SPACINGS[3]) for guess in guesses)
+        assert first == second == score(a[:, :9], b[:, :9], spacing=SPACINGS[3])
+
+
 class TestEmptyMasks:
     """The table at the top of the module, row by row."""
 
@@ -199,7 +233,7 @@ class TestDice:
         assert dice(empty, empty) is None
 
 
-masks = array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=6).flatmap(
+masks = array_shapes(min_dims=2, max_dims=3, min_side=2, max_side=6).flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(bool, shape))
 )
 properties = settings(max_examples=30)

@@ -20,7 +20,7 @@ from medseg.errors import DataError
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.record import CaseRow
-from medseg.volumes import Form, Volume, case_id, read_image, read_labels, write_probabilities
+from medseg.volumes import Form, Volume, case_id, on_grid_of, read_image, write_probabilities
 
 _TOLERANCE_MM = 1.0  # of surface Dice
 
@@ -50,8 +50,12 @@ def examine(
     """
     card = predictor.card
     image = read_image(source, channels=card.in_channels, nonfinite="replace", prefer=prefer)
-    truth = None if label is None else _truth(label, image, len(card.classes) + 1, prefer)
-    watched = study.watch(None if truth is None else predictor.preprocessing.labels(truth))
+    classes, preprocessing = len(card.classes) + 1, predictor.preprocessing
+    truth = None
+    if label is not None:
+        truth = preprocessing.read_labels(label, num_classes=classes, prefer=prefer)
+        truth = on_grid_of(image, truth)
+    watched = study.watch(None if truth is None else preprocessing.truth(truth, classes))
     seconds = predictor.predict(image, observe=watched.start).seconds
     study.seconds["prediction"] += seconds["network"] - watched.seconds
     case = study.add(case_id(source), watched)
@@ -121,16 +125,6 @@ def whole_shifts(period: Sequence[int], count: int) -> list[tuple[int, ...]]:
     shifts = torch.zeros(len(cells), len(period), dtype=torch.long)
     shifts[:, strided] = cells * torch.tensor([period[axis] for axis in strided])
     return [tuple(map(int, row)) for row in shifts[:count]]
-
-
-def _truth(label: Path, image: Volume, classes: int, prefer: Form) -> Volume:
-    truth = read_labels(label, num_classes=classes, prefer=prefer)
-    if truth.array.shape != image.array.shape[-3:]:
-        raise DataError(
-            f"{label}: {truth.array.shape} voxels must be the {image.array.shape[-3:]} of "
-            f"{image.path}; give labels on the volume's own grid"
-        )
-    return truth
 
 
 def _cycle_spun(

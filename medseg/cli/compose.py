@@ -45,7 +45,7 @@ def hydra_session() -> Iterator["Hydra"]:
 
 
 def register_resolvers() -> None:
-    """Makes `${dataset_json:ROOT,FIELD}` and `${weights_sha256:RUN}` known; may be repeated."""
+    """Makes `${dataset_json:ROOT,FIELD,LABELS}` and `${weights_sha256:RUN}` known."""
     OmegaConf.register_new_resolver("dataset_json", _dataset_json, replace=True)
     OmegaConf.register_new_resolver("weights_sha256", _weights_sha256, replace=True)
 
@@ -213,13 +213,13 @@ def choices_of(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:
     return {path.removeprefix("model."): option for path, option in options.items()}
 
 
-def _dataset_json(root: str, field: str) -> Any:
+def _dataset_json(root: str, field: str, labels: Mapping[Any, Any] | None = None) -> Any:
     """What a dataset's own `dataset.json` says of its channels and classes."""
     from medseg.data.folder import read_dataset
 
     if field not in ("in_channels", "num_classes"):
         raise ConfigError(f"dataset_json has no {field!r}; use in_channels or num_classes")
-    return getattr(read_dataset(Path(root)), field)
+    return getattr(read_dataset(Path(root), labels), field)
 
 
 def _weights_sha256(run: str | None) -> str | None:

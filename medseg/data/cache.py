@@ -1,8 +1,9 @@
 """Preprocessed cases on disk, so that a patch is read without its volume.
 
 A case is prepared once per content and preprocessing: its key holds the sizes and times of the
-source files, the preprocessing and the version of this file's format. Arrays are memory-mapped;
-a 512×512×500 CT costs the pages a patch touches.
+source files, the preprocessing and the version of this file's format. What is found is checked
+against its checksums, and prepared again where it is damaged. Arrays are memory-mapped; a
+512×512×500 CT costs the pages a patch touches.
 """
 
 import hashlib
@@ -15,18 +16,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
+from isal import isal_zlib
 from torch import Tensor
 
 from medseg.data.folder import Case
 from medseg.data.preprocess import Preprocessing
-from medseg.errors import DataError
-from medseg.files import atomic_path
-from medseg.volumes import Volume, check_same_grid, read_image, read_labels
+from medseg.errors import DataError, ResourceError
+from medseg.files import atomic_path, require_writable, sweep_parts, write_text
+from medseg.volumes import Volume, on_grid_of, ras_affine, read_image, to_ras
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
+_SUMMARY, _IMAGE, _LABEL, _INDICES = "case.json", "image.npy", "label.npy", "indices.npz"
 _INDICES_PER_CLASS = 20_000
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,28 +43,34 @@ class PreparedCase:
         folder: Where its arrays lie.
         spacing: mm per axis of the grid.
         notes: What the readers found odd about the files.
+        classes: The foreground classes that its label has.
+        intensities: Smallest and largest intensity of the image as it was read.
         sha256: Of the voxels and places of image and label, however they are stored.
+        image_sha256: Of the image's voxels alone.
     """
 
     case_id: str
     folder: Path
     spacing: tuple[float, float, float]
     notes: tuple[str, ...]
-    sha256: str = ""
+    classes: tuple[int, ...]
+    intensities: tuple[float, float]
+    sha256: str
+    image_sha256: str
 
     @property
     def image(self) -> Tensor:
         """Image `(channels, *grid)`, float32, memory-mapped."""
-        return _mapped(self.folder / "image.npy")
+        return _mapped(self.folder / _IMAGE)
 
     @property
     def label(self) -> Tensor:
-        """Labels `(1, *grid)`, uint8, memory-mapped."""
-        return _mapped(self.folder / "label.npy")[None]
+        """Labels `(1, *grid)`, uint8 or int32, memory-mapped; beyond the classes: ignored."""
+        return _mapped(self.folder / _LABEL)[None]
 
     def class_indices(self) -> list[np.ndarray]:
         """Per class, flat indices of (at most 20 000 of) its voxels."""
-        with np.load(self.folder / "indices.npz") as stored:
+        with np.load(self.folder / _INDICES) as stored:
             return [stored[f"class_{c}"] for c in range(len(stored.files))]
 
 
@@ -103,47 +114,76 @@ def _prepare(
 ) -> PreparedCase:
     key = _key(case, preprocessing, in_channels, num_classes)
     folder = Path(cache).expanduser() / f"{case.case_id}-{key}"
-    summary = folder / "case.json"
-    if not summary.exists():  # written last: it shows that the others are whole
-        _write(case, preprocessing, in_channels, num_classes, folder)
-    content = json.loads(summary.read_text(encoding="utf-8"))
-    return PreparedCase(
-        case_id=case.case_id,
-        folder=folder,
-        spacing=(*content["spacing"],),
-        notes=tuple(content["notes"]),
-        sha256=content["sha256"],
-    )
+    found = _read(case.case_id, folder)
+    if found is None:
+        require_writable(folder)
+        with FileLock(folder / ".lock"):
+            sweep_parts(folder)
+            found = _read(case.case_id, folder)  # another process may have been faster
+            if found is None:
+                _write(case, preprocessing, in_channels, num_classes, folder)
+                found = _read(case.case_id, folder)
+    if found is None:
+        raise ResourceError(f"{folder}: does not hold what was written to it; check the disk")
+    return found
+
+
+def _read(case_id: str, folder: Path) -> PreparedCase | None:
+    """What the folder holds, if that is whole; a fault in it is logged."""
+    summary = folder / _SUMMARY
+    if not summary.exists():  # written last: nothing was finished here
+        return None
+    try:
+        content = json.loads(summary.read_text(encoding="utf-8"))
+        checksums = content.pop("checksums")
+        found = {name: _checksum(folder / name) for name in (_IMAGE, _LABEL, _INDICES)}
+        found[_SUMMARY] = _checksum_of(content)
+        if wrong := [name for name, checksum in found.items() if checksums[name] != checksum]:
+            raise ValueError(f"{wrong[0]} has another checksum")
+        return PreparedCase(
+            case_id=case_id,
+            folder=folder,
+            spacing=(*content.pop("spacing"),),
+            notes=(*content.pop("notes"),),
+            classes=(*content.pop("classes"),),
+            intensities=(*content.pop("intensities"),),
+            **content,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: damaged in the cache %s (%s); prepared again", case_id, folder, error)
+        summary.unlink(missing_ok=True)
+        return None
 
 
 def _write(
     case: Case, preprocessing: Preprocessing, in_channels: int, num_classes: int, folder: Path
 ) -> None:
     image = read_image(case.image, channels=in_channels)
-    label = read_labels(case.label, num_classes=num_classes)
-    grid_note = check_same_grid(image, label)
-    notes = [*image.notes, *label.notes, *([grid_note] if grid_note else [])]
+    label = on_grid_of(image, preprocessing.read_labels(case.label, num_classes=num_classes))
+    notes = [*image.notes, *label.notes]
     pixels = preprocessing.image(image).numpy()
     classes = preprocessing.labels(label).numpy()
-    if not classes.any():
+    if (classes == num_classes).all():
+        raise DataError(f"{case.label}: every voxel is ignored; remove the case")
+    indices = _indices(classes, num_classes)
+    present = [value for value in range(1, num_classes) if len(indices[f"class_{value}"])]
+    if not present:
         notes.append("no foreground: patches are drawn from the background")
-    _save(folder / "image.npy", pixels)
-    _save(folder / "label.npy", classes)
-    with atomic_path(folder / "indices.npz") as part, part.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **_indices(classes, num_classes))
-    with atomic_path(folder / "case.json") as part:
-        spacing = preprocessing.grid_spacing(image)
-        summary = {"spacing": spacing, "notes": notes, "sha256": _sha256(image, label)}
-        part.write_text(json.dumps(summary), encoding="utf-8")
-
-
-def _sha256(image: Volume, label: Volume) -> str:
-    digest = hashlib.sha256()
-    for volume, dtype in ((image, np.float32), (label, np.uint16)):
-        digest.update(str(volume.array.shape).encode())
-        digest.update(np.ascontiguousarray(volume.geometry.affine, np.float64))
-        digest.update(np.ascontiguousarray(volume.array, dtype))
-    return digest.hexdigest()
+    _save(folder / _IMAGE, pixels)
+    _save(folder / _LABEL, classes)
+    with atomic_path(folder / _INDICES) as part, part.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **indices)
+    content = {
+        "spacing": preprocessing.grid_spacing(image),
+        "notes": notes,
+        "classes": present,
+        "intensities": [float(image.array.min()), float(image.array.max())],
+        "sha256": _sha256(image, label),
+        "image_sha256": _sha256(image, places=False),
+    }
+    checksums = {name: _checksum(folder / name) for name in (_IMAGE, _LABEL, _INDICES)}
+    checksums[_SUMMARY] = _checksum_of(content)
+    write_text(folder / _SUMMARY, json.dumps(content | {"checksums": checksums}))
 
 
 def _indices(classes: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
@@ -163,11 +203,38 @@ def _key(case: Case, preprocessing: Preprocessing, in_channels: int, num_classes
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def _sources(case: Case) -> tuple[Path, Path]:
+def _sources(case: Case) -> list[Path]:
+    """The files of image and label: of a pair of header and voxels, both."""
     for path in (case.image, case.label):
         if not path.is_file():
             raise DataError(f"{path}: there is no such file; restore it or remove the case")
-    return case.image, case.label
+    return [case.image, case.label]
+
+
+def _sha256(*volumes: Volume, places: bool = True) -> str:
+    """SHA-256 of voxels along RAS axes, and of the places where they lie."""
+    digest = hashlib.sha256()
+    for volume in volumes:
+        voxels = to_ras(volume.array, volume.geometry.affine)
+        digest.update(str(voxels.shape).encode())
+        if places:
+            affine = ras_affine(volume.geometry.affine, volume.array.shape[-3:])
+            digest.update(affine.astype(np.float32).round(3).tobytes())
+        digest.update(np.ascontiguousarray(voxels).reshape(-1))
+    return digest.hexdigest()
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32, which damage changes and which is as fast as reading."""
+    checksum = 0
+    with path.open("rb") as stream:
+        while block := stream.read(_CHUNK_BYTES):
+            checksum = isal_zlib.crc32(block, checksum)
+    return checksum
+
+
+def _checksum_of(summary: dict) -> int:
+    return isal_zlib.crc32(json.dumps(summary, sort_keys=True).encode())
 
 
 def _save(target: Path, array: np.ndarray) -> None:

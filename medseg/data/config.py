@@ -28,6 +28,8 @@ class DataConfig:
         source: Where the dataset comes from.
         in_channels: Channels of an image.
         num_classes: Classes, background included.
+        labels: Label value of the files → class, or "ignore": such voxels neither train nor count;
+            None: values are classes.
         intensity: Maps intensities to the range the network is trained on.
         patch_size: Training patch in voxels, one number per dimension of the network.
         name: Of the dataset; runs are named after it.
@@ -74,6 +76,7 @@ class DataConfig:
     fold: int
     cache: str | Path
     num_workers: int
+    labels: Mapping[Any, Any] | None = None
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "batches_per_epoch"):
@@ -118,11 +121,14 @@ class DataConfig:
                 spacing=self.spacing,
                 spatial_dims=self.spatial_dims,
                 slice_axis=self.slice_axis,
+                label_values=self.labels,
             )
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
+            raise ConfigError(f"data.{error}") from error
+        except TypeError as error:
             raise ConfigError(f"data: {error}") from error
 
     @property
-    def left_right_axis(self) -> int | None:
-        """Axis of a patch that runs from left to right; None in sagittal slices."""
-        return None if self.spatial_dims == 2 and self.slice_axis == 0 else 0
+    def patch_axes(self) -> tuple[str, ...]:
+        """Which way of the body each axis of a patch runs."""
+        return self.preprocessing.axis_names[: self.spatial_dims]

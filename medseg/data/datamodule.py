@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ from monai.data.utils import worker_init_fn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from medseg.data.cache import PreparedCase, prepare_cases
+from medseg.data.checks import check_cases
 from medseg.data.config import DataConfig
 from medseg.data.folder import Case, read_dataset
 from medseg.data.folder import Dataset as CaseDataset
-from medseg.data.patches import Augmentation, PatchDataset, keep_sides
+from medseg.data.patches import Augmentation, PatchDataset
+from medseg.data.preprocess import BODY_AXES, Preprocessing
+from medseg.data.sides import resolve_flips
 from medseg.data.splits import Split, check, fold_of_cases, split_cases
 from medseg.errors import ConfigError, DataError
+from medseg.volumes import IGNORE
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +51,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         split: Split | None = None,
     ):
         super().__init__()
-        axes = list(range(len(config.patch_size)))
-        if augmentation and not set(augmentation.flip_axes) <= set(axes):
+        axes = config.patch_axes
+        if augmentation and not set(augmentation.flip_axes) <= {*BODY_AXES, *range(len(axes))}:
             raise ConfigError(
-                f"augmentation.flip_axes={list(augmentation.flip_axes)} must be axes of the "
-                f"patch, {axes}; [] mirrors none"
+                f"augmentation.flip_axes={list(augmentation.flip_axes)} must be of "
+                f"{', '.join(BODY_AXES)}; [] mirrors none"
             )
         self.config = config
         self.augmentation = augmentation
@@ -66,30 +71,42 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Obtains the dataset, splits it and prepares its cases; does nothing a second time."""
         if self.split is not None:
             return
-        self.dataset = read_dataset(self.config.source.prepare())
+        self.dataset = read_dataset(self.config.source.prepare(), self.config.labels)
         self._check_dataset(self.dataset)
         split = self._make_split([case.case_id for case in self.dataset.cases])
         prepared = prepare_cases(
             [c for c in self.dataset.cases if c.case_id in {*split.train, *split.validation}],
-            self.config.preprocessing,
+            self.preprocessing,
             in_channels=self.config.in_channels,
             num_classes=self.config.num_classes,
             cache=Path(self.config.cache),
         )
         by_id = {case.case_id: case for case in prepared}
         self._digests = {case.case_id: case.sha256 for case in prepared}
+        training = [by_id[case_id] for case_id in split.train]
+        self._validation = [by_id[case_id] for case_id in split.validation]
+        for warning in check_cases(training, self._validation, self.dataset.classes, self.config):
+            log.warning("%s", warning)
         self._training = PatchDataset(
-            [by_id[case_id] for case_id in split.train],
+            training,
             patch_size=self.config.patch_size,
             foreground_fraction=self.config.foreground_fraction,
             augmentation=self.augmentation
-            and keep_sides(
-                self.augmentation, self.dataset.classes, left_right=self.config.left_right_axis
-            ),
+            and resolve_flips(self.augmentation, self.dataset.classes, self.config.patch_axes),
         )
-        self._validation = [by_id[case_id] for case_id in split.validation]
         self.split = split
         log.info("%d training and %d validation cases", len(split.train), len(split.validation))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The network's grid, intensities and classes, which a dataset.json may add to."""
+        label_values = self.dataset.label_values if self.dataset else self.config.labels
+        return replace(self.config.preprocessing, label_values=label_values)
+
+    @property
+    def ignores(self) -> bool:
+        """Whether some voxels may be ignored."""
+        return IGNORE in (self.preprocessing.label_values or {}).values()
 
     def validation_cases(self) -> list[Case]:
         """The held-out cases as they lie on disk."""

@@ -18,7 +18,8 @@ from urllib.request import Request, urlopen
 from monai.apps.datasets import DecathlonDataset
 from monai.apps.utils import download_url, extractall
 
-from medseg.data.folder import DESCRIPTION, build_folder, read_dataset
+from medseg.data.building import build_folder
+from medseg.data.folder import DESCRIPTION, read_dataset
 from medseg.errors import ConfigError, DataError, ResourceError
 
 _STALLED_SECONDS = 60.0

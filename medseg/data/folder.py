@@ -1,32 +1,29 @@
-"""Folders in Decathlon form, read and written.
+"""Folders in Decathlon form, or in nnU-Net's, read where they lie.
 
     folder/dataset.json    names, label values and the list of cases
     folder/imagesTr/       one NIfTI file per case, several modalities along the fourth axis
     folder/labelsTr/       one NIfTI file per case, values 0 (background), 1, 2, ...
 
-Reference: Antonelli et al. 2022, The Medical Segmentation Decathlon,
-doi 10.1038/s41467-022-30695-9.
+nnU-Net's dataset.json has `channel_names` for `modality`, maps names to label values, and lists no
+cases: the image of labelsTr/CASE is imagesTr/CASE_0000. In both forms a label value may be called
+"ignore": its voxels neither train nor count.
+
+References: Antonelli et al. 2022, The Medical Segmentation Decathlon,
+doi 10.1038/s41467-022-30695-9; Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z.
 """
 
 import json
 import logging
-import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import nibabel as nib
-from filelock import FileLock
-from isal import igzip
-
-from medseg.errors import DataError
-from medseg.files import require_writable, write_bytes, write_text
-from medseg.volumes import case_id
+from medseg.errors import ConfigError, DataError
+from medseg.volumes import IGNORE, case_id, checked_label_values
 
 DESCRIPTION = "dataset.json"
-_STAMP = ".complete"
 _SHOWN = 20
 _REMEDY = "correct the folder or dataset.json (data/README.md has an example) and start again"
 
@@ -52,6 +49,8 @@ class Dataset:
         modalities: one name per image channel, in channel order.
         classes: one name per foreground class; `classes[0]` has label value 1.
         cases: in the order of dataset.json.
+        label_values: label value of the files → class, or "ignore"; other values are classes as
+            they are; None: all are.
         licence: as in dataset.json, else empty.
         reference: where the data come from, as in dataset.json, else empty.
     """
@@ -61,6 +60,7 @@ class Dataset:
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
     cases: tuple[Case, ...]
+    label_values: Mapping[int, int | str] | None
     licence: str
     reference: str
 
@@ -75,25 +75,29 @@ class Dataset:
         return len(self.classes) + 1
 
 
-def read_dataset(folder: Path | str) -> Dataset:
+def read_dataset(folder: Path | str, label_values: Mapping[Any, Any] | None = None) -> Dataset:
     """Reads `folder`'s dataset.json and finds every file that it names.
+
+    Args:
+        folder: In Decathlon form or in nnU-Net's.
+        label_values: `data.labels` of the configuration: label value of the files → class, or
+            "ignore". A class bears the names of the values that become it.
 
     Raises:
         DataError: lists all that is wrong, not only the first.
+        ConfigError: `label_values` is something else.
     """
     folder = Path(folder).expanduser()
     description = _read_description(folder / DESCRIPTION)
     problems: list[str] = []
-    modalities = _names(description, "modality", problems)
-    labels = _names(description, "labels", problems)
-    if labels and len(labels) < 2:
-        problems.append("labels: no class besides the background")
-    problems += [
-        f"labels: value {value} is called 'background', which is value 0"
-        for value, label in enumerate(labels)
-        if value > 0 and label.casefold() == "background"
-    ]
-    cases = _cases(folder, description, problems)
+    channels = "channel_names" if _is_nnunet(description) else "modality"
+    modalities = _in_order(_numbered(description, channels, problems), channels, problems)
+    classes, values = _classes(_named_values(description, problems), label_values, problems)
+    if _is_nnunet(description) and "training" not in description:
+        entries: Any = _nnunet_entries(folder, description)
+    else:
+        entries = description.get("training")
+    cases = _cases(folder, entries, len(modalities), problems)
     if problems:
         raise DataError(_listed(folder, problems))
     _mention_unlisted(folder, cases)
@@ -101,8 +105,9 @@ def read_dataset(folder: Path | str) -> Dataset:
         name=str(description.get("name") or folder.name),
         folder=folder,
         modalities=modalities,
-        classes=labels[1:],
+        classes=classes,
         cases=cases,
+        label_values=values,
         licence=str(description.get("licence") or description.get("license") or ""),
         reference=str(description.get("reference") or "").strip(),
     )
@@ -120,27 +125,114 @@ def _read_description(path: Path) -> dict[str, Any]:
     return description
 
 
-def _names(description: dict[str, Any], key: str, problems: list[str]) -> tuple[str, ...]:
-    """Names by number from a mapping such as {"1": "Anterior", "0": "background"}."""
+def _is_nnunet(description: Mapping[str, Any]) -> bool:
+    return "channel_names" in description
+
+
+def _numbered(description: Mapping[str, Any], key: str, problems: list[str]) -> dict[int, str]:
+    """Name by number from a mapping such as {"1": "Anterior", "0": "background"}."""
     mapping = description.get(key)
     if not isinstance(mapping, dict) or not mapping:
         problems.append(f'{key}: missing; it must map numbers to names, as in {{"0": "..."}}')
-        return ()
+        return {}
     try:
-        by_number = {int(number): str(name) for number, name in mapping.items()}
+        return {int(number): str(name) for number, name in mapping.items()}
     except ValueError:
         problems.append(f"{key}: {list(mapping)} must be whole numbers")
-        return ()
-    if sorted(by_number) != list(range(len(mapping))):
+        return {}
+
+
+def _named_values(description: Mapping[str, Any], problems: list[str]) -> dict[int, str]:
+    """Name by label value; nnU-Net maps names to values."""
+    labels = description.get("labels")
+    values = list(labels.values()) if isinstance(labels, dict) else []
+    if any(isinstance(value, list) for value in values):
+        problems.append("labels: classes of several values (regions) are not read; name each value")
+        return {}
+    if values and all(type(value) is int for value in values):
+        if repeated := _repeated(values):
+            problems.append(f"labels: value {repeated[0]} has several names")
+        return {value: str(name) for name, value in labels.items()}
+    return _numbered(description, "labels", problems)
+
+
+def _in_order(by_number: Mapping[int, str], key: str, problems: list[str]) -> tuple[str, ...]:
+    if sorted(by_number) != list(range(len(by_number))):
         problems.append(f"{key}: {sorted(by_number)} must be consecutive from 0")
         return ()
     names = tuple(by_number[number] for number in range(len(by_number)))
-    problems += [f"{key}: '{n}' is named {k} times" for n, k in Counter(names).items() if k > 1]
+    problems += [f"{key}: '{name}' is named several times" for name in _repeated(names)]
     return names
 
 
-def _cases(folder: Path, description: dict[str, Any], problems: list[str]) -> tuple[Case, ...]:
-    entries = description.get("training")
+def _classes(
+    names: Mapping[int, str], label_values: Mapping[Any, Any] | None, problems: list[str]
+) -> tuple[tuple[str, ...], Mapping[int, int | str] | None]:
+    """Names of the foreground classes, and what label values become."""
+    if not names:
+        return (), None
+    if label_values is None:
+        values: dict[int, int | str] = {v: IGNORE for v, n in names.items() if _is_ignore(n)}
+    else:
+        try:
+            values = checked_label_values(label_values)
+        except ValueError as error:
+            raise ConfigError(f"data.{error}") from error
+        problems += [
+            f"labels: value {value} is called {name!r}; say data.labels={{{value}: {IGNORE}}} too"
+            for value, name in names.items()
+            if _is_ignore(name) and value not in values
+        ]
+    merged: dict[int, list[str]] = {}
+    for value, name in names.items():
+        to = values.get(value, value)
+        if not isinstance(to, str):
+            merged.setdefault(to, []).append(name)
+    if sorted(merged) != list(range(len(merged))) and label_values is None and 0 in merged:
+        listed = [f"{v}: {to}" for to, v in enumerate(sorted(merged)) if v != to]
+        wanted = ", ".join([*listed, *(f"{value}: {IGNORE}" for value in values)])
+        problems.append(
+            f"labels: {sorted(merged)} must be consecutive from 0; with data.labels={{{wanted}}} "
+            "they are"
+        )
+        return (), None
+    classes = _in_order({to: "+".join(merged[to]) for to in merged}, "labels", problems)
+    if len(classes) == 1:
+        problems.append("labels: no class besides the background")
+    problems += [
+        f"labels: value {value} is called 'background', which is value 0"
+        for value, name in enumerate(classes)
+        if value > 0 and name.casefold() == "background"
+    ]
+    problems += [
+        f"labels: data.labels makes {value} to {to}, and the classes are 0 to {len(classes) - 1}"
+        for value, to in values.items()
+        if isinstance(to, int) and classes and to >= len(classes)
+    ]
+    return classes[1:], values or None
+
+
+def _is_ignore(name: str) -> bool:
+    return name.strip().casefold() == IGNORE
+
+
+def _repeated(items: Iterable[Any]) -> list[Any]:
+    return [item for item, count in Counter(items).items() if count > 1]
+
+
+def _nnunet_entries(folder: Path, description: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The cases of nnU-Net's form as entries of Decathlon form: every label and its image."""
+    ending = str(description.get("file_ending") or ".nii.gz")
+    labels = folder / "labelsTr"
+    names = sorted(p.name for p in labels.iterdir()) if labels.is_dir() else []
+    return [
+        {"image": f"imagesTr/{name}", "label": f"labelsTr/{name}"}
+        for name in names
+        if name.endswith(ending) and not name.startswith(".")
+    ]
+
+
+def _cases(folder: Path, entries: Any, channels: int, problems: list[str]) -> tuple[Case, ...]:
     if not isinstance(entries, list):
         problems.append("training: missing; it must list the cases")
         return ()
@@ -154,15 +246,32 @@ def _cases(folder: Path, description: dict[str, Any], problems: list[str]) -> tu
             lacking = "label" if isinstance(image, str) else "image"
             problems.append(f"training[{number}]: {image or label or entry} has no {lacking}")
             continue
-        cases.append(Case(case_id=case_id(Path(image)), image=folder / image, label=folder / label))
-        problems += [
-            f"{file}: no such file" for file in (image, label) if not (folder / file).is_file()
-        ]
+        found = _image_file(folder / image, channels, problems)
+        cases.append(Case(case_id=case_id(Path(image)), image=found, label=folder / label))
+        named = ((image, found), (label, folder / label))
+        problems += [f"{name}: no such file" for name, file in named if not file.is_file()]
     if not entries:
         problems.append("training: the list is empty")
-    seen = Counter(case.case_id for case in cases)
-    problems += [f"{name}: {count} cases have this id" for name, count in seen.items() if count > 1]
+    problems += [
+        f"{name}: {count} cases have this id"
+        for name, count in Counter(case.case_id for case in cases).items()
+        if count > 1
+    ]
     return tuple(cases)
+
+
+def _image_file(image: Path, channels: int, problems: list[str]) -> Path:
+    """The image as listed, or as nnU-Net names it, with the number of its channel."""
+    stem = case_id(image)
+    numbered = image.with_name(f"{stem}_0000{image.name.removeprefix(stem)}")
+    if image.is_file() or not numbered.is_file():
+        return image
+    if channels > 1:
+        problems.append(
+            f"{numbered.name}: nnU-Net's files of one channel each are not read where there are "
+            "several; stack the channels of a case along the fourth axis of one file"
+        )
+    return numbered
 
 
 def _mention_unlisted(folder: Path, cases: tuple[Case, ...]) -> None:
@@ -186,7 +295,7 @@ def _listed(folder: Path, problems: list[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """Any folder in Decathlon form, read where it lies.
+    """Any folder in Decathlon form or in nnU-Net's, read where it lies.
 
     Attributes:
         root: holds dataset.json.
@@ -207,114 +316,3 @@ class Folder:
                 "(data/README.md shows one)"
             )
         return root
-
-
-def build_folder(
-    target: Path, *, stamp: str, build: Callable[[Path], None], may_write: bool = True
-) -> Path:
-    """`target` as `build` makes it: whole or absent, and built once.
-
-    `build` fills a hidden sibling, which is renamed when it is done; so a killed process leaves
-    no half dataset under the final name, and its remains are swept by the next one. Processes
-    that want the same folder at the same time wait for the first.
-
-    Args:
-        target: the folder that is wanted.
-        stamp: names the rule by which it was built; another stamp has it built again.
-        build: fills the empty folder it is given.
-        may_write: whether a folder that is not there may be made.
-
-    Raises:
-        DataError: something that medseg did not build is in the way, or nothing may be written.
-        ResourceError: the place cannot be written.
-    """
-    if _stamp(target) == stamp:
-        return target
-    if not may_write:
-        raise DataError(
-            f"{target} does not hold the dataset and is not built here; "
-            "name the folder that receives it with data.root=FOLDER"
-        )
-    require_writable(target.parent)
-    with FileLock(target.with_name(f".{target.name}.lock")):
-        if _stamp(target) == stamp:
-            return target  # another process was faster
-        outdated = _stamp(target) is not None
-        if not outdated and target.exists() and (target.is_file() or any(target.iterdir())):
-            raise DataError(
-                f"{target} is in the way: it is not empty and medseg did not complete it, as after "
-                "an interrupted extraction; move it away and start again"
-            )
-        part = target.with_name(f".{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        try:
-            build(part)
-            write_text(part / _STAMP, stamp)
-            if outdated:
-                _logger.info("%s was built by another rule; it is replaced", target)
-                shutil.rmtree(target)
-            part.rename(target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return target
-
-
-def write_case(
-    folder: Path, case_id: str, *, image: nib.Nifti1Image, label: nib.Nifti1Image
-) -> None:
-    """Writes one case of a folder in Decathlon form; the same voxels give the same bytes."""
-    for part, volume in (("imagesTr", image), ("labelsTr", label)):
-        path = folder / part / f"{case_id}.nii.gz"
-        write_bytes(path, igzip.compress(volume.to_bytes(), 2, mtime=0))
-
-
-def write_description(
-    folder: Path,
-    *,
-    name: str,
-    description: str,
-    reference: str,
-    licence: str,
-    modalities: Sequence[str],
-    classes: Sequence[str],
-    case_ids: Sequence[str],
-) -> None:
-    """Writes `folder`'s dataset.json for cases that `write_case` wrote.
-
-    Args:
-        folder: in Decathlon form.
-        name: of the dataset.
-        description: what it shows.
-        reference: where it comes from.
-        licence: under which it may be used.
-        modalities: one name per channel.
-        classes: foreground names by label value from 1.
-        case_ids: in the order they shall be listed.
-    """
-    content = {
-        "name": name,
-        "description": description,
-        "reference": reference,
-        "licence": licence,
-        "tensorImageSize": "4D" if len(modalities) > 1 else "3D",
-        "modality": _numbered(modalities),
-        "labels": _numbered(["background", *classes]),
-        "numTraining": len(case_ids),
-        "numTest": 0,
-        "training": [
-            {"image": f"./imagesTr/{case_id}.nii.gz", "label": f"./labelsTr/{case_id}.nii.gz"}
-            for case_id in case_ids
-        ],
-        "test": [],
-    }
-    write_text(folder / DESCRIPTION, json.dumps(content, indent=1) + "\n")
-
-
-def _numbered(names: Sequence[str]) -> Mapping[str, str]:
-    return {str(number): name for number, name in enumerate(names)}
-
-
-def _stamp(folder: Path) -> str | None:
-    path = folder / _STAMP
-    return path.read_text() if path.is_file() else None

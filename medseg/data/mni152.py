@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine
 
-from medseg.data.folder import build_folder, write_case, write_description
+from medseg.data.building import build_folder, write_case, write_description
 from medseg.errors import DataError
 from medseg.files import sha256
 

@@ -1,10 +1,8 @@
 """Training patches: where they are cut, how they are varied."""
 
-import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,19 +23,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from medseg.data.cache import PreparedCase
-
-log = logging.getLogger(__name__)
+from medseg.data.preprocess import BODY_AXES
 
 _KEYS = ("image", "label")
-_SIDES = {  # spelled out, these also count within a word
-    "left": "right",
-    "sinister": "dexter",
-    "sinistra": "dextra",
-    "sinistrum": "dextrum",
-    "links": "rechts",
-    "gauche": "droit",
-}
-_ABBREVIATED_SIDES = {"l": "r", "lh": "rh", "lt": "rt", "lft": "rgt", "sin": "dex"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +34,12 @@ class Augmentation:
 
     Args:
         flip: Probability of mirroring, for each axis of `flip_axes`.
-        flip_axes: Axes of the patch that may be mirrored.
+        flip_axes: Ways of the body that may be mirrored: `left-right`, `anterior-posterior`,
+            `head-foot`; one that runs across the slices of a 2-D network is not. A number is an
+            axis of the patch.
+        side_pairs: Pairs of classes, by name or number, that are swapped where left and right
+            are. None: nothing is swapped, and left and right are not mirrored where classes are
+            named by side.
         affine: Probability of rotation and scaling.
         rotation: Largest angle in degrees, about every axis.
         scale: Largest relative change of size.
@@ -59,7 +52,8 @@ class Augmentation:
     """
 
     flip: float = 0.5
-    flip_axes: Sequence[int] = ()
+    flip_axes: Sequence[int | str] = ()
+    side_pairs: Sequence[Sequence[int | str]] | None = None
     affine: float = 0.2
     rotation: float = 15.0
     scale: float = 0.2
@@ -73,12 +67,25 @@ class Augmentation:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be a probability in [0, 1]")
 
+        if not all(axis in BODY_AXES or type(axis) is int for axis in self.flip_axes):
+            raise ValueError(f"flip_axes={list(self.flip_axes)} must be of {', '.join(BODY_AXES)}")
+        pairs = self.side_pairs or ()
+        are_pairs = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
+        if not are_pairs or len({item for pair in pairs for item in pair}) < 2 * len(pairs):
+            raise ValueError(
+                f"side_pairs={self.side_pairs} must be pairs of classes, each in one pair, as in "
+                "[[kidney_left, kidney_right]]"
+            )
+
     def transforms(self, spatial_dims: int) -> list[Any]:
-        """MONAI transforms of a `{"image", "label"}` sample, in order."""
+        """MONAI transforms of a `{"image", "label"}` sample, in order.
+
+        Axes and classes are numbers by now (`medseg.data.sides.resolve_flips`).
+        """
         angle = np.deg2rad(self.rotation)
         rotations = 1 if spatial_dims == 2 else 3
         steps: list[tuple[float, Any]] = [
-            (self.flip, RandFlipd(_KEYS, prob=self.flip, spatial_axis=axis))
+            (self.flip, _Mirror(axis, self.flip, self.side_pairs or () if axis == 0 else ()))
             for axis in self.flip_axes
         ]
         steps += [
@@ -109,67 +116,28 @@ class Augmentation:
         return [transform for probability, transform in steps if probability > 0]
 
 
-def side_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
-    """Finds the classes whose names differ in the side of the body alone.
-
-    Case and punctuation do not matter; an abbreviation must stand alone.
-
-    >>> side_pairs(["Kidney_Left", "kidney (right)", "liver", "l. lung", "R Lung", "L1", "R1"])
-    [('Kidney_Left', 'kidney (right)'), ('l. lung', 'R Lung')]
-    """
-    plain = {_plain_name(name): name for name in classes}
-    pairs = {}
-    for left, right in (_SIDES | _ABBREVIATED_SIDES).items():
-        pattern = left if left in _SIDES else rf"\b{left}\b"
-        for name in plain:
-            mirrored = re.sub(pattern, right, name)
-            if mirrored != name and mirrored in plain:
-                pairs[plain[name]] = plain[mirrored]
-    return list(pairs.items())
-
-
-def keep_sides(
-    augmentation: Augmentation, classes: Sequence[str], left_right: int | None
-) -> Augmentation:
-    """Switches the left-right flip off where the mirrored labels would be wrong.
-
-    Mirrored, the left kidney looks like the right one but keeps its label. Labels are not swapped
-    instead: a heart's ventricles are a pair by name, and no mirror images of each other. A name
-    with a side but without its counterpart, as in "left atrium", only gives a warning.
+class _Mirror(RandFlipd):
+    """Mirrors image and label along an axis, and swaps classes where it does.
 
     Args:
-        augmentation: As configured.
-        classes: Names of the foreground classes.
-        left_right: Axis of the patch that runs from left to right; None: none does.
+        axis: Of the patch.
+        probability: In [0, 1].
+        pairs: Numbers of the classes that are swapped.
     """
-    if not augmentation.flip or left_right not in augmentation.flip_axes:
-        return augmentation
-    if pairs := side_pairs(classes):
-        log.warning(
-            "patches are not mirrored along axis %d, left and right: classes are named by side, "
-            "%r and %r; to silence this, leave %d out of augmentation.flip_axes",
-            left_right,
-            *pairs[0],
-            left_right,
-        )
-        axes = tuple(axis for axis in augmentation.flip_axes if axis != left_right)
-        return replace(augmentation, flip_axes=axes)
-    words = {*_SIDES, *_SIDES.values()}
-    if sided := [name for name in classes if words & {*_plain_name(name).split()}]:
-        log.warning(
-            "patches are mirrored along axis %d, left and right, although a class is called %r; "
-            "leave %d out of augmentation.flip_axes if the other side looks like it",
-            left_right,
-            sided[0],
-            left_right,
-        )
-    return augmentation
 
+    def __init__(self, axis: Any, probability: float, pairs: Sequence[Sequence[Any]]):
+        super().__init__(_KEYS, prob=probability, spatial_axis=axis)
+        self.pairs = pairs
 
-def _plain_name(name: str) -> str:
-    """Words in lower case, one space between them; `kidneyLeft` is two words."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return " ".join(re.findall(r"[^\W_]+", words)).casefold()
+    def __call__(self, data: Any, lazy: bool | None = None) -> dict:
+        mirrored: dict[Any, Tensor] = super().__call__(data, lazy)
+        if self._do_transform and self.pairs:
+            label = mirrored["label"]
+            swapped = label.clone()
+            for left, right in self.pairs:
+                swapped[label == left], swapped[label == right] = right, left
+            mirrored["label"] = swapped
+        return mirrored
 
 
 class PatchDataset(Dataset):

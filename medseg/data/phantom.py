@@ -17,7 +17,7 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from medseg.data.folder import build_folder, write_case, write_description
+from medseg.data.building import build_folder, write_case, write_description
 from medseg.errors import ConfigError
 
 ORIENTATIONS = ("RAS", "LPS", "PIR", "LAS", "SRA", "AIL")

@@ -6,8 +6,9 @@ permutation, so a re-oriented copy of a volume gives the re-oriented result to t
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medseg.errors import ConfigError
-from medseg.volumes import Volume, from_ras, to_ras
+from medseg.volumes import Form, Volume, checked_label_values, from_ras, read_labels, to_ras
 
 
 @runtime_checkable
@@ -71,6 +72,9 @@ class Window:
         return _plain(ScaleIntensityRange(self.low, self.high, -1.0, 1.0, clip=True)(image))
 
 
+BODY_AXES = ("left-right", "anterior-posterior", "head-foot")
+"""The ways of the body along which the axes of a RAS volume run."""
+
 _INTENSITIES: dict[str, type] = {"ZScore": ZScore, "Window": Window}
 
 
@@ -83,12 +87,14 @@ class Preprocessing:
         spacing: mm per RAS axis; None, or None for an axis, keeps each case's own.
         spatial_dims: 2 cuts volumes into slices, 3 takes them whole.
         slice_axis: The RAS axis that is cut in 2-D (0 sagittal, 1 coronal, 2 axial).
+        label_values: Value in a label file → class, or "ignore"; other values keep their number.
     """
 
     intensity: Intensity
     spacing: tuple[float | None, ...] | None = None
     spatial_dims: int = 3
     slice_axis: int = 2
+    label_values: Mapping[int, int | str] | None = None
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):
@@ -97,12 +103,20 @@ class Preprocessing:
             object.__setattr__(self, "spacing", _checked_spacing(self.spacing))
         if self.slice_axis not in (0, 1, 2):
             raise ValueError(f"slice_axis={self.slice_axis} must be 0, 1 or 2 (2 is axial)")
+        if self.label_values is not None:
+            object.__setattr__(self, "label_values", checked_label_values(self.label_values))
 
     def describe(self) -> dict[str, Any]:
         """Plain data from which `from_description` makes the same preprocessing."""
         intensity = {"name": type(self.intensity).__name__} | asdict(self.intensity)  # type: ignore[call-overload]
         spacing = None if self.spacing is None else list(self.spacing)
-        return asdict(self) | {"intensity": intensity, "spacing": spacing}
+        description = asdict(self) | {"intensity": intensity, "spacing": spacing}
+        if self.label_values is None:
+            del description["label_values"]  # as medseg wrote it before there were any
+        else:
+            named = {str(value): to for value, to in self.label_values.items()}
+            description["label_values"] = named
+        return description
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Preprocessing":
@@ -119,6 +133,11 @@ class Preprocessing:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"preprocessing {description} cannot be rebuilt: {error}") from error
 
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Which way of the body each axis of the network's grid runs."""
+        return self._axes(BODY_AXES)
+
     def grid_spacing(self, volume: Volume) -> tuple[float, ...]:
         """Size of a voxel in mm, per axis of the network's grid for that volume."""
         own = self._axes(volume.geometry.ras_spacing)
@@ -133,14 +152,29 @@ class Preprocessing:
         return self.intensity(resample(image, size))
 
     def labels(self, volume: Volume) -> Tensor:
-        """Labels `grid`, uint8."""
+        """Labels `grid`, uint8, or int32 where the volume's are uint16."""
         array = self._onto_axes(volume.array, volume)
-        labels = torch.from_numpy(np.ascontiguousarray(array).astype(np.int64))
+        dtype = np.uint8 if array.dtype == np.uint8 else np.int32  # torch lacks most of uint16
+        labels = torch.from_numpy(np.ascontiguousarray(array, dtype=dtype))
         size = self._grid_size(array.shape, volume)
         if tuple(labels.shape) == size:
-            return labels.to(torch.uint8)
+            return labels
         classes = int(labels.max()) + 1
-        return strongest(((labels == c).float() for c in range(classes)), size)
+        return strongest(((labels == c).float() for c in range(classes)), size).to(labels.dtype)
+
+    def read_labels(self, path: Path, *, num_classes: int, prefer: Form = "sform") -> Volume:
+        """Reads labels on their own grid as classes, `num_classes` where they are ignored.
+
+        Raises:
+            DataError: see `medseg.volumes.read_labels`.
+        """
+        values = self.label_values
+        return read_labels(path, num_classes=num_classes, values=values, prefer=prefer)
+
+    def truth(self, labels: Volume, num_classes: int) -> Tensor | None:
+        """Labels `grid` for measures that need each voxel's class; None where some are ignored."""
+        found = self.labels(labels)
+        return None if (found >= num_classes).any() else found
 
     def restore_labels(self, scores: Tensor, volume: Volume) -> np.ndarray:
         """Scores `(classes, *grid)` → labels on the volume's own grid."""
@@ -188,7 +222,7 @@ def resample(image: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def strongest(scores: Iterable[Tensor], size: tuple[int, ...]) -> Tensor:
-    """Class with the largest score at each voxel of `size`, uint8.
+    """Class with the largest score at each voxel of `size`, uint8, or int32 beyond 256 classes.
 
     Args:
         scores: Maps `S`, one per class; a tensor `(classes, *S)` or an iterator, so that at
@@ -197,6 +231,8 @@ def strongest(scores: Iterable[Tensor], size: tuple[int, ...]) -> Tensor:
     """
     labels, best = torch.zeros(tuple(size), dtype=torch.uint8), None
     for index, score in enumerate(scores):
+        if index > torch.iinfo(labels.dtype).max:
+            labels = labels.to(torch.int32)
         fine = resample(score[None].float(), size)[0]
         if best is None:
             best = fine.clone()

@@ -22,9 +22,9 @@ from medseg.training.module import SegmentationModule
 from medseg.volumes import (
     Volume,
     best_slice,
+    on_grid_of,
     picture_of_case,
     read_image,
-    read_labels,
     to_png,
     to_ras,
     write_labels,
@@ -98,8 +98,10 @@ def evaluate_cases(
     records, drawn = [], []
     for index, case in enumerate(cases):
         image = read_image(case.image, channels=model.card.in_channels)
-        label = read_labels(case.label, num_classes=len(model.card.classes) + 1)
-        watched = study and study.watch(predictor.preprocessing.labels(label))
+        classes = len(model.card.classes) + 1
+        label = predictor.preprocessing.read_labels(case.label, num_classes=classes)
+        label = on_grid_of(image, label)
+        watched = study and study.watch(predictor.preprocessing.truth(label, classes))
         labels = predictor.predict(image, observe=watched and watched.start).labels
         if study and watched:
             study.add(case.case_id, watched)

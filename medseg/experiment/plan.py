@@ -22,6 +22,7 @@ from medseg.hardware import choose_precision, keep_freed_memory, limit_threads
 from medseg.models.description import build_network, describe
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
+from medseg.training.loss import make_loss
 from medseg.training.trainer import TrainingPlan
 
 log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
         description=description,
         network=network,
         data=data,
-        loss=build(config["loss"]),
+        loss=make_loss(config["loss"], data.config.num_classes),
         optimizer=optimizer,
         scheduler=scheduler,
         training=training,

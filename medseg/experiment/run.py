@@ -115,7 +115,7 @@ def _fit(plan: Plan, folder: Path, progress: "_Progress") -> None:
     training, pictures = plan.training, plan.config["pictures"]
     card = ModelCard(
         network=plan.description,
-        preprocessing=plan.data.config.preprocessing.describe(),
+        preprocessing=plan.data.preprocessing.describe(),
         dataset=progress.record.dataset,
         in_channels=plan.data.config.in_channels,
         classes=progress.record.classes,
@@ -129,6 +129,7 @@ def _fit(plan: Plan, folder: Path, progress: "_Progress") -> None:
         classes=card.classes,
         patch_size=card.patch_size,
         deep_supervision=plan.deep_supervision,
+        ignores=plan.data.ignores,
         description=card.plain(),
     )
     history, stop = History(), StopOnSignal()

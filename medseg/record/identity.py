@@ -23,19 +23,30 @@ _LAUNCH_CONFIG = (
 _LAUNCH_LEAVES = ("cache", "download", "num_workers", "root")
 # Keys that did not exist at first, with the value that means what was before: with it, a run is
 # known as it was then.
-_ADDED: dict[str, Any] = {"init_sha256": None, "continued": []}
+_ADDED: dict[str, Any] = {
+    "augmentation.side_pairs": None,
+    "continued": [],
+    "data.labels": None,
+    "init_sha256": None,
+    "loss.weight": None,
+}
+_FLIPS = "augmentation.flip_axes"
 _DIGITS = 12
 
 
 def content(config: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted path → value of everything in a resolved configuration that changes its numbers."""
-    return {
+    found = {
         path: value
         for path, value in leaves(config)
         if not is_place(path)
         and path != "init"  # its content counts, wherever it lies
         and not (path in _ADDED and value == _ADDED[path])
     }
+    # named in the body today; in sagittal slices axis 0 was another
+    if found.get(_FLIPS) == ["left-right"] and found.get("data.slice_axis") != 0:
+        found[_FLIPS] = [0]
+    return found
 
 
 def is_place(path: str) -> bool:

@@ -308,7 +308,7 @@ class ValidationPictures(pl.Callback):
         for case in self.cases:
             image = case.image[None].to(self.module.device)
             logits = slide(self.module.network, image, self.module.patch_size, overlap=0.25)
-            labels = logits.argmax(1)[0].cpu().numpy().astype(np.uint8)
+            labels = logits.argmax(1)[0].cpu().numpy()
             picture = picture_of_case(
                 case.image[0].numpy(), case.label[0].numpy(), labels, case.spacing
             )

@@ -13,6 +13,7 @@ from torch.nn.modules.loss import _Loss
 from medseg.inference.sliding_window import slide
 from medseg.metrics import dice
 from medseg.models.unet import MultiscaleNetwork
+from medseg.training.loss import LossOfCounted
 
 
 class SegmentationModule(pl.LightningModule):
@@ -27,6 +28,8 @@ class SegmentationModule(pl.LightningModule):
         patch_size: Window of validation in voxels.
         deep_supervision: Train on the logits of every decoder stage, each weighted half of the
             next finer one (Isensee et al. 2021); needs a `MultiscaleNetwork`.
+        ignores: Whether some voxels are labelled `len(classes) + 1`, which leaves them out of the
+            loss; in validation they are left out in any case.
         description: Plain data that rebuilds network and preprocessing; stored in checkpoints.
 
     Logs `train/loss`, `val/dice` (mean over classes and cases of what is defined) and
@@ -43,10 +46,12 @@ class SegmentationModule(pl.LightningModule):
         classes: Sequence[str],
         patch_size: Sequence[int],
         deep_supervision: bool = False,
+        ignores: bool = False,
         description: dict | None = None,
     ):
         super().__init__()
         self.network = network
+        loss = LossOfCounted(loss, len(classes) + 1) if ignores else loss
         self.loss = DeepSupervisionLoss(loss, weight_mode="exp") if deep_supervision else loss
         self._optimizer = optimizer
         self._scheduler = scheduler
@@ -87,7 +92,8 @@ class SegmentationModule(pl.LightningModule):
     def validation_step(self, batch: dict, _index: int) -> None:
         """Dice of one whole volume, per class."""
         logits = slide(self.network, batch["image"], self.patch_size, overlap=0.25)
-        prediction, label = logits.argmax(1), batch["label"][:, 0]
+        label = batch["label"][:, 0]
+        prediction = logits.argmax(1).masked_fill(label > len(self.classes), 0)
         self._dice.append(
             [dice(prediction == c, label == c) for c in range(1, len(self.classes) + 1)]
         )

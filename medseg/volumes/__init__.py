@@ -8,22 +8,25 @@ the patient is settled, or refuse with one line that names the file, the fault a
 
 from medseg.volumes.finder import case_id, find_volumes
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
+from medseg.volumes.labels import IGNORE, checked_label_values
 from medseg.volumes.overlay import OKABE_ITO, best_slice, draw_slice, picture_of_case, to_png
-from medseg.volumes.reader import Volume, check_same_grid, read_image, read_labels
+from medseg.volumes.reader import Volume, on_grid_of, read_image, read_labels
 from medseg.volumes.writer import write_labels, write_probabilities
 
 __all__ = [
+    "IGNORE",
     "OKABE_ITO",
     "Form",
     "Geometry",
     "Volume",
     "best_slice",
     "case_id",
-    "check_same_grid",
+    "checked_label_values",
     "decide_geometry",
     "draw_slice",
     "find_volumes",
     "from_ras",
+    "on_grid_of",
     "picture_of_case",
     "ras_affine",
     "read_image",

@@ -8,7 +8,7 @@ in which they cannot be counted are refused.
 import math
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -45,6 +45,28 @@ _NRRD_NAMES = {
 }
 _NRRD_BYTES = {name: size for size, names in _NRRD_NAMES.items() for name in names.split(", ")}
 _NRRD_ENCODINGS: dict[str, Literal["raw", "gzip"]] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
+_PICTURE = "save the scan as NIfTI, NRRD or MetaImage, which state the size of its voxels"
+_OTHER_FORMATS = {  # signature → its position, name, remedy
+    b"DICM": (128, "a DICOM file", "convert its series to NIfTI, for example with dcm2niix"),
+    b"\x89PNG": (0, "a PNG picture", _PICTURE),
+    b"\xff\xd8\xff": (0, "a JPEG picture", _PICTURE),
+    b"GIF8": (0, "a GIF picture", _PICTURE),
+    b"II*\0": (0, "a TIFF picture", _PICTURE),
+    b"MM\0*": (0, "a TIFF picture", _PICTURE),
+    b"\x93NUMPY": (0, "a NumPy array", _PICTURE),
+    b"%PDF": (0, "a PDF document", _PICTURE),
+    b"\x89HDF": (0, "an HDF5 file, such as MINC", "convert it to NIfTI, for MINC with mnc2nii"),
+    b"CDF": (0, "a NetCDF file, such as MINC", "convert it to NIfTI, for MINC with mnc2nii"),
+    b"\0\0\0\1": (0, "an MGH file of FreeSurfer", "convert it to NIfTI with mri_convert"),
+    b"PK\3\4": (0, "a zip archive", "unpack it"),
+}
+_MILLIMETRES = {  # by the names of a unit that NRRD and MetaImage files use
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), 1e-3),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+}
 _META_BYTES = {
     **dict.fromkeys(("MET_CHAR", "MET_UCHAR"), 1),
     **dict.fromkeys(("MET_SHORT", "MET_USHORT"), 2),
@@ -171,6 +193,21 @@ def _checksum(
     return checksum
 
 
+def refuse_other_format(path: Path, start: bytes) -> None:
+    """Refuses a file that begins like a format which is not read here, by its name.
+
+    Args:
+        path: Of the file.
+        start: Its first 132 bytes, decompressed.
+
+    Raises:
+        DataError: it is of such a format.
+    """
+    for signature, (position, name, remedy) in _OTHER_FORMATS.items():
+        if start[position:].startswith(signature):
+            raise refusal(path, f"is {name}", remedy)
+
+
 def foreign_reader(start: bytes) -> Callable[[Path], Stored] | None:
     """The reader for a file that begins with `start`, if that is NRRD or MetaImage."""
     if start.startswith(b"NRRD"):
@@ -205,7 +242,8 @@ def read_nrrd(path: Path) -> Stored:
     notes = suffix_note(path, (".nrrd",), "NRRD")
     if "spacedirections" not in header.fields:
         notes += ("states no directions; assuming that its axes run left, posterior, superior",)
-    return _through_simpleitk(path, "NrrdImageIO", checksum, notes)
+    units = header.fields.get("spaceunits") or header.fields.get("units", "")
+    return _through_simpleitk(path, "NrrdImageIO", checksum, notes, re.findall(r'"([^"]*)"', units))
 
 
 def read_metaimage(path: Path) -> Stored:
@@ -241,7 +279,8 @@ def read_metaimage(path: Path) -> Stored:
     notes = suffix_note(path, (".mha", ".mhd"), "MetaImage")
     if not header.fields.keys() & {"transformmatrix", "orientation", "rotation"}:
         notes += ("states no directions; assuming that its axes run left, posterior, superior",)
-    return _through_simpleitk(path, "MetaImageIO", checksum, notes)
+    units = [header.fields.get("distanceunits", "")]
+    return _through_simpleitk(path, "MetaImageIO", checksum, notes, units)
 
 
 def _check_metaimage_axes(path: Path, header: TextHeader) -> None:
@@ -263,7 +302,21 @@ def _data_file_beside(path: Path, name: str) -> Path:
     return beside
 
 
-def _through_simpleitk(path: Path, image_io: str, checksum: int, notes: tuple[str, ...]) -> Stored:
+def _unit(path: Path, names: Sequence[str]) -> tuple[float, tuple[str, ...]]:
+    """Millimetres per unit of length, of which a header may have one for each axis."""
+    known = {name: _MILLIMETRES[name] for name in map(str.strip, names) if name in _MILLIMETRES}
+    if len(set(known.values())) > 1:
+        raise refusal(path, f"its axes have different units ({', '.join(known)})", _REPAIR)
+    name, millimetres = next(iter(known.items()), ("mm", 1.0))
+    if millimetres == 1:
+        return millimetres, ()
+    return millimetres, (f"declares its lengths in {name}; they are converted to mm",)
+
+
+def _through_simpleitk(
+    path: Path, image_io: str, checksum: int, notes: tuple[str, ...], units: Sequence[str]
+) -> Stored:
+    millimetres, unit_notes = _unit(path, units)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(str(path))
@@ -277,7 +330,8 @@ def _through_simpleitk(path: Path, image_io: str, checksum: int, notes: tuple[st
         raise refusal(path, "SimpleITK returns other voxels than it holds", _SAVE_PLAINLY)
     channels_outermost = image.GetNumberOfComponentsPerPixel() == 1
     voxels = array.T if channels_outermost else np.moveaxis(array, -1, 0).T
-    return Stored(voxels, 1.0, 0.0, _nifti_header(path, image, voxels), notes)
+    header = _nifti_header(path, image, voxels, millimetres)
+    return Stored(voxels, 1.0, 0.0, header, notes + unit_notes)
 
 
 def _checksums_of(array: np.ndarray) -> Iterator[int]:
@@ -286,8 +340,10 @@ def _checksums_of(array: np.ndarray) -> Iterator[int]:
     yield zlib.crc32(array.byteswap().data)
 
 
-def _nifti_header(path: Path, image: sitk.Image, voxels: np.ndarray) -> nib.Nifti1Header:
-    affine = _affine(image)
+def _nifti_header(
+    path: Path, image: sitk.Image, voxels: np.ndarray, millimetres: float
+) -> nib.Nifti1Header:
+    affine = np.diag([millimetres] * 3 + [1.0]) @ _affine(image)
     if not np.isfinite(affine).all():
         raise refusal(path, "its geometry holds NaN or infinite numbers", _REPAIR)
     header = nib.Nifti1Header()

@@ -25,6 +25,7 @@ _TOLERANCE = 1e-3
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 _MILLIMETRE_OR_UNKNOWN = (0, 2)
 _SPATIAL_UNIT_BITS = 0b111
+_UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # by code; in mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,8 @@ class Geometry:
 def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[Geometry, list[str]]:
     """Reads the geometry from a header: the preferred form, else the other, else pixdim.
 
+    Lengths that the header declares in metres or micrometres are converted to mm.
+
     Returns:
         The geometry, and notes on everything in the header that was ambiguous or odd.
 
@@ -70,8 +73,11 @@ def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[G
     """
     if prefer not in get_args(Form):
         raise ValueError(f"prefer={prefer!r} must be one of {', '.join(get_args(Form))}")
+    millimetres, unit_notes = _unit(header)
     pixdim, notes = _voxel_sizes(header)
-    forms = _coded_forms(header, pixdim)
+    to_mm = np.array([[millimetres]] * 3 + [[1.0]])
+    forms = {form: to_mm * affine for form, affine in _coded_forms(header, pixdim).items()}
+    pixdim *= millimetres
     other: Form = "qform" if prefer == "sform" else "sform"
     if prefer in forms:
         geometry = Geometry(forms[prefer], prefer)
@@ -86,7 +92,7 @@ def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[G
     _require_invertible(geometry)
     if len(forms) == 2:
         notes += _disagreement_of_forms(forms, used=prefer, other=other)
-    return geometry, notes + _oddities(header, geometry, pixdim)
+    return geometry, notes + unit_notes + _oddities(header, geometry, pixdim)
 
 
 def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -122,20 +128,53 @@ def ras_affine(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return affine @ inv_ornt_aff(io_orientation(affine), shape)
 
 
+def in_axes_of(
+    array: np.ndarray, affine: np.ndarray, other: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Permutes and flips the axes of an array so that they run as those of another grid.
+
+    Args:
+        array: Shape (..., i, j, k).
+        affine: Of `array`, 4 x 4, voxel index to RAS mm.
+        other: Affine of the other grid.
+
+    Returns:
+        A view of `array`, and its affine.
+    """
+    orientation = io_orientation(np.linalg.solve(other, affine))
+    moved = affine @ inv_ornt_aff(orientation, array.shape[-3:])
+    return _reorient(array, orientation), moved
+
+
 def _reorient(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
+    # an axis of one voxel stays as it is: reversed, its stride would be negative, which torch
+    # refuses, and numpy would not copy it
+    is_thin = np.equal(array.shape[-3:], 1)
+    orientation = np.column_stack([orientation[:, 0], np.where(is_thin, 1, orientation[:, 1])])
     spatial_first = np.moveaxis(array, (-3, -2, -1), (0, 1, 2))
     return np.moveaxis(apply_orientation(spatial_first, orientation), (0, 1, 2), (-3, -2, -1))
 
 
+def _unit(header: nib.Nifti1Header) -> tuple[float, list[str]]:
+    """Millimetres per unit of length of the header."""
+    code = int(header["xyzt_units"]) & _SPATIAL_UNIT_BITS
+    if code in _MILLIMETRE_OR_UNKNOWN:
+        return 1.0, []
+    if code not in _UNITS:
+        return 1.0, [f"declares a unit of length that NIfTI lacks (code {code}); read as mm"]
+    name, millimetres = _UNITS[code]
+    return millimetres, [f"declares its lengths in {name}; they are converted to mm"]
+
+
 def _voxel_sizes(header: nib.Nifti1Header) -> tuple[np.ndarray, list[str]]:
-    """Sizes of three axes in mm; an axis that a 2-D file does not have is 1 mm thick."""
+    """Sizes of three axes in the header's unit; an axis that a 2-D file lacks has size 1."""
     axes = min(int(header["dim"][0]), 3)
     found = np.array(header["pixdim"][1:4], dtype=np.float64)
     found[axes:] = 1.0
     if not np.isfinite(found).all() or (found == 0).any():
         raise DataError(
             f"pixdim={_numbers(found)} holds a voxel size that is zero, NaN or infinite; "
-            "write the true voxel size in mm into the header"
+            "write the true voxel size into the header"
         )
     if (found < 0).any():
         return np.abs(found), [f"pixdim={_numbers(found)} is negative; its absolute value is used"]
@@ -208,10 +247,6 @@ def _oddities(header: nib.Nifti1Header, geometry: Geometry, pixdim: np.ndarray) 
             "its axes are sheared (not at right angles); the voxel grid is used as it is, "
             "distances in mm are those along the axes"
         )
-    code = int(header["xyzt_units"]) & _SPATIAL_UNIT_BITS
-    if code not in _MILLIMETRE_OR_UNKNOWN:
-        unit = {1: "metres", 3: "micrometres"}.get(code, f"a unit that NIfTI lacks (code {code})")
-        notes.append(f"declares its lengths in {unit}; they are read as mm, as other tools do")
     return notes
 
 

@@ -66,7 +66,7 @@ def _read_header(content: Content) -> nib.Nifti1Header:
         raise refusal(
             content.path,
             f"is no NIfTI, NRRD or MetaImage file (starts with {start!r})",
-            "convert it to NIfTI, for example with dcm2niix",
+            "convert it to NIfTI with the program that wrote it",
         )
     block = start + content.read(size - len(start))
     if len(block) < size:

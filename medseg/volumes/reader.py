@@ -1,6 +1,7 @@
 """Volumes as arrays whose shape, values and geometry were checked, or a refusal with the reason."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,15 +11,20 @@ import numpy as np
 
 from medseg.errors import DataError
 from medseg.volumes.container import Stored, open_content, refusal
-from medseg.volumes.foreign import foreign_reader
-from medseg.volumes.geometry import Form, Geometry, decide_geometry
+from medseg.volumes.foreign import foreign_reader, refuse_other_format
+from medseg.volumes.geometry import Form, Geometry, decide_geometry, in_axes_of
+from medseg.volumes.labels import (
+    IGNORE,
+    LARGEST_LABEL,
+    classes_of,
+    require_labels,
+    whole_numbers,
+)
 from medseg.volumes.nifti import header_file, read_nifti
 
 Nonfinite = Literal["refuse", "replace"]
 
-_SNIFFED_BYTES = 32
-_LARGEST_LABEL = np.iinfo(np.uint16).max
-_LISTED_VALUES = 10
+_SNIFFED_BYTES = 132  # up to the signature of DICOM
 _SILENT_VOXELS = 1e-3
 _TOLERATED_VOXELS = 0.5
 
@@ -72,62 +78,89 @@ def read_image(
     return Volume(path, array, geometry, stored.header, notes)
 
 
-def read_labels(path: Path, *, num_classes: int | None, prefer: Form = "sform") -> Volume:
-    """Reads labels as uint8, or uint16 where a value exceeds 255, of shape (i, j, k).
+def read_labels(
+    path: Path,
+    *,
+    num_classes: int | None,
+    values: Mapping[int, int | str] | None = None,
+    prefer: Form = "sform",
+) -> Volume:
+    """Reads labels of shape (i, j, k): uint8, or uint16 where there are more than 256 values.
+
+    Numbers that the rounding of a header's slope or of a float leaves beside whole ones are
+    rounded, with a note.
 
     Args:
         path: as for `read_image`.
         num_classes: with background; labels must lie in 0..num_classes-1. None: any label.
+        values: label value of the file → class, or `IGNORE`, whose voxels become `num_classes`
+            (65535 if that is None); a value that is not listed keeps its number.
         prefer: as for `read_image`.
 
     Raises:
-        DataError: the file is damaged, or a voxel is no whole number in the range.
+        DataError: the file is damaged, a voxel is no whole number in the range, or a value that
+            is not listed in `values` would become one with another.
     """
     path = Path(path)
     stored = _read_stored(path)
     geometry, geometry_notes = _geometry_of(stored, path, prefer)
     voxels = _channels_first(stored.voxels, path, 1)[0]
-    if (stored.slope, stored.intercept) != (1.0, 0.0):
-        voxels = voxels * np.float64(stored.slope) + stored.intercept
-    _require_labels(voxels, path, _LARGEST_LABEL + 1 if num_classes is None else num_classes)
-    dtype = np.uint8 if voxels.max() <= np.iinfo(np.uint8).max else np.uint16
-    labels = np.ascontiguousarray(voxels, dtype=dtype)
-    return Volume(path, labels, geometry, stored.header, (*stored.notes, *geometry_notes))
+    voxels, value_notes = whole_numbers(path, voxels, stored.slope, stored.intercept)
+    limit = LARGEST_LABEL if num_classes is None else num_classes - 1
+    if values is not None:
+        ignored = LARGEST_LABEL if num_classes is None else num_classes
+        voxels = classes_of(path, voxels, values, ignored=ignored)
+        limit = max(limit, ignored) if IGNORE in values.values() else limit
+    require_labels(path, voxels, limit)
+    largest = int(voxels.max()) if num_classes is None else limit
+    is_small = largest <= np.iinfo(np.uint8).max
+    labels = np.ascontiguousarray(voxels, np.uint8 if is_small else np.uint16)
+    notes = (*stored.notes, *geometry_notes, *value_notes)
+    return Volume(path, labels, geometry, stored.header, notes)
 
 
-def check_same_grid(image: Volume, labels: Volume) -> str | None:
-    """Proves that two volumes have the same voxels in the same places.
+def on_grid_of(image: Volume, labels: Volume) -> Volume:
+    """The labels with their axes in the image's order and direction, on whose grid they must lie.
 
-    Returns:
-        A note if a corner of the grid is displaced by 0.001 to 0.5 voxels, else nothing.
+    Nothing is interpolated. A note tells of axes in another order, and of a corner of the grid
+    that is displaced by 0.001 to 0.5 voxels.
 
     Raises:
         DataError: the shapes differ, or a corner is displaced further.
     """
-    shape, other_shape = image.array.shape[-3:], labels.array.shape[-3:]
-    if shape != other_shape:
+    array, affine = in_axes_of(labels.array, labels.geometry.affine, image.geometry.affine)
+    shape, notes = image.array.shape[-3:], list(labels.notes)
+    if array.shape != shape:
         raise refusal(
             labels.path,
-            f"its shape {other_shape} differs from {shape} of {image.path}",
-            "pair it with its own image, or resample it onto that grid",
+            f"its shape {labels.array.shape} differs from {shape} of {image.path}",
+            "pair it with its own image, or resample it onto that grid with nearest neighbour",
         )
     corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in shape))]).T
-    there = np.linalg.solve(image.geometry.affine, labels.geometry.affine @ corners)
+    there = np.linalg.solve(image.geometry.affine, affine @ corners)
     voxels = float(np.linalg.norm((there - corners)[:3], axis=0).max())
     if voxels >= _TOLERATED_VOXELS:
         raise refusal(
             labels.path,
             f"its grid lies up to {voxels:.3g} voxels away from that of {image.path}",
-            "resample it onto that grid, or, if only its header is wrong, copy the image's",
+            "look at both in a viewer; where the label lies right, resample it onto the image's "
+            "grid with nearest neighbour, else export it again",
         )
     if voxels > _SILENT_VOXELS:
-        return f"lies up to {voxels:.2g} voxels away from {image.path}; taken as the same grid"
-    return None
+        notes.append(
+            f"lies up to {voxels:.2g} voxels away from {image.path}; taken as the same grid"
+        )
+    geometry = replace(labels.geometry, affine=affine)
+    if geometry.axcodes != labels.geometry.axcodes:
+        own, others = "".join(labels.geometry.axcodes), "".join(geometry.axcodes)
+        notes.append(f"is stored in {own} orientation, its image in {others}; turned")
+    return replace(labels, array=array, geometry=geometry, notes=tuple(notes))
 
 
 def _read_stored(path: Path) -> Stored:
     with open_content(header_file(path)) as content:
         start = content.read(_SNIFFED_BYTES)
+    refuse_other_format(path, start)
     return (foreign_reader(start) or read_nifti)(path)
 
 
@@ -146,13 +179,18 @@ def _channels_first(voxels: np.ndarray, path: Path, channels: int) -> np.ndarray
     extra = [length for length in shape[3:] if length > 1]
     found = extra[0] if extra else 1
     if len(shape) < 2 or len(extra) > 1 or found != channels:
-        raise refusal(
-            path,
-            f"shape {shape} must be {channels} channel(s) of a volume (i, j, k)",
-            "split it into one file per volume, or set the number of channels",
-        )
+        fault = f"shape {shape} must be {channels} channel(s) of a volume (i, j, k)"
+        raise refusal(path, fault, _remedy_of_channels(shape, extra, channels))
     volume = (*shape, 1)[:3]
     return np.moveaxis(voxels.reshape((*volume, channels), order="A"), -1, 0)
+
+
+def _remedy_of_channels(shape: tuple[int, ...], extra: list[int], channels: int) -> str:
+    if len(shape) < 2 or len(extra) > 1:
+        return "save it as one volume, its channels along the fourth axis"
+    if channels == 1:
+        return "save the volume that is meant, or each of them, as a file of its own"
+    return f"stack the {channels} channels that were trained on, in their order, in one file"
 
 
 def _scaled(voxels: np.ndarray, stored: Stored) -> np.ndarray:
@@ -189,24 +227,3 @@ def _replace_nonfinite(channel: np.ndarray, path: Path, nonfinite: Nonfinite) ->
     smallest = channel.min(where=finite, initial=np.inf)
     channel[~finite] = smallest
     return f"{count} of {channel.size} voxels were NaN or infinite; replaced by {smallest:g}"
-
-
-def _require_labels(voxels: np.ndarray, path: Path, num_classes: int) -> None:
-    if voxels.dtype.kind == "f" and (count := np.count_nonzero(voxels != np.rint(voxels))):
-        remedy = "pass a label map, not an image; resample labels with nearest neighbour"
-        raise refusal(path, f"{count} of {voxels.size} voxels are not whole numbers", remedy)
-    if voxels.min() >= 0 and voxels.max() < num_classes:
-        return
-    values, counts = np.unique(voxels[(voxels < 0) | (voxels >= num_classes)], return_counts=True)
-    listed = ", ".join(
-        f"{value:.15g} ({count} of {voxels.size} voxels)"
-        for value, count in list(zip(values, counts, strict=True))[:_LISTED_VALUES]
-    )
-    rest = (
-        f" and {len(values) - _LISTED_VALUES} more values" if len(values) > _LISTED_VALUES else ""
-    )
-    raise refusal(
-        path,
-        f"holds labels outside 0..{num_classes - 1}: {listed}{rest}",
-        "map them to classes, or raise the number of classes",
-    )

@@ -37,7 +37,8 @@ def write_labels(target: Path, labels: np.ndarray, like: Volume) -> None:
 
     Args:
         target: ends in .nii.gz or .nii; whole or absent, whatever happens.
-        labels: whole numbers 0..65535, (i, j, k) on the grid of `like`.
+        labels: whole numbers 0..65535, (i, j, k) on the grid of `like`; a file of two axes gets
+            two, one with a fourth axis of one voxel gets that too.
         like: whose place in the patient, and how the header states it, are kept.
 
     Raises:
@@ -50,7 +51,7 @@ def write_labels(target: Path, labels: np.ndarray, like: Volume) -> None:
     if low < 0 or high > np.iinfo(np.uint16).max:
         raise ValueError(f"labels {low}..{high} must lie in 0..65535; map them to classes")
     dtype = "<u1" if high <= np.iinfo(np.uint8).max else "<u2"
-    _write(target, _header(like, labels.shape, dtype), [labels])
+    _write(target, _header(like, _shape_of(like, labels), dtype), [labels])
 
 
 def write_probabilities(target: Path, probabilities: np.ndarray, like: Volume) -> None:
@@ -67,6 +68,14 @@ def write_probabilities(target: Path, probabilities: np.ndarray, like: Volume) -
     classes, *shape = probabilities.shape
     _require_shape(tuple(shape), like)
     _write(target, _header(like, (*shape, classes), "<f4"), probabilities)
+
+
+def _shape_of(like: Volume, labels: np.ndarray) -> tuple[int, ...]:
+    """The shape that the file of `like` has, which may lack axes of one voxel or have more."""
+    own = tuple(int(length) for length in like.header.get_data_shape())
+    without_ones = [length for length in own if length > 1]
+    same = without_ones == [length for length in labels.shape if length > 1]
+    return own if same and len(own) > 1 else labels.shape
 
 
 def _require_shape(shape: tuple[int, ...], like: Volume) -> None:

@@ -16,7 +16,10 @@ def store(tmp_path: Path) -> Callable[..., PreparedCase]:
     """Puts arrays into the form of a prepared case, indices of the label included."""
 
     def _store(
-        label: np.ndarray, image: np.ndarray | None = None, indices: list | None = None
+        label: np.ndarray,
+        image: np.ndarray | None = None,
+        indices: list | None = None,
+        **changes,
     ) -> PreparedCase:
         folder = tmp_path / f"case{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
@@ -26,7 +29,17 @@ def store(tmp_path: Path) -> Callable[..., PreparedCase]:
         np.save(folder / "image.npy", image.astype(np.float32))
         np.save(folder / "label.npy", label.astype(np.uint8))
         np.savez(folder / "indices.npz", **{f"class_{c}": i for c, i in enumerate(indices)})
-        return PreparedCase(case_id=folder.name, folder=folder, spacing=(1, 1, 1), notes=())
+        fields = {
+            "case_id": folder.name,
+            "folder": folder,
+            "spacing": (1.0, 1.0, 1.0),
+            "notes": (),
+            "classes": tuple(v for v, flat in enumerate(indices) if v and len(flat)),
+            "intensities": (float(image.min()), float(image.max())),
+            "sha256": folder.name,
+            "image_sha256": folder.name,
+        }
+        return PreparedCase(**fields | changes)
 
     return _store
 
@@ -62,7 +75,7 @@ def make(phantom: Path, cache: Path) -> Callable[..., SegmentationDataModule]:
         "cache": cache,
         "num_workers": 0,
     }
-    usual = Augmentation(flip_axes=(0,), affine=0.5, noise=0.5)
+    usual = Augmentation(flip_axes=("left-right",), affine=0.5, noise=0.5)
 
     def _make(*, seed: int = 0, augmentation: Augmentation | None = usual, **changes):
         config = DataConfig(**plain | changes)

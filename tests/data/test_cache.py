@@ -8,15 +8,19 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from medseg.data import cache
+from medseg.data import cache, preprocess
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.folder import Case, read_dataset
 from medseg.data.phantom import Phantom
 from medseg.data.preprocess import Preprocessing, Window, ZScore
 from medseg.errors import DataError
 from medseg.volumes import read_image, read_labels
+
+from ..pairwise import covering
 
 PREPROCESSING = Preprocessing(intensity=ZScore(), spacing=(None, None, 2.0))
 Prepare = Callable[..., list[PreparedCase]]
@@ -52,7 +56,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return _read
 
     monkeypatch.setattr(cache, "read_image", spied(read_image))
-    monkeypatch.setattr(cache, "read_labels", spied(read_labels))
+    monkeypatch.setattr(preprocess, "read_labels", spied(read_labels))
     return paths
 
 
@@ -142,6 +146,117 @@ def test_a_half_written_folder_is_written_again(prepare: Prepare, reads: list[Pa
     assert len(reads) == 2
     assert torch.equal(again[1].image, expected)
     assert not list(again[1].folder.glob(".*.part"))
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def alter_a_byte(path: Path) -> None:
+    content, time = bytearray(path.read_bytes()), path.stat()
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(time.st_atime_ns, time.st_mtime_ns))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@covering(
+    name=["case.json", "image.npy", "label.npy", "indices.npz"],
+    damage=[cut_short, alter_a_byte, empty, Path.unlink],
+)
+def test_a_damaged_file_is_noticed_said_and_made_again(
+    name: str,
+    damage: Callable[[Path], None],
+    prepare: Prepare,
+    cases: list[Case],
+    reads: list[Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = prepare()
+    files = {path.name: path.read_bytes() for path in whole[1].folder.iterdir()}
+    damage(whole[1].folder / name)
+    reads.clear()
+    caplog.clear()
+    assert prepare() == whole
+    assert reads == [cases[1].image, cases[1].label]
+    assert {path.name: path.read_bytes() for path in whole[1].folder.iterdir()} == files
+    said = [message for message in caplog.messages if cases[1].case_id in message]
+    assert len(said) == len(caplog.messages) == (damage is not Path.unlink or name != "case.json")
+    reads.clear()
+    prepare()
+    assert not reads
+
+
+@pytest.mark.parametrize("part", ["image", "label"])
+@pytest.mark.parametrize("suffix", [".hdr", ".mhd"])
+def test_both_files_of_a_pair_are_watched(
+    suffix: str, part: str, prepare: Prepare, cases: list[Case], tmp_path: Path
+) -> None:
+    files = {}
+    for name in ("image", "label"):
+        volume = sitk.ReadImage(getattr(cases[0], name))
+        files[name] = tmp_path / f"{name}{suffix}"
+        sitk.WriteImage(volume, files[name])
+    case = Case(case_id="pair", **files)
+    (before,) = prepare(cases=[case])
+    voxels = next(p for p in tmp_path.glob(f"{part}.*") if p.suffix in (".img", ".raw"))
+    content = voxels.read_bytes()
+    voxels.write_bytes(bytes(len(content)))
+    (after,) = prepare(cases=[case])
+    assert not getattr(after, part).any() or part == "image"
+    assert after.folder != before.folder
+    assert after.sha256 != before.sha256
+
+
+def test_an_error_that_nobody_foresaw_is_that_of_its_case(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, cases: list[Case]
+) -> None:
+    def fail(path: Path, **_) -> None:
+        raise ZeroDivisionError(path.name) if path == cases[1].image else DataError(f"{path}: bad")
+
+    monkeypatch.setattr(cache, "read_image", fail)
+    with pytest.raises(DataError) as caught:
+        prepare()
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == len(cases)
+    assert "ZeroDivisionError" in lines[1]
+
+
+def test_the_same_case_in_other_files_and_orientations_is_known_by_its_content(
+    prepare: Prepare, cases: list[Case]
+) -> None:
+    for part in ("image", "label"):
+        volume = nib.load(getattr(cases[0], part))
+        turn = ornt_transform(io_orientation(volume.affine), axcodes2ornt("SAL"))
+        nib.save(volume.as_reoriented(turn), getattr(cases[1], part))
+    one, two, other = prepare()
+    assert one.image_sha256 == two.image_sha256 != other.image_sha256
+    assert one.sha256 == two.sha256 != other.sha256
+
+
+@pytest.mark.parametrize("spacing", [None, (2.0, 2.0, 2.0)])
+def test_classes_beyond_255_are_kept(
+    spacing: tuple | None, prepare: Prepare, cases: list[Case]
+) -> None:
+    resave(cases[0].label, lambda array: array.astype(np.uint16) * 150)
+    preprocessing = Preprocessing(intensity=ZScore(), spacing=spacing)
+    for case in prepare(num_classes=301, preprocessing=preprocessing):
+        assert case.label.dtype == torch.int32
+    assert prepare(num_classes=301, preprocessing=preprocessing)[0].classes == (150, 300)
+
+
+def test_ignored_voxels_are_of_no_class(prepare: Prepare, cases: list[Case]) -> None:
+    preprocessing = Preprocessing(intensity=ZScore(), label_values={2: "ignore"})
+    case = prepare(num_classes=2, preprocessing=preprocessing)[0]
+    ignored = case.label.flatten().numpy() == 2
+    assert ignored.any()
+    assert not ignored[np.concatenate(case.class_indices())].any()
+    resave(cases[1].label, lambda array: np.full_like(array, 2))
+    with pytest.raises(DataError, match="ignored"):
+        prepare(num_classes=2, preprocessing=preprocessing)
 
 
 def test_every_bad_case_is_listed_in_one_error_and_the_good_ones_are_kept(

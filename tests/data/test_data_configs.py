@@ -32,7 +32,9 @@ def _environment(monkeypatch):
     monkeypatch.delenv("MEDSEG_DATA", raising=False)
     monkeypatch.delenv("MEDSEG_CACHE", raising=False)
     OmegaConf.register_new_resolver(
-        "dataset_json", lambda root, what: getattr(read_dataset(root), what), replace=True
+        "dataset_json",
+        lambda root, what, labels: getattr(read_dataset(root, labels), what),
+        replace=True,
     )
     yield
     OmegaConf.clear_resolver("dataset_json")

@@ -6,13 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.data.folder import (
-    build_folder,
-    read_dataset,
-    write_case,
-    write_description,
-)
-from medseg.errors import DataError
+from medseg.data.building import build_folder, write_case, write_description
+from medseg.data.folder import read_dataset
+from medseg.errors import ConfigError, DataError
 
 HIPPOCAMPUS = Path(__file__).parents[3] / "shared/data/Task04_Hippocampus"
 
@@ -96,10 +92,10 @@ def test_mentions_images_that_are_not_listed(tmp_path, caplog):
         ({"training": []}, "the list is empty"),
         ({"labels": {"0": "background", "2": "two"}}, "labels: [0, 2] must be consecutive from 0"),
         ({"labels": {"1": "one", "2": "two"}}, "labels: [1, 2] must be consecutive from 0"),
-        ({"labels": {"background": 0, "one": 1}}, "must be whole numbers"),
+        ({"labels": {"background": "zero", "one": "1"}}, "must be whole numbers"),
         ({"labels": {"0": "background"}}, "no class besides the background"),
         ({"labels": {"0": "one", "1": "Background"}}, "value 1 is called 'background'"),
-        ({"labels": {"0": "background", "1": "x", "2": "x"}}, "'x' is named 2 times"),
+        ({"labels": {"0": "background", "1": "x", "2": "x"}}, "'x' is named several times"),
         ({"training": [{"image": "imagesTr/a.nii.gz"}]}, "imagesTr/a.nii.gz has no label"),
         ({"training": ["imagesTr/a.nii.gz"]}, "imagesTr/a.nii.gz has no label"),
         ({"training": [{"label": "labelsTr/a.nii.gz"}]}, "labelsTr/a.nii.gz has no image"),
@@ -113,6 +109,123 @@ def test_each_fault_is_told(tmp_path, changes, fault):
     message = faults(write_dataset(tmp_path, **changes))
     assert fault in message
     assert message.startswith(f"{tmp_path}: 1 faults")
+
+
+NNUNET_LABELS = {"background": 0, "one": 1, "two": 2}
+
+
+class TestNnunetForm:
+    def write(self, folder, channels=("CT",), **changes):
+        content = {
+            "channel_names": {str(n): name for n, name in enumerate(channels)},
+            "labels": NNUNET_LABELS,
+            "numTraining": 2,
+            "file_ending": ".nii.gz",
+        } | changes
+        for case in ("b", "a"):
+            for part, names in (
+                ("labelsTr", [case]),
+                ("imagesTr", [f"{case}_{n:04d}" for n in range(len(channels))]),
+            ):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+                for name in names:
+                    (folder / part / f"{name}{content['file_ending']}").touch()
+        (folder / "dataset.json").write_text(json.dumps(content))
+        return folder
+
+    @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+    def test_cases_are_found_by_their_labels(self, ending, tmp_path):
+        folder = self.write(tmp_path, file_ending=ending)
+        (folder / "labelsTr/._a.nii.gz").touch()
+        dataset = read_dataset(folder)
+        assert [case.case_id for case in dataset.cases] == ["a", "b"]
+        assert dataset.cases[0].image == folder / f"imagesTr/a_0000{ending}"
+        assert (dataset.modalities, dataset.classes) == (("CT",), ("one", "two"))
+        assert dataset.label_values is None
+
+    @pytest.mark.parametrize("value", [3, 255])
+    def test_an_ignore_label_is_no_class(self, value, tmp_path):
+        dataset = read_dataset(self.write(tmp_path, labels=NNUNET_LABELS | {"ignore": value}))
+        assert dataset.classes == ("one", "two")
+        assert dataset.label_values == {value: "ignore"}
+
+    def test_files_of_one_channel_each_are_refused_by_name(self, tmp_path):
+        message = faults(self.write(tmp_path, channels=("T1", "T2")))
+        assert "nnU-Net" in message
+        assert "stack" in message
+
+    def test_an_image_that_is_missing_is_named(self, tmp_path):
+        folder = self.write(tmp_path)
+        (folder / "imagesTr/b_0000.nii.gz").unlink()
+        assert "imagesTr/b.nii.gz: no such file" in faults(folder)
+
+    def test_regions_are_refused(self, tmp_path):
+        labels = {"background": 0, "whole": [1, 2], "core": 2}
+        assert "regions" in faults(self.write(tmp_path, labels=labels))
+
+    def test_numbered_files_are_found_in_decathlon_form(self, tmp_path):
+        folder = write_dataset(tmp_path)
+        for case in ("a", "b"):
+            image = folder / f"imagesTr/{case}.nii.gz"
+            image.rename(folder / f"imagesTr/{case}_0000.nii.gz")
+        assert read_dataset(folder).cases[0].image.name == "a_0000.nii.gz"
+
+
+BRATS = {"0": "background", "1": "necrosis", "2": "edema", "4": "enhancing"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "classes"),
+    [
+        (BRATS, {4: 3}, ("necrosis", "edema", "enhancing")),
+        (BRATS, {"4": "3"}, ("necrosis", "edema", "enhancing")),  # as JSON and a shell have it
+        (BRATS, {1: 1, 2: 2, 4: 3}, ("necrosis", "edema", "enhancing")),
+        (BRATS, {2: 0, 4: 2}, ("necrosis", "enhancing")),
+        (BRATS, {1: 2, 2: 1, 4: 1}, ("edema+enhancing", "necrosis")),
+        (BRATS, {4: "ignore"}, ("necrosis", "edema")),
+        (BRATS | {"9": "Ignore"}, {4: 3, 9: "ignore"}, ("necrosis", "edema", "enhancing")),
+        (BRATS, {4: 3, 77: 1}, ("necrosis", "edema", "enhancing")),  # in no dataset.json
+    ],
+    ids=str,
+)
+def test_classes_bear_the_names_of_the_label_values_that_become_them(
+    labels, values, classes, tmp_path
+):
+    dataset = read_dataset(write_dataset(tmp_path, labels=labels), values)
+    assert dataset.classes == classes
+    assert dataset.label_values == {
+        int(v): to if to == "ignore" else int(to) for v, to in values.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "fault"),
+    [
+        (BRATS, None, "data.labels={4: 3}"),
+        (BRATS | {"3": "ignore"}, None, "data.labels={4: 3, 3: ignore}"),
+        (BRATS, {4: 5}, "consecutive"),
+        (BRATS, {4: 3, 77: 8}, "77"),
+        (BRATS, {4: 0, 1: 0, 2: 0}, "no class besides the background"),
+        (BRATS | {"9": "ignore"}, {4: 3}, "9: ignore"),
+    ],
+    ids=str,
+)
+def test_label_values_that_give_no_classes_are_refused_with_the_remedy(
+    labels, values, fault, tmp_path
+):
+    with pytest.raises(DataError) as caught:
+        read_dataset(write_dataset(tmp_path, labels=labels), values)
+    assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1, 2], "4: 3", {4: "three"}, {4: 1.5}, {-1: 1}, {70_000: 1}, {4: None}, {4: True}, {"x": 1}],
+    ids=str,
+)
+def test_what_maps_no_label_values_is_refused(values, tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.labels"):
+        read_dataset(write_dataset(tmp_path), values)
 
 
 def test_no_dataset_json(tmp_path):
@@ -224,6 +337,6 @@ def test_a_whole_folder_needs_no_writing(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("wrote to a folder that may be read-only")
 
-    monkeypatch.setattr("medseg.data.folder.require_writable", refuse)
-    monkeypatch.setattr("medseg.data.folder.FileLock", refuse)
+    monkeypatch.setattr("medseg.data.building.require_writable", refuse)
+    monkeypatch.setattr("medseg.data.building.FileLock", refuse)
     build_folder(tmp_path / "target", stamp="1", build=refuse)

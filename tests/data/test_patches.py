@@ -7,7 +7,7 @@ from monai.data.meta_obj import get_track_meta, set_track_meta
 from monai.data.meta_tensor import MetaTensor
 
 from medseg.data.cache import PreparedCase
-from medseg.data.patches import Augmentation, PatchDataset, keep_sides, side_pairs
+from medseg.data.patches import Augmentation, PatchDataset
 
 Store = Callable[..., PreparedCase]
 OFF = {"flip": 0, "affine": 0, "noise": 0, "smooth": 0, "brightness": 0, "contrast": 0}
@@ -270,53 +270,3 @@ def test_patches_are_plain_tensors_and_monai_is_left_as_it_was(
         set_track_meta(former)
     assert not any(isinstance(tensor, MetaTensor) for tensor in patch.values())
     assert all(type(tensor) is torch.Tensor for tensor in patch.values())
-
-
-class TestSides:
-    @pytest.mark.parametrize(
-        ("left", "right"),
-        [
-            ("kidney_left", "kidney_right"),
-            ("Left Kidney", "right kidney"),
-            ("LEFT-KIDNEY", "RIGHT-KIDNEY"),
-            ("kidneyLeft", "kidneyRight"),
-            ("leftkidney", "rightkidney"),
-            ("ctx-lh-precuneus", "ctx-rh-precuneus"),
-            ("kidney_l", "kidney_r"),
-            ("l. kidney", "r. kidney"),
-            ("kidney (L)", "kidney (R)"),
-            ("ren sinister", "ren dexter"),
-            ("left", "right"),
-        ],
-    )
-    def test_a_pair_is_recognised_and_not_mirrored(
-        self, left: str, right: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        assert side_pairs([right, "liver", left]) == [(left, right)]
-        kept = keep_sides(Augmentation(flip_axes=(0, 1)), [right, "liver", left], left_right=0)
-        assert kept == Augmentation(flip_axes=(1,))
-        assert [record.levelname for record in caplog.records] == ["WARNING"]
-
-    @pytest.mark.parametrize(
-        "classes",
-        [
-            ("Anterior", "Posterior"),
-            ("L1", "R1"),
-            ("tumour", "bright"),
-            ("l", "m"),
-            ("r", "kidney"),
-        ],
-    )
-    def test_other_names_change_nothing(
-        self, classes: tuple[str, str], caplog: pytest.LogCaptureFixture
-    ) -> None:
-        mirroring = Augmentation(flip_axes=(0,))
-        assert keep_sides(mirroring, classes, left_right=0) is mirroring
-        assert not caplog.records
-
-    def test_one_side_alone_is_mirrored_with_a_warning(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        mirroring = Augmentation(flip_axes=(0,))
-        assert keep_sides(mirroring, ["left atrium"], left_right=0) is mirroring
-        assert [record.levelname for record in caplog.records] == ["WARNING"]

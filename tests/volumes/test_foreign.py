@@ -214,3 +214,50 @@ def test_nrrd_without_directions_is_noted(tmp_path: Path) -> None:
     volume = read_image(path)
     assert any("states no directions" in note for note in volume.notes)
     np.testing.assert_array_equal(volume.array[0].ravel(order="F"), np.arange(24))
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "per_mm"),
+    [
+        ("a.nrrd", 'space units: "um" "um" "um"', 1000),
+        ("a.nrrd", 'space units: "mm" "mm" "mm"', 1),
+        ("a.nrrd", 'space units: "meters" "meters" "meters"', 0.001),
+        ("a.mha", "DistanceUnits = um", 1000),
+        ("a.mhd", "DistanceUnits = cm", 0.1),
+        ("a.mhd", "DistanceUnits = mm", 1),
+    ],
+)
+def test_lengths_are_converted_to_mm(name: str, line: str, per_mm: float, write: Write) -> None:
+    path = write(name, False)
+    plain = read_image(path)
+    content = path.read_bytes()
+    anchor = b"encoding:" if name.endswith("nrrd") else b"ElementType"
+    path.write_bytes(content.replace(anchor, line.encode() + b"\n" + anchor, 1))
+    converted = read_image(path)
+    expected = np.diag([1 / per_mm] * 3 + [1]) @ plain.geometry.affine
+    np.testing.assert_allclose(converted.geometry.affine, expected, rtol=1e-5)
+    assert len(converted.notes) == len(plain.notes) + (per_mm != 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("x.png", b"\x89PNG\r\n\x1a\n" + bytes(400), "NIfTI"),
+        ("x.jpg", b"\xff\xd8\xff\xe0" + bytes(400), "NIfTI"),
+        ("x.tif", b"II*\0" + bytes(400), "NIfTI"),
+        ("x.npy", b"\x93NUMPY" + bytes(400), "NIfTI"),
+        ("x.dcm", bytes(128) + b"DICM" + bytes(400), "dcm2niix"),
+        ("x.mgz", b"\0\0\0\1" + bytes(400), "mri_convert"),
+        ("x.mnc", b"\x89HDF" + bytes(400), "mnc2nii"),
+        ("x.nii", b"PK\3\4" + bytes(400), "unpack"),
+        ("x.nii", b"nothing that is known" + bytes(400), "convert"),
+    ],
+)
+def test_other_formats_are_refused_with_the_remedy_that_fits_them(
+    name: str, content: bytes, remedy: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_image(tmp_path / name)
+    assert remedy in str(caught.value)
+    assert ("dcm2niix" in str(caught.value)) == (name == "x.dcm")

@@ -5,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -169,10 +170,27 @@ def test_shear_is_noted_and_never_a_crash(shear: float, noted: bool) -> None:
     assert any("sheared" in note for note in notes) == noted
 
 
-def test_unit_other_than_mm_is_noted() -> None:
+@pytest.mark.parametrize("forms", [(), ("sform",), ("qform",), ("sform", "qform")], ids=str)
+@pytest.mark.parametrize(("unit", "per_mm"), [("micron", 1000), ("meter", 0.001), ("mm", 1)])
+def test_lengths_of_the_header_are_converted_to_mm(
+    unit: str, per_mm: float, forms: tuple[str, ...]
+) -> None:
+    affine = oriented_affine("LPS") if forms else np.diag([1.0, 2, 3, 1])
+    own = np.diag([per_mm] * 3 + [1]) @ affine
+    header = header_with_forms(*(own if form in forms else None for form in ("sform", "qform")))
+    header["pixdim"][1:4] = np.array([1, 2, 3]) * per_mm
+    header.set_xyzt_units(unit)
+    geometry, notes = decide_geometry(header)
+    np.testing.assert_allclose(geometry.affine, affine, rtol=1e-5)
+    assert len(notes) == (unit != "mm") + (not forms)
+
+
+def test_a_unit_that_is_none_is_noted_and_read_as_mm() -> None:
     header = header_with_forms(np.diag([1, 2, 3, 1]), None)
-    header.set_xyzt_units("micron")
-    assert any("micrometres" in note for note in decide_geometry(header)[1])
+    header["xyzt_units"] = 5
+    geometry, notes = decide_geometry(header)
+    assert geometry.spacing == (1, 2, 3)
+    assert len(notes) == 1
 
 
 def test_missing_third_axis_needs_no_voxel_size() -> None:
@@ -194,6 +212,16 @@ def test_ras_round_trip_is_exact_and_agrees_with_nibabel(codes: str, degrees: fl
     np.testing.assert_array_equal(from_ras(turned, affine), array)
     assert Geometry(affine, "sform").axcodes == tuple(codes)
     np.testing.assert_allclose(Geometry(affine, "sform").spacing, (1, 2, 3))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 5), (1, 1, 1)], ids=str)
+def test_axes_of_one_voxel_never_run_backwards_in_memory(shape: tuple[int, int, int]) -> None:
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    for codes in ORIENTATIONS:
+        affine = oriented_affine(codes)
+        turned = to_ras(array, affine)
+        torch.from_numpy(np.ascontiguousarray(turned))  # refuses a negative stride
+        np.testing.assert_array_equal(from_ras(turned, affine), array)
 
 
 @given(

@@ -9,7 +9,7 @@ from isal import igzip
 from medseg.errors import ResourceError
 from medseg.volumes import (
     Volume,
-    check_same_grid,
+    on_grid_of,
     read_image,
     read_labels,
     write_labels,
@@ -54,7 +54,7 @@ def test_labels_come_back(
     assert written.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(written.get_fdata(), labels.astype(dtype))
     back = read_labels(target, num_classes=4)
-    assert check_same_grid(scan, back) is None
+    assert on_grid_of(scan, back).notes == back.notes
     assert not [note for note in back.notes if "name" in note]
 
 
@@ -101,10 +101,20 @@ def test_no_orientation_stays_no_orientation(
     np.testing.assert_array_equal(back.geometry.affine, scan.geometry.affine)
 
 
-def test_flat_image_gets_flat_labels(save_edited: Save, tmp_path: Path) -> None:
-    scan = read_image(save_edited(np.eye(4, dtype=np.uint8), pixdim=[1, 1.5, 2, 0, 0, 0, 0, 0]))
-    write_labels(tmp_path / "a.nii", np.ones((4, 4, 1), np.uint8), scan)
-    assert read_labels(tmp_path / "a.nii", num_classes=2).array.shape == (4, 4, 1)
+@pytest.mark.parametrize(
+    "shape",
+    [(4, 5), (4, 5, 1), (4, 1, 5), (1, 4, 5), (4, 5, 1, 1), (4, 5, 3, 1), (1, 1)],
+    ids=str,
+)
+def test_label_files_have_the_shape_of_the_image_file(
+    shape: tuple[int, ...], save_edited: Save, tmp_path: Path
+) -> None:
+    voxels = np.arange(np.prod(shape)).reshape(shape).astype(np.uint8)
+    scan = read_image(save_edited(voxels, pixdim=[1, 1.5, 2, 1, 1, 0, 0, 0]))
+    write_labels(tmp_path / "a.nii", scan.array[0].astype(np.uint8), scan)
+    np.testing.assert_array_equal(np.asanyarray(nib.load(tmp_path / "a.nii").dataobj), voxels)
+    back = read_labels(tmp_path / "a.nii", num_classes=100)
+    np.testing.assert_array_equal(back.array, scan.array[0])
 
 
 @pytest.mark.parametrize(("highest", "dtype"), [(255, np.uint8), (256, np.uint16)])

@@ -16,7 +16,15 @@ from scipy import ndimage
 from medseg.errors import DataError
 from medseg.record import CaseRecord, RunRecord
 from medseg.report.arms import Arm
-from medseg.volumes import Volume, check_same_grid, ras_affine, read_image, read_labels, to_ras
+from medseg.volumes import (
+    Volume,
+    checked_label_values,
+    on_grid_of,
+    ras_affine,
+    read_image,
+    read_labels,
+    to_ras,
+)
 
 _MARGIN_SHARE = 0.15
 _MARGIN_MM = 8.0
@@ -76,13 +84,18 @@ def open_case(case: str, arms: Sequence[Arm]) -> Opened:
     shown = {arm.number: pair for arm in arms if (pair := shown_run(arm, case))}
     image, label = _image_and_label(list(shown.values()))
     affine = image.geometry.affine
+    classes = max((len(run.classes) for run, _ in shown.values()), default=0)
+    # background in label and predictions, as they are scored
+    ignored = label.array > (classes or label.array.max())
+    label.array[ignored] = 0
     seen, truth = to_ras(image.array[0], affine), to_ras(label.array, affine)
     spacing = image.geometry.ras_spacing
     box = _frame(truth, spacing)
     frames, smalls, outside, faults = {}, {}, {}, {}
     for arm, (run, entry) in shown.items():
         try:
-            prediction = to_ras(_read_prediction(run, entry, image), affine)
+            prediction = _read_prediction(run, entry, image)
+            prediction = to_ras(np.where(ignored, 0, prediction), affine)
         except DataError as error:
             faults[arm] = str(error)
             continue
@@ -109,8 +122,9 @@ def _image_and_label(shown: Sequence[tuple[RunRecord, CaseRecord]]) -> tuple[Vol
         try:
             path = _named(entry.image, "image")
             image = read_image(path, channels=_channels(run), nonfinite="replace")
-            label = read_labels(_named(entry.label, "label"), num_classes=None)
-            check_same_grid(image, label)
+            label = _named(entry.label, "label")
+            label = read_labels(label, num_classes=None, values=_label_values(run))
+            label = on_grid_of(image, label)
         except DataError as error:
             faults[str(error)] = None
         else:
@@ -121,8 +135,7 @@ def _image_and_label(shown: Sequence[tuple[RunRecord, CaseRecord]]) -> tuple[Vol
 def _read_prediction(run: RunRecord, entry: CaseRecord, image: Volume) -> np.ndarray:
     path = run.path.parent / _named(entry.prediction, "prediction")
     prediction = read_labels(path, num_classes=None)
-    check_same_grid(image, prediction)
-    return prediction.array
+    return on_grid_of(image, prediction).array
 
 
 def _named(path: str, what: str) -> Path:
@@ -140,6 +153,15 @@ def _channels(run: RunRecord) -> int:
     data = run.config.get("data")
     found = data.get("in_channels") if isinstance(data, dict) else 1
     return max(found, 1) if isinstance(found, int) else 1
+
+
+def _label_values(run: RunRecord) -> dict[int, int | str] | None:
+    data = run.config.get("data")
+    found = data.get("labels") if isinstance(data, dict) else None
+    try:
+        return None if found is None else checked_label_values(found)
+    except ValueError as error:
+        raise DataError(f"{run.path}: data.{error}; run it again") from error
 
 
 def _frame(label: np.ndarray, spacing: Sequence[float]) -> tuple[slice, ...]:
