@@ -1,6 +1,6 @@
 """Single stages, the facts of the presets and impossible combinations, by command line."""
 
-import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -15,16 +15,18 @@ from .test_configs import OWN_MODELS, composed
 CONVS = (nn.Conv2d, nn.Conv3d)
 
 
+UP = "upsample@model.decoder.upsample"
+
+
+@cache
 def network_of(*overrides: str) -> nn.Module:
-    return build_network(describe(composed(*overrides)["model"]))
+    """The network of overrides, to be looked at alone: its weights have no values."""
+    with torch.device("meta"):
+        return build_network(describe(composed(*overrides)["model"]))
 
 
 def convs_of(module: nn.Module) -> list[Any]:
     return [m for m in module.modules() if isinstance(m, CONVS)]
-
-
-def kernels_of(module: nn.Module) -> set[tuple[int, ...]]:
-    return {conv.kernel_size for conv in convs_of(module)}
 
 
 STAGES = [
@@ -41,20 +43,19 @@ STAGES = [
 PLACES = {"encoder": ["downsamples", "stages"], "decoder": ["upsamples", "skips", "stages"]}
 
 
-@pytest.mark.parametrize("data", ["mni152", "hippocampus"])
 @pytest.mark.parametrize(("block", "option"), STAGES)
-def test_a_single_stage_is_changed_on_the_command_line(block, option, data) -> None:
-    override = [f"+{block}", *([option] if option else [])]
+def test_a_single_stage_is_changed_on_the_command_line(block: str, option: str | None) -> None:
     _, half, _, stage, *_ = block.split("=")[0].partition("@")[2].split(".")
-    before, after = network_of(f"data={data}"), network_of(f"data={data}", *override)
-    changed = set()
-    for part in (before, after):
-        assert part.encoder.stem is not None
-    for side, places in PLACES.items():
-        for place in places:
-            old, new = getattr(getattr(before, side), place), getattr(getattr(after, side), place)
-            pairs = enumerate(zip(old, new, strict=True))
-            changed |= {(side, str(i)) for i, (a, b) in pairs if str(a) != str(b)}
+    before, after = network_of(), network_of(f"+{block}", *([option] if option else []))
+    changed = {
+        (side, str(index))
+        for side, places in PLACES.items()
+        for place in places
+        for index, (old, new) in enumerate(
+            zip(*(getattr(getattr(n, side), place) for n in (before, after)), strict=True)
+        )
+        if str(old) != str(new)
+    }
     assert changed == {(half, stage)}
 
 
@@ -64,13 +65,6 @@ def test_the_dilation_of_one_stage_reaches_its_convolutions() -> None:
     )
     rates = [{c.dilation for c in convs_of(stage)} for stage in network.encoder.stages]
     assert rates == [{(1, 1)}, {(1, 1)}, {(3, 3)}, {(1, 1)}]
-
-
-def test_a_network_with_a_stage_of_its_own_is_described_in_json() -> None:
-    overrides = ["+conv@model.encoder.stage.2.conv=dilated"]
-    description = describe(composed(*overrides)["model"])
-    again = build_network(json.loads(json.dumps(description)))
-    assert str(again) == str(network_of(*overrides))
 
 
 class TestPresets:
@@ -124,7 +118,7 @@ class TestPresets:
         assert {k: v["_target_"].rpartition(".")[2] for k, v in own.items()} == difference
 
     def test_an_autoencoder_s_logits_come_from_the_bottleneck_alone(self) -> None:
-        decoder = network_of("model=autoencoder").decoder.eval()
+        decoder = build_network(describe(composed("model=autoencoder")["model"])).decoder.eval()
         features = [torch.randn(1, 16 * 2**i, 32 // 2**i, 32 // 2**i) for i in range(4)]
         others = [torch.randn_like(f) for f in features[:-1]]
         with torch.no_grad():
@@ -146,117 +140,21 @@ class TestPresets:
         assert len({str(network_of(f"model={model}")) for model in OWN_MODELS}) == len(OWN_MODELS)
 
 
-ENCODER_CONV, DECODER_CONV = "conv@model.encoder.conv", "conv@model.decoder.conv"
-UP = "upsample@model.decoder.upsample"
-IMPOSSIBLE = [
-    (
-        [f"{DECODER_CONV}=grouped", "model.decoder.conv.groups=7"],
-        r"groups=7 must divide in_channels=\d+; choose groups=\d",
-    ),
-    (
-        ["model.decoder.upsample.kernel_size=1"],
-        "kernel_size=1 is smaller than the scale 2.*choose kernel_size=2 or more",
-    ),
-    (
-        ["model.encoder.downsample.kernel_size=1"],
-        "kernel_size=1 is smaller than the stride 2.*choose kernel_size=2 or more",
-    ),
-    (["model.encoder.conv.kernel_size=4"], "kernel_size=4 must be odd.*choose"),
-    (["model.encoder.strides=[1,2,2]"], r"one entry per stage.*instance \[1, 2, 2, 2\]"),
-    (["model.encoder.strides=[2,2,2,2]"], "=2 must be 1, the stem keeps"),
-    (["model.encoder.channels=[16]", "model.encoder.strides=[1]"], "at least 2 stages"),
-    (["model.encoder.depths=[1,2]"], r"depths=\[1, 2\] must have one entry per stage \(4\)"),
-    (
-        ["norm@model.encoder.unit.norm=group", "model.encoder.unit.norm.groups=3"],
-        "groups=3 must divide channels=16; choose channels .* multiples of 3, or fewer groups",
-    ),
-    (["model.num_classes=1"], "num_classes=1 must be at least 2"),
-    (["+model.encoder.conv.rate=3"], "no option 'rate'; its options: kernel_size"),
-    (
-        [f"{UP}=max_unpool"],
-        "upsample=MaxUnpool .*into stage 1 is Conv2d; choose downsample=max_pool",
-    ),
-    (
-        [
-            f"{UP}=max_unpool",
-            "downsample@model.encoder.downsample=max_pool",
-            "+downsample@model.encoder.stage.2.downsample=blur_pool",
-        ],
-        "upsample=MaxUnpool .*into stage 2 is .*; choose downsample=max_pool",
-    ),
-    (
-        ["model=unet_3_plus", f"{UP}=max_unpool", "downsample@model.encoder.downsample=max_pool"],
-        "upsample=MaxUnpool .*across several stages; choose upsample=bilinear",
-    ),
-    (
-        ["model=unet_plus_plus", f"{UP}=max_unpool"],
-        "upsample=MaxUnpool .*into stage 1 is Conv2d; choose downsample=max_pool",
-    ),
-    (
-        [f"{UP}=bilinear_additive", "model.encoder.channels=[16,24,48,96]"],
-        "in_channels=24 must be a multiple of out_channels=16.*choose channels=",
-    ),
-    (
-        [
-            f"{ENCODER_CONV}=grouped",
-            "model.encoder.conv.groups=8",
-            "unit@model.encoder.unit=bottleneck",
-        ],
-        "groups=8 must divide in_channels=4; choose groups=4 or channels",
-    ),
-    (
-        ["unit@model.encoder.unit=bottleneck", "model.encoder.unit.reduction=32"],
-        "reduction=32 leaves no channel of out_channels=16; choose reduction=16 or less",
-    ),
-    (
-        ["unit@model.decoder.unit=dense", "model.decoder.unit.layers=20"],
-        "layers=20 leaves no channel of out_channels=16; choose layers=16 or less",
-    ),
-    (["model.encoder.unit.dropout=1"], r"dropout=1 must lie in \[0, 1\); for instance 0.1"),
-    (
-        ["+conv@model.encoder.stage.9.conv=dilated"],
-        r"stage=9 is none of 0, 1, 2, 3 \(0 is the finest\)",
-    ),
-    (
-        ["+conv@model.decoder.stage.3.conv=dilated"],
-        r"stage=3 is none of 0, 1, 2 \(0 is the finest\)",
-    ),
-    (
-        ["+norm@model.encoder.stage.1.norm=batch"],
-        "stage 1 has no slot 'norm'; its slots: conv, downsample, unit",
-    ),
-    (
-        ["model=unet_plus_plus", "+skip@model.decoder.stage.1.skip=add"],
-        "stage 1 has no slot 'skip'; its slots: conv, upsample, unit",
-    ),
-    (
-        ["model=unet_3_plus", "+skip@model.decoder.skip=add"],
-        "no option 'skip'; its options: spatial_dims",
-    ),
-    (
-        ["model=unet_3_plus", f"{UP}=transposed", "model.decoder.upsample.kernel_size=2"],
-        "kernel_size=2 is smaller than the scale 4.*choose kernel_size=4 or more",
-    ),
-    (
-        ["model=unet_3_plus", f"{UP}=transposed_large"],
-        r"small_kernel_size=3 is smaller than the scale 4.*choose small_kernel_size=4 or more",
-    ),
-    (
-        ["conv@model.encoder.conv=deformable", "model.encoder.conv.version=3"],
-        "version=3 must be one of 1, 2",
-    ),
-    (
-        ["conv@model.encoder.conv=dilated_schedule", "model.encoder.conv.rates=2"],
-        r"rates=2 must be a list.*for instance \[1, 2, 5\]",
-    ),
-    (["model=unet_3_plus", "model.decoder.width=-1"], "width=-1 must be at least 1; choose 16"),
-    (["model=unet_3_plus", "model.decoder.width=0"], "width=0 must be at least 1; choose 16"),
-    (["model=monai_unet", "model.multiple=0"], "multiple=0 must be at least 1; choose 1"),
-    (["+model.encoder.stage.1=null"], "stage 1 must name slots, not None; its slots: conv"),
-]
-
-
-@pytest.mark.parametrize(("overrides", "words"), IMPOSSIBLE)
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["model.encoder.conv.kernel_size=4"], "kernel_size=4 must be odd.*choose"),
+        (["+model.encoder.conv.rate=3"], "no option 'rate'; its options: kernel_size"),
+        (["model=monai_unet", "model.multiple=0"], "multiple=0 must be at least 1; choose 1"),
+        (["+model.encoder.stage.1=null"], "stage 1 must name slots, not None; its slots: conv"),
+        (["+conv@model.decoder.stage.3.conv=dilated"], "stage=3 is none of 0, 1, 2"),
+        (["model=unet_3_plus", "+skip@model.decoder.skip=add"], "no option 'skip'"),
+        (
+            ["model=unet_3_plus", f"{UP}=transposed", "model.decoder.upsample.kernel_size=2"],
+            "kernel_size=2 is smaller than the scale 4.*choose kernel_size=4 or more",
+        ),
+    ],
+)
 def test_an_impossible_combination_names_value_rule_and_remedy(
     overrides: list[str], words: str
 ) -> None:

@@ -142,6 +142,7 @@ class TestBuildRefuses:
             (unet(depths=[1, 2]), r"depths=\[1, 2\] must have one entry per stage \(3\)"),
             (unet(depths=0), r"depths=\[0, 0, 0\] must all be at least 1"),
             (unet(of_decoder={"depths": [1, 0, 1]}), r"depths=\[1, 0, 1\] must all be at least 1"),
+            (unet(decoder="full_scale", of_decoder={"width": 0}), "width=0 must be at .* choose 4"),
             (unet(dims=4), "spatial_dims=4 must be 1, 2 or 3"),
             (unet(num_classes=1), "num_classes=1 must be at least 2"),
             (unet(conv=block("conv.Grouped", groups=3)), "groups=3 must divide in_channels=4"),
