@@ -45,9 +45,13 @@ check: $(STAMP)  ## lint, format and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-.PHONY: test
-test: $(STAMP) check  ## lint, types and all tests but the long ones
+.PHONY: tests
+tests: $(STAMP)
 	$(PARALLEL) -m "not slow and not gpu"
+
+.PHONY: test
+test: $(STAMP)  ## lint, types and all tests but the long ones
+	$(MAKE) --jobs=2 check tests
 
 .PHONY: test-all
 test-all: test  ## the long tests too (trainings that must reach a Dice)
