@@ -95,28 +95,6 @@ def test_a_parameter_of_two_layers_is_one_value() -> None:
     assert copied[0].weight is copied[1].weight
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_the_network_is_left_as_it_was(training: bool) -> None:
-    network = build_network(
-        unet(unit={"name": "blocks.unit.Plain", "norm": {"name": "blocks.norm.Batch"}})
-    ).train(training)
-    network.bias_of_nobody = nn.Parameter(torch.ones(1), requires_grad=False)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    state = torch.get_rng_state()
-    trace(network, 1, (16, 16))
-    assert network.training == training
-    for module in network.modules():
-        assert not module._forward_pre_hooks
-        assert not module._forward_hooks
-    for key, value in network.state_dict().items():
-        assert value.device.type == "cpu"
-        assert torch.equal(value, before[key])
-    assert all(p.grad is None for p in network.parameters())
-    assert [p.requires_grad for p in network.parameters()].count(False) == 1
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.is_grad_enabled()
-
-
 @pytest.mark.parametrize(
     ("network", "channels", "size", "words"),
     [

@@ -14,8 +14,6 @@ from medseg.inference.predictor import Predictor
 from medseg.record import CaseRow
 from medseg.volumes import read_image, write_labels
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Printing(nn.Module):
     """Three classes from the image, plus a pattern on every second plane of the window."""

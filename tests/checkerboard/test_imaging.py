@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from medseg.checkerboard.imaging import imaging_leakage, sum_rule_order
+from medseg.checkerboard.imbalance import noise_gain_imbalance
 
 from .taps import DIMS, LINEAR, NAILS, NEAREST, ODD_LINEAR, ONES, kernel_of, over_axes
 
@@ -27,22 +28,26 @@ def gain(kernel: torch.Tensor, waves: torch.Tensor) -> torch.Tensor:
     return (kernel.flatten(2).to(turn.dtype) @ turn).abs().square().sum()
 
 
-class TestLeakage:
-    @pytest.mark.parametrize("dims", DIMS)
-    @pytest.mark.parametrize(
-        ("taps", "one"),
-        [
-            (NEAREST, (1 - 2 / math.pi) / 2),
-            (NAILS, 0.5),
-            (LINEAR, 0.0331),
-            (ONES, 0.0756),
-            (ODD_LINEAR, 0.0756),
-        ],
-    )
-    def test_the_table(self, dims, taps, one) -> None:
-        found = imaging_leakage(kernel_of(taps, dims), (2,) * dims)
-        assert found == pytest.approx(over_axes(one, dims), abs=1.5e-4)
+@pytest.mark.parametrize("dims", DIMS)
+@pytest.mark.parametrize(
+    ("taps", "noise", "leakage", "order"),
+    [
+        (NAILS, 0.5, 0.5, 0),
+        (NEAREST, 0, (1 - 2 / math.pi) / 2, 1),
+        (LINEAR, 0, 0.0331, 3),
+        (ONES, 0.1, 0.0756, 0),
+        (ODD_LINEAR, 0.1, 0.0756, 2),
+    ],
+)
+def test_the_table(dims, taps, noise, leakage, order) -> None:
+    kernel, stride = kernel_of(taps, dims), (2,) * dims
+    found = noise_gain_imbalance(kernel, stride)
+    assert found == pytest.approx(over_axes(noise, dims), abs=1e-11)
+    assert imaging_leakage(kernel, stride) == pytest.approx(over_axes(leakage, dims), abs=1.5e-4)
+    assert sum_rule_order(kernel, stride) == order
 
+
+class TestLeakage:
     def test_is_the_mean_over_the_band(self) -> None:
         kernel, points = random_kernel(0, 2, 2, 5), 500
         waves = (torch.arange(points, dtype=torch.float64) + 0.5) / points * 2 * math.pi - math.pi
@@ -55,13 +60,6 @@ class TestLeakage:
 
 
 class TestSumRules:
-    @pytest.mark.parametrize("dims", DIMS)
-    @pytest.mark.parametrize(
-        ("taps", "order"), [(NAILS, 0), (ONES, 0), (NEAREST, 1), (ODD_LINEAR, 2), (LINEAR, 3)]
-    )
-    def test_the_table(self, dims, taps, order) -> None:
-        assert sum_rule_order(kernel_of(taps, dims), (2,) * dims) == order
-
     @pytest.mark.parametrize("order", BSPLINES)
     def test_splines(self, order) -> None:
         assert sum_rule_order(kernel_of(BSPLINES[order], 2).float(), (2, 2)) == order

@@ -21,7 +21,6 @@ from medseg.inference.sliding_window import slide
 from medseg.record import ArtifactRecord
 from medseg.record.checkerboard import band
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CASES = 9
 GRID = (32, 32, 16)
 WINDOW = [16, 16, 16]

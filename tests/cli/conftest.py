@@ -6,7 +6,5 @@ from .user import User
 
 
 @pytest.fixture
-def user(
-    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], one_thread: None
-) -> User:
+def user(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> User:
     return User(model_folder, tmp_path / "out", capsys)

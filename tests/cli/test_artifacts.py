@@ -14,8 +14,6 @@ from medseg.models.description import build_network
 from medseg.models.weights import load_model, save_model
 from medseg.record import ArtifactRecord, from_plain
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def volumes(phantom: Path, kind: str, folder: Path, count: int) -> Path:
     """The first volumes of the phantom in a folder whose name has a space."""

@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str], one_thread: None) -> Say:
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
     """Types a command; exit code, standard output, standard error."""
 
     def _say(*words: object) -> tuple[int, str, str]:

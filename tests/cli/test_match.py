@@ -15,11 +15,6 @@ LOAD = Load(in_channels=1, patch_size=(16, 16), batch=1)
 PATCH = ["--patch-size", "16", "16", "--batch", "1"]
 
 
-@pytest.fixture(autouse=True)
-def _quick(one_thread: None) -> None:
-    pass
-
-
 def rows(text: str) -> dict[str, list[str]]:
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     return {name: cells for name, *cells in lines[2:]}

@@ -19,11 +19,6 @@ SMALL = [
 PATCH = ["--patch-size", "48", "48"]
 
 
-@pytest.fixture(autouse=True)
-def _quick(one_thread: None) -> None:
-    pass
-
-
 def rows(text: str) -> list[list[str]]:
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip(" `") for cell in cells] for cells in lines[2:]]

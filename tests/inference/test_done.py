@@ -9,8 +9,6 @@ from medseg.inference.files import Outputs, is_done, predict_file
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SaveScan = Callable[..., Path]
 MakeModel = Callable[..., Path]
 

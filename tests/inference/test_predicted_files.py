@@ -18,8 +18,6 @@ from medseg.models.weights import TrainedModel, load_model
 
 from ..pairwise import covering
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SaveScan = Callable[..., Path]
 Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
 MakeModel = Callable[..., Path]

@@ -15,8 +15,6 @@ from medseg.volumes import Volume
 
 from ..pairwise import covering
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 AsVolume = Callable[..., Volume]
 Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
 MakeModel = Callable[..., Path]

@@ -48,7 +48,7 @@ class TestPadding:
 
 class TestLayout:
     @pytest.fixture(autouse=True)
-    def two_threads(self, one_thread) -> None:
+    def two_threads(self) -> None:
         """With one thread torch computes small convolutions without its CPU library."""
         torch.set_num_threads(2)
 
