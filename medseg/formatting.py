@@ -4,10 +4,15 @@ Each function takes None and NaN and answers `MISSING` for them.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import IO
 
 MISSING = "–"
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_LINE_ENDS = re.compile("[\t\n]")
 TO = "\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}"  # an interval stays on one line
 
 
@@ -182,14 +187,34 @@ def markdown_table(
 
 
 def printable(text: str) -> str:
-    """Replaces lone surrogates, which JSON and file names may hold but UTF-8 may not."""
-    return text.encode("utf-8", "replace").decode()
+    r"""Escapes what a terminal, an editor or a page would obey instead of showing it.
+
+    These are control characters but tab and line end, marks of the direction of writing, and lone
+    surrogates, which JSON and file names may hold but UTF-8 may not.
+
+    >>> printable("a\x1b[2Jb\u202ec\nd")
+    'a\\x1b[2Jb\\u202ec\nd'
+    """
+    return _OBEYED.sub(_escaped, text)
+
+
+def one_line(text: str) -> str:
+    r"""Escapes what is not printable, line ends and tabs too.
+
+    >>> one_line("scan\nerror: none")
+    'scan\\nerror: none'
+    """
+    return _LINE_ENDS.sub(_escaped, printable(text))
 
 
 def encodable(text: str, stream: IO[str]) -> str:
     """Replaces what a terminal's encoding does not have."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def _scaled(value: float | None, base: int, units: tuple[str, ...]) -> str:

@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 from medseg.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
@@ -174,7 +179,9 @@ def limit_threads() -> None:
 
 
 def available_memory_bytes(root: Path = _ROOT) -> int:
-    """Memory that the process can still take: the system's, or its control group's if less.
+    """Memory that the process can still take: the system's, its control group's or its own limit.
+
+    The least of the three counts; limits of a process are those of `ulimit -v` and `ulimit -d`.
 
     Args:
         root: Where `proc` and `sys` are mounted.
@@ -187,6 +194,12 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
             # files that are cached count as used and are dropped when memory is wanted
             dropped = re.search(r"^inactive_file (\d+)", _read(group / "memory.stat"), re.M)
             free.append(int(limit) - int(used) + (int(dropped[1]) if dropped else 0))
+    if resource is not None:
+        own = psutil.Process().memory_info()
+        # data: Linux alone says how much of it there is
+        taken = {resource.RLIMIT_AS: own.vms, resource.RLIMIT_DATA: getattr(own, "data", own.vms)}
+        limits = {kind: resource.getrlimit(kind)[0] for kind in taken}
+        free += [n - taken[kind] for kind, n in limits.items() if n != resource.RLIM_INFINITY]
     return max(0, min(free))
 
 

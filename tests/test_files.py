@@ -2,8 +2,12 @@
 
 import errno
 import hashlib
+import json
 import os
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 from medseg.errors import ConfigError, ResourceError
 from medseg.files import (
     atomic_path,
+    file_ids,
     replacing,
     require_writable,
     sha256,
@@ -107,7 +112,7 @@ class TestAtomicPath:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.binary() | st.text())
+@given(content=st.binary() | st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_is_written_is_read(content, tmp_path) -> None:
     target = tmp_path / "a"
     if isinstance(content, bytes):
@@ -140,6 +145,10 @@ class TestReplacing:
         with replacing(targets, **options):
             for target in targets:
                 write_text(target, text)
+
+    def then_fails(self, target) -> None:
+        write_text(target, "new")
+        raise ValueError("the second")
 
     def test_its_own_files_are_replaced(self, tmp_path) -> None:
         self.write(tmp_path / "new", "a.html", "a.md")
@@ -175,19 +184,136 @@ class TestReplacing:
         with pytest.raises(ConfigError):
             self.write(tmp_path, "a.md")
 
+    def test_files_that_belong_together_appear_together(self, tmp_path) -> None:
+        targets = [tmp_path / "a.html", tmp_path / "new" / "a.md"]
+        with replacing(targets):
+            for target in targets:
+                write_text(target, "medseg")
+                assert not target.exists()
+        assert all(target.read_text() == "medseg" for target in targets)
 
-def test_parts_of_a_killed_process_are_swept_and_nothing_else(tmp_path) -> None:
+    def test_a_block_that_fails_at_the_last_file_leaves_the_older_ones(self, tmp_path) -> None:
+        self.write(tmp_path, "a.html", "a.md", text="older")
+        targets = [tmp_path / "a.html", tmp_path / "a.md"]
+        with pytest.raises(KeyboardInterrupt), replacing(targets):
+            write_half(targets[0], KeyboardInterrupt())
+        with pytest.raises(ValueError, match="second"), replacing(targets):
+            self.then_fails(targets[0])
+        assert {(tmp_path / name).read_text() for name in ("a.html", "a.md")} == {"older"}
+        assert names(tmp_path) == [".medseg.json", "a.html", "a.md"]
+
+    def test_a_folder_made_for_nothing_is_gone_with_those_above_it(self, tmp_path) -> None:
+        with pytest.raises(ValueError, match="failed"), replacing([tmp_path / "a" / "b" / "c.md"]):
+            raise ValueError("failed")
+        assert names(tmp_path) == []
+
+    def test_what_is_not_written_again_belongs_to_the_older_result(self, tmp_path) -> None:
+        self.write(tmp_path, "a.html", "old.md")
+        (tmp_path / "mine.md").write_text("mine")
+        targets = [tmp_path / name for name in ("a.html", "old.md", "mine.md")]
+        with replacing(targets, overwrite=True):
+            write_text(targets[0], "new")
+        assert names(tmp_path) == [".medseg.json", "a.html", "mine.md"]
+
+    @pytest.mark.parametrize("name", ["itself", "a link to it", "a hard link to it"])
+    def test_an_input_is_never_replaced(self, name, tmp_path) -> None:
+        source, target = tmp_path / "in.md", tmp_path / "out.md"
+        source.write_text("mine")
+        match name:
+            case "itself":
+                target = source
+            case "a link to it":
+                target.symlink_to(source)
+            case _:
+                target.hardlink_to(source)
+        with (
+            pytest.raises(ConfigError, match="is an input"),
+            replacing([target], overwrite=True, inputs=file_ids([source, tmp_path / "gone"])),
+        ):
+            pytest.fail("the block must not run")
+        assert source.read_text() == "mine"
+
+    def test_a_link_to_what_is_not_there_now_stays(self, tmp_path) -> None:
+        (tmp_path / "a.md").symlink_to(tmp_path / "unmounted" / "a.md")
+        with pytest.raises(ConfigError, match=r"a\.md exists"):
+            self.write(tmp_path, "a.md")
+        assert (tmp_path / "a.md").is_symlink()
+
+    @pytest.mark.parametrize("step", [0, 1, 2])
+    def test_what_a_kill_left_between_the_files_is_known_as_medsegs(
+        self, step, tmp_path, monkeypatch
+    ) -> None:
+        self.write(tmp_path, "a.html", "a.md", text="older")
+        replace, done = Path.replace, []
+
+        def killed(part: Path, target: Path) -> Path:
+            if target.name.startswith("a."):
+                if len(done) == step:
+                    raise SystemExit(9)
+                done.append(target)
+            return replace(part, target)
+
+        if step < 2:
+            monkeypatch.setattr(Path, "replace", killed)
+            with pytest.raises(SystemExit):
+                self.write(tmp_path, "a.html", "a.md", text="new")
+            monkeypatch.undo()
+        self.write(tmp_path, "a.html", "a.md", text="newest")
+        assert (tmp_path / "a.md").read_text() == "newest"
+
+    @pytest.mark.parametrize("content", ["[]", "{", '{"a.md": 3}', "[" * 99_999, '{"a.md": [[]]}'])
+    def test_a_list_that_says_nothing_makes_no_file_medsegs(self, content, tmp_path) -> None:
+        (tmp_path / ".medseg.json").write_text(content)
+        (tmp_path / "a.md").write_text("mine")
+        with pytest.raises(ConfigError, match=r"a\.md exists"):
+            self.write(tmp_path, "a.md")
+
+
+HOLDS_A_PART = """
+import sys, time
+from pathlib import Path
+from medseg.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as part:
+    part.write_text("half")
+    print(part.name, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_parts_of_a_killed_process_are_swept_and_those_of_a_living_one_stay(tmp_path) -> None:
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as killed:
-        killed.setattr(Path, "unlink", lambda *_, **__: None)
-        for folder in (tmp_path, deep):
-            with pytest.raises(ValueError, match="killed"), atomic_path(folder / "x"):
-                raise ValueError("killed")
-    assert len(list(tmp_path.rglob(".*.part"))) == 2
-    kept = [tmp_path / "data.part", deep / ".hidden", deep / "x.txt"]
+    kept = [tmp_path / "data.part", deep / ".hidden", deep / "x.txt", deep / ".mine.part"]
     for path in kept:
         path.write_text("x")
+    command = [sys.executable, "-c", HOLDS_A_PART, str(deep / "y")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        part = deep / process.stdout.readline().strip()
+        sweep_parts(tmp_path)
+        assert part.read_text() == "half"
+        process.kill()
+    with replacing([deep / "z"]):  # of another command, into the same folder
+        write_text(deep / "z", "x")
+    assert not part.exists()
+    (deep / ".abcdefgh.part").write_text("half")  # of a version that knew no lock
     sweep_parts(tmp_path)
-    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(kept)
+    listed = {deep / ".medseg.json", deep / "z"}
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} == {*kept, *listed}
     sweep_parts(tmp_path / "nothing")
+
+
+def test_many_that_write_into_one_folder_know_all_files_as_theirs(tmp_path) -> None:
+    def write(number: int) -> None:
+        with replacing([tmp_path / f"{number}.md"]):
+            write_text(tmp_path / f"{number}.md", "x")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(40)))
+    listed = json.loads((tmp_path / ".medseg.json").read_text())
+    assert sorted(listed) == sorted(f"{number}.md" for number in range(40))
+
+
+def test_lone_surrogates_of_a_file_name_can_be_written(tmp_path) -> None:
+    write_text(tmp_path / "a.md", "caf\udce9")
+    assert (tmp_path / "a.md").read_text(encoding="utf-8") == "caf\\udce9"

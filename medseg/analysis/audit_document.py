@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medseg.analysis.audit import Audit
-from medseg.files import replacing, write_text
+from medseg.files import FileId, replacing, write_text
 from medseg.formatting import markdown_table
 
 _MIB = 2**20
@@ -31,8 +31,20 @@ def markdown(audit: Audit, *, layers: bool = True) -> str:
     return "\n".join(section for section in sections if section)
 
 
-def write_audit(audit: Audit, folder: Path, *, overwrite: bool = False) -> list[Path]:
+def write_audit(
+    audit: Audit,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    inputs: frozenset[FileId] = frozenset(),
+) -> list[Path]:
     """Writes `audit.md`, `audit.json` and `audit.csv` (the layers) into a folder.
+
+    Args:
+        audit: To be written.
+        folder: Where the files go.
+        overwrite: Replace files whoever wrote them.
+        inputs: Files that are never replaced.
 
     Raises:
         ConfigError: a file of that name is there that medseg did not write; see `replacing`.
@@ -42,7 +54,7 @@ def write_audit(audit: Audit, folder: Path, *, overwrite: bool = False) -> list[
         "audit.json": json.dumps(audit.plain(), indent=1) + "\n",
         "audit.csv": audit.layers.to_csv(index=False),
     }
-    with replacing([folder / name for name in texts], overwrite=overwrite):
+    with replacing([folder / name for name in texts], overwrite=overwrite, inputs=inputs):
         for name, text in texts.items():
             write_text(folder / name, text)
     return [folder / name for name in texts]

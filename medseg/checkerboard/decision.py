@@ -41,7 +41,7 @@ def examine(
         label: Its labels, or None.
         study: Collects its numbers, and the time they took.
         predictor: The network.
-        spin: Folder for the map of the cycle-spin deviation; None leaves it and the effect on
+        spin: File for the map of the cycle-spin deviation; None leaves it and the effect on
             decisions out, which take as many predictions as there are shifts, twice with labels.
         prefer: Which orientation of a NIfTI header to believe.
 
@@ -60,20 +60,20 @@ def examine(
     study.seconds["prediction"] += seconds["network"] - watched.seconds
     case = study.add(case_id(source), watched)
     if spin is not None:
-        case = _cycle_spun(case, image, truth, study=study, predictor=predictor, folder=spin)
+        case = _cycle_spun(case, image, truth, study=study, predictor=predictor, target=spin)
         study.amend(case)
     return case
 
 
-def labels_of(sources: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Path | None]:
-    """Each volume with the labels of the same case id, or None.
+def labels_of(sources: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Path]:
+    """Each volume that has labels of the same case id, with them.
 
     Raises:
         DataError: labels are given, and none belongs to any volume.
     """
     by_case = {case_id(path): path for path in labels}
-    pairs = {source: by_case.get(case_id(source)) for source in sources}
-    if labels and not any(pairs.values()):
+    pairs = {path: by_case[case_id(path)] for path in sources if case_id(path) in by_case}
+    if labels and not pairs:
         raise DataError(
             f"{labels[0]}: no labels bear the name of a volume, such as {sources[0].name}; "
             "name them alike"
@@ -134,13 +134,14 @@ def _cycle_spun(
     *,
     study: Study,
     predictor: Predictor,
-    folder: Path,
+    target: Path,
 ) -> CaseRow:
+    predictor.require_memory(image, probabilities=True, maps=8)
     grid = predictor.preprocessing.image(image)
     period = study.grid.period
     spun, deviation = cycle_spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
     deviation = predictor.preprocessing.restore_scores(deviation, image)
-    write_probabilities(folder / f"{case.case}_cycle_spin.nii.gz", deviation, image)
+    write_probabilities(target, deviation, image)
     if truth is None:
         return case
     control, _ = cycle_spun_prediction(predictor, grid, whole_shifts(period, study.shifts))

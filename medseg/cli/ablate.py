@@ -19,7 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from medseg.cli.command import command, make_parser, positive, report_error, run_to_exit_code
-from medseg.cli.compose import CONFIG_NAME, arm_composer, hydra_session
+from medseg.cli.compose import arm_composer, hydra_session
+from medseg.cli.hydra_settings import hydra_config
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.formatting import duration
 
@@ -78,9 +79,7 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
         ConfigError: the grid means nothing, or an arm cannot be matched in cost.
         DataError: a dataset that cannot be used; no run was started.
     """
-    config = hydra.compose_config(
-        CONFIG_NAME, list(overrides), RunMode.MULTIRUN, with_log_configuration=True
-    )
+    config = hydra_config(hydra, overrides, RunMode.MULTIRUN, logs=True)
     HydraConfig.instance().set_config(config)
     if config.resume is not None:
         raise ConfigError(

@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_prediction, command, make_parser, report_error
+from medseg.cli.command import add_prediction, command, make_parser, output_folder
+from medseg.cli.volumes import FAILURES, each_volume
 from medseg.errors import ConfigError, DataError
+from medseg.formatting import one_line
 
 if TYPE_CHECKING:
     from medseg.record import CaseRow
+    from medseg.volumes import Found
 
 _EXAMPLES = """\
 examples:
@@ -39,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "images", type=Path, nargs="+", metavar="IMAGE", help="volumes and folders of volumes"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
     parser.add_argument(
         "--labels",
         type=Path,
@@ -68,41 +71,47 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> int:
     """Measures; returns the exit code (see `medseg.errors`)."""
     from medseg.checkerboard import Study
-    from medseg.checkerboard.decision import examine, labels_of
-    from medseg.files import require_writable
+    from medseg.checkerboard.decision import examine
+    from medseg.files import file_ids, replacing, require_replaceable, require_writable
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
     from medseg.report.artifacts import OUTPUTS, RESULT, write_results
-    from medseg.volumes import find_volumes
+    from medseg.volumes import case_id, files_of
 
     if arguments.shifts < 2:
         raise ConfigError(f"shifts={arguments.shifts} leaves nothing to compare; give at least 2")
-    pairs = labels_of(find_volumes(arguments.images), find_volumes(arguments.labels))
+    found, labels = _inputs(arguments)
+    inputs = file_ids(p for path in (*found.volumes, *labels.values()) for p in files_of(path))
+    maps = {
+        source: arguments.output / "maps" / f"{case_id(source)}_cycle_spin.nii.gz"
+        for source in (found.volumes if arguments.spin else ())
+    }
+    existing = [path for name in OUTPUTS if (path := arguments.output / name).exists()]
+    if existing and not arguments.overwrite:
+        raise ConfigError(f"{existing[0]} exists; use --overwrite or choose another folder")
+    require_replaceable(maps.values(), overwrite=True, inputs=inputs)
     require_writable(arguments.output)
-    found = [path for name in OUTPUTS if (path := arguments.output / name).exists()]
-    if found and not arguments.overwrite:
-        raise ConfigError(f"{found[0]} exists; use --overwrite or choose another folder")
     model = load_model(arguments.run)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
     study = Study(predictor.network, model.card, overlap=predictor.overlap, shifts=arguments.shifts)
-    done = 0
-    for position, (source, label) in enumerate(pairs.items(), start=1):
-        try:
+
+    def measure(source: Path) -> str:
+        with replacing(filter(None, [maps.get(source)]), overwrite=True):
             case = examine(
                 source,
-                label,
+                labels.get(source),
                 study=study,
                 predictor=predictor,
-                spin=arguments.output / "maps" if arguments.spin else None,
+                spin=maps.get(source),
                 prefer=arguments.prefer,
             )
-        except DataError as error:
-            report_error(error)
-            continue
-        done += 1
-        print(f"[{position}/{len(pairs)}] {source}  {_summary(case)}", flush=True)
-    if not done:
-        raise DataError(f"none of {len(pairs)} volumes could be used; nothing was written")
+        return f"{source}  {_summary(case)}"
+
+    failed = each_volume(found, measure, arguments.output, overwrite=arguments.overwrite)
+    total = len(found.volumes) + len(found.unusable)
+    if failed == total:
+        listing = arguments.output / FAILURES
+        raise DataError(f"none of {total} volumes could be used, so there is no result: {listing}")
     record = study.record()
     write_results(
         arguments.output,
@@ -112,11 +121,27 @@ def main(arguments: argparse.Namespace) -> int:
         run=arguments.run,
     )
     for note in record.notes:
-        print(f"warning: {note}", file=sys.stderr)
+        print(one_line(f"warning: {note}"), file=sys.stderr)
     prediction, windows = study.seconds["prediction"], study.seconds["windows"]
     print(f"prediction {prediction:.1f} s, measuring its windows {windows:.1f} s")
-    print(arguments.output / RESULT)
-    return 0 if done == len(pairs) else 3
+    print(one_line(str(arguments.output / RESULT)))
+    return 3 if failed else 0
+
+
+def _inputs(arguments: argparse.Namespace) -> "tuple[Found, dict[Path, Path]]":
+    """The volumes, and the labels of each that has some; what is left over is said or a failure."""
+    from medseg.checkerboard.decision import labels_of
+    from medseg.volumes import Found, find_volumes
+
+    images, labels = find_volumes(arguments.images), find_volumes(arguments.labels)
+    pairs = labels_of(images.volumes, labels.volumes)
+    alone = [path for path in labels.volumes if path not in pairs.values()]
+    for source in images.volumes if labels.volumes else ():
+        if source not in pairs:
+            print(one_line(f"warning: {source}: no labels bear its name"), file=sys.stderr)
+    skipped = images.skipped | labels.skipped | dict.fromkeys(alone, "labels of no volume")
+    unusable = images.unusable | labels.unusable
+    return Found(volumes=images.volumes, unusable=unusable, skipped=skipped), pairs
 
 
 def _summary(case: "CaseRow") -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import add_overwrite, command, make_parser, positive
+from medseg.cli.command import add_overwrite, command, make_parser, output_folder, positive
 from medseg.errors import ConfigError
+from medseg.formatting import one_line
 
 if TYPE_CHECKING:
     from medseg.analysis.audit import Audit, Subject
@@ -57,7 +58,11 @@ def _parser() -> argparse.ArgumentParser:
         "--effective", action="store_true", help="also run it for the effective receptive field"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="write audit.md, audit.json, audit.csv"
+        "-o",
+        "--output",
+        type=output_folder,
+        metavar="DIR",
+        help="write audit.md, audit.json, audit.csv",
     )
     add_overwrite(parser)
     return parser
@@ -69,6 +74,7 @@ def main(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
     from medseg.analysis.audit import audit
     from medseg.analysis.audit_document import markdown, write_audit
+    from medseg.files import file_ids
 
     subject = _subject(arguments)
     result = audit(subject)
@@ -78,8 +84,10 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.effective:
         print(_effective(subject), end="")
     if arguments.output is not None:
-        for path in write_audit(result, arguments.output, overwrite=arguments.overwrite):
-            print(path)
+        inputs = file_ids(filter(None, [arguments.network]))
+        overwrite = arguments.overwrite
+        for path in write_audit(result, arguments.output, overwrite=overwrite, inputs=inputs):
+            print(one_line(str(path)))
     return 0
 
 
@@ -115,7 +123,7 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
         channels, patch_size = load.in_channels, load.patch_size
     patch_size = tuple(arguments.patch_size or patch_size)
     return Subject(
-        name=name if arguments.model else f"{name} (untrained, seed {_SEED})",
+        name=one_line(name) if arguments.model else f"{one_line(name)} (untrained, seed {_SEED})",
         network=network,
         in_channels=arguments.in_channels or channels,
         patch_size=patch_size,
@@ -132,7 +140,7 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: cannot be read as YAML or JSON ({reason})") from error
     if not isinstance(content, dict):

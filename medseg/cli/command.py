@@ -9,11 +9,17 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
 from medseg.errors import MedsegError, ResourceError, SignalError
+from medseg.formatting import one_line
 
+_FILE_SUFFIXES = (
+    *(".nii", ".gz", ".hdr", ".img", ".nrrd", ".mha", ".mhd", ".html", ".htm", ".md", ".csv"),
+    *(".json", ".yaml", ".tex", ".txt", ".svg", ".png", ".pdf", ".safetensors", ".ckpt", ".pt"),
+)
 _PIPE_CLOSED = 141  # as a shell counts a process that SIGPIPE ended
 
 
@@ -59,6 +65,7 @@ def run_to_exit_code(
     """Runs a command's body; prints an error as one line and returns the exit code."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger().setLevel(log_level)
+    logging.setLogRecordFactory(_Record)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # names of files and formulas may hold what the terminal's encoding cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -86,7 +93,7 @@ def run_to_exit_code(
 
 def report_error(error: MedsegError) -> int:
     """Prints one message on standard error; returns the exit code."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
     return error.exit_code
 
 
@@ -108,6 +115,15 @@ def positive(text: str) -> int:
     return number
 
 
+def output_folder(text: str) -> Path:
+    """The name of a folder for results, for `argparse`; that of a file would become a folder."""
+    folder = Path(text)
+    if folder.suffix.lower() in _FILE_SUFFIXES and not folder.is_dir():
+        stem = text.removesuffix(folder.suffix).removesuffix(".nii")
+        raise argparse.ArgumentTypeError(f"{text} is named like a file; name a folder: -o {stem}")
+    return folder
+
+
 def add_overwrite(
     parser: argparse._ActionsContainer, what: str = "files that medseg did not write as well"
 ) -> None:
@@ -126,6 +142,17 @@ def add_prediction(parser: argparse.ArgumentParser) -> None:
         default="sform",
         help="which orientation to believe where a NIfTI header holds two that differ",
     )
+
+
+class _Record(logging.LogRecord):
+    """A line of a log, whose names from elsewhere cannot end it or command a terminal."""
+
+    def getMessage(self) -> str:  # noqa: N802
+        """The message, its arguments on one line each."""
+        if isinstance(self.args, tuple):
+            kinds = (str, Path, BaseException)
+            self.args = tuple(one_line(str(a)) if isinstance(a, kinds) else a for a in self.args)
+        return super().getMessage()
 
 
 def _raise_signal(signum: int, _frame: FrameType | None) -> None:

@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medseg.cli.hydra_settings import CONFIG_NAME, hydra_config, require_settings_of
 from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from medseg.analysis.cost import Load
     from medseg.models.description import Description
-
-CONFIG_NAME = "train"
 
 
 @contextmanager
@@ -124,6 +123,7 @@ def print_configuration(
     """Prints Hydra's help or a configuration where that is asked for; returns whether it was."""
     words = arguments.overrides
     if arguments.hydra_help:
+        hydra_config(hydra, words, RunMode.RUN)  # it sets up Hydra's log as the files say
         hydra.hydra_help(CONFIG_NAME, parser, arguments)
     elif arguments.cfg:
         package, resolve = arguments.package, arguments.resolve
@@ -141,7 +141,7 @@ def job_config(hydra: "Hydra", overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: an override that does not fit, inside `hydra_session`.
     """
-    config = hydra.compose_config(CONFIG_NAME, list(overrides), RunMode.RUN)
+    config = hydra_config(hydra, overrides, RunMode.RUN)
     HydraConfig.instance().set_config(config)
     return config
 
@@ -168,7 +168,9 @@ def arm_composer(
 
     @cache
     def composed_arm(overrides: tuple[str, ...]) -> DictConfig:
-        return task_of(hydra.config_loader.load_sweep_config(config, list(overrides)))
+        arm = hydra.config_loader.load_sweep_config(config, list(overrides))
+        require_settings_of(config, arm)
+        return task_of(arm)
 
     def compose_arm(overrides: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
         own = composed_arm(tuple(overrides)).copy()

@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_overwrite, command, make_parser
-from medseg.errors import ConfigError, DataError
+from medseg.cli.command import add_overwrite, command, make_parser, output_folder
+from medseg.cli.volumes import say_skipped
+from medseg.errors import ConfigError, DataError, one_volume
+from medseg.formatting import one_line
 
 if TYPE_CHECKING:
     from medseg.conversion.rewriting import Rewriting
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a run's folder, a .safetensors or a .ckpt file"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
     for slot, (options, purpose) in _SLOTS.items():
         parser.add_argument(f"--{slot}", choices=options, help=purpose)
     parser.add_argument(
@@ -74,7 +76,10 @@ def main(arguments: argparse.Namespace) -> None:
 
     model = load_model(arguments.run)
     _require_other_folder(arguments.output, model.source)
-    volumes = find_volumes(arguments.verify_on)
+    found = find_volumes(arguments.verify_on)
+    if found.unusable:  # a proof on fewer volumes than were named would be none
+        raise DataError("; ".join(found.unusable.values()))
+    say_skipped(found)
     targets = [target_of(slot, option) for slot, option in wanted.items()]
     rewriting = rewrite(model.network, model.card.network, targets)
     card = replace(model.card, network=rewriting.description, medseg=__version__)
@@ -83,9 +88,9 @@ def main(arguments: argparse.Namespace) -> None:
     with replacing(written, overwrite=arguments.overwrite):
         _show_layers(rewriting)
         _show_networks(model, converted)
-        _show_volumes(model, converted, volumes)
+        _show_volumes(model, converted, found.volumes)
         save_model(arguments.output, rewriting.network, card)
-    print(arguments.output)
+    print(one_line(str(arguments.output)))
 
 
 def _require_other_folder(folder: Path, source: Path) -> None:
@@ -132,11 +137,12 @@ def _show_volumes(model: "TrainedModel", converted: "TrainedModel", sources: lis
 
     changed = 0
     for source in sources:
-        volume = read_image(source, channels=model.card.in_channels, nonfinite="replace")
-        found = agreement(model, converted, volume)
+        with one_volume(source):
+            volume = read_image(source, channels=model.card.in_channels, nonfinite="replace")
+            found = agreement(model, converted, volume)
         print(
-            f"{source}: {found.changed} of {found.voxels} voxels change their label, "
-            f"largest difference of a probability {found.difference:.2g}",
+            f"{one_line(str(source))}: {found.changed} of {found.voxels} voxels change their "
+            f"label, largest difference of a probability {found.difference:.2g}",
             flush=True,
         )
         changed += found.changed

@@ -1,14 +1,27 @@
 """`medseg predict`: volumes and a trained network in, label maps out."""
 
 import argparse
-import json
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import add_prediction, command, make_parser, report_error
-from medseg.errors import ConfigError, DataError
+from medseg.cli.command import (
+    add_prediction,
+    command,
+    make_parser,
+    output_folder,
+    report_error,
+)
+from medseg.cli.volumes import FAILURES, TRACES, each_volume
+from medseg.errors import DataError
+from medseg.formatting import one_line
 
-FAILURES = "failures.json"
+if TYPE_CHECKING:
+    from medseg.inference.files import Outputs
+    from medseg.volumes import Found
+
+_NAME_BYTES = 255  # of a file's name, on the file systems in use
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -37,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="volumes (NIfTI, NRRD, MetaImage) and folders of volumes",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
     add_prediction(parser)
     parser.add_argument(
         "--probabilities", action="store_true", help="also write the probability of each class"
@@ -54,66 +67,69 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
     from medseg.files import replacing, require_writable
-    from medseg.inference.files import Outputs, is_done, predict_file
+    from medseg.inference.files import is_done, predict_file
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
     from medseg.volumes import find_volumes
 
-    sources = find_volumes(arguments.input)
-    inputs = {source.resolve() for source in sources}
+    found = find_volumes(arguments.input)
+    planned = _planned(found, arguments)
     require_writable(arguments.output)
     model = load_model(arguments.model)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
-    failures: dict[str, str] = {}
+    options = {"probabilities": arguments.probabilities, "prefer": arguments.prefer}
 
     def segment(source: Path) -> str:
-        outputs = Outputs.of(source, arguments.output)
-        wanted = arguments.probabilities
-        if arguments.resume and is_done(source, outputs, model, probabilities=wanted):
+        outputs = planned[source]
+        if isinstance(outputs, DataError):
+            raise outputs
+        if arguments.resume and is_done(source, outputs, model, predictor=predictor, **options):
             return f"{source}: already done"
+        had_probabilities = os.path.lexists(outputs.probabilities)
         for path in outputs.paths:
-            if path.resolve() in inputs:
-                raise DataError(
-                    f"{source}: its output {path} would overwrite an input; "
-                    "choose another output folder"
-                )
-            if path.exists() and not (arguments.overwrite or arguments.resume):
+            if os.path.lexists(path) and not (arguments.overwrite or arguments.resume):
                 raise DataError(f"{path} exists; use --overwrite or --continue")
         with replacing(outputs.paths, overwrite=arguments.overwrite):
-            report = predict_file(
-                source,
-                outputs,
-                model=model,
-                predictor=predictor,
-                probabilities=wanted,
-                prefer=arguments.prefer,
-            )
-        for note in report["notes"]:
-            print(f"warning: {source}: {note}", file=sys.stderr)
+            report = predict_file(source, outputs, model=model, predictor=predictor, **options)
+        notes = report["notes"]
+        if had_probabilities and not os.path.lexists(outputs.probabilities):
+            notes = [*notes, f"{outputs.probabilities} was of the older label map; removed"]
+        for note in notes:
+            print(one_line(f"warning: {source}: {note}"), file=sys.stderr)
         return f"{outputs.labels}  {report['seconds']['total']:.1f} s"
 
-    listing = arguments.output / FAILURES
-    with replacing([listing], overwrite=arguments.overwrite):
-        try:
-            for position, source in enumerate(sources, start=1):
-                try:
-                    print(f"[{position}/{len(sources)}] {segment(source)}", flush=True)
-                except (ConfigError, DataError) as error:
-                    failures[str(source)] = str(error)
-                    report_error(error)
-        finally:  # also where a full disk or Ctrl-C ends the row
-            _list_failures(listing, failures)
-    if not failures:
+    failed = each_volume(found, segment, arguments.output, overwrite=arguments.overwrite)
+    if not failed:
         return 0
-    return report_error(
-        DataError(f"{len(failures)} of {len(sources)} volumes failed; see {listing}")
-    )
+    total = len(found.volumes) + len(found.unusable)
+    listing = arguments.output / FAILURES
+    return report_error(DataError(f"{failed} of {total} volumes failed; see {listing}"))
 
 
-def _list_failures(listing: Path, failures: dict[str, str]) -> None:
-    from medseg.files import write_text
+def _planned(found: "Found", arguments: argparse.Namespace) -> "dict[Path, Outputs | DataError]":
+    """The outputs of every volume, or why it can have none: all names are settled beforehand."""
+    from medseg.files import file_ids
+    from medseg.inference.files import Outputs
+    from medseg.volumes import files_of
 
-    if failures:
-        write_text(listing, json.dumps(failures, indent=1) + "\n")
-    else:
-        listing.unlink(missing_ok=True)
+    inputs = file_ids(p for volume in (*found.volumes, *found.unusable) for p in files_of(volume))
+    listings = (arguments.output / name for name in (FAILURES, TRACES))
+    taken: dict[Path, Any] = dict.fromkeys(listings, "the list of failures")
+    planned: dict[Path, Outputs | DataError] = {}
+
+    def fault(path: Path) -> str:
+        if inputs & file_ids([path]):
+            return "would overwrite an input; choose another output folder"
+        if path in taken:
+            return f"is also that of {taken[path]}; rename one, or run them apart"
+        too_long = len(os.fsencode(path.name)) > _NAME_BYTES
+        return "would have too long a name; shorten that of the volume" if too_long else ""
+
+    for source in found.volumes:
+        outputs = Outputs.of(source, arguments.output)
+        written = outputs.written(probabilities=arguments.probabilities)
+        faults = [f"its output {path} {why}" for path in written if (why := fault(path))]
+        planned[source] = DataError(f"{source}: {faults[0]}") if faults else outputs
+        if not faults:
+            taken |= dict.fromkeys(written, source)
+    return planned

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.cli.command import add_overwrite, command, make_parser
-from medseg.formatting import encodable
+from medseg.formatting import encodable, one_line
 
 if TYPE_CHECKING:
     from medseg.report import Report
@@ -79,7 +79,7 @@ def main(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
     )
     for source, reason in report.unreadable.items():
-        print(f"warning: {source}: {reason}", file=sys.stderr)
+        print(one_line(f"warning: {source}: {reason}"), file=sys.stderr)
     _show(report)
 
 
@@ -99,9 +99,9 @@ def _show(report: "Report") -> None:
             no_wrap=numeric[title],
         )
     for cells in report.arms.frame[list(_COLUMNS)].itertuples(index=False):
-        table.add_row(*(Text(encodable(cell.text, console.file)) for cell in cells))
+        table.add_row(*(Text(encodable(one_line(cell.text), console.file)) for cell in cells))
     console.print(table)
     console.print()
     console.print(report.headline)
     for path in report.files:
-        console.print(Text(encodable(str(path), console.file)), soft_wrap=True)
+        console.print(Text(encodable(one_line(str(path)), console.file)), soft_wrap=True)

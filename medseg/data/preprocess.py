@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from medseg.errors import ConfigError
 from medseg.volumes import Form, Volume, checked_label_values, from_ras, read_labels, to_ras
+from medseg.volumes.container import FLOAT32_BYTES, require_memory
 
 
 @runtime_checkable
@@ -144,8 +145,19 @@ class Preprocessing:
         wanted = self._axes(self.spacing or (None,) * 3)
         return tuple(o if w is None else float(w) for o, w in zip(own, wanted, strict=True))
 
+    def grid_shape(self, volume: Volume) -> tuple[int, ...]:
+        """Voxels along each axis of the network's grid for that volume."""
+        return self._grid_size(self._onto_axes(volume.array, volume).shape[-3:], volume)
+
     def image(self, volume: Volume) -> Tensor:
-        """Image `(channels, *grid)`, float32, normalised."""
+        """Image `(channels, *grid)`, float32, normalised.
+
+        Raises:
+            DataError: the grid does not fit the memory that is free.
+        """
+        # re-oriented; then resampled, joined and normalised
+        values = volume.array.size + 3 * len(volume.array) * math.prod(self.grid_shape(volume))
+        require_memory(volume.path, FLOAT32_BYTES * values)
         array = self._onto_axes(volume.array, volume)
         size = self._grid_size(array.shape[1:], volume)
         image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

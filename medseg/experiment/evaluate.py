@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from medseg.checkerboard import Study
 from medseg.checkerboard.layers import stride_grid_of
 from medseg.data.folder import Case
 from medseg.data.patches import central_patch
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError, one_volume
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.models.weights import TrainedModel
@@ -83,8 +84,10 @@ def evaluate_cases(
     tolerance_mm: float,
     pictures: int,
     study: Study | None = None,
-) -> tuple[list[CaseRecord], list[Picture]]:
+) -> tuple[list[CaseRecord], list[Picture], dict[str, str]]:
     """Segments every case on its own grid, keeps the label map, scores it against the truth.
+
+    A case that fails does not stop the others.
 
     Args:
         model: The trained network.
@@ -94,25 +97,31 @@ def evaluate_cases(
         tolerance_mm: For surface Dice.
         pictures: How many cases are drawn, from the first.
         study: Is shown what is predicted.
+
+    Returns:
+        What is known of each case, the pictures, and the cases that failed with the reason.
     """
-    records, drawn = [], []
+    records: list[CaseRecord] = []
+    drawn: list[Picture] = []
+    failures: dict[str, str] = {}
     for index, case in enumerate(cases):
-        image = read_image(case.image, channels=model.card.in_channels)
-        classes = len(model.card.classes) + 1
-        label = predictor.preprocessing.read_labels(case.label, num_classes=classes)
-        label = on_grid_of(image, label)
-        watched = study and study.watch(predictor.preprocessing.truth(label, classes))
-        labels = predictor.predict(image, observe=watched and watched.start).labels
-        if study and watched:
-            study.add(case.case_id, watched)
-        write_labels(folder / f"{case.case_id}.nii.gz", labels, image)
-        metrics = score_case(
-            labels,
-            label.array,
-            spacing=image.geometry.spacing,
-            classes=model.card.classes,
-            tolerance_mm=tolerance_mm,
-        )
+        try:
+            with one_volume(case.image):
+                image, label, labels = _segmented(case, model, predictor, study)
+                write_labels(folder / f"{case.case_id}.nii.gz", labels, image)
+                metrics = score_case(
+                    labels,
+                    label.array,
+                    spacing=image.geometry.spacing,
+                    classes=model.card.classes,
+                    tolerance_mm=tolerance_mm,
+                )
+                if index < pictures:
+                    drawn.append(_picture(case.case_id, image, label, labels))
+        except DataError as error:
+            failures[case.case_id] = str(error)
+            log.error("%s", error)
+            continue
         records.append(
             CaseRecord(
                 case=case.case_id,
@@ -122,9 +131,22 @@ def evaluate_cases(
                 prediction=f"{folder.name}/{case.case_id}.nii.gz",
             )
         )
-        if index < pictures:
-            drawn.append(_picture(case.case_id, image, label, labels))
-    return records, drawn
+    return records, drawn, failures
+
+
+def _segmented(
+    case: Case, model: TrainedModel, predictor: Predictor, study: Study | None
+) -> tuple[Volume, Volume, np.ndarray]:
+    """Image, true labels and predicted labels of a case, shown to the study."""
+    image = read_image(case.image, channels=model.card.in_channels)
+    classes = len(model.card.classes) + 1
+    label = predictor.preprocessing.read_labels(case.label, num_classes=classes)
+    label = on_grid_of(image, label)
+    watched = study and study.watch(predictor.preprocessing.truth(label, classes))
+    labels = predictor.predict(image, observe=watched and watched.start).labels
+    if study and watched:
+        study.add(case.case_id, watched)
+    return image, label, labels
 
 
 def _picture(case_id: str, image: Volume, label: Volume, labels) -> Picture:

@@ -17,7 +17,7 @@ import yaml
 
 from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.receptive_field import gridding_warnings
-from medseg.errors import MedsegError, SignalError
+from medseg.errors import DataError, MedsegError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import CONFIG, PICTURES, PREDICTIONS, SPLIT, former_record
 from medseg.experiment.lock import this_machine
@@ -181,10 +181,11 @@ def _evaluate(plan: Plan, progress: "_Progress") -> None:
     bf16 = True if plan.precision == "bf16" else None
     predictor = Predictor(model, device=str(plan.training.hardware), bf16=bf16)
     study = study_of(model, predictor, plan.config["artifacts"])
-    cases, pictures = evaluate_cases(
+    held_out = plan.data.validation_cases()
+    cases, pictures, failures = evaluate_cases(
         model,
         predictor,
-        plan.data.validation_cases(),
+        held_out,
         folder=progress.results / PREDICTIONS,
         tolerance_mm=plan.config["surface_tolerance_mm"],
         pictures=plan.config["pictures"]["cases"],
@@ -196,6 +197,11 @@ def _evaluate(plan: Plan, progress: "_Progress") -> None:
         artifacts=study.record() if study else None,
         seconds=progress.record.seconds | {"validation": time.perf_counter() - start},
     )
+    if failures:
+        raise DataError(
+            f"{len(failures)} of {len(held_out)} held-out cases could not be scored, the others "
+            f"are in the record; mend them and resume the run: {next(iter(failures.values()))}"
+        )
 
 
 class _Progress:

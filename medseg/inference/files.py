@@ -11,13 +11,14 @@ import numpy as np
 
 from medseg import __version__
 from medseg.errors import DataError
-from medseg.files import sha256, write_text
+from medseg.files import file_ids, sha256, write_text
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel
 from medseg.volumes import (
     Form,
     Volume,
     case_id,
+    files_of,
     read_image,
     read_labels,
     write_labels,
@@ -54,6 +55,10 @@ class Outputs:
         """All three, whether they are there or not."""
         return self.labels, self.probabilities, self.report
 
+    def written(self, *, probabilities: bool) -> tuple[Path, ...]:
+        """Those that a prediction writes."""
+        return self.paths if probabilities else (self.labels, self.report)
+
 
 def predict_file(
     source: Path,
@@ -76,8 +81,10 @@ def predict_file(
         ResourceError: memory or disk do not suffice.
     """
     start = time.perf_counter()
-    if outputs.labels.resolve() == source.resolve():
-        raise DataError(f"{source}: its label map would overwrite it; choose another output folder")
+    if file_ids(outputs.paths) & file_ids(files_of(source)):
+        raise DataError(
+            f"{source}: its own result would overwrite it; choose another output folder"
+        )
     volume = read_image(source, channels=model.card.in_channels, nonfinite="replace", prefer=prefer)
     read = time.perf_counter()
     prediction = predictor.predict(volume, probabilities=probabilities)
@@ -87,11 +94,13 @@ def predict_file(
     write_labels(outputs.labels, prediction.labels, volume)
     empty = [] if prediction.labels.any() else ["nothing was segmented: the label map is empty"]
     notes = [*volume.notes, *empty]
+    files = _files_sha256(source)
     seconds = {"read": read - start, **prediction.seconds}
     seconds |= {"write": time.perf_counter() - predicted, "total": time.perf_counter() - start}
     report = {
         "input": str(source),
-        "input_sha256": sha256(source),
+        "input_sha256": files[source.name],
+        "files_sha256": files,
         "output": outputs.labels.name,
         "probabilities": outputs.probabilities.name if probabilities else None,
         "geometry": _geometry(volume),
@@ -104,7 +113,8 @@ def predict_file(
             "network": model.card.network,
             "preprocessing": model.card.preprocessing,
         },
-        "window": {"patch_size": model.card.patch_size, "overlap": predictor.overlap},
+        "window": _window(model, predictor),
+        "prefer": prefer,
         "device": str(predictor.device),
         "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
         "versions": {"medseg": __version__} | {p: version(p) for p in ("torch", "monai")},
@@ -135,16 +145,42 @@ def _class_sizes(labels: np.ndarray, classes: list[str], volume: Volume) -> dict
     }
 
 
+def _files_sha256(source: Path) -> dict[str, str]:
+    """Name → SHA-256 of every file that holds a volume."""
+    return {path.name: sha256(path) for path in files_of(source)}
+
+
 def is_done(
-    source: Path, outputs: Outputs, model: TrainedModel, *, probabilities: bool = False
+    source: Path,
+    outputs: Outputs,
+    model: TrainedModel,
+    *,
+    predictor: Predictor,
+    probabilities: bool = False,
+    prefer: Form = "sform",
 ) -> bool:
-    """Whether `outputs` are whole and come from this very input and these very weights."""
+    """Whether `outputs` are whole and come from this input, these weights and these options."""
     if probabilities and not outputs.probabilities.is_file():
         return False
     try:
         report = json.loads(outputs.report.read_text(encoding="utf-8"))
-        found = (report["input_sha256"], report["model"]["weights_sha256"])
-        shape = list(read_labels(outputs.labels, num_classes=None).array.shape)
-        return found == (sha256(source), model.sha256) and shape == report["geometry"]["shape"]
-    except (OSError, ValueError, KeyError, TypeError, DataError):
+        files = _files_sha256(source)
+        # reports of medseg 0.1.0 know one file of an input, and not the preferred orientation
+        if "files_sha256" not in report:
+            files = {source.name: files[source.name]}
+            report["files_sha256"] = {source.name: report["input_sha256"]}
+        found = read_labels(outputs.labels, num_classes=None)
+        return (
+            report["files_sha256"] == files
+            and report["model"]["weights_sha256"] == model.sha256
+            and report["model"]["preprocessing"] == model.card.preprocessing
+            and report["window"] == _window(model, predictor)
+            and report.get("prefer", "sform") == prefer
+            and report["geometry"]["shape"] == list(found.array.shape)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError):
         return False
+
+
+def _window(model: TrainedModel, predictor: Predictor) -> dict[str, Any]:
+    return {"patch_size": model.card.patch_size, "overlap": predictor.overlap}

@@ -1,6 +1,7 @@
 """A trained network applied to volumes, on their own grids."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from torch import Tensor
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, ResourceError
-from medseg.hardware import available_memory_bytes, choose_device, computes_in_bf16
+from medseg.hardware import choose_device, computes_in_bf16
 from medseg.inference.sliding_window import Observer, slide
 from medseg.models.weights import TrainedModel
 from medseg.volumes import Volume
+from medseg.volumes.container import FLOAT32_BYTES, require_memory
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +84,11 @@ class Predictor:
             observe: Given the image on the network's grid, makes what is shown every window.
 
         Raises:
-            ResourceError: the volume does not fit the memory of this machine.
+            DataError: the volume does not fit the memory that is free.
         """
         start = time.perf_counter()
+        self.require_memory(volume, probabilities=probabilities)
         image = self.preprocessing.image(volume)
-        classes = len(self.card.classes) + 1
-        _require_memory(image, classes, volume)
         prepared = time.perf_counter()
         scores = self.logits(image, observe).cpu()
         computed = time.perf_counter()
@@ -134,6 +135,28 @@ class Predictor:
             "not even one window fits the memory; free some, or train a smaller patch"
         )
 
+    def require_memory(self, volume: Volume, *, probabilities: bool = False, maps: int = 2) -> None:
+        """Refuses a volume whose prediction would not fit the memory, before any of it is made.
+
+        Args:
+            volume: The volume.
+            probabilities: Those of every class are wanted, too.
+            maps: Maps of all classes on the network's grid that exist at once.
+
+        Raises:
+            DataError: with what is needed and what is free.
+        """
+        shape = self.preprocessing.grid_shape(volume)
+        window = (*self.card.patch_size, 1)[:3]
+        grid = math.prod(max(sizes) for sizes in zip(shape, window, strict=True))  # as padded
+        own = volume.array[0].size
+        channels, classes = len(volume.array), len(self.card.classes) + 1
+        predicted = channels * grid + (maps * classes + 1) * grid  # and the sum of weights
+        restored = channels * grid + classes * grid + 4 * own + own // 2
+        if probabilities:
+            restored += 2 * classes * own
+        require_memory(volume.path, FLOAT32_BYTES * max(predicted, restored))
+
     def _attempts(self) -> Iterator[tuple[torch.device, torch.device, int]]:
         cpu = torch.device("cpu")
         if self.device.type == "cuda":
@@ -141,18 +164,6 @@ class Predictor:
             yield self.device, cpu, 8
             yield self.device, cpu, 1
         yield cpu, cpu, 4
-
-
-def _require_memory(image: Tensor, classes: int, volume: Volume) -> None:
-    voxels = image[0].numel()
-    # logits, their sum of weights, softmax, and two maps on the volume's own grid
-    needed = 4 * (voxels * (2 * classes + 2) + 2 * volume.array[0].size)
-    free = available_memory_bytes()
-    if needed > free:
-        raise ResourceError(
-            f"{volume.path}: {classes} classes on {voxels} voxels need {needed / 2**30:.1f} GiB, "
-            f"{free / 2**30:.1f} GiB are free; use a machine with more memory"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +186,7 @@ def agreement(first: TrainedModel, second: TrainedModel, volume: Volume) -> Agre
 
     Raises:
         ConfigError: the two have different classes.
-        ResourceError: the volume does not fit the memory of this machine.
+        DataError: the volume does not fit the memory that is free.
     """
     if first.card.classes != second.card.classes:
         raise ConfigError(
@@ -187,7 +198,10 @@ def agreement(first: TrainedModel, second: TrainedModel, volume: Volume) -> Agre
     return Agreement(
         voxels=labels.size,
         changed=int(np.count_nonzero(labels != other_labels)),
-        difference=float(np.abs(probabilities - other_probabilities).max()),
+        difference=max(
+            float(np.abs(one - other).max())
+            for one, other in zip(probabilities, other_probabilities, strict=True)
+        ),
     )
 
 

@@ -5,7 +5,9 @@ built from names (`medseg.models.description`).
 """
 
 import dataclasses
+import hashlib
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from medseg import __version__
 from medseg.errors import DataError
 from medseg.files import atomic_path, sha256
 from medseg.models.description import build_network
+from medseg.record import from_plain
 
 MODEL_FOLDER = "model"
 _CARD = "model.json"
@@ -78,6 +81,7 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     with atomic_path(folder / _WEIGHTS) as weights, atomic_path(folder / _CARD) as text:
         save_file(state, weights)
         content = card.plain() | {"weights_sha256": sha256(weights)}
+        content["card_sha256"] = _digest(content)
         text.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
@@ -123,11 +127,12 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Reads a checkpoint of this package: tensors and plain data, never code.
 
     Raises:
-        DataError: there is none, it is not whole, or it would run code.
+        DataError: there is none, it is damaged, or it would run code.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such checkpoint; name a run's folder or a .ckpt file")
     try:
+        _require_checksums(path)  # torch does not look at them
         content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # torch raises whatever the unpickler meets
         raise DataError(
@@ -137,6 +142,13 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, Mapping) or not isinstance(content.get("state_dict"), Mapping):
         raise DataError(f"{path}: holds no weights; use a checkpoint written by medseg")
     return dict(content)
+
+
+def _require_checksums(path: Path) -> None:
+    """Raises ValueError unless a file is a zip whose every member has its checksum."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"wrong checksum of {damaged}")
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -179,16 +191,27 @@ def _read_card(source: Path) -> ModelCard:
     path = source.with_name(_CARD)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: the model's card cannot be read ({error})") from error
-    expected = content.pop("weights_sha256", None) if isinstance(content, dict) else None
-    if expected != sha256(source):
+    content = content if isinstance(content, dict) else {}
+    own = content.pop("card_sha256", None)  # cards of medseg 0.1.0 have none
+    if own is not None and own != _digest(content):
+        raise DataError(f"{path}: damaged or changed since it was written; copy it again")
+    if content.pop("weights_sha256", None) != sha256(source):
         raise DataError(f"{source}: not the weights its card was written for; copy both again")
     return _card(content, path)
 
 
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _card(content: Any, source: Path) -> ModelCard:
+    """A card whose every field has its type, whatever the file says."""
     try:
-        return ModelCard(**content)
-    except TypeError as error:
-        raise DataError(f"{source}: not a model's card ({error})") from error
+        card = from_plain(ModelCard, content)
+        if card.in_channels < 1 or len(card.patch_size) not in (2, 3) or min(card.patch_size) < 1:
+            raise ValueError(f"in_channels={card.in_channels}, patch_size={card.patch_size}")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{source}: not a model's card ({error}); use one of medseg") from error
+    return card

@@ -8,10 +8,18 @@ from pathlib import Path
 import pandas as pd
 
 from medseg.errors import DataError
-from medseg.files import write_text
-from medseg.formatting import TO, counted, fixed, percent, significant, sizes
+from medseg.files import replacing, write_text
+from medseg.formatting import TO, counted, fixed, percent, printable, significant, sizes
 from medseg.plotting import save
-from medseg.record import FILE_NAME, ArtifactRecord, LayerRow, PhaseLocked, RunRecord, finite
+from medseg.record import (
+    FILE_NAME,
+    ArtifactRecord,
+    LayerRow,
+    PhaseLocked,
+    RunRecord,
+    finite,
+    from_plain,
+)
 from medseg.record.checkerboard import band
 from medseg.record.figure_data import FigureData
 from medseg.report.figures.artifacts import constant_response, cycle_spin_overlay
@@ -46,8 +54,11 @@ def write_results(
 ) -> None:
     """Writes page, Markdown, cases as CSV, the record, and each figure as PNG and PDF.
 
+    All are made before the first is replaced. Figures of medseg's that are there already and are
+    not drawn again are removed.
+
     Args:
-        folder: Where they go.
+        folder: Where they go; files of these names there are replaced.
         record: What was measured.
         data: What its figures are drawn from besides.
         title: Of the page.
@@ -56,17 +67,28 @@ def write_results(
     Raises:
         ResourceError: the folder cannot be written or the disk is full.
     """
-    figures = drawn(record, data, _training(run))
-    for name, figure in figures.items():
-        for ending in ("png", "pdf"):
-            assert not isinstance(figure.drawn, str | None)
-            save(figure.drawn, folder / "figures" / f"{name}.{ending}")
-    page, parts = Page(title), sections(record, figures.values())
     plain = finite(dataclasses.asdict(record))
-    write_text(folder / "artifacts.json", json.dumps(plain, indent=1) + "\n")
-    write_text(folder / "artifacts.csv", to_csv(values(record)))
-    write_text(folder / "artifacts.md", render_markdown(page, parts))
-    write_text(folder / RESULT, render_html(page, parts))
+    record = from_plain(ArtifactRecord, plain)  # makes the names of cases printable
+    figures = drawn(record, data, _training(run))
+    pictures = {
+        folder / "figures" / f"{name}.{ending}": figure.drawn
+        for name, figure in figures.items()
+        for ending in ("png", "pdf")
+    }
+    page, parts = Page(printable(title)), sections(record, figures.values())
+    texts = {
+        folder / "artifacts.json": json.dumps(plain, indent=1) + "\n",
+        folder / "artifacts.csv": to_csv(values(record)),
+        folder / "artifacts.md": render_markdown(page, parts),
+        folder / RESULT: render_html(page, parts),
+    }
+    older = (folder / "figures").glob("*.p*")
+    with replacing((*pictures, *texts, *older), overwrite=True):
+        for path, picture in pictures.items():
+            assert not isinstance(picture, str | None)
+            save(picture, path)
+        for path, text in texts.items():
+            write_text(path, text)
 
 
 def sections(record: ArtifactRecord, figures: Iterable[Figure]) -> list[Section]:

@@ -6,7 +6,7 @@ the patient is settled, or refuse with one line that names the file, the fault a
 `write_labels` and `write_probabilities` put results on the grid of the volume they came from.
 """
 
-from medseg.volumes.finder import case_id, find_volumes
+from medseg.volumes.finder import Found, case_id, files_of, find_volumes
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
 from medseg.volumes.labels import IGNORE, checked_label_values
 from medseg.volumes.overlay import OKABE_ITO, best_slice, draw_slice, picture_of_case, to_png
@@ -17,6 +17,7 @@ __all__ = [
     "IGNORE",
     "OKABE_ITO",
     "Form",
+    "Found",
     "Geometry",
     "Volume",
     "best_slice",
@@ -24,6 +25,7 @@ __all__ = [
     "checked_label_values",
     "decide_geometry",
     "draw_slice",
+    "files_of",
     "find_volumes",
     "from_ras",
     "on_grid_of",

@@ -1,32 +1,74 @@
 """Which volumes the user means, and what each case is called."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import DataError
-from medseg.volumes.container import refusal
+from medseg.volumes.container import refusal, unreachable
+from medseg.volumes.foreign import metaimage_files
+from medseg.volumes.nifti import pair_files
 
 _SUFFIXES = (".nii", ".hdr", ".img", ".nrrd", ".mha", ".mhd")
 _SUFFIXES += tuple(f"{suffix}.gz" for suffix in (".nii", ".hdr", ".img"))
 
 
-def find_volumes(inputs: Iterable[Path]) -> list[Path]:
-    """The volumes that files and folders name, each once, no two with the same case id.
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Everything that was named or lies in a named folder, in one of three ways.
+
+    Attributes:
+        volumes: each once, no two with the same case id.
+        unusable: what was meant and cannot be used, with the message.
+        skipped: what is no volume, or one of the volumes once more, with the reason.
+    """
+
+    volumes: list[Path]
+    unusable: dict[Path, str]
+    skipped: dict[Path, str]
+
+
+def find_volumes(inputs: Iterable[Path]) -> Found:
+    """The volumes that files and folders name, and what becomes of everything else there.
 
     Args:
         inputs: files, taken as they are; folders, of which the volumes are taken in order of
             their names, but no hidden files and no subfolders.
 
     Raises:
-        DataError: an input is missing, a folder holds no volume, or two volumes share a case id.
+        DataError: there are inputs and no volume can be used: why the first cannot.
     """
     found: dict[Path, Path] = {}
+    unusable: dict[Path, str] = {}
+    skipped: dict[Path, str] = {}
     for path in map(Path, inputs):
-        for volume in _volumes_of(path):
-            found.setdefault(_identity(volume), volume)
-    _require_distinct_cases(found.values())
-    return list(found.values())
+        try:
+            volumes = _volumes_of(path, skipped)
+        except DataError as error:
+            unusable[path] = str(error)
+            continue
+        for volume in volumes:
+            other = found.setdefault(_identity(volume), volume)
+            if other != volume and volume not in files_of(other):
+                skipped[volume] = f"the same volume as {other}"
+    unusable |= dict(_sharing_a_case(found.values()))
+    volumes = [path for path in found.values() if path not in unusable]
+    if unusable and not volumes:
+        raise DataError(next(iter(unusable.values())))
+    skipped = {path: why for path, why in skipped.items() if path not in found.values()}
+    return Found(volumes=volumes, unusable=unusable, skipped=skipped)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files that hold a volume: one, or both of a pair such as .hdr and .img.
+
+    A pair that lacks one of its files gives the other.
+    """
+    try:
+        return pair_files(path) or metaimage_files(path) or (path,)
+    except DataError:
+        return (path,)
 
 
 def case_id(path: Path) -> str:
@@ -36,25 +78,36 @@ def case_id(path: Path) -> str:
     return name[: -len(suffix)] if suffix else name
 
 
-def _volumes_of(path: Path) -> list[Path]:
+def _volumes_of(path: Path, skipped: dict[Path, str]) -> list[Path]:
+    """The volumes that a path names; what else lies there is noted in `skipped`."""
     try:
         path.stat()
         if not path.is_dir():
             return [path]
         entries = sorted(path.iterdir())
     except OSError as error:
-        fault = f"cannot be read ({error.strerror})"
-        raise refusal(path, fault, "check the spelling and the permission") from error
-    volumes = [entry for entry in entries if _is_visible_volume(entry)]
+        raise unreachable(path, error) from error
+    # a broken link counts as a volume: it is refused when read, rather than skipped
+    reasons = {entry: _no_volume(entry) for entry in entries}
+    volumes = [entry for entry, reason in reasons.items() if not reason]
+    parts = {part for volume in volumes for part in files_of(volume)}
+    for entry, reason in reasons.items():
+        hidden = entry.name.startswith(".") and not _suffix(entry.name)
+        if reason and entry not in parts and not hidden:
+            skipped[entry] = reason
     if not volumes:
         remedy = f"name a folder with files that end in {', '.join(_SUFFIXES)}"
         raise refusal(path, "is a folder without volumes", remedy)
     return volumes
 
 
-def _is_visible_volume(path: Path) -> bool:
-    """A broken link counts: it is refused when read, rather than skipped without a word."""
-    return not path.name.startswith(".") and bool(_suffix(path.name)) and not path.is_dir()
+def _no_volume(path: Path) -> str:
+    """Why an entry of a folder is not taken; empty where it is."""
+    if os.path.isdir(path):
+        return "a folder"
+    if not _suffix(path.name):
+        return "no volume by its name"
+    return "hidden" if path.name.startswith(".") else ""
 
 
 def _suffix(name: str) -> str:
@@ -65,25 +118,19 @@ def _suffix(name: str) -> str:
 
 def _identity(path: Path) -> Path:
     """The real path of a volume; the two files of a .hdr/.img pair are one volume."""
-    suffix = _suffix(path.name)
-    if suffix.lower().startswith(".img"):
-        for other in (".hdr", ".hdr.gz"):
-            header = path.with_name(case_id(path) + other)
-            if header.exists():
-                return _real(header)
-    return _real(path)
+    return Path(os.path.realpath(files_of(path)[0]))  # `resolve` raises on loops before Python 3.13
 
 
-def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # `resolve` raises on a symlink loop before Python 3.13
-
-
-def _require_distinct_cases(paths: Iterable[Path]) -> None:
-    first_with: dict[str, Path] = {}
+def _sharing_a_case(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Volumes whose outputs would have the same names, each with the message."""
+    bearers: dict[str, list[Path]] = {}
     for path in paths:
-        other = first_with.setdefault(case_id(path), path)
-        if other != path:
-            raise DataError(
-                f"{path} and {other} are both called {case_id(path)!r}, so that their outputs "
-                "would overwrite each other; rename one, or run them apart"
+        bearers.setdefault(case_id(path), []).append(path)
+    for case, (first, *others) in bearers.items():
+        for path in (first, *others) if others else ():
+            other = others[0] if path == first else first
+            yield (
+                path,
+                f"{path} and {other} are both called {case!r}, so that their outputs would "
+                "overwrite each other; rename one, or run them apart",
             )

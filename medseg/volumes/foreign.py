@@ -252,12 +252,7 @@ def read_metaimage(path: Path) -> Stored:
     Raises:
         DataError: a file is damaged, incomplete, or its encoding cannot be verified.
     """
-    header = TextHeader(
-        path,
-        end=rb"(?m)^ElementDataFile[ \t]*=[^\n]*\n?",
-        line=r"([\w\[\]]{1,99})\s*[=:]\s*(.*)",  # ITK passes NIfTI's own fields on: dim[0] = 3
-        ignored="",
-    )
+    header = _metaimage_header(path)
     _check_metaimage_axes(path, header)
     for field, supported in (("headersize", "0"), ("binarydata", "true")):
         if (found := header.fields.get(field, supported)).lower() != supported:
@@ -281,6 +276,27 @@ def read_metaimage(path: Path) -> Stored:
         notes += ("states no directions; assuming that its axes run left, posterior, superior",)
     units = [header.fields.get("distanceunits", "")]
     return _through_simpleitk(path, "MetaImageIO", checksum, notes, units)
+
+
+def metaimage_files(path: Path) -> tuple[Path, ...]:
+    """Header and voxels of a MetaImage by its name whose voxels lie in a second file; else nothing.
+
+    Raises:
+        DataError: one of the two is not there, or the header is damaged.
+    """
+    if path.suffix.lower() not in (".mhd", ".mha"):
+        return ()
+    name = _metaimage_header(path).fields["elementdatafile"]
+    return () if name.upper() == "LOCAL" else (path, _data_file_beside(path, name))
+
+
+def _metaimage_header(path: Path) -> TextHeader:
+    return TextHeader(
+        path,
+        end=rb"(?m)^ElementDataFile[ \t]*=[^\n]*\n?",
+        line=r"([\w\[\]]{1,99})\s*[=:]\s*(.*)",  # ITK passes NIfTI's own fields on: dim[0] = 3
+        ignored="",
+    )
 
 
 def _check_metaimage_axes(path: Path, header: TextHeader) -> None:

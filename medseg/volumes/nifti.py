@@ -1,6 +1,7 @@
 """NIfTI-1 and NIfTI-2, either byte order, one file or a .hdr/.img pair, compressed or not."""
 
 import math
+from os.path import exists
 from pathlib import Path
 
 import nibabel as nib
@@ -56,6 +57,17 @@ def header_file(path: Path) -> Path:
         DataError: there is no .hdr beside the .img.
     """
     return _beside(path, ".hdr") if _stem_and_suffix(path)[1] == ".img" else path
+
+
+def pair_files(path: Path) -> tuple[Path, ...]:
+    """Header and voxels of the pair that `path` belongs to by its name; else nothing.
+
+    Raises:
+        DataError: one of the two is not there.
+    """
+    if _stem_and_suffix(path)[1] not in _PAIR_SUFFIXES:
+        return ()
+    return header_file(path), _beside(path, ".img")
 
 
 def _read_header(content: Content) -> nib.Nifti1Header:
@@ -168,7 +180,7 @@ def _beside(path: Path, suffix: str) -> Path:
         return path
     spellings = [stem + s for s in (suffix, f"{suffix}.gz", suffix.upper())]
     for candidate in (path.with_name(name) for name in spellings):
-        if candidate.exists():
+        if exists(candidate):  # `Path.exists` raises on too long a name before Python 3.12
             return candidate
     raise refusal(
         path,

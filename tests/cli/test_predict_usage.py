@@ -111,7 +111,10 @@ def test_inputs_that_are_missing_or_hold_nothing_are_refused_before_the_model_is
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    for source, fault in ((empty, "is a folder without volumes"), (tmp_path / "no", "No such")):
+    for source, fault in (
+        (empty, "is a folder without volumes"),
+        (tmp_path / "no", "does not exist"),
+    ):
         assert main(command(source, tmp_path / "no model")) == 3
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"error: {source}: ")

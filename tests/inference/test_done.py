@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.inference.files import Outputs, is_done, predict_file
+from medseg.inference import files
+from medseg.inference.files import Outputs, predict_file
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 
@@ -18,6 +19,11 @@ def predict(source: Path, model: TrainedModel, **options) -> Outputs:
     predictor = Predictor(model, device="cpu")
     predict_file(source, outputs, model=model, predictor=predictor, **options)
     return outputs
+
+
+def is_done(source: Path, outputs: Outputs, model: TrainedModel, **options) -> bool:
+    predictor = Predictor(model, device="cpu")
+    return files.is_done(source, outputs, model, predictor=predictor, **options)
 
 
 def test_a_prediction_is_done_for_this_input_and_these_weights_only(

@@ -1,14 +1,16 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from medseg.errors import ConfigError, ResourceError
+from medseg.data.preprocess import Preprocessing
+from medseg.errors import ConfigError, DataError, ResourceError
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import Volume
@@ -127,24 +129,53 @@ def test_a_turned_copy_gets_the_turned_labels_and_probabilities_exactly(
     )
 
 
-def test_a_volume_that_does_not_fit_the_memory_is_refused_with_numbers(
-    model: TrainedModel, scan: np.ndarray, as_volume: AsVolume, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    voxels = scan.size
-    needed = 4 * (8 * voxels + 2 * voxels)
-    for free, fits in ((needed, True), (needed - 1, False)):
+class EnoughError(Exception):
+    """There was memory, and the network was asked."""
+
+
+def least_memory(
+    model: TrainedModel, volume: Volume, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> int:
+    """The least free memory at which a volume is predicted, in bytes."""
+    predictor = Predictor(model, device="cpu")
+
+    def stops(*_: Any, **__: Any) -> Tensor:
+        raise EnoughError
+
+    monkeypatch.setattr(Preprocessing, "image", stops)
+
+    def fits(free: int) -> bool:
         memory = SimpleNamespace(available=free)
-        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
-        network, predictor = spied(model)
-        if fits:
-            predictor.predict(as_volume(scan[None]))
-            continue
-        message = (
-            rf"memory\.nii: 3 classes on {voxels} voxels need 0\.0 GiB, 0\.0 GiB are free; use"
-        )
-        with pytest.raises(ResourceError, match=message):
-            predictor.predict(as_volume(scan[None]))
-        assert network.shapes == []
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+        with pytest.raises((DataError, EnoughError)) as caught:
+            predictor.predict(volume, **options)
+        return caught.type is EnoughError
+
+    low, high = 0, 1 << 40
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
+def test_memory_is_asked_for_before_any_of_it_is_taken_whatever_is_wanted(
+    make_model: MakeModel,
+    model: TrainedModel,
+    scan: np.ndarray,
+    as_volume: AsVolume,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    classes, volume, voxels = 3, as_volume(scan[None]), scan.size
+    labels = least_memory(model, volume, monkeypatch)
+    assert labels >= 4 * 2 * classes * voxels
+    wanted = least_memory(model, volume, monkeypatch, probabilities=True)
+    assert wanted >= 4 * 2 * classes * voxels + labels / 4
+    fine = load_model(make_model(3, spacing=(0.1, 0.1, 0.1)))
+    on_fine_grid = 4 * 2 * classes * voxels * 10 * 12.5 * 15
+    assert least_memory(fine, volume, monkeypatch) >= on_fine_grid
+    assert least_memory(fine, as_volume(scan[None, :, :, :1]), monkeypatch) > on_fine_grid / 30
+    micrometres = as_volume(scan[None], np.diag([1000.0, 1250, 1500, 1]))
+    assert least_memory(fine, micrometres, monkeypatch) == 1 << 40
 
 
 def test_short_memory_of_a_gpu_makes_windows_fewer_then_moves_to_the_cpu(

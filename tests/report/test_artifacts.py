@@ -95,6 +95,6 @@ def test_every_figure_is_written_as_picture_and_as_vectors(
     record: ArtifactRecord, data: FigureData, tmp_path: Path
 ) -> None:
     write_results(tmp_path, record, data, title="T", run=tmp_path / "none")
-    found = {path.name for path in (tmp_path / "figures").iterdir()}
+    found = {path.name for path in (tmp_path / "figures").glob("[!.]*")}
     names = ("phases", "spectrum", "constant", "cycle_spin")
     assert found == {f"{name}.{ending}" for name in names for ending in ("png", "pdf")}

@@ -1,9 +1,10 @@
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from medseg.errors import DataError
-from medseg.volumes import case_id, find_volumes
+from medseg.volumes import case_id, files_of, find_volumes
 
 
 @pytest.fixture
@@ -17,31 +18,58 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_folder_gives_its_visible_volumes_in_order(folder: Path) -> None:
-    found = [path.name for path in find_volumes([folder])]
-    assert found == ["C.NII.GZ", "a.nii", "b.nii.gz", "d.mha", "e.nrrd", "f.hdr", "g.mhd"]
+def names(paths: Iterable[Path]) -> list[str]:
+    return [path.name for path in paths]
+
+
+def test_folder_gives_its_visible_volumes_in_order_and_names_the_rest(folder: Path) -> None:
+    found = find_volumes([folder])
+    wanted = ["C.NII.GZ", "a.nii", "b.nii.gz", "d.mha", "e.nrrd", "f.hdr", "g.mhd"]
+    assert names(found.volumes) == wanted
+    assert not found.unusable
+    skipped = [".hidden.nii", "._a.nii", "g.raw", "notes.txt", "sub", "sub.nii"]
+    assert sorted(names(found.skipped)) == sorted(skipped)
+
+
+def test_the_second_file_of_a_pair_is_neither_skipped_nor_a_volume(folder: Path) -> None:
+    (folder / "g.mhd").write_text("NDims = 3\nElementDataFile = g.raw\n")
+    skipped = names(find_volumes([folder]).skipped)
+    assert not {"g.raw", "f.img"} & set(skipped)
+    assert files_of(folder / "g.mhd") == (folder / "g.mhd", folder / "g.raw")
+    assert files_of(folder / "f.img") == files_of(folder / "f.hdr")
+    assert files_of(folder / "a.nii") == (folder / "a.nii",)
 
 
 def test_files_and_folders_mix_and_each_volume_comes_once(folder: Path) -> None:
     (folder / "link.nii").symlink_to(folder / "a.nii")
     inputs = [folder / "b.nii.gz", folder / "sub" / "h.nii", folder / "link.nii", folder]
-    found = [path.name for path in find_volumes(inputs)]
-    assert found[:4] == ["b.nii.gz", "h.nii", "link.nii", "C.NII.GZ"]
-    assert len(found) == len(set(found)) == 8
-    assert "a.nii" not in found
+    found = find_volumes(inputs)
+    assert names(found.volumes)[:4] == ["b.nii.gz", "h.nii", "link.nii", "C.NII.GZ"]
+    assert len(names(found.volumes)) == len(set(names(found.volumes))) == 8
+    assert "link.nii" in found.skipped[folder / "a.nii"]
 
 
 def test_both_files_of_a_pair_are_one_volume(folder: Path) -> None:
-    assert find_volumes([folder / "f.img", folder / "f.hdr"]) == [folder / "f.img"]
+    found = find_volumes([folder / "f.img", folder / "f.hdr"])
+    assert found.volumes == [folder / "f.img"]
+    assert not found.skipped
 
 
 def test_named_file_is_taken_whatever_its_suffix(folder: Path) -> None:
-    assert find_volumes([folder / "notes.txt"]) == [folder / "notes.txt"]
+    assert find_volumes([folder / "notes.txt"]).volumes == [folder / "notes.txt"]
 
 
-def test_missing_input_is_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.nii: cannot be read"):
-        find_volumes([folder / "a.nii", folder / "gone.nii"])
+def test_what_cannot_be_used_does_not_stop_the_rest(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    (folder / "l1.nii").symlink_to("l2.nii")
+    (folder / "l2.nii").symlink_to("l1.nii")
+    gone = [folder / name for name in ("gone.nii", "empty", "l1.nii", "x" * 300 + ".img")]
+    found = find_volumes([folder / "a.nii", *gone])
+    assert found.volumes == [folder / "a.nii"]
+    assert list(found.unusable) == gone
+    assert all(str(path) in reason for path, reason in found.unusable.items())
+    with pytest.raises(DataError, match=r"gone\.nii: does not exist"):
+        find_volumes(gone)
 
 
 def test_folder_without_volumes_is_refused(tmp_path: Path) -> None:
@@ -50,16 +78,21 @@ def test_folder_without_volumes_is_refused(tmp_path: Path) -> None:
         find_volumes([tmp_path])
 
 
-def test_broken_link_is_not_skipped(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_are_not_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.nii").symlink_to(tmp_path / "gone.nii")
-    assert find_volumes([tmp_path]) == [tmp_path / "a.nii"]
+    (tmp_path / "b.nii").symlink_to("c.nii")
+    (tmp_path / "c.nii").symlink_to("b.nii")
+    assert names(find_volumes([tmp_path]).volumes) == ["a.nii", "b.nii", "c.nii"]
 
 
-def test_same_case_id_of_different_files_is_refused(folder: Path) -> None:
+def test_volumes_of_one_case_id_are_both_unusable_and_the_others_are_not(folder: Path) -> None:
     other = folder / "sub" / "a.nii.gz"
     other.touch()
+    found = find_volumes([folder, other])
+    assert set(found.unusable) == {folder / "a.nii", other}
+    assert "b.nii.gz" in names(found.volumes)
     with pytest.raises(DataError, match="both called 'a'") as caught:
-        find_volumes([folder, other])
+        find_volumes([folder / "a.nii", other])
     assert str(folder / "a.nii") in str(caught.value)
     assert str(other) in str(caught.value)
 
