@@ -59,7 +59,7 @@ class Watch:
         if isinstance(path, int):
             return False
         real = os.path.realpath(os.fsdecode(path))
-        return real != os.devnull and not real.startswith(folders)
+        return not real.startswith((os.devnull, "/proc/", *folders))
 
 
 _watch = Watch()

@@ -135,7 +135,6 @@ def test_a_card_names_no_preprocessing_of_its_own(name: str, stranger: Stranger)
 
 def test_a_whole_run_of_a_stranger_is_used_without_its_code(stranger: Stranger) -> None:
     run, scans = stranger.run, stranger.scan.parent
-    assert types(stranger, "predict", "-m", run, "-i", scans, "-o", "OUT/a") == 0
     assert types(stranger, "predict", "-m", "model", "-i", scans, "-o", "OUT/b") == 0
     assert types(stranger, "artifacts", ".", scans, "--shifts", "2", "-o", "OUT/c") == 0
     assert types(stranger, "audit", "--model", ".", "-o", "OUT/d") == 0

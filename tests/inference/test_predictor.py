@@ -185,6 +185,7 @@ def test_short_memory_of_a_gpu_makes_windows_fewer_then_moves_to_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("WARNING")
     expected = Predictor(model, device="cpu").predict(as_volume(scan[None])).labels
     network, predictor = spied(model, fail=lambda image: len(image) > 2)
     cpu = torch.device("cpu")
