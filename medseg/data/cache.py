@@ -22,9 +22,9 @@ from torch import Tensor
 
 from medseg.data.folder import Case
 from medseg.data.preprocess import Preprocessing
-from medseg.errors import DataError, ResourceError
+from medseg.errors import DataError, ResourceError, one_volume
 from medseg.files import atomic_path, require_writable, sweep_parts, write_text
-from medseg.volumes import Volume, on_grid_of, ras_affine, read_image, to_ras
+from medseg.volumes import Volume, files_of, on_grid_of, ras_affine, read_image, to_ras
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ def prepare_cases(
 
     def prepare(case: Case) -> PreparedCase | DataError:
         try:
-            return _prepare(case, preprocessing, in_channels, num_classes, cache)
+            with one_volume(case.image):
+                return _prepare(case, preprocessing, in_channels, num_classes, cache)
         except DataError as error:
             return error
 
@@ -208,7 +209,7 @@ def _sources(case: Case) -> list[Path]:
     for path in (case.image, case.label):
         if not path.is_file():
             raise DataError(f"{path}: there is no such file; restore it or remove the case")
-    return [case.image, case.label]
+    return [*files_of(case.image), *files_of(case.label)]
 
 
 def _sha256(*volumes: Volume, places: bool = True) -> str:
