@@ -5,11 +5,13 @@ names as well (`medseg.models.description`).
 """
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import partial
 from typing import Any
 
+from medseg.arguments import check_arguments, construct
 from medseg.errors import ConfigError
 
 # Classes that compute on tensors. None of them loads code, and no value of a configuration can be
@@ -73,7 +75,7 @@ _DATASETS = "medseg.data"
 _TARGET, _PARTIAL = "_target_", "_partial_"
 
 
-def build(config: Any) -> Any:
+def build(config: Any, key: str = "") -> Any:
     """Builds what a resolved configuration describes, its parts first.
 
     A mapping with `_target_` becomes an object of that class, made with the other entries as
@@ -83,31 +85,34 @@ def build(config: Any) -> Any:
     >>> build({"_target_": "medseg.data.Window", "low": -100, "high": 240})
     Window(low=-100, high=240)
 
+    Args:
+        config: What is described.
+        key: Where it stands in the whole configuration, for messages.
+
     Raises:
         ConfigError: a `_target_` outside the list, or arguments that its class refuses.
     """
     match config:
         case Mapping():
-            options = {key: build(value) for key, value in config.items()}
-            return _construct(options) if _TARGET in options else options
+            place = f"{key}." if key else ""
+            options = {name: build(value, f"{place}{name}") for name, value in config.items()}
+            return _construct(options, key) if _TARGET in options else options
         case list() | tuple():
-            return [build(value) for value in config]
+            return [build(value, key) for value in config]
         case _:
             return config
 
 
-def _construct(options: dict[str, Any]) -> Any:
+def _construct(options: dict[str, Any], key: str) -> Any:
     target = options.pop(_TARGET)
     is_partial = options.pop(_PARTIAL, False)
     constructor = _class_of(target)
-    if unknown := [key for key in options if not str(key).isidentifier() or key.startswith("_")]:
-        raise ConfigError(f"{target} has no option {unknown[0]!r}; remove it")
-    if is_partial:
-        return partial(constructor, **options)
-    try:
-        return constructor(**options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{target}: {error}") from error
+    key = key or target
+    if not is_partial:
+        return construct(constructor, options, key=key)
+    later = next(iter(inspect.signature(constructor).parameters))
+    check_arguments(constructor, options, key=key, hidden=[later])
+    return partial(constructor, **options)
 
 
 def _class_of(target: Any) -> Any:

@@ -12,9 +12,17 @@ _LACKS_MEMORY = ("not enough memory", "can't allocate memory", "out of memory", 
 
 
 class MedsegError(Exception):
-    """A fault that the user can act on; shown as one line, without a stack trace."""
+    """A fault that the user can act on; shown as one line, without a stack trace.
+
+    Args:
+        args: The message; of a fault with several parts, one for each, shown on lines of their own.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Its lines, those after the first indented."""
+        return "\n  ".join(map(str, self.args))
 
 
 class ConfigError(MedsegError):

@@ -17,6 +17,7 @@ from medseg.analysis.input_sizes import check_patch
 from medseg.build import build
 from medseg.cli.compose import register_resolvers
 from medseg.errors import ConfigError
+from medseg.experiment.schema import check_config
 from medseg.models.description import build_network, describe
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -59,7 +60,9 @@ def composed(*overrides: str) -> dict[str, Any]:
     register_resolvers()
     with initialize_config_module("medseg.configs", version_base="1.3"):
         config = compose("train", overrides=list(overrides))
-    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    check_config(plain)
+    return plain
 
 
 def check_network(config: dict[str, Any]) -> None:

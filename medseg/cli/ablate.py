@@ -19,9 +19,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from medseg.cli.command import command, make_parser, positive, report_error, run_to_exit_code
-from medseg.cli.compose import arm_composer, hydra_session
+from medseg.cli.compose import arm_composer, hydra_session, parsed
 from medseg.cli.hydra_settings import hydra_config
+from medseg.cli.overrides import readable, require_mode, values_of
 from medseg.errors import ConfigError, DataError, MedsegError
+from medseg.experiment.schema import require_effect
 from medseg.formatting import duration
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
         ConfigError: the grid means nothing, or an arm cannot be matched in cost.
         DataError: a dataset that cannot be used; no run was started.
     """
+    overrides = readable(overrides, several=True)
+    require_mode(parsed(overrides), several=True)
     config = hydra_config(hydra, overrides, RunMode.MULTIRUN, logs=True)
     HydraConfig.instance().set_config(config)
     if config.resume is not None:
@@ -135,12 +139,13 @@ def _plan(
     presets = config.hydra.sweeper.get("params") or {}
     given = [*(f"{key}={value}" for key, value in presets.items()), *config.hydra.overrides.task]
     parser = OverridesParser.create(config_loader=hydra.config_loader)
+    overrides = parser.parse_overrides(given)
     path, equal, margin = folder / PLAN_FILE, config.ablation.equal, config.ablation.margin
     device = config.trainer.device
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin < 1:
         raise ConfigError(f"ablation.margin={margin!r} must be a Dice between 0 and 1, as 0.01")
-    return plan_ablation(
-        grid_of(config, parser.parse_overrides(given), parser),
+    plan, configs = plan_ablation(
+        grid_of(config, overrides, parser),
         arm_composer(hydra, config),
         equal=equal,
         known=AblationPlan.read(path).widths if path.exists() else {},
@@ -150,6 +155,8 @@ def _plan(
         margin=float(margin),
         command=command_line,
     )
+    require_effect(values_of(overrides), configs.values())
+    return plan, configs
 
 
 def _report_end(ledger: "Ledger", folder: Path) -> int:

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import add_overwrite, command, make_parser, output_folder, positive
+from medseg.cli.command import (
+    add_overwrite,
+    command,
+    make_parser,
+    output_folder,
+    patch_of,
+    positive,
+)
 from medseg.errors import ConfigError
 from medseg.formatting import one_line
 
@@ -115,13 +122,14 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
         description = _read(arguments.network)
         network, batch = build_network(description), 1
         name = str(description.get("name", arguments.network))
-        channels, patch_size, spacing = description.get("in_channels", 1), (), None
+        channels, spacing = description.get("in_channels", 1), None
+        patch_size = (0,) * description.get("spatial_dims", len(arguments.patch_size))
     else:
         description, load, spacing = compose_network(arguments.overrides)
         network, batch = build_network(description), load.batch
         name = " ".join(arguments.overrides) or "the default configuration"
         channels, patch_size = load.in_channels, load.patch_size
-    patch_size = tuple(arguments.patch_size or patch_size)
+    patch_size = patch_of(arguments.patch_size, patch_size)
     return Subject(
         name=one_line(name) if arguments.model else f"{one_line(name)} (untrained, seed {_SEED})",
         network=network,

@@ -5,15 +5,18 @@ import functools
 import io
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from medseg.errors import MedsegError, ResourceError, SignalError
+from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
 from medseg.formatting import one_line
 
 _FILE_SUFFIXES = (
@@ -35,6 +38,7 @@ def command(
     parser: Callable[[], argparse.ArgumentParser],
     *,
     stopped: str = "stopped",
+    continued_by: str = "",
     log_level: int = logging.WARNING,
 ) -> Callable[[Callable[[argparse.Namespace], int | None]], Main]:
     """Turns a function of parsed arguments into the `main` of a command.
@@ -45,14 +49,23 @@ def command(
     Args:
         parser: Makes the parser of the command.
         stopped: What is printed after Ctrl-C.
+        continued_by: The option with which the same command goes on; printed then as well.
         log_level: Of the messages that are shown.
     """
 
     def decorate(body: Callable[[argparse.Namespace], int | None]) -> Main:
         @functools.wraps(body)
         def main(argv: Sequence[str] | None = None) -> int:
-            arguments = parser().parse_intermixed_args(argv)
-            return run_to_exit_code(lambda: body(arguments), stopped=stopped, log_level=log_level)
+            own = parser()
+            arguments = own.parse_intermixed_args(argv)
+            if getattr(arguments, "overwrite", False) and arguments.output is None:
+                own.error("--overwrite has no effect without -o")
+            end = stopped
+            if continued_by:
+                words = [*own.prog.split(), *(sys.argv[1:] if argv is None else argv)]
+                words += [] if continued_by in words else [continued_by]
+                end = f"{stopped}; continue with: {shlex.join(words)}"
+            return run_to_exit_code(lambda: body(arguments), stopped=end, log_level=log_level)
 
         return main
 
@@ -69,37 +82,103 @@ def run_to_exit_code(
     if isinstance(sys.stdout, io.TextIOWrapper):
         # names of files and formulas may hold what the terminal's encoding cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
+    logging.raiseExceptions = False  # a terminal that takes no more lines is no reason to stop
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # names of files and formulas may hold what the terminal's encoding cannot show
+            stream.reconfigure(errors="backslashreplace")
     former = signal.signal(signal.SIGTERM, _raise_signal)
     try:
-        code = body() or 0
-        if sys.stdout:
-            sys.stdout.flush()
-        return code
+        return _flushed(body() or 0)
+    except SignalError as error:
+        print(f"error: {error}; {stopped}", file=sys.stderr)
+        return error.exit_code
     except MedsegError as error:
         return report_error(error)
     except KeyboardInterrupt:
         print(stopped, file=sys.stderr)
         return SignalError(signal.SIGINT).exit_code
     except BrokenPipeError:  # whoever read the output, `head` say, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave_output()
         return _PIPE_CLOSED
     except OSError as error:
         where = error.filename or "output"
         remedy = "check that it is there, its permissions and the free space"
-        return report_error(ResourceError(f"{where}: {error.strerror or error}; {remedy}"))
+        code = report_error(ResourceError(f"{where}: {error.strerror or error}; {remedy}"))
+        _leave_output_if_full()
+        return code
     finally:
         signal.signal(signal.SIGTERM, former)
 
 
+def _flushed(code: int) -> int:
+    """The exit code of a command that is done, once its last lines are out."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _leave_output()
+        reason = error.strerror or error
+        return report_error(
+            ResourceError(
+                f"standard output: {reason}; the work is done, the last lines are not shown"
+            )
+        )
+    return code
+
+
+def _leave_output_if_full() -> None:
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        _leave_output()
+
+
+def _leave_output() -> None:
+    """Lets nothing more go to standard output; Python would fail on it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def report_error(error: MedsegError) -> int:
-    """Prints one message on standard error; returns the exit code."""
-    print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
+    """Prints an error on standard error, a line for each of its parts; returns the exit code."""
+    lines = "\n  ".join(one_line(str(part)) for part in error.args)
+    print(f"error: {lines}", file=sys.stderr, flush=True)
     return error.exit_code
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a wrong word with the one that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Prints usage and message; leaves with exit code 2."""
+        super().error(f"{message}{self._meant(message)}")
+
+    def _meant(self, message: str) -> str:
+        kind, _, rest = message.partition(": ")
+        if kind == "unrecognized arguments":
+            word = rest.split()[0].partition("=")[0]
+            options = [text for action in self._actions for text in action.option_strings]
+            close = get_close_matches(word, options, n=1)
+            if not close and any(action.dest == "overrides" for action in self._actions):
+                from medseg.experiment.schema import RULES, suggestion
+
+                own = suggestion(word.strip("-").replace("-", "_"), RULES)
+                return own.replace("?", "=…?") or "; overrides have no dashes, trainer.epochs=20"
+            return f"; did you mean {close[0]}?" if close else ""
+        wrong = re.search(r"invalid choice: '([^']*)'", message)
+        for action in self._actions:
+            if wrong and action.choices and "/".join(action.option_strings) in kind:
+                close = get_close_matches(wrong[1], list(map(str, action.choices)), n=1)
+                return f"; did you mean {close[0]}?" if close else ""
+        return ""
 
 
 def make_parser(name: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser of `medseg NAME`; line breaks of its epilog stay."""
-    return argparse.ArgumentParser(
+    return Parser(
         prog=f"medseg {name}",
         description=textwrap.fill(description, 100),
         epilog=epilog,
@@ -122,6 +201,20 @@ def output_folder(text: str) -> Path:
         stem = text.removesuffix(folder.suffix).removesuffix(".nii")
         raise argparse.ArgumentTypeError(f"{text} is named like a file; name a folder: -o {stem}")
     return folder
+
+
+def patch_of(given: Sequence[int] | None, known: Sequence[int]) -> tuple[int, ...]:
+    """The patch size of `--patch-size`, else the one that is known.
+
+    Raises:
+        ConfigError: another number of axes than the network has.
+    """
+    if given is not None and len(given) != len(known):
+        raise ConfigError(
+            f"--patch-size={' '.join(map(str, given))} must hold {len(known)} numbers of voxels, "
+            "one per dimension of the network"
+        )
+    return tuple(given or known)
 
 
 def add_overwrite(

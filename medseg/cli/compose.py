@@ -1,6 +1,7 @@
 """Configurations composed by Hydra, and the networks and data that they describe."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -11,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medseg.cli.hydra_settings import CONFIG_NAME, hydra_config, require_settings_of
-from medseg.errors import ConfigError, DataError
+from medseg.cli.overrides import no_key, readable, require_options, values_of
+from medseg.errors import ConfigError, DataError, MedsegError
+from medseg.experiment.schema import RULES, check_config, require_effect
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -32,6 +37,7 @@ def hydra_session() -> Iterator["Hydra"]:
 
     Raises:
         ConfigError: whatever Hydra answers to overrides that it cannot use.
+        DataError: what is wrong with a dataset that a configuration refers to.
     """
     register_resolvers()
     try:
@@ -40,7 +46,7 @@ def hydra_session() -> Iterator["Hydra"]:
             assert hydra is not None
             yield hydra
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_one_line(error)) from error
+        raise _answer(error) from error
 
 
 def register_resolvers() -> None:
@@ -74,8 +80,14 @@ def composed(config: str, *overrides: str) -> dict[str, Any]:
     Raises:
         ConfigError: an override that does not fit.
     """
+    words = readable(overrides)
     with hydra_session():
-        return OmegaConf.to_container(compose(config, list(overrides)), resolve=True)  # type: ignore[return-value]
+        given = parsed(words)
+        plain: Any = OmegaConf.to_container(compose(config, words), resolve=True)
+        if config == CONFIG_NAME:
+            check_config(plain)
+            require_effect(values_of(given), [plain])
+        return plain
 
 
 def described(config: str, key: str, *overrides: str) -> Any:
@@ -115,6 +127,22 @@ def compose_network(
         batch=data["batch_size"],
     )
     return describe(config["model"]), load, spacing
+
+
+def parsed(words: Sequence[str]) -> list[Override]:
+    """Overrides taken apart, the options that they choose checked.
+
+    Args:
+        words: As Hydra reads them, see `medseg.cli.overrides.readable`.
+
+    Raises:
+        ConfigError: an option that there is not, inside `hydra_session`.
+    """
+    own = [word.partition("=")[2] for word in words if word.startswith("hydra.searchpath=")]
+    folders = [Path(path.strip("[]'\"").removeprefix("file://")) for path in own]
+    given = OverridesParser.create().parse_overrides(list(words))
+    require_options(given, dict(groups(*folders)))
+    return given
 
 
 def print_configuration(
@@ -176,14 +204,14 @@ def arm_composer(
         own = composed_arm(tuple(overrides)).copy()
         for key, value in values.items():
             OmegaConf.update(own, key, value)
-        return OmegaConf.to_container(own, resolve=True)  # type: ignore[return-value]
+        return _checked(own)
 
     return compose_arm
 
 
 def plain_task(config: DictConfig) -> dict[str, Any]:
     """The plain values of a composed configuration, without Hydra's own part."""
-    return OmegaConf.to_container(task_of(config), resolve=True)  # type: ignore[return-value]
+    return _checked(task_of(config))
 
 
 def asked_by(config: DictConfig) -> dict[str, Any]:
@@ -237,6 +265,44 @@ def _weights_sha256(run: str | None) -> str | None:
         return weights_sha256(Path(run).expanduser())
     except DataError:
         return None
+
+
+def _checked(config: DictConfig) -> dict[str, Any]:
+    """The plain values of a configuration, each checked."""
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    check_config(plain)
+    return plain
+
+
+def _answer(error: BaseException) -> MedsegError:
+    """What the user is told of an error of Hydra: a fault of ours or a dataset's as it is."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MedsegError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    if key := re.search(r"Could not (?:override|delete) '([^']+)'", str(error)):
+        config = _default()
+        keys = [*_leaves(task_of(config), ""), *RULES]
+        return ConfigError(no_key(key[1], keys, list(config.hydra.runtime.choices)))
+    return ConfigError(_one_line(error))
+
+
+def _default() -> DictConfig:
+    with initialize_config_module("medseg.configs", version_base="1.3", job_name="train"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        return hydra.compose_config(CONFIG_NAME, [], RunMode.RUN)
+
+
+def _leaves(config: DictConfig, path: str) -> Iterator[str]:
+    for name in config:
+        key = f"{path}{name}"
+        node = config._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+            yield from _leaves(node, f"{key}.")
+        else:
+            yield key
 
 
 def _one_line(error: BaseException) -> str:

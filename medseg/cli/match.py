@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import command, make_parser
+from medseg.cli.command import command, make_parser, patch_of
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,13 +60,17 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="difference at which the search stops (default: 0.001; of latency 0.05)",
     )
-    parser.add_argument("--device", default="auto", help="of latency: auto, cpu, cuda, cuda:N")
+    parser.add_argument("--device", help="of latency: auto, cpu, cuda, cuda:N")
     return parser
 
 
 @command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Matches the costs of two networks."""
+    if arguments.device is not None and arguments.equal != "latency":
+        raise ConfigError(
+            f"--device={arguments.device} has no effect here: only --equal latency runs a network"
+        )
     from medseg.analysis.match import match
     from medseg.cli.compose import compose_network
 
@@ -90,7 +94,7 @@ def _load(arguments: argparse.Namespace, reference: "Load", other: "Load") -> "L
             "name the same data in both"
         )
     sizes = [
-        *(arguments.patch_size or other.patch_size),
+        *patch_of(arguments.patch_size, other.patch_size),
         other.batch if arguments.batch is None else arguments.batch,
     ]
     if any(size < 1 for size in sizes):
@@ -106,7 +110,7 @@ def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.equal == "latency":
         from medseg.hardware import choose_device
 
-        options["device"] = choose_device(arguments.device)
+        options["device"] = choose_device(arguments.device or "auto")
     return options
 
 

@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@command(_parser, stopped="stopped; the cases done so far are complete")
+@command(_parser, stopped="stopped; the cases done so far are complete", continued_by="--continue")
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
     from medseg.files import replacing, require_writable

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import command, make_parser
+from medseg.cli.command import command, make_parser, patch_of
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def main(arguments: argparse.Namespace) -> int:
     spacing, further = _split(arguments.spacing)
     overrides = [*overrides, *further]
     network, load, own_spacing = compose_network(overrides)
-    if arguments.patch_size:
-        load = replace(load, patch_size=tuple(arguments.patch_size))
+    load = replace(load, patch_size=patch_of(arguments.patch_size, load.patch_size))
     advice = advise(network, extent, spacing or _spacing_of(own_spacing), load)
     _show(advice)
     _show_answer(advice, overrides)

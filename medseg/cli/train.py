@@ -2,30 +2,34 @@
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.callbacks import Callbacks
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, read_write
 
 from medseg.cli.ablate import ablate
-from medseg.cli.command import report_error, run_to_exit_code
+from medseg.cli.command import Parser, report_error, run_to_exit_code
 from medseg.cli.compose import (
     CONFIG_NAME,
     asked_by,
     groups,
     hydra_session,
     job_config,
+    parsed,
     plain_task,
     print_configuration,
 )
+from medseg.cli.overrides import readable, require_mode, values_of
 from medseg.cli.resume import continued
-from medseg.errors import ConfigError, MedsegError
+from medseg.errors import ConfigError, MedsegError, SignalError
+from medseg.experiment.schema import require_effect
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -72,19 +76,23 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
     if (own := arguments.config_dir) is not None:
         if not own.is_dir():
             raise ConfigError(f"--config-dir={own} is not there; name a folder")
-        arguments.overrides.append(f"hydra.searchpath=['file://{own.resolve()}']")
+        place = QuotedString(text=f"file://{own.resolve()}", quote=Quote.single).with_quotes()
+        arguments.overrides.append(f"hydra.searchpath=[{place}]")
     if arguments.help:
         lines = (f"{group}: {', '.join(names)}" for group, names in groups(own))
         print(_HELP.format(groups="\n".join(lines)))
         return 0
+    if not arguments.cfg and (arguments.resolve or arguments.package):
+        raise ConfigError("--resolve and --package change what --cfg prints; give it as well")
+    several = arguments.multirun or any(w.startswith("ablation=") for w in arguments.overrides)
+    words = arguments.overrides = readable(arguments.overrides, several=several)
     with hydra_session() as hydra:
+        given = parsed(words)
         if print_configuration(hydra, arguments, _parser()):
             return 0
-        given = OverridesParser.create(hydra.config_loader).parse_overrides(arguments.overrides)
         if any(o.get_key_element() == "resume" and o.value() for o in given):
             config, plan, asked = continued(hydra, given)
             return _run(hydra, config, plan, is_new=False, command=command_line, **asked)
-        words = arguments.overrides
         lists = next((o.input_line for o in given if o.is_sweep_override()), None)
         several = arguments.multirun or (
             lists is not None and hydra.get_mode(CONFIG_NAME, words) == RunMode.MULTIRUN
@@ -96,19 +104,21 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
         config = job_config(hydra, words)
         if config.hydra.mode == RunMode.MULTIRUN:  # as an ablation of configs/ablation says
             return ablate(hydra, words, command_line)
-        plan = _planned(config)
-        asked = asked_by(config)
+        require_mode(given, several=False)
+        plan, asked = _planned(config, given), asked_by(config)
         return _run(hydra, config, plan, is_new=True, command=command_line, **asked)
 
 
-def _planned(config: DictConfig) -> "Plan":
+def _planned(config: DictConfig, given: Sequence[Override]) -> "Plan":
     """Checks all that can be checked before anything is written."""
+    task = plain_task(config)
+    require_effect(values_of(given), [task])
     from medseg.experiment.folder import require_unused  # heavy: torch
     from medseg.experiment.plan import make_plan
 
     if _is_chosen(config):
         require_unused(Path(config.hydra.run.dir))
-    return make_plan(plain_task(config))
+    return make_plan(task)
 
 
 def _is_chosen(config: DictConfig) -> bool:
@@ -133,7 +143,11 @@ def _run(hydra: "Hydra", config: DictConfig, plan: "Plan", *, is_new: bool, **as
         try:
             run(plan.config, folder, plan=plan, **asked)
         except MedsegError as error:  # Hydra would print its own lines about it
-            return report_error(error)
+            code = report_error(error)
+            if isinstance(error, SignalError):
+                words = ["medseg", "train", f"resume={folder}"]
+                print(f"continue with: {shlex.join(words)}", file=sys.stderr)
+            return code
         log.info("done; next: medseg report %s -o report.html", folder.parent)
         return 0
 
@@ -146,7 +160,7 @@ def _run(hydra: "Hydra", config: DictConfig, plan: "Plan", *, is_new: bool, **as
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="medseg train", add_help=False)
+    parser = Parser(prog="medseg train", add_help=False)
     add = parser.add_argument
     add("overrides", nargs="*", metavar="OVERRIDE", help="of the configuration")
     add("-h", "--help", action="store_true", help="list groups and options")

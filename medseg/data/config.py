@@ -106,7 +106,7 @@ class DataConfig:
         Raises:
             ConfigError: something in it is unknown or impossible.
         """
-        return cls(**build(section))
+        return cls(**build(section, "data"))
 
     @cached_property
     def preprocessing(self) -> Preprocessing:

@@ -177,6 +177,7 @@ def _require_complete(folder: Path) -> None:
         read_dataset(folder)
     except DataError as error:
         raise DataError(
-            f"{error}\nif an extraction was interrupted: move {folder} away and set "
-            "data.download=true, or extract the archive again"
+            *error.args,
+            f"if an extraction was interrupted: move {folder} away and set "
+            "data.download=true, or extract the archive again",
         ) from error

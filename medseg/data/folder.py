@@ -99,7 +99,7 @@ def read_dataset(folder: Path | str, label_values: Mapping[Any, Any] | None = No
         entries = description.get("training")
     cases = _cases(folder, entries, len(modalities), problems)
     if problems:
-        raise DataError(_listed(folder, problems))
+        raise DataError(*_listed(folder, problems))
     _mention_unlisted(folder, cases)
     return Dataset(
         name=str(description.get("name") or folder.name),
@@ -286,11 +286,11 @@ def _mention_unlisted(folder: Path, cases: tuple[Case, ...]) -> None:
         )  # fmt: skip
 
 
-def _listed(folder: Path, problems: list[str]) -> str:
+def _listed(folder: Path, problems: list[str]) -> list[str]:
     lines = [f"{folder}: {len(problems)} faults in the dataset; {_REMEDY}", *problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         lines.append(f"and {len(problems) - _SHOWN} more")
-    return "\n  ".join(lines)
+    return lines
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,14 @@
 """A configuration turned into objects, before any data is read."""
 
 import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import nn
 from torch.nn.modules.loss import _Loss
 
@@ -16,9 +19,16 @@ from medseg.build import build
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.splits import Split
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, ResourceError
+from medseg.experiment.schema import check_config
 from medseg.experiment.transfer import start_from
-from medseg.hardware import choose_precision, keep_freed_memory, limit_threads
+from medseg.formatting import memory
+from medseg.hardware import (
+    available_memory_bytes,
+    choose_precision,
+    keep_freed_memory,
+    limit_threads,
+)
 from medseg.models.description import build_network, describe
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
@@ -26,6 +36,8 @@ from medseg.training.loss import make_loss
 from medseg.training.trainer import TrainingPlan
 
 log = logging.getLogger(__name__)
+
+_TRIED_EPOCHS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +70,7 @@ class Plan:
     deep_supervision: bool
     init: dict[str, Any]
 
+    @cached_property
     def predicted_memory_bytes(self) -> int | None:
         """Peak of a training step, weights not included; None if a layer is not known."""
         data = self.data.config
@@ -92,7 +105,11 @@ def make_plan(config: dict[str, Any], *, split: Split | None = None) -> Plan:
     limit_threads()
     try:
         return _make_plan(config, split)
-    except (TypeError, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise ConfigError(
+            f"the configuration lacks {error.args[0]}; take the file that a run left as it is"
+        ) from error
+    except (TypeError, ValueError) as error:
         # a word where a number is meant, say: wherever it is noticed, it is the configuration's
         log.debug("refused", exc_info=True)
         raise ConfigError(f"the configuration cannot be used: {error}") from error
@@ -111,7 +128,7 @@ def make_data(config: dict[str, Any], split: Split | None = None) -> Segmentatio
     augmentation = config["augmentation"]
     return SegmentationDataModule(
         DataConfig.of(config["data"]),
-        augmentation=build(augmentation) if augmentation else None,
+        augmentation=build(augmentation, "augmentation") if augmentation else None,
         seed=config["seed"],
         split=split,
     )
@@ -146,11 +163,12 @@ def data_digests(configs: Mapping[str, dict[str, Any]]) -> dict[str, str]:
 
 
 def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
-    _check_numbers(config)
+    check_config(config)
+    description = describe(config["model"])
+    _require_room(description)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     training = TrainingPlan(**config["trainer"])
-    description = describe(config["model"])
-    network = build_network(description)
+    network = build_network(description, "model")
     # refuses a patch of other dimensions before the network sees it
     data = make_data(config, split)
     deep_supervision = bool(config["model"].get("deep_supervision", False))
@@ -161,15 +179,18 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
         )
     patch_size = list(data.config.patch_size)
     check_patch(network, data.config.in_channels, patch_size, deep_supervision=deep_supervision)
-    optimizer, scheduler = build(config["optimizer"]), build(config["scheduler"])
-    scheduler(optimizer(network.parameters()))  # both check their numbers when they are made
+    loss = make_loss(config["loss"], data.config.num_classes)
+    optimizer = build(config["optimizer"], "optimizer")
+    scheduler = build(config["scheduler"], "scheduler")
+    _try_loss(loss, data.config.num_classes, len(patch_size))
+    _try_schedule(optimizer, scheduler, training.epochs)
     begins = split is None and config.get("init") is not None
-    return Plan(
+    plan = Plan(
         config=config,
         description=description,
         network=network,
         data=data,
-        loss=make_loss(config["loss"], data.config.num_classes),
+        loss=loss,
         optimizer=optimizer,
         scheduler=scheduler,
         training=training,
@@ -177,21 +198,64 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
         deep_supervision=deep_supervision,
         init=start_from(config, network, data.config) if begins else {},
     )
+    _require_memory(plan)
+    return plan
 
 
-def _check_numbers(config: dict[str, Any]) -> None:
-    """Checks the numbers that belong to no part which checks its own."""
-    pictures, artifacts = config["pictures"], config["artifacts"]
-    tolerance, cases = config["surface_tolerance_mm"], artifacts["cases"]
-    least = {
-        "seed": (config["seed"], 0),
-        "pictures.cases": (pictures["cases"], 0),
-        "pictures.every_epochs": (pictures["every_epochs"], 1),
-        "artifacts.shifts": (artifacts["shifts"], 2),
-        "artifacts.cases": (0 if cases is None else cases, 0),
-    }
-    for key, (value, lowest) in least.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-            raise ConfigError(f"{key}={value!r} must be a whole number of at least {lowest}")
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or tolerance <= 0:
-        raise ConfigError(f"surface_tolerance_mm={tolerance!r} must be a positive number of mm")
+def _require_room(description: dict[str, Any]) -> None:
+    """Refuses a network whose weights alone exceed the memory, before they are made."""
+    with torch.device("meta"):
+        weights = sum(
+            p.numel() * p.element_size() for p in build_network(description, "model").parameters()
+        )
+    # weights, gradients and an optimiser's two averages
+    needed, free = 4 * weights, available_memory_bytes()
+    if needed > free:
+        raise ConfigError(
+            f"model: its weights need {memory(needed)} in training, {memory(free)} are free; "
+            "choose fewer channels"
+        )
+
+
+def _require_memory(plan: Plan) -> None:
+    """Refuses a training step that cannot fit the memory, where it is the machine's own."""
+    needed, free = plan.predicted_memory_bytes, available_memory_bytes()
+    if plan.training.hardware.type == "cpu" and needed is not None and needed > free:
+        data = plan.data.config
+        raise ResourceError(
+            f"data.patch_size={list(data.patch_size)} and data.batch_size={data.batch_size} need "
+            f"{memory(needed)} in training, {memory(free)} are free; choose smaller ones"
+        )
+
+
+def _try_loss(loss: Any, classes: int, dims: int) -> None:
+    """Computes the loss of a few voxels: it must be one finite number with a gradient."""
+    size = (4,) * dims
+    logits = torch.zeros((2, classes, *size), requires_grad=True)
+    labels = torch.ones((2, 1, *size))
+    try:
+        value = loss(logits, labels)
+        value.backward()
+    except Exception as error:  # whatever MONAI answers
+        raise ConfigError(f"loss: {_first_line(error)}; compare configs/loss") from error
+    if not bool(value.isfinite()):
+        raise ConfigError(f"loss: is {float(value)} on plain logits; correct its numbers")
+
+
+def _try_schedule(optimizer: Any, scheduler: Any, epochs: int) -> None:
+    """Goes through the schedule: both check their numbers when they are made or used."""
+    try:
+        steps = scheduler(optimizer([nn.Parameter(torch.zeros(1))]))
+    except Exception as error:
+        raise ConfigError(f"optimizer or scheduler: {_first_line(error)}") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a step before the optimiser's
+            for _ in range(min(epochs, _TRIED_EPOCHS)):
+                steps.step()
+    except Exception as error:
+        raise ConfigError(f"scheduler: {_first_line(error)}; compare configs/scheduler") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

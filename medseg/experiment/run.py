@@ -21,6 +21,7 @@ from medseg.errors import DataError, MedsegError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import CONFIG, PICTURES, PREDICTIONS, SPLIT, former_record
 from medseg.experiment.lock import this_machine
+from medseg.experiment.outcome import score_lines
 from medseg.experiment.plan import Plan
 from medseg.experiment.resume import plan_of_continuation
 from medseg.files import sweep_parts, write_text
@@ -71,6 +72,8 @@ def run(
         _set_up(plan, folder, progress)
         _fit(plan, folder, progress)
         _evaluate(plan, progress)
+    for line in score_lines(progress.record):
+        log.info("%s", line)
     return progress.record
 
 
@@ -103,7 +106,7 @@ def _set_up(plan: Plan, folder: Path, progress: "_Progress") -> None:
         split={"train": list(split.train), "validation": list(split.validation)},
         cases_sha256=plan.data.case_digests(),
         init=plan.init or progress.record.init,
-        predicted_memory_bytes=plan.predicted_memory_bytes(),
+        predicted_memory_bytes=plan.predicted_memory_bytes,
         memory_before_bytes=peak_memory_bytes(device),
         seconds={"setup": time.perf_counter() - start},
     )
@@ -216,13 +219,14 @@ class _Progress:
         self.results = folder / _NEW_RESULTS if keeps_former else folder
         self._folder = folder
         self._former = RunStatus.read(folder) if keeps_former else None
+        self._share = 0.0
 
     def update(self, **fields: Any) -> None:
         """Changes fields of the record."""
         self.record = replace(self.record, **fields)
 
-    def write(self, share: float = 0.0, seconds: float = 0.0) -> None:
-        """Writes record, configuration and status: share done in [0, 1], seconds spent."""
+    def write(self, seconds: float = 0.0) -> None:
+        """Writes record, configuration and status; the share is that which was written last."""
         is_new = self.results == self._folder
         if self.record.status == "completed" and not is_new:
             _move_files(self.results, self._folder)
@@ -232,10 +236,11 @@ class _Progress:
         if self.record.status in ("failed", "interrupted") and self._former:
             self._former.write(self._folder)
         else:
-            self.write_status(share, seconds)
+            self.write_status(self._share, seconds)
 
     def write_status(self, share: float, seconds: float) -> None:
-        """Writes the status: share done in [0, 1], seconds spent."""
+        """Writes the status: share of the training that is done in [0, 1], seconds spent."""
+        self._share = share
         RunStatus(
             status=self.record.status,
             share=share,
@@ -295,7 +300,7 @@ def _recorded(config: dict[str, Any], folder: Path, **asked: Any) -> Iterator[_P
         seconds = progress.record.seconds
         seconds |= {"total": time.perf_counter() - start + seconds.get("former", 0.0)}
         progress.update(seconds=seconds, finished=now())
-        progress.write(share=1.0, seconds=seconds["total"])
+        progress.write(seconds=seconds["total"])
 
 
 def _with_whole_paths(config: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from torch import nn
 
 import medseg.blocks
 import medseg.models
+from medseg.arguments import construct
 from medseg.errors import ConfigError
 
 Description = Mapping[str, Any]
@@ -64,8 +65,12 @@ def describe(config: Any) -> Any:
             return config
 
 
-def build(description: Any) -> Any:
+def build(description: Any, key: str = "") -> Any:
     """Builds what is described: a network, or one of its blocks.
+
+    Args:
+        description: Plain data.
+        key: Where it stands in the configuration, for messages.
 
     Raises:
         ConfigError: an unknown name or option, or an impossible combination; the message holds
@@ -73,23 +78,28 @@ def build(description: Any) -> Any:
     """
     match description:
         case Mapping() if _NAME in description:
-            options = {key: build(value) for key, value in description.items() if key != _NAME}
-            return _construct(description[_NAME], options)
+            name = description[_NAME]
+            options = {k: build(v, _below(key, k)) for k, v in description.items() if k != _NAME}
+            return construct(_class_of(name), options, key=key or name, hidden=_DOWNLOADING)
         case Mapping():
-            return {key: build(value) for key, value in description.items()}
+            return {name: build(value, _below(key, name)) for name, value in description.items()}
         case list() | tuple():
-            return [build(item) for item in description]
+            return [build(item, key) for item in description]
         case _:
             return description
 
 
-def build_network(description: Description) -> nn.Module:
+def build_network(description: Description, key: str = "") -> nn.Module:
     """Builds a network; see `build`.
+
+    Args:
+        description: Plain data.
+        key: Where it stands in the configuration, for messages.
 
     Raises:
         ConfigError: as `build`, or what is described is a block and not a network.
     """
-    network = build(description)
+    network = build(description, key)
     if not isinstance(network, nn.Module):
         name = description.get(_NAME) if isinstance(description, Mapping) else description
         raise ConfigError(f"{name!r} is not a network; choose models.unet.UNet")
@@ -111,6 +121,10 @@ def block_texts(description: Description) -> dict[str, str]:
 
     visit(description, ())
     return texts
+
+
+def _below(key: str, name: Any) -> str:
+    return f"{key}.{name}" if key else str(name)
 
 
 def _modules() -> dict[str, str]:
@@ -155,18 +169,3 @@ def _class_of(name: Any) -> type:
         )
         raise ConfigError(f"name={name!r}: {short} has no {cls!r}; choose from {', '.join(close)}")
     return options[cls]
-
-
-def _construct(name: str, options: dict[str, Any]) -> Any:
-    cls = _class_of(name)
-    known = [key for key in inspect.signature(cls).parameters if key not in _DOWNLOADING]
-    unknown = [key for key in options if key not in known]
-    if unknown:
-        raise ConfigError(
-            f"{name} has no option {', '.join(map(repr, unknown))}; its options: {', '.join(known)}"
-        )
-    try:
-        return cls(**options)
-    except Exception as error:  # whatever a class of MONAI answers to options it cannot use
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{name}: {reason}") from error

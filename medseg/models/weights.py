@@ -27,6 +27,13 @@ MODEL_FOLDER = "model"
 _CARD = "model.json"
 _WEIGHTS = "weights.safetensors"
 MODEL_FILES = (_WEIGHTS, _CARD)
+_PLACES = (
+    Path(MODEL_FOLDER, _WEIGHTS),
+    Path(_WEIGHTS),
+    Path("checkpoints", "best.ckpt"),
+    Path("checkpoints", "last.ckpt"),
+)
+_SHOWN = 5  # models that a message names
 _PREFIX = "network."  # how a checkpoint of the training module names the network's weights
 
 
@@ -89,7 +96,8 @@ def load_model(path: Path) -> TrainedModel:
     """Reads a trained network.
 
     Args:
-        path: A run's folder, a model's folder, its `.safetensors`, or a `.ckpt` of a run.
+        path: A run's folder, or one above that of the only run; a model's folder, its
+            `.safetensors`, or a `.ckpt` of a run.
 
     Raises:
         DataError: there is no model, it is damaged, or it would run code.
@@ -165,19 +173,23 @@ def _locate(path: Path) -> Path:
         if path.suffix in (".ckpt", ".safetensors"):
             return path
         raise DataError(f"{path}: not a model; name a run's folder, a .safetensors or a .ckpt file")
-    candidates = (
-        path / MODEL_FOLDER / _WEIGHTS,
-        path / _WEIGHTS,
-        path / "checkpoints" / "best.ckpt",
-        path / "checkpoints" / "last.ckpt",
-    )
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    if found := _model_in(path):
+        return found
+    below = sorted(p for depth in ("*", "*/*") for p in path.glob(depth) if p.name != MODEL_FOLDER)
+    runs = {run: model for run in below if (model := _model_in(run))}
+    if len(runs) == 1:
+        return next(iter(runs.values()))
+    if runs:
+        names = ", ".join(map(str, list(runs)[:_SHOWN])) + (", …" if len(runs) > _SHOWN else "")
+        raise DataError(f"{path}: holds {len(runs)} models; name one of them: {names}")
     raise DataError(
-        f"{path}: holds no model ({', '.join(str(c.relative_to(path)) for c in candidates)} "
-        "were looked for); name the folder of a run that has trained"
+        f"{path}: holds no model ({', '.join(map(str, _PLACES))} were looked for); "
+        "name the folder of a run that has trained"
     )
+
+
+def _model_in(folder: Path) -> Path | None:
+    return next((folder / place for place in _PLACES if (folder / place).is_file()), None)
 
 
 def _read_weights(source: Path) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ def make_loss(options: Mapping[str, Any], num_classes: int) -> _Loss:
     weight = options.get("weight")
     rest = {key: value for key, value in options.items() if key != "weight"}
     if weight is None:
-        return build(rest)
+        return build(rest, "loss")
     name = str(rest.get("_target_")).rpartition(".")[2]
     # of MONAI's losses this one alone wants the background's weight even where it leaves that out
     has_background = rest.get("include_background", True) or name == "DiceCELoss"

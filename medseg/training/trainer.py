@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from pytorch_lightning.callbacks import (
     EarlyStopping,
     LearningRateMonitor,
     ModelCheckpoint,
-    RichProgressBar,
 )
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -26,6 +24,8 @@ from medseg.errors import ConfigError
 from medseg.files import atomic_path
 from medseg.hardware import choose_device, device_name, lightning_name
 from medseg.models.weights import read_checkpoint
+from medseg.progress import is_terminal
+from medseg.training.bar import TrainingBar
 from medseg.training.callbacks import History, SeedEachEpoch, StopOnDivergence, StopOnSignal
 
 log = logging.getLogger(__name__)
@@ -106,8 +106,7 @@ def make_trainer(
         checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     early = [_Patience("val/dice", patience=plan.patience, mode="max")] if plan.patience else []
-    on_terminal = sys.stdout.isatty()
-    bar: list[pl.Callback] = [RichProgressBar()] if on_terminal else []
+    bar = [TrainingBar(history, max_seconds=plan.max_seconds)] if is_terminal() else []
     return pl.Trainer(
         accelerator="gpu" if plan.hardware.type == "cuda" else "cpu",
         devices=1 if gpu is None else [gpu],
@@ -119,7 +118,7 @@ def make_trainer(
         deterministic=plan.deterministic,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        enable_progress_bar=on_terminal,
+        enable_progress_bar=False,
         enable_model_summary=False,
         log_every_n_steps=1,
         logger=[

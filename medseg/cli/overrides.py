@@ -1,0 +1,153 @@
+r"""What a user types, as overrides that Hydra reads: values literally, wrong words answered.
+
+Hydra has a grammar for values: `(c\\d+)`, `Uni (1)` or `umläut` are errors of it. Here a path, a
+pattern or a name means what is typed, and whatever else does not parse is text.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote, QuotedString
+from hydra.errors import HydraException
+
+from medseg.errors import ConfigError
+from medseg.experiment.schema import RULES, TEXTS, suggestion, unknown_key
+
+_PEERS = {"trilinear": "bilinear", "gpu": "cuda"}  # words of other tools
+
+
+def readable(words: Sequence[str], *, several: bool = False) -> list[str]:
+    """The overrides that were typed, in the form that Hydra reads.
+
+    A value that is quoted already is left to Hydra.
+
+    Args:
+        words: As the shell gives them.
+        several: Whether a comma separates the values of a path or pattern.
+
+    Raises:
+        ConfigError: a word that is no override.
+    """
+    return [_readable(word, several=several) for word in words]
+
+
+def _readable(word: str, *, several: bool) -> str:
+    key, equals, value = word.partition("=")
+    plain = key.lstrip("+~")
+    if word.startswith("-") or not plain or not (equals or key.startswith("~")):
+        raise ConfigError(f"{word!r} is no override; write key=value{_meant(plain)}")
+    if not equals or value in ("", "null"):
+        return word
+    parsed = _parsed(word)
+    is_quoted = value[0] in "'\"" and parsed is not None
+    is_listed = several and parsed is not None and parsed.is_sweep_override()
+    if parsed is not None and (plain not in TEXTS or is_quoted or is_listed):
+        return word
+    if _parsed(f"{key}=x") is None:
+        raise ConfigError(f"{word!r} is no override; write key=value{_meant(plain)}")
+    return f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
+
+
+def _meant(word: str) -> str:
+    words = word.strip("-").replace("-", "_")
+    close = suggestion(words, RULES)
+    return close.replace("?", "=…?") if close else ", for instance trainer.epochs=20"
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
+
+
+def _parsed(word: str) -> Override | None:
+    try:
+        return _parser().parse_override(word)
+    except HydraException:
+        return None
+
+
+def values_of(given: Sequence[Override]) -> dict[str, Any]:
+    """Key → value of overrides that set one; those with several values are left out."""
+    return {
+        override.get_key_element().lstrip("+~"): override.value()
+        for override in given
+        if not override.is_sweep_override() and not override.is_delete()
+    }
+
+
+def require_options(given: Sequence[Override], groups: Mapping[str, Collection[str]]) -> None:
+    """Checks that groups have the options that are chosen.
+
+    Args:
+        given: Overrides.
+        groups: Group → options.
+
+    Raises:
+        ConfigError: one that there is not, with the one that was probably meant.
+    """
+    for override in given:
+        group, value = override.key_or_group, override.value()
+        listed = value.list if isinstance(value, ChoiceSweep) else [value]
+        chosen = [] if isinstance(value, Glob) else listed
+        if group not in groups and override.package is not None:
+            close = get_close_matches(group, groups, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"choose from {', '.join(groups)}"
+            raise ConfigError(f"{override.input_line}: there is no group {group!r}; {meant}")
+        for word in chosen if group in groups else ():
+            if word is not None and str(word) not in groups[group]:
+                raise ConfigError(f"{override.input_line}: {no_option(str(word), groups[group])}")
+
+
+_OF_ABLATIONS = ("ablation.", "hydra.sweep.", "hydra.sweeper.", "hydra.launcher.", "hydra/")
+_OF_RUNS = ("hydra.run.",)
+
+
+def require_mode(given: Sequence[Override], *, several: bool) -> None:
+    """Refuses keys of ablations in a single run, and the other way round.
+
+    Raises:
+        ConfigError: one of them.
+    """
+    keys = {override.get_key_element().lstrip("+~"): str(override.input_line) for override in given}
+    inert = _OF_RUNS if several else _OF_ABLATIONS
+    for key, line in keys.items():
+        if key.startswith(inert) and not key.startswith("hydra/job_logging"):
+            remedy = (
+                "an ablation lies in hydra.sweep.dir"
+                if several
+                else "it is of an ablation, see medseg ablate --help"
+            )
+            raise ConfigError(f"{line} has no effect here: {remedy}")
+    if several and {"seed", "ablation.seeds"} <= keys.keys():
+        raise ConfigError(
+            f"{keys['seed']} and {keys['ablation.seeds']} both say which seeds are trained; "
+            "leave one out"
+        )
+
+
+def no_option(word: str, options: Collection[str]) -> str:
+    """Says that there is no such option, which was probably meant, and which there are."""
+    wanted = _PEERS.get(word, word)
+    close = [wanted] if wanted in options else get_close_matches(wanted, options, n=2, cutoff=0.5)
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"there is no option {word!r}; {meant}options: {', '.join(sorted(options))}"
+
+
+def no_key(key: str, known: Collection[str], places: Collection[str]) -> str:
+    """Says that the chosen configuration has no such key or slot.
+
+    Args:
+        key: Dotted key, or group and place.
+        known: Keys that there are.
+        places: Slots that there are, as `conv@model.encoder.conv`.
+    """
+    group = key.partition("@")[0]
+    slots = [place for place in places if place.partition("@")[0] == group]
+    if slots:
+        return f"{key}: the chosen model has no such slot; it has {', '.join(slots)}"
+    if key in known:
+        return f"{key}: the options that are chosen have no such key; leave it out"
+    return unknown_key(key, known)

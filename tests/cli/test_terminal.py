@@ -1,0 +1,152 @@
+"""What a person at a terminal sees: bars, the end of a run, how to go on, odd terminals."""
+
+import io
+import os
+import re
+import shlex
+import signal
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from tests_support import QUICK, the_run, train, when
+
+from medseg.cli.command import run_to_exit_code
+from medseg.progress import bar
+from medseg.record import METRICS, RunRecord
+
+
+class Terminal(io.StringIO):
+    """One screen for standard output and standard error."""
+
+    encoding = "utf-8"  # type: ignore[assignment]
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_training_shows_how_far_it_is_and_what_came_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", screen)
+        patch.setattr(sys, "stderr", screen)
+        assert train(tmp_path, *QUICK, "trainer.epochs=3") == 0
+    text = screen.getvalue()
+    bars = [part for part in re.split("[\r\n]", text) if "%|" in part]
+    assert any("epoch 3/3" in part and "loss" in part and "Dice" in part for part in bars)
+    for line in re.finditer(r"\d\d:\d\d:\d\d (INFO|WARNING) ", text):
+        assert text[: line.start()][-1:] in ("", "\r", "\n"), "a line is glued to a bar"
+    record = RunRecord.read(the_run(tmp_path) / "record.json")
+    for name in record.classes:
+        values = [case.metrics[name]["dice"] for case in record.cases]
+        mean = sum(v for v in values if v is not None) / len(values)
+        assert re.search(rf"{name}.*{mean:.3f}", text)
+    assert all(metric.title in text for metric in METRICS.values())
+
+
+def test_where_no_terminal_is_nothing_moves(capsys: pytest.CaptureFixture[str]) -> None:
+    with bar(3, "cases") as step:
+        step(what="one", note="two")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_printed_after_ctrl_c_continues_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "läufe (1), alt"
+    when(lambda: list(folder.rglob("last.ckpt")), lambda: os.kill(os.getpid(), signal.SIGINT))
+    assert train(folder, *QUICK, "trainer.epochs=5000") == 130
+    (line,) = [s for s in capsys.readouterr().err.splitlines() if "medseg train" in s]
+    words = shlex.split(line[line.index("medseg train") :])
+    status = (the_run(folder) / "status.json").read_text(encoding="utf-8")
+    assert re.search(r'"share": 0\.\d', status), "an interrupted run is not done"
+    monkeypatch.setenv("MEDSEG_CACHE", str(folder / "cache"))
+    monkeypatch.chdir(tmp_path)
+    done = RunRecord.read(the_run(folder) / "record.json").history
+    assert (
+        import_module("medseg.cli.train").main([*words[2:], f"trainer.epochs={len(done) + 1}"]) == 0
+    )
+    assert RunRecord.read(the_run(folder) / "record.json").status == "completed"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+@pytest.mark.parametrize(
+    ("command", "words"), [("operators", ["skip"]), ("operators", ["upsample"])]
+)
+def test_a_terminal_that_is_not_utf_8(
+    encoding: str, command: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    assert import_module(f"medseg.cli.{command}").main(words) in (0, 2)
+    sys.stdout.flush()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_a_full_disk_behind_standard_output_is_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert run_to_exit_code(lambda: print("done")) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_closed_standard_output_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert import_module("medseg.cli.operators").main(["downsample"]) == 0
+
+
+WRONG = {
+    "a command": ("main", ["trian"], "train"),
+    "an operator": ("explain", ["transpose"], "transposed"),
+    "an operator for a slot": ("operators", ["transpose"], "upsample"),
+    "a slot": ("operators", ["upsampling"], "upsample"),
+    "a flag that is an override": ("train", ["--epochs", "3"], "trainer.epochs="),
+    "a flag of another tool": ("train", ["--learning-rate=0.1"], "optimizer.lr="),
+    "a flag": ("predict", ["--probabilites", "-o", "c"], "--probabilities"),
+    "a volume for a folder": ("predict", ["-o", "seg.nii.gz"], "folder"),
+    "a page for a folder": ("audit", ["-o", "audit.md"], "folder"),
+    "replacing nothing": ("audit", ["--overwrite"], "-o"),
+    "a choice": ("match", ["--equal", "paramters"], "parameters"),
+}
+
+
+@pytest.mark.parametrize(("command", "words", "meant"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_word_is_answered(
+    command: str,
+    words: list[str],
+    meant: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["medseg", *words])
+    required = ["-m", "a", "-i", "b"] if command == "predict" else []
+    module = import_module(f"medseg.cli.{command}")
+    try:
+        code = module.main() if command == "main" else module.main([*words, *required])
+    except SystemExit as leaving:
+        code = leaving.code
+    assert code == 2
+    assert meant in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("audit", ["data=phantom", "--patch-size", "64"]),
+        ("audit", ["data=mni152", "--patch-size", "64", "64", "64"]),
+        ("match", ["data=phantom", "--patch-size", "64", "64"]),
+        ("reach", ["60", "data=phantom", "--spacing", "1", "--patch-size", "64"]),
+        ("match", ["data=phantom", "--device", "cpu"]),
+    ],
+)
+def test_numbers_for_each_axis_and_options_of_other_modes(
+    command: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert import_module(f"medseg.cli.{command}").main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ("--device" if "--device" in words else "--patch-size") in line

@@ -1,0 +1,180 @@
+"""Single values of a configuration replaced by anything: refused in words, or trained with."""
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import strategies as st
+from tests_support import OVERRIDES, QUICK
+
+from medseg.cli.compose import composed
+from medseg.data.patches import PatchDataset
+from medseg.errors import MedsegError
+from medseg.experiment.plan import Plan, make_plan
+
+COMMON = [*OVERRIDES, *QUICK, "data.source.cases=4"]
+VARIANTS = (
+    (),
+    ("optimizer=sgd", "scheduler=cosine", "loss=dice_focal"),
+    ("scheduler=constant", "augmentation=none", "conv@model.encoder.conv=dilated"),
+    ("unit@model.encoder.unit=bottleneck", "upsample@model.decoder.upsample=pixel_shuffle"),
+    ("conv@model.decoder.conv=grouped", "skip@model.decoder.skip=attention"),
+    ("unit@model.decoder.unit=dense", "conv@model.encoder.conv=dilated_schedule"),
+    ("norm@model.encoder.unit.norm=group", "model.encoder.unit.norm.groups=2"),
+    ("data.spatial_dims=2", "data.patch_size=[16,16]", "data.folds=2", "data.fold=1"),
+)
+WORDS = "abc 12 ü/数据 auto fp16 cuda none linear icnr [1 null ${seed} os.system ~ 1e3 -"
+ODD: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-3, 40),
+        st.sampled_from([-1, 0, 2**16, 2**31, 2**40, 10**30]),
+        st.floats(-2, 2),
+        st.sampled_from([float("nan"), float("inf"), -float("inf"), 1e-30, 1e30, -1e30]),
+        st.sampled_from(["", " ", "a\nb", "\x1b[2J", *WORDS.split()]),
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text("ab", max_size=2), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+
+
+@cache
+def base(variant: tuple[str, ...]) -> dict[str, Any]:
+    common = [
+        o for o in COMMON if o.partition("=")[0] not in {v.partition("=")[0] for v in variant}
+    ]
+    return composed("train", *common, *variant)
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    entries: Any = ()
+    if isinstance(node, dict):
+        entries = node.items()
+    elif isinstance(node, list):
+        entries = enumerate(node)
+    for key, value in entries:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> tuple[tuple[Any, ...], Any, dict[str, Any]]:
+    config = copy.deepcopy(base(draw(st.sampled_from(VARIANTS))))
+    place = draw(st.sampled_from(list(places(config))))
+    node: Any = config
+    for key in place[:-1]:
+        node = node[key]
+    value = draw(ODD)
+    node[place[-1]] = value
+    return place, value, config
+
+
+def refused(act: Callable[[], Any]) -> tuple[Any, MedsegError | None]:
+    try:
+        return act(), None
+    except MedsegError as error:
+        return None, error
+
+
+def planned(config: dict[str, Any]) -> Plan | None:
+    """The plan of a configuration; None where it is refused, each fault on a line."""
+    plan, error = refused(lambda: make_plan(config))
+    if error is not None:
+        text = str(error)
+        assert error.exit_code in (2, 4)
+        assert text.strip()
+        assert all(line.strip() for line in text.splitlines())
+        assert not [
+            w for w in ("object is not", "NoneType", "unhashable", "Traceback") if w in text
+        ]
+    return plan
+
+
+class Scan:
+    """A prepared case in memory."""
+
+    def __init__(self, channels: int) -> None:
+        rng, size = np.random.default_rng(0), (20, 22, 18)
+        self.image = torch.from_numpy(rng.normal(size=(channels, *size)).astype(np.float32))
+        self.label = torch.from_numpy(rng.integers(0, 3, (1, *size)).astype(np.uint8))
+
+    def class_indices(self) -> list[np.ndarray]:
+        return [np.flatnonzero(self.label[0].numpy() == value) for value in range(3)]
+
+
+def step(plan: Plan) -> None:
+    """Draws patches as training does, and makes one step."""
+    config = plan.data.config
+    patches = PatchDataset(
+        [Scan(config.in_channels)],  # type: ignore[list-item]
+        patch_size=config.patch_size,
+        foreground_fraction=config.foreground_fraction,
+        augmentation=plan.data.augmentation,
+    )
+    patches.seed(plan.config["seed"])
+    drawn = [patches[0] for _ in range(2)]
+    image, label = (torch.stack([patch[key] for patch in drawn]) for key in ("image", "label"))
+    optimizer = plan.optimizer(plan.network.parameters())
+    plan.scheduler(optimizer)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = plan.loss(plan.network(image).float(), label)
+        loss.backward()
+        return loss
+
+    value = optimizer.step(closure)
+    assert torch.isfinite(torch.as_tensor(value))
+
+
+def check(mutation: tuple[tuple[Any, ...], Any, dict[str, Any]]) -> None:
+    place, _, config = mutation
+    plan = planned(config)
+    event(f"{place[0]}: {'refused' if plan is None else 'accepted'}")
+    if plan is not None:
+        assume(np.prod(plan.data.config.patch_size) < 10**6)
+        step(plan)
+
+
+@pytest.mark.usefixtures("one_thread")
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
+@given(mutated())
+def test_a_value_is_refused_in_words_or_makes_a_step(mutation) -> None:
+    check(mutation)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@settings(max_examples=2500, suppress_health_check=list(HealthCheck))
+@given(mutated())
+def test_each_of_many_values_is_refused_in_words_or_makes_a_step(mutation) -> None:
+    check(mutation)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@given(mutation=mutated())
+def test_what_is_accepted_trains_to_its_end(
+    mutation, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from medseg.experiment.run import run
+
+    place, _, config = mutation
+    assume(place[0] not in ("runs", "resume", "ablation") and place[:2] != ("data", "root"))
+    config["trainer"]["epochs"] = (
+        min(config["trainer"]["epochs"], 2) if place[-1] != "epochs" else 1
+    )
+    plan = planned(config)
+    assume(plan is not None)
+    folder = tmp_path_factory.mktemp("run")
+    _, error = refused(lambda: run(config, folder, plan=plan))
+    assert error is None or error.exit_code == 3  # what the dataset alone can tell
