@@ -144,7 +144,6 @@ def check(mutation: tuple[tuple[Any, ...], Any, dict[str, Any]]) -> None:
         step(plan)
 
 
-@pytest.mark.usefixtures("one_thread")
 @settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(mutated())
 def test_a_value_is_refused_in_words_or_makes_a_step(mutation) -> None:
@@ -152,7 +151,6 @@ def test_a_value_is_refused_in_words_or_makes_a_step(mutation) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
 @settings(max_examples=2500, suppress_health_check=list(HealthCheck))
 @given(mutated())
 def test_each_of_many_values_is_refused_in_words_or_makes_a_step(mutation) -> None:
@@ -160,7 +158,6 @@ def test_each_of_many_values_is_refused_in_words_or_makes_a_step(mutation) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("one_thread")
 @settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(mutation=mutated())
 def test_what_is_accepted_trains_to_its_end(
