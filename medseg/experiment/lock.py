@@ -65,7 +65,7 @@ def is_at_work(folder: Path, machine: str) -> bool:
         folder: Of a run.
         machine: On which it was started, see `this_machine`.
     """
-    lock = folder / LOCK
+    lock, silence = folder / LOCK, 0.0
     try:
         silence = time.time() - lock.stat().st_mtime
         with FileLock(lock, timeout=0):

@@ -67,7 +67,7 @@ class SegmentationModule(pl.LightningModule):
         A checkpoint holds the schedule as it was: of a run that is trained longer, the rate would
         have reached its end. The epochs that are done are gone through by the new schedule.
         """
-        done = self.trainer.fit_loop.epoch_progress.current.processed
+        done = self.trainer.current_epoch
         if not done:
             return
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0]

@@ -233,7 +233,7 @@ class _AppendingLogger(CSVLogger):
     """Writes `metrics.csv`, of a run that goes on below the rows of before."""
 
     @property
-    def experiment(self) -> ExperimentWriter:
+    def experiment(self) -> Any:
         """What writes the table."""
         if self._experiment is None:
             Path(self.root_dir).mkdir(parents=True, exist_ok=True)
