@@ -16,14 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from medseg.analysis.cost import Cost, cost_of, count_macs, count_parameters
 from medseg.analysis.trace import abstracted, trace
 from medseg.blocks import conv
-from medseg.cli.compose import described, option_names
+from medseg.cli.compose import option_names
 from medseg.layers.deformable import DeformableConv
 from medseg.layers.ndim import conv_nd, transposed_nd
 from medseg.models.description import build_network
 from medseg.models.stage import make_stage
 
 from ..blocks.specs import ANISOTROPIC_CONVS, CONVS, DOWNSAMPLES, UNITS, UPSAMPLES
-from ..models.networks import unet
+from ..models.networks import preset, unet
 from .functions import Function
 
 GRIDS = {2: (12, 16), 3: (4, 6, 8)}
@@ -45,8 +45,7 @@ def counted_by_torch(network: nn.Module, channels: int, size: Sequence[int]) -> 
     ("option", "dims"), list(zip(option_names("model"), itertools.cycle(GRIDS), strict=False))
 )
 def test_macs_of_every_preset_are_torchs(option: str, dims: int) -> None:
-    shape = ("data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
-    network = build_network(described("train", "model", f"model={option}", *shape))
+    network = build_network(preset(option, dims))
     size = (32,) * dims
     total = cost(network, 1, size)
     assert total.macs == counted_by_torch(network, 1, size) > 0

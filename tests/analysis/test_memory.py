@@ -8,20 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from medseg.analysis.memory import network_peak_bytes, peak_memory_bytes, predicted_memory
-from medseg.cli.compose import described
 from medseg.errors import ConfigError
 from medseg.hardware import computes_in_bf16
 from medseg.models.description import build_network
 
-from ..models.networks import unet
+from ..models.networks import preset, unet
 from ..pairwise import pairwise_cells
 
 SIZES = {2: (96, 128), 3: (24, 32, 24)}
-
-
-def preset(option: str, dims: int) -> nn.Module:
-    shape = ("data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
-    return build_network(described("train", "model", f"model={option}", *shape))
 
 
 def assert_predicted(network: nn.Module, size: Sequence[int], *, batch: int, **how: bool) -> None:
@@ -44,7 +38,7 @@ def assert_predicted(network: nn.Module, size: Sequence[int], *, batch: int, **h
 )
 def test_the_peak_in_full_precision_is_within_a_tenth(cell: dict[str, Any]) -> None:
     option, dims = cell.pop("option"), cell.pop("dims")
-    assert_predicted(preset(option, dims), SIZES[dims], **cell, bf16=False)
+    assert_predicted(build_network(preset(option, dims)), SIZES[dims], **cell, bf16=False)
 
 
 @pytest.mark.skipif(
@@ -65,7 +59,9 @@ def test_the_peak_in_full_precision_is_within_a_tenth(cell: dict[str, Any]) -> N
 def test_the_peak_in_half_precision_is_within_a_tenth(
     option: str, batch: int, dims: int, training: bool
 ) -> None:
-    assert_predicted(preset(option, dims), SIZES[dims], batch=batch, training=training, bf16=True)
+    assert_predicted(
+        build_network(preset(option, dims)), SIZES[dims], batch=batch, training=training, bf16=True
+    )
 
 
 BLOCKS = {

@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from medseg.analysis.receptive_field import AxisField, input_voxels, receptive_field
 from medseg.analysis.trace import WRITE_THROUGH_VIEW, trace
-from medseg.cli.compose import described, option_names
+from medseg.cli.compose import option_names
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 
+from ..models.networks import preset
 from .functions import Function
 from .positive import positive, seen_by_gradient
 
@@ -182,8 +183,7 @@ def test_axes_are_told_apart() -> None:
 
 @pytest.mark.parametrize("option", option_names("model"))
 def test_the_field_of_every_preset_is_the_gradients_or_endless(option: str) -> None:
-    shape = ("data.in_channels=1", "data.num_classes=3", "data.spatial_dims=2")
-    network = build_network(described("train", "model", f"model={option}", *shape))
+    network = build_network(preset(option, 2))
     field, _ = receptive_field(network, 1, (256, 32))
     length = 256 if field is None else 2 ** (field.largest + 64).bit_length()
     period = 1 if field is None else field.period

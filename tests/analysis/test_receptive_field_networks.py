@@ -29,8 +29,12 @@ def along(stride: Any, axis: int) -> int:
 
 
 def fits(cell: dict[str, Any], strides: tuple[Any, ...]) -> bool:
-    if is_impossible(cell) or (isinstance(cell["conv"], conv.Deformable) and strides != (1, 2)):
-        return False  # grid_sample hits a voxel exactly where the size is a power of two
+    if is_impossible(cell):
+        return False
+    if isinstance(cell["conv"], conv.Deformable) and (strides != (1, 2) or cell["dims"] == 3):
+        return (
+            False  # grid_sample hits a voxel exactly where the size is a power of two; 3-D is slow
+        )
     steps = [max(along(stride, axis) for axis in range(cell["dims"])) for stride in strides]
     resized = math.prod(steps) if cell["network"][0] == "full_scale" else max(steps)
     smallest = min(smallest_kernel(cell["upsample"]), smallest_kernel(cell["downsample"]))

@@ -1,6 +1,6 @@
 """Claims over cases: errors of the first kind, how faint a pattern is found, what changes nothing.
 
-Shares are of 200 nulls of 12 cases of 64², with a standard error of 0.015 at a level of 0.05.
+Shares are of 100 nulls of 12 cases of 64², with a standard error of 0.022 at a level of 0.05.
 """
 
 import math
@@ -13,7 +13,7 @@ from medseg.checkerboard.moments import PhaseMoments, phase_moments, window_mome
 from medseg.checkerboard.phases import trapezoid, trimmed
 
 PLANE, VOLUME = (64, 64), (20, 20, 20)
-CASES, NULLS, ALPHA = 12, 200, 0.05
+CASES, NULLS, ALPHA = 12, 100, 0.05
 
 
 def white(shape=PLANE, count: int = CASES) -> torch.Tensor:
@@ -87,7 +87,7 @@ class TestPhaseLock:
         }
         assert sum(shares.values()) / len(shares) <= 0.07
         # three standard errors of a single null above 0.05
-        assert max(shares.values()) <= 0.095, shares
+        assert max(shares.values()) <= 0.115, shares
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", NULL_CASES)

@@ -48,12 +48,14 @@ def test_the_printed_overrides_give_the_printed_reach(capsys: pytest.CaptureFixt
     ]
 
 
-@pytest.mark.parametrize("model", ["resenc_unet", "unet_3_plus", "unet_plus_plus", "mednext"])
-def test_overrides_of_every_kind_give_the_network_that_is_told(model: str) -> None:
+@pytest.mark.parametrize(
+    ("turn", "model"), [*enumerate(["resenc_unet", "unet_3_plus", "unet_plus_plus", "mednext"])]
+)
+def test_overrides_of_every_kind_give_the_network_that_is_told(turn: int, model: str) -> None:
     own = [f"model={model}"]
     load = Load(in_channels=1, patch_size=(128, 128))
     base = as_it_is(described("train", "model", *own), (1.0, 1.0), load)
-    for options in changes(base).values():
+    for options in list(changes(base).values())[turn % 2 :: 2]:  # each in two of the networks
         for change in list(options)[-1:]:
             composed = described("train", "model", *_replaced(own, change.overrides))
             told, found = (

@@ -1,16 +1,26 @@
 """Small networks of every kind, as descriptions."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from medseg.cli.compose import described
 
 DECODERS = {
     "standard": "models.decoder.Decoder",
     "nested": "models.nested_decoder.NestedDecoder",
     "full_scale": "models.full_scale_decoder.FullScaleDecoder",
 }
+
+
+@cache
+def preset(option: str, dims: int) -> dict[str, Any]:
+    """The description of an option of `model`, for one channel and three classes."""
+    shape = ("data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
+    return described("train", "model", f"model={option}", *shape)
 
 
 def name_of(block: object) -> dict[str, Any]:
