@@ -1,16 +1,19 @@
 """Bars for people at a terminal; silent everywhere else."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+T = TypeVar("T")
+
 
 @contextmanager
 def bar(
-    total: float, what: str, *, unit: str = "", done: float = 0
+    total: float, what: str, *, unit: str = "", done: float = 0, delay: float = 0
 ) -> Iterator[Callable[..., None]]:
     """Shows how much of something is done, and the time left, while its block runs.
 
@@ -21,6 +24,7 @@ def bar(
         what: What is done, in front of the bar.
         unit: Of the total.
         done: How much is done already.
+        delay: Seconds before it is shown.
 
     Yields:
         What to call when more is done: by how much (default 1), and `what` and `note` to replace
@@ -36,6 +40,7 @@ def bar(
             desc=what,
             unit=unit,
             leave=False,
+            delay=delay,
             file=sys.stderr,
             smoothing=0,  # the time left by the mean so far: validations are spread over the steps
         ) as shown,
@@ -50,6 +55,19 @@ def bar(
             shown.update(amount)
 
         yield step
+
+
+def shown(items: Sequence[T], what: str) -> Iterator[T]:
+    """Items one after another, under a bar that counts them.
+
+    Args:
+        items: What is worked on.
+        what: In front of the bar.
+    """
+    with bar(len(items), what) as step:
+        for item in items:
+            yield item
+            step()
 
 
 def is_terminal() -> bool:

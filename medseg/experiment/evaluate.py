@@ -17,6 +17,7 @@ from medseg.errors import ConfigError, DataError, one_volume
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.models.weights import TrainedModel
+from medseg.progress import shown
 from medseg.record import CaseRecord, Picture
 from medseg.training.artifact_trajectory import ArtifactTrajectory
 from medseg.training.module import SegmentationModule
@@ -104,7 +105,7 @@ def evaluate_cases(
     records: list[CaseRecord] = []
     drawn: list[Picture] = []
     failures: dict[str, str] = {}
-    for index, case in enumerate(cases):
+    for index, case in enumerate(shown(cases, "held-out cases")):
         try:
             with one_volume(case.image):
                 image, label, labels = _segmented(case, model, predictor, study)

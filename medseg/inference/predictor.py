@@ -14,12 +14,15 @@ from torch import Tensor
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, ResourceError
 from medseg.hardware import choose_device, computes_in_bf16
-from medseg.inference.sliding_window import Observer, slide
+from medseg.inference.sliding_window import Observer, slide, tiles
 from medseg.models.weights import TrainedModel
+from medseg.progress import bar
 from medseg.volumes import Volume
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
 
 log = logging.getLogger(__name__)
+
+SECONDS_SILENT = 1.0  # before a bar is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +118,18 @@ class Predictor:
         Raises:
             ResourceError: not even one window fits.
         """
+        axes = [*self.card.patch_size, *[1] * (image.ndim - 1 - len(self.card.patch_size))]
+        windows = math.prod(
+            len(tiles(n, window, self.overlap))
+            for n, window in zip(image.shape[1:], axes, strict=True)
+        )
         for device, accumulate_on, batch in self._attempts():
             try:
                 network = self.network.to(device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                with (
+                    torch.autocast(device.type, torch.bfloat16, enabled=self.bf16),
+                    bar(windows, "windows", delay=SECONDS_SILENT) as step,
+                ):
                     return slide(
                         network,
                         image[None].to(accumulate_on),
@@ -126,7 +137,7 @@ class Predictor:
                         overlap=self.overlap,
                         windows_per_batch=batch,
                         compute_on=device,
-                        observe=observe(image) if observe else None,
+                        observe=_counted(observe(image) if observe else None, step),
                     )[0]
             except torch.OutOfMemoryError:
                 log.warning("GPU memory is short (%d windows at once); giving way", batch)
@@ -208,3 +219,14 @@ def agreement(first: TrainedModel, second: TrainedModel, volume: Volume) -> Agre
 def _predicted(model: TrainedModel, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
     found = Predictor(model, device="cpu").predict(volume, probabilities=True)
     return found.labels, cast(np.ndarray, found.probabilities)
+
+
+def _counted(observe: Observer | None, step: Callable[..., None]) -> Observer:
+    """An observer that also counts the windows it is shown."""
+
+    def counted(seen: Tensor, logits: Tensor, starts: list[tuple[int, ...]]) -> None:
+        step(len(seen))
+        if observe is not None:
+            observe(seen, logits, starts)
+
+    return counted

@@ -4,15 +4,20 @@ import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 from tests_support import QUICK, the_run, train, when
 
 from medseg.cli.command import run_to_exit_code
+from medseg.errors import MedsegError
+from medseg.inference import predictor
+from medseg.models.weights import TrainedModel, load_model
 from medseg.progress import bar
 from medseg.record import METRICS, RunRecord
 
@@ -37,6 +42,7 @@ def test_a_training_shows_how_far_it_is_and_what_came_of_it(
     text = screen.getvalue()
     bars = [part for part in re.split("[\r\n]", text) if "%|" in part]
     assert any("epoch 3/3" in part and "loss" in part and "Dice" in part for part in bars)
+    assert any("held-out cases" in part for part in bars)
     for line in re.finditer(r"\d\d:\d\d:\d\d (INFO|WARNING) ", text):
         assert text[: line.start()][-1:] in ("", "\r", "\n"), "a line is glued to a bar"
     record = RunRecord.read(the_run(tmp_path) / "record.json")
@@ -150,3 +156,33 @@ def test_numbers_for_each_axis_and_options_of_other_modes(
     assert import_module(f"medseg.cli.{command}").main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert ("--device" if "--device" in words else "--patch-size") in line
+
+
+def test_a_long_prediction_shows_its_windows_and_a_short_one_nothing(
+    model: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = torch.zeros(1, 40, 40, 40)
+    for seconds, wanted in ((0.0, True), (60.0, False)):
+        screen = Terminal()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", screen)
+            patch.setattr(predictor, "SECONDS_SILENT", seconds)
+            predictor.Predictor(model, device="cpu").logits(image)
+        assert ("/64 " in screen.getvalue()) == wanted
+
+
+@pytest.mark.parametrize(("runs", "code"), [(["a"], 0), (["a", "b"], 3), ([], 3)])
+def test_the_only_model_below_a_folder_is_taken_several_are_listed(
+    runs: list[str], code: int, model_folder: Path, tmp_path: Path
+) -> None:
+    for run in runs:
+        shutil.copytree(model_folder, tmp_path / "runs/x" / run / "model")
+    (tmp_path / "runs/x").mkdir(parents=True, exist_ok=True)
+    for folder in ("runs/x", "runs"):
+        if code == 0:
+            assert load_model(tmp_path / folder).source.is_file()
+            continue
+        with pytest.raises(MedsegError) as caught:
+            load_model(tmp_path / folder)
+        assert caught.value.exit_code == code
+        assert all(str(tmp_path / "runs/x" / run) in str(caught.value) for run in runs)
