@@ -189,6 +189,21 @@ class TestControlGroups:
         assert hardware.available_memory_bytes(write(tmp_path, files)) == gib * GIB
 
 
+@pytest.mark.parametrize("kind", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_a_limit_of_the_process_itself_counts(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, before = getattr(hardware.resource, kind), hardware.available_memory_bytes()
+    taken = hardware.psutil.Process().memory_info().vms
+
+    def limited(of: int) -> tuple[int, int]:
+        soft = taken + 64 * 2**20 if of == wanted else hardware.resource.RLIM_INFINITY
+        return soft, hardware.resource.RLIM_INFINITY
+
+    monkeypatch.setattr(hardware.resource, "getrlimit", limited)
+    assert hardware.available_memory_bytes() < before
+    if kind == "RLIMIT_AS":
+        assert hardware.available_memory_bytes() <= 64 * 2**20
+
+
 class TestThreads:
     @pytest.mark.parametrize(("cpus", "wanted"), [(1, 1), (10**6, 0)])
     def test_torch_takes_no_more_than_there_are(

@@ -144,3 +144,31 @@ def test_a_diverged_network_is_said_to_have_no_numbers(
     record = json.loads((tmp_path / "out" / "artifacts.json").read_text())
     assert record["means"] == {}
     assert record["prediction"] is None
+
+
+def test_every_label_map_and_volume_is_accounted_for(
+    model_folder, images, labels, tmp_path, capsys
+) -> None:
+    first, second = sorted(labels.iterdir())
+    first.rename(first.with_name("other.nii.gz"))
+    second.with_name(second.name.removesuffix(".gz")).touch()  # two maps of one case
+    (images / "notes.txt").touch()
+    words = [str(model_folder), str(images), "--shifts", "2", "-o", str(tmp_path / "out")]
+    assert main([*words, "--labels", *map(str, labels.iterdir())]) == 3
+    said = capsys.readouterr().err
+    for name in ("other.nii.gz", "notes.txt", first.name, second.name):
+        assert name in said
+    assert str(second) in json.loads((tmp_path / "out" / "failures.json").read_text())
+
+
+def test_a_map_never_replaces_an_input(model_folder, images, tmp_path, capsys) -> None:
+    out = tmp_path / "out"
+    (out / "maps").mkdir(parents=True)
+    first = sorted(images.iterdir())[0]
+    mine = first.rename(out / "maps" / f"{first.name.removesuffix('.nii.gz')}_cycle_spin.nii.gz")
+    shutil.copy(mine, first)
+    before = mine.read_bytes()
+    words = [str(model_folder), str(first), str(mine), "--spin", "--overwrite", "-o", str(out)]
+    assert main(words) == 2
+    assert mine.read_bytes() == before
+    assert "is an input" in capsys.readouterr().err

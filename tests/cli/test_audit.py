@@ -122,3 +122,13 @@ def test_numbers_out_of_range_are_usage_errors(argv, capsys) -> None:
         main(argv)
     assert stopped.value.code == 2
     assert "must be" in capsys.readouterr().err
+
+
+def test_a_description_is_not_replaced_by_what_is_said_of_it(tmp_path, capsys) -> None:
+    source = tmp_path / "audit.json"
+    network = {"name": "monai.BasicUNet", "spatial_dims": 2, "features": [4, 4, 4, 4, 4, 4]}
+    source.write_text(json.dumps(network))
+    words = ["--network", str(source), "--patch-size", "32", "32", "-o", str(tmp_path)]
+    assert main([*words, "--overwrite"]) == 2
+    assert json.loads(source.read_text()) == network
+    assert "audit.json" in capsys.readouterr().err

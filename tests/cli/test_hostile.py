@@ -200,6 +200,46 @@ def test_a_record_names_files_and_no_more(source: str, stranger: Stranger) -> No
     assert types(stranger, "report", stranger.run, "-o", "OUT/report.html") == 0
 
 
+DATASETS: dict[str, dict[str, Any]] = {
+    "a link": {"image": "http://127.0.0.1:9/a.nii.gz", "label": "ftp://127.0.0.1/a.nii.gz"},
+    "outside": {"image": "../../../../etc/passwd", "label": "/etc/hostname"},
+    "a device": {"image": "/dev/zero", "label": "/dev/stdin"},
+    "a pipe": {"image": "|touch x", "label": "`touch x`"},
+    "a numpy file with code": {"image": "cached.npy", "label": "cached.npy"},
+    "no text": {"image": {"_target_": "evil.f"}, "label": ["x"]},
+}
+
+
+@pytest.mark.parametrize("entry", DATASETS.values(), ids=DATASETS)
+def test_a_dataset_names_files_and_no_more(
+    entry: dict[str, Any], stranger: Stranger, tmp_path: Path
+) -> None:
+    (stranger.run / "cached.npy").write_bytes(pickle.dumps(Evil(stranger.mark)))
+    content = {
+        "name": "theirs", "modality": {"0": "MR"}, "labels": {"0": "background", "1": "a"},
+        "training": [entry, entry],
+    }  # fmt: skip
+    (stranger.run / "dataset.json").write_text(json.dumps(content))
+    words = ("data=folder", f"data.root={stranger.run}", f"runs={tmp_path}/out/runs")
+    assert types(stranger, "train", *words, "data.patch_size=[16,16,16]") in (2, 3)
+
+
+def test_a_plan_of_a_stranger_is_shown(
+    stranger: Stranger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = {
+        "digest": "\x1b[2J",
+        "folder": "../../../etc",
+        "overrides": ["+hydra.x=1"],
+        "levels": {},
+    }
+    content = {"schema": 1, "name": "\x1b[2J", "cells": [evil], "command": ["touch", "x"]}
+    (stranger.run / "ablation.json").write_text(json.dumps(content))
+    assert types(stranger, "ablate", "status", stranger.run) in (0, 2, 3)
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+
+
 YAML = {
     "a tag of python": '!!python/object/apply:os.system ["touch x"]',
     "a module": "name: evil.f",
