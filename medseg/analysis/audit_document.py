@@ -8,6 +8,7 @@ from medseg.analysis.audit import Audit
 from medseg.files import FileId, replacing, write_text
 from medseg.formatting import markdown_table
 
+OUTPUTS = ("audit.md", "audit.json", "audit.csv")
 _MIB = 2**20
 _ADAMW_STATE = 2  # tensors per parameter
 
@@ -49,11 +50,9 @@ def write_audit(
     Raises:
         ConfigError: a file of that name is there that medseg did not write; see `replacing`.
     """
-    texts = {
-        "audit.md": markdown(audit),
-        "audit.json": json.dumps(audit.plain(), indent=1) + "\n",
-        "audit.csv": audit.layers.to_csv(index=False),
-    }
+    plain = json.dumps(audit.plain(), indent=1) + "\n"
+    layers = audit.layers.to_csv(index=False)
+    texts = dict(zip(OUTPUTS, (markdown(audit), plain, layers), strict=True))
     with replacing([folder / name for name in texts], overwrite=overwrite, inputs=inputs):
         for name, text in texts.items():
             write_text(folder / name, text)

@@ -80,9 +80,14 @@ def main(arguments: argparse.Namespace) -> int:
     """Audits the network that is asked for."""
     os.environ.setdefault("KINETO_LOG_LEVEL", _SILENT)
     from medseg.analysis.audit import audit
-    from medseg.analysis.audit_document import markdown, write_audit
-    from medseg.files import file_ids
+    from medseg.analysis.audit_document import OUTPUTS, markdown, write_audit
+    from medseg.files import file_ids, require_replaceable
 
+    inputs = file_ids(filter(None, [arguments.network]))
+    overwrite = arguments.overwrite
+    if arguments.output is not None:
+        targets = [arguments.output / name for name in OUTPUTS]
+        require_replaceable(targets, overwrite=overwrite, inputs=inputs)
     subject = _subject(arguments)
     result = audit(subject)
     print(markdown(result, layers=arguments.layers), end="")
@@ -91,8 +96,6 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.effective:
         print(_effective(subject), end="")
     if arguments.output is not None:
-        inputs = file_ids(filter(None, [arguments.network]))
-        overwrite = arguments.overwrite
         for path in write_audit(result, arguments.output, overwrite=overwrite, inputs=inputs):
             print(one_line(str(path)))
     return 0
