@@ -221,7 +221,7 @@ def _sha256(*volumes: Volume, places: bool = True) -> str:
         if places:
             affine = ras_affine(volume.geometry.affine, volume.array.shape[-3:])
             digest.update(affine.astype(np.float32).round(3).tobytes())
-        digest.update(np.ascontiguousarray(voxels).reshape(-1))
+        digest.update(np.ascontiguousarray(voxels).data.cast("B"))
     return digest.hexdigest()
 
 

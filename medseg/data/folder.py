@@ -145,7 +145,9 @@ def _numbered(description: Mapping[str, Any], key: str, problems: list[str]) -> 
 def _named_values(description: Mapping[str, Any], problems: list[str]) -> dict[int, str]:
     """Name by label value; nnU-Net maps names to values."""
     labels = description.get("labels")
-    values = list(labels.values()) if isinstance(labels, dict) else []
+    if not isinstance(labels, dict):
+        return _numbered(description, "labels", problems)
+    values = list(labels.values())
     if any(isinstance(value, list) for value in values):
         problems.append("labels: classes of several values (regions) are not read; name each value")
         return {}

@@ -49,10 +49,7 @@ def make_loss(options: Mapping[str, Any], num_classes: int) -> _Loss:
     if not all(_is_weight(number) for number in weight) or not any(weight):
         raise ConfigError(f"loss.weight={list(weight)} must be of numbers of at least 0, not all 0")
     full = [1.0] * (has_background and len(weight) < num_classes) + [float(w) for w in weight]
-    try:
-        return build(rest | {"_partial_": True})(weight=torch.tensor(full))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"loss.weight={list(weight)}: {name} refuses it ({error})") from error
+    return build(rest | {"weight": torch.tensor(full)}, "loss")
 
 
 class LossOfCounted(_Loss):

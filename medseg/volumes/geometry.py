@@ -76,7 +76,9 @@ def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[G
     millimetres, unit_notes = _unit(header)
     pixdim, notes = _voxel_sizes(header)
     to_mm = np.array([[millimetres]] * 3 + [[1.0]])
-    forms = {form: to_mm * affine for form, affine in _coded_forms(header, pixdim).items()}
+    forms: dict[Form, np.ndarray] = {
+        form: to_mm * affine for form, affine in _coded_forms(header, pixdim).items()
+    }
     pixdim *= millimetres
     other: Form = "qform" if prefer == "sform" else "sform"
     if prefer in forms:
