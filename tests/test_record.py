@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medseg.errors import DataError
+from medseg.formatting import printable
 from medseg.record import (
     FILE_NAME,
     SCHEMA,
@@ -27,7 +28,7 @@ from medseg.record import (
     Status,
 )
 
-texts = st.text(max_size=8)  # any character, unpaired surrogates excepted
+texts = st.text(max_size=8).map(printable)  # what a terminal would obey is escaped once read
 numbers = st.floats() | st.integers(-(2**60), 2**60)
 few = {"max_size": 3}
 
