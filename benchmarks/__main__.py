@@ -140,7 +140,8 @@ def _presets(dims: int) -> dict[str, Any]:
     """Option of `model` → its description in so many dimensions."""
     from medseg.cli.compose import described, option_names
 
-    data = ("data=phantom", "data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
+    shape = (f"data.spatial_dims={dims}", f"data.patch_size={[32] * dims}")
+    data = ("data=phantom", "data.in_channels=1", "data.num_classes=3", *shape)
     names = option_names("model")
     return {name: described("train", "model", f"model={name}", *data) for name in names}
 

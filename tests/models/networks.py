@@ -19,8 +19,9 @@ DECODERS = {
 @cache
 def preset(option: str, dims: int) -> dict[str, Any]:
     """The description of an option of `model`, for one channel and three classes."""
-    shape = ("data.in_channels=1", "data.num_classes=3", f"data.spatial_dims={dims}")
-    return described("train", "model", f"model={option}", *shape)
+    shape = (f"data.spatial_dims={dims}", f"data.patch_size={[32] * dims}")
+    data = ("data.in_channels=1", "data.num_classes=3", *shape)
+    return described("train", "model", f"model={option}", *data)
 
 
 def name_of(block: object) -> dict[str, Any]:
