@@ -79,9 +79,6 @@ def run_to_exit_code(
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger().setLevel(log_level)
     logging.setLogRecordFactory(_Record)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # names of files and formulas may hold what the terminal's encoding cannot show
-        sys.stdout.reconfigure(errors="backslashreplace")
     logging.raiseExceptions = False  # a terminal that takes no more lines is no reason to stop
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
