@@ -69,8 +69,13 @@ def pairwise_cells(
 def covering(**factors: Sequence[Any]) -> pytest.MarkDecorator:
     """Parametrises a test by cells in which every two values of two factors meet."""
     values = [tuple(cell.values()) for cell in pairwise_cells(factors)]
-    return pytest.mark.parametrize(list(factors), values, ids=repr)
+    return pytest.mark.parametrize(list(factors), values, ids=_name)
 
 
 def _pairs(chosen: Mapping[str, int], factor: str, index: int) -> set[Pair]:
     return {frozenset({other, (factor, index)}) for other in chosen.items()}
+
+
+def _name(value: Any) -> str:
+    """What a value is called in a test's id; a function's text would hold its address."""
+    return getattr(value, "__name__", repr(value))
