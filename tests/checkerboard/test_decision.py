@@ -77,7 +77,7 @@ def test_the_effect_is_scored_on_the_volumes_own_grid(model, phantom, tmp_path) 
     image = read_image(source, channels=1)
     write_labels(label, predictor.predict(image).labels, image)
     study = Study(predictor.network, model.card, overlap=predictor.overlap, shifts=2)
-    case = examine(source, label, study=study, predictor=predictor, spin=tmp_path / "maps")
+    case = examine(source, label, study=study, predictor=predictor, spin=tmp_path / "map.nii.gz")
     found = case.values["decision"]
     assert found["dice"] == found["surface_dice"] == 1
     assert found["dice_spun"] < 1

@@ -84,8 +84,8 @@ def test_what_is_not_reached_is_said_and_seen_from_the_exit_code(
 def test_the_spacing_of_the_data_is_the_default_and_a_slice_has_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    own = ["data=prostate", "data.spatial_dims=2"]
-    assert main(["5", *own, *SMALL, "--patch-size", "48", "48"]) == 0
+    own = ["data=prostate", "data.spatial_dims=2", "data.patch_size=[48,48]"]
+    assert main(["5", *own, *SMALL]) == 0
     sees = int(extents(SMALL, (1, 1)).partition(" ")[0]) * 0.62
     assert rows(capsys.readouterr().out)[0][1] == f"{sees:g} × {sees:g}"
 
@@ -117,7 +117,7 @@ def test_what_is_set_anew_is_not_given_twice() -> None:
         (["24", "24", "24", "--spacing", "1"], "extent=24 × 24 × 24 has 3 numbers"),
         (["model=unet", "--spacing", "1"], "extent=nothing has 0 numbers"),
         (["24", "--spacing", "1", "1", "1"], "spacing=1 × 1 × 1 has 3 numbers"),
-        (["24", "--spacing", "1", "nonsense=1"], "Could not override 'nonsense'"),
+        (["24", "--spacing", "1", "nonsense=1"], "nonsense: there is no such key"),
         (["900", "--spacing", "1"], "choose data.patch_size=[912, 912]"),
     ],
 )

@@ -105,7 +105,7 @@ def test_corrupt_cases_are_all_named_and_nothing_is_trained(
 
 
 def test_training_stops_early_when_the_dice_no_longer_rises(tmp_path: Path) -> None:
-    frozen = ["optimizer.lr=0", "trainer.patience=2", "trainer.epochs=9"]
+    frozen = ["optimizer.lr=1e-30", "trainer.patience=2", "trainer.epochs=9"]
     assert train(tmp_path, *frozen, *QUICK) == 0
     assert len(RunRecord.read(the_run(tmp_path) / "record.json").history) == 3
 
