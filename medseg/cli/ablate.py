@@ -142,8 +142,6 @@ def _plan(
     overrides = parser.parse_overrides(given)
     path, equal, margin = folder / PLAN_FILE, config.ablation.equal, config.ablation.margin
     device = config.trainer.device
-    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin < 1:
-        raise ConfigError(f"ablation.margin={margin!r} must be a Dice between 0 and 1, as 0.01")
     plan, configs = plan_ablation(
         grid_of(config, overrides, parser),
         arm_composer(hydra, config),
@@ -152,7 +150,7 @@ def _plan(
         device=choose_device(device, key="trainer.device") if equal == "latency" else None,
         name=config.name,
         budget="iterations" if config.trainer.max_seconds is None else "seconds",
-        margin=float(margin),
+        margin=margin,
         command=command_line,
     )
     require_effect(values_of(overrides), configs.values())

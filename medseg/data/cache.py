@@ -28,7 +28,7 @@ from medseg.volumes import Volume, files_of, on_grid_of, ras_affine, read_image,
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 3
+_FORMAT = 4
 _SUMMARY, _IMAGE, _LABEL, _INDICES = "case.json", "image.npy", "label.npy", "indices.npz"
 _INDICES_PER_CLASS = 20_000
 _CHUNK_BYTES = 1 << 20
@@ -174,13 +174,14 @@ def _write(
     _save(folder / _LABEL, classes)
     with atomic_path(folder / _INDICES) as part, part.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **indices)
+    image_sha256 = _voxels_sha256(image)
     content = {
         "spacing": preprocessing.grid_spacing(image),
         "notes": notes,
         "classes": present,
         "intensities": [float(image.array.min()), float(image.array.max())],
-        "sha256": _sha256(image, label),
-        "image_sha256": _sha256(image, places=False),
+        "sha256": _sha256_of([image_sha256, _place(image), _voxels_sha256(label), _place(label)]),
+        "image_sha256": image_sha256,
     }
     checksums = {name: _checksum(folder / name) for name in (_IMAGE, _LABEL, _INDICES)}
     checksums[_SUMMARY] = _checksum_of(content)
@@ -200,8 +201,7 @@ def _indices(classes: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
 
 def _key(case: Case, preprocessing: Preprocessing, in_channels: int, num_classes: int) -> str:
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in _sources(case)]
-    content = [_FORMAT, stats, preprocessing.describe(), in_channels, num_classes]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    return _sha256_of([_FORMAT, stats, preprocessing.describe(), in_channels, num_classes])[:16]
 
 
 def _sources(case: Case) -> list[Path]:
@@ -212,17 +212,22 @@ def _sources(case: Case) -> list[Path]:
     return [*files_of(case.image), *files_of(case.label)]
 
 
-def _sha256(*volumes: Volume, places: bool = True) -> str:
-    """SHA-256 of voxels along RAS axes, and of the places where they lie."""
-    digest = hashlib.sha256()
-    for volume in volumes:
-        voxels = to_ras(volume.array, volume.geometry.affine)
-        digest.update(str(voxels.shape).encode())
-        if places:
-            affine = ras_affine(volume.geometry.affine, volume.array.shape[-3:])
-            digest.update(affine.astype(np.float32).round(3).tobytes())
-        digest.update(np.ascontiguousarray(voxels).data.cast("B"))
+def _sha256_of(content: list) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _voxels_sha256(volume: Volume) -> str:
+    """SHA-256 of the voxels along RAS axes, however they are stored."""
+    voxels = to_ras(volume.array, volume.geometry.affine)
+    digest = hashlib.sha256(str(voxels.shape).encode())
+    digest.update(np.ascontiguousarray(voxels).data.cast("B"))
     return digest.hexdigest()
+
+
+def _place(volume: Volume) -> list:
+    """Where the voxels along RAS axes lie, to a micrometre."""
+    affine = ras_affine(volume.geometry.affine, volume.array.shape[-3:])
+    return (affine.round(3) + 0.0).tolist()  # no negative zeros
 
 
 def _checksum(path: Path) -> int:

@@ -1,7 +1,6 @@
 """A configuration turned into objects, before any data is read."""
 
 import logging
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +32,7 @@ from medseg.models.description import build_network, describe
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
 from medseg.training.loss import make_loss
+from medseg.training.schedule import after_epochs
 from medseg.training.trainer import TrainingPlan
 
 log = logging.getLogger(__name__)
@@ -245,16 +245,10 @@ def _try_loss(loss: Any, classes: int, dims: int) -> None:
 def _try_schedule(optimizer: Any, scheduler: Any, epochs: int) -> None:
     """Goes through the schedule: both check their numbers when they are made or used."""
     try:
-        steps = scheduler(optimizer([nn.Parameter(torch.zeros(1))]))
+        after_epochs(optimizer, scheduler, min(epochs, _TRIED_EPOCHS))
     except Exception as error:
-        raise ConfigError(f"optimizer or scheduler: {_first_line(error)}") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a step before the optimiser's
-            for _ in range(min(epochs, _TRIED_EPOCHS)):
-                steps.step()
-    except Exception as error:
-        raise ConfigError(f"scheduler: {_first_line(error)}; compare configs/scheduler") from error
+        text = f"optimizer or scheduler: {_first_line(error)}; compare configs/scheduler"
+        raise ConfigError(text) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -14,12 +14,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import nn
 
 from medseg.data.cache import PreparedCase
 from medseg.errors import MedsegError, SignalError
 from medseg.inference.sliding_window import slide
 from medseg.training.module import SegmentationModule
+from medseg.training.schedule import schedule_factors
 from medseg.volumes import picture_of_case
 
 log = logging.getLogger(__name__)
@@ -255,24 +255,6 @@ class TimeBudget(pl.Callback):
         """Stops after a first epoch that took all the time there was."""
         if sum(self.history.step_seconds) >= self.seconds:
             trainer.should_stop = True
-
-
-def schedule_factors(schedule: Callable[[torch.optim.Optimizer], Any], epochs: int) -> list[float]:
-    """The learning rate of each epoch, as a multiple of the first one.
-
-    >>> from functools import partial
-    >>> from torch.optim.lr_scheduler import PolynomialLR
-    >>> schedule_factors(partial(PolynomialLR, total_iters=4, power=1.0), 4)
-    [1.0, 0.75, 0.5, 0.25]
-    """
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    steps = schedule(optimizer)
-    factors = []
-    for _ in range(epochs):
-        factors.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
-        steps.step()
-    return factors
 
 
 class ValidationPictures(pl.Callback):

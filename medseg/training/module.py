@@ -1,6 +1,5 @@
 """The optimisation of one network, for Lightning."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from medseg.inference.sliding_window import slide
 from medseg.metrics import dice
 from medseg.models.unet import MultiscaleNetwork
 from medseg.training.loss import LossOfCounted
+from medseg.training.schedule import after_epochs
 
 
 class SegmentationModule(pl.LightningModule):
@@ -71,12 +71,7 @@ class SegmentationModule(pl.LightningModule):
         if not done:
             return
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0]
-        planned = self._optimizer([nn.Parameter(torch.zeros(1))])
-        steps = self._scheduler(planned)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # steps of a schedule without those of an optimiser
-            for _ in range(done):
-                steps.step()
+        planned, steps = after_epochs(self._optimizer, self._scheduler, done)
         if steps.state_dict() == schedule.scheduler.state_dict():
             return
         schedule.scheduler.load_state_dict(steps.state_dict())

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, PolynomialLR
 
 from medseg.errors import ConfigError
-from medseg.training.callbacks import History, TimeBudget, schedule_factors
+from medseg.training.callbacks import History, TimeBudget
+from medseg.training.schedule import schedule_factors
 from medseg.training.trainer import TrainingPlan
 
 POLY = partial(PolynomialLR, total_iters=10, power=1.0)
