@@ -128,7 +128,7 @@ def _subject(arguments: argparse.Namespace) -> "Subject":
         channels, spacing = description.get("in_channels", 1), None
         patch_size = (0,) * description.get("spatial_dims", len(arguments.patch_size))
     else:
-        description, load, spacing = compose_network(arguments.overrides)
+        description, load, spacing = compose_network(arguments.overrides, arguments.patch_size)
         network, batch = build_network(description), load.batch
         name = " ".join(arguments.overrides) or "the default configuration"
         channels, patch_size = load.in_channels, load.patch_size

@@ -102,9 +102,13 @@ def described(config: str, key: str, *overrides: str) -> Any:
 
 
 def compose_network(
-    overrides: Sequence[str],
+    overrides: Sequence[str], patch_size: Sequence[int] | None = None
 ) -> tuple["Description", "Load", tuple[float, ...] | None]:
     """The network that overrides of the training configuration choose, and what it is given.
+
+    Args:
+        overrides: Of the training configuration.
+        patch_size: In voxels, instead of `data.patch_size`.
 
     Returns:
         Its description; channels, patch and batch; the spacing in mm along the network's axes,
@@ -116,7 +120,8 @@ def compose_network(
     from medseg.analysis.cost import Load
     from medseg.models.description import describe
 
-    config = composed(CONFIG_NAME, *overrides)
+    patch = [] if patch_size is None else [f"data.patch_size={list(patch_size)}"]
+    config = composed(CONFIG_NAME, *overrides, *patch)
     data, spacing = config["data"], config["data"]["spacing"]
     if spacing is not None:
         across = data["slice_axis"] if data["spatial_dims"] == 2 else None

@@ -2,9 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import command, make_parser, patch_of
+from medseg.cli.command import command, make_parser
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,9 +75,10 @@ def main(arguments: argparse.Namespace) -> None:
     from medseg.analysis.match import match
     from medseg.cli.compose import compose_network
 
-    other, other_load, _ = compose_network(arguments.overrides)
+    patch = arguments.patch_size
+    other, other_load, _ = compose_network(arguments.overrides, patch)
     same_data = [] if _of_data(arguments.like) else _of_data(arguments.overrides)
-    reference, reference_load, _ = compose_network([*same_data, *arguments.like])
+    reference, reference_load, _ = compose_network([*same_data, *arguments.like], patch)
     load = _load(arguments, reference_load, other_load)
     found = match(reference, other, arguments.equal, load, **_search_options(arguments))
     _show({"reference": reference, "before": other, "after": found.description}, load)
@@ -85,22 +87,16 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def _load(arguments: argparse.Namespace, reference: "Load", other: "Load") -> "Load":
-    from medseg.analysis.cost import Load
-
     if (reference.in_channels, reference.patch_size) != (other.in_channels, other.patch_size):
         texts = [f"{a.in_channels}×{list(a.patch_size)}" for a in (reference, other)]
         raise ConfigError(
             f"the networks see different patches, {' and '.join(texts)} (channels×voxels); "
             "name the same data in both"
         )
-    sizes = [
-        *patch_of(arguments.patch_size, other.patch_size),
-        other.batch if arguments.batch is None else arguments.batch,
-    ]
-    if any(size < 1 for size in sizes):
-        raise ConfigError(f"patch and batch {sizes} must be at least 1; choose larger ones")
-    *patch_size, batch = sizes
-    return Load(in_channels=other.in_channels, patch_size=tuple(patch_size), batch=batch)
+    batch = other.batch if arguments.batch is None else arguments.batch
+    if batch < 1:
+        raise ConfigError(f"batch={batch} must be at least 1; choose a larger one")
+    return replace(other, batch=batch)
 
 
 def _search_options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import command, make_parser, patch_of
+from medseg.cli.command import command, make_parser
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,16 +53,13 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser)
 def main(arguments: argparse.Namespace) -> int:
     """Searches; returns 0, or 1 where nothing that was tried suffices."""
-    from dataclasses import replace
-
     from medseg.analysis.field_search import advise
     from medseg.cli.compose import compose_network
 
     extent, overrides = _split(arguments.words)
     spacing, further = _split(arguments.spacing)
     overrides = [*overrides, *further]
-    network, load, own_spacing = compose_network(overrides)
-    load = replace(load, patch_size=patch_of(arguments.patch_size, load.patch_size))
+    network, load, own_spacing = compose_network(overrides, arguments.patch_size)
     advice = advise(network, extent, spacing or _spacing_of(own_spacing), load)
     _show(advice)
     _show_answer(advice, overrides)

@@ -90,9 +90,9 @@ def test_latency_is_measured_on_the_device_that_is_named(
         (["nonsense=1"], "nonsense"),
         (["--multiple-of", "0"], "multiple_of=0 must be a whole number"),
         (["--tolerance", "2"], "tolerance=2.0 must lie in"),
-        (["--patch-size", "0", "16"], "must be at least 1"),
+        (["--patch-size", "0", "16"], "data.patch_size=[0, 16]"),
         (["--batch", "0"], "must be at least 1"),
-        (["--patch-size", "16"], "--patch-size=16"),
+        (["--patch-size", "16"], "data.patch_size=[16]"),
         (
             ["--like", *SMALL, "model.encoder.depths=1", "--multiple-of", "64"],
             "smallest widths [64, 64, 64, 64]",

@@ -84,8 +84,8 @@ def test_what_is_not_reached_is_said_and_seen_from_the_exit_code(
 def test_the_spacing_of_the_data_is_the_default_and_a_slice_has_two(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    own = ["data=prostate", "data.spatial_dims=2", "data.patch_size=[48,48]"]
-    assert main(["5", *own, *SMALL]) == 0
+    own = ["data=prostate", "data.spatial_dims=2"]
+    assert main(["5", *own, *SMALL, *PATCH]) == 0
     sees = int(extents(SMALL, (1, 1)).partition(" ")[0]) * 0.62
     assert rows(capsys.readouterr().out)[0][1] == f"{sees:g} × {sees:g}"
 

@@ -155,7 +155,7 @@ def test_numbers_for_each_axis_and_options_of_other_modes(
 ) -> None:
     assert import_module(f"medseg.cli.{command}").main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert ("--device" if "--device" in words else "--patch-size") in line
+    assert ("--device" if "--device" in words else "data.patch_size") in line
 
 
 def test_a_long_prediction_shows_its_windows_and_a_short_one_nothing(
