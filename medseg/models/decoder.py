@@ -11,7 +11,7 @@ from medseg.blocks.skip import Concatenate, SkipFactory
 from medseg.blocks.unit import UnitFactory
 from medseg.blocks.upsample import UpsampleFactory
 from medseg.layers.resampling import MaxUnpool
-from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_plan
+from medseg.models.stage import KernelSizes, StageSlots, make_stage, slots_per_stage, stage_plan
 
 
 @runtime_checkable
@@ -47,6 +47,8 @@ class Decoder(nn.Module):
         unit: Unit slot.
         skip: Skip slot.
         stage: Slots that single stages fill differently.
+        kernel_sizes: Taps per axis of the convolutions of each encoder stage, None for the
+            convolution's own: 1 along thick slices; None for all.
 
     Raises:
         ValueError: sizes that do not fit together, or a block that cannot be built.
@@ -64,6 +66,7 @@ class Decoder(nn.Module):
         unit: UnitFactory,
         skip: SkipFactory = Concatenate(),
         stage: StageSlots | None = None,
+        kernel_sizes: KernelSizes | None = None,
     ):
         super().__init__()
         steps, units = stage_plan(spatial_dims, channels, strides, depths)
@@ -71,7 +74,14 @@ class Decoder(nn.Module):
         self.channels = tuple(channels[:-1])
         self.strides = tuple(steps)
         slots = slots_per_stage(
-            stage, range(len(channels) - 1), conv=conv, upsample=upsample, unit=unit, skip=skip
+            stage,
+            range(len(channels) - 1),
+            kernel_sizes=kernel_sizes,
+            steps=steps,
+            conv=conv,
+            upsample=upsample,
+            unit=unit,
+            skip=skip,
         )
         self.upsamples = nn.ModuleList()
         self.skips = nn.ModuleList()

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medseg.blocks.conv import ConvFactory, Standard
+from medseg.blocks.conv import ConvFactory, Standard, with_taps
 from medseg.blocks.downsample import DownsampleFactory
 from medseg.blocks.sizes import Size
 from medseg.blocks.unit import UnitFactory
-from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_plan
+from medseg.models.stage import KernelSizes, StageSlots, make_stage, slots_per_stage, stage_plan
 
 
 class Encoder(nn.Module):
@@ -27,6 +27,8 @@ class Encoder(nn.Module):
         downsample: Downsampling slot.
         unit: Unit slot.
         stage: Slots that single stages fill differently.
+        kernel_sizes: Taps per axis of the convolutions of each stage, None for the
+            convolution's own: 1 along thick slices; None for all.
 
     Raises:
         ValueError: sizes that do not fit together, or a block that cannot be built.
@@ -44,6 +46,7 @@ class Encoder(nn.Module):
         downsample: DownsampleFactory,
         unit: UnitFactory,
         stage: StageSlots | None = None,
+        kernel_sizes: KernelSizes | None = None,
     ):
         super().__init__()
         steps, units = stage_plan(spatial_dims, channels, strides, depths)
@@ -52,10 +55,18 @@ class Encoder(nn.Module):
         self.channels = tuple(channels)
         self.strides = tuple(steps)
         slots = slots_per_stage(
-            stage, range(len(channels)), conv=conv, downsample=downsample, unit=unit
+            stage,
+            range(len(channels)),
+            kernel_sizes=kernel_sizes,
+            steps=steps,
+            conv=conv,
+            downsample=downsample,
+            unit=unit,
         )
         finest = slots[0]
-        self.stem = finest.unit(spatial_dims, in_channels, channels[0], Standard())
+        taps = kernel_sizes[0] if kernel_sizes is not None else None
+        stem = with_taps(Standard(), taps, spatial_dims)
+        self.stem = finest.unit(spatial_dims, in_channels, channels[0], stem)
         self.downsamples = nn.ModuleList()
         self.stages = nn.ModuleList()
         previous = channels[0]

@@ -12,7 +12,7 @@ from medseg.blocks.unit import UnitFactory
 from medseg.blocks.upsample import UpsampleFactory
 from medseg.layers.ndim import max_pool_nd
 from medseg.layers.resampling import MaxUnpool
-from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_plan
+from medseg.models.stage import KernelSizes, StageSlots, make_stage, slots_per_stage, stage_plan
 
 
 class FullScaleDecoder(nn.Module):
@@ -31,6 +31,8 @@ class FullScaleDecoder(nn.Module):
         unit: Unit slot.
         width: Channels of each scale; None: those of stage 0.
         stage: Slots that single stages fill differently.
+        kernel_sizes: Taps per axis of the convolutions of each encoder stage, None for the
+            convolution's own: 1 along thick slices; None for all.
 
     Raises:
         ValueError: sizes that do not fit together, or a block that cannot be built.
@@ -50,6 +52,7 @@ class FullScaleDecoder(nn.Module):
         unit: UnitFactory,
         width: int | None = None,
         stage: StageSlots | None = None,
+        kernel_sizes: KernelSizes | None = None,
     ):
         super().__init__()
         steps, units = stage_plan(spatial_dims, channels, strides, depths)
@@ -61,7 +64,15 @@ class FullScaleDecoder(nn.Module):
         self.encoder_channels = tuple(channels)
         self.channels = (joined,) * (scales - 1)
         self.strides = tuple(steps)
-        slots = slots_per_stage(stage, range(scales - 1), conv=conv, upsample=upsample, unit=unit)
+        slots = slots_per_stage(
+            stage,
+            range(scales - 1),
+            kernel_sizes=kernel_sizes,
+            steps=steps,
+            conv=conv,
+            upsample=upsample,
+            unit=unit,
+        )
         self.unpools = ()
         self.joins = nn.ModuleList()
         self.stages = nn.ModuleList()

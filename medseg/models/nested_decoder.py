@@ -11,7 +11,7 @@ from medseg.blocks.unit import UnitFactory
 from medseg.blocks.upsample import UpsampleFactory
 from medseg.layers.resampling import MaxUnpool
 from medseg.models.decoder import upsampled
-from medseg.models.stage import StageSlots, make_stage, slots_per_stage, stage_plan
+from medseg.models.stage import KernelSizes, StageSlots, make_stage, slots_per_stage, stage_plan
 
 
 class NestedDecoder(nn.Module):
@@ -28,6 +28,8 @@ class NestedDecoder(nn.Module):
         upsample: Upsampling slot.
         unit: Unit slot.
         stage: Slots that single stages fill differently.
+        kernel_sizes: Taps per axis of the convolutions of each encoder stage, None for the
+            convolution's own: 1 along thick slices; None for all.
 
     Raises:
         ValueError: sizes that do not fit together, or a block that cannot be built.
@@ -47,6 +49,7 @@ class NestedDecoder(nn.Module):
         upsample: UpsampleFactory,
         unit: UnitFactory,
         stage: StageSlots | None = None,
+        kernel_sizes: KernelSizes | None = None,
     ):
         super().__init__()
         steps, units = stage_plan(spatial_dims, channels, strides, depths)
@@ -54,7 +57,13 @@ class NestedDecoder(nn.Module):
         self.channels = tuple(channels[:-1])
         self.strides = tuple(steps)
         slots = slots_per_stage(
-            stage, range(len(channels) - 1), conv=conv, upsample=upsample, unit=unit
+            stage,
+            range(len(channels) - 1),
+            kernel_sizes=kernel_sizes,
+            steps=steps,
+            conv=conv,
+            upsample=upsample,
+            unit=unit,
         )
         self.order = [
             (index, column)

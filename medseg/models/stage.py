@@ -7,12 +7,16 @@ from typing import Any
 
 from torch import nn
 
-from medseg.blocks.conv import ConvFactory, DilatedSchedule
+from medseg.blocks.conv import ConvFactory, DilatedSchedule, with_taps
 from medseg.blocks.sizes import Size, per_axis
 from medseg.blocks.unit import UnitFactory
 
 StageSlots = Mapping[Any, Mapping[str, Any]]
 """Slots that some stages fill differently: `{2: {"conv": Dilated()}}`, 0 the finest."""
+
+
+KernelSizes = Sequence[Sequence[int | None] | None]
+"""Taps per axis of the convolutions of each stage; None keeps the convolution's own."""
 
 
 class Stage(nn.Sequential):
@@ -42,13 +46,30 @@ def _conv_of_unit(conv: ConvFactory, index: int) -> ConvFactory:
 
 
 def slots_per_stage(
-    different: StageSlots | None, stages: Sequence[int], **slots: Any
+    different: StageSlots | None,
+    stages: Sequence[int],
+    *,
+    kernel_sizes: KernelSizes | None,
+    steps: Sequence[Sequence[int]],
+    **slots: Any,
 ) -> dict[int, SimpleNamespace]:
     """The slots of each stage: those given for it, else those for all.
 
+    Args:
+        different: Slots that some stages fill differently.
+        stages: Their numbers.
+        kernel_sizes: Taps of the convolutions of each stage of the encoder.
+        steps: Strides of each stage of the encoder, per axis.
+        slots: Those for all.
+
     Raises:
-        ValueError: a stage or a slot that there is none of.
+        ValueError: a stage or a slot that there is none of, or other than one kernel per stage.
     """
+    if kernel_sizes is not None and len(kernel_sizes) != len(steps):
+        raise ValueError(
+            f"kernel_sizes={list(kernel_sizes)} must have one entry per stage ({len(steps)}), or "
+            "be null"
+        )
     given = {str(key): value for key, value in (different or {}).items()}
     if unknown := sorted(set(given) - {str(stage) for stage in stages}):
         raise ValueError(
@@ -63,7 +84,11 @@ def slots_per_stage(
             raise ValueError(
                 f"stage {stage} has no slot {wrong[0]!r}; its slots: {', '.join(slots)}"
             )
-    return {stage: SimpleNamespace(**(slots | dict(given.get(str(stage), {})))) for stage in stages}
+    filled = {stage: slots | dict(given.get(str(stage), {})) for stage in stages}
+    for stage, own in filled.items():
+        taps = kernel_sizes[stage] if kernel_sizes is not None else None
+        own["conv"] = with_taps(own["conv"], taps, len(steps[0]))
+    return {stage: SimpleNamespace(**own) for stage, own in filled.items()}
 
 
 def stage_plan(

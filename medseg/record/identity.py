@@ -29,6 +29,8 @@ _ADDED: dict[str, Any] = {
     "data.labels": None,
     "init_sha256": None,
     "loss.weight": None,
+    "model.decoder.kernel_sizes": None,
+    "model.encoder.kernel_sizes": None,
 }
 _FLIPS = "augmentation.flip_axes"
 _DIGITS = 12

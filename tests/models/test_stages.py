@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from torch import nn
 
 from medseg.blocks import conv, unit
@@ -157,3 +158,52 @@ class TestSchedule:
         assert stages == [[{1}, {2}], [{1}, {2}, {5}, {1}], [{1}, {2}]]  # the stem besides
         stages = [rates_of(stage) for stage in network.decoder.stages]
         assert stages == [[{1}, {2}, {5}], [{1}, {2}, {5}, {1}]]
+
+
+FLAT = {
+    "standard": block("conv.Standard"),
+    "of five taps": block("conv.Standard", kernel_size=5),
+    "dilated": block("conv.Dilated", dilation=3),
+    "schedule": block("conv.DilatedSchedule"),
+    "smoothed": block("conv.SmoothedDilated"),
+    "separable": block("conv.DepthwiseSeparable"),
+    "one axis after another": block("conv.SpatiallySeparable"),
+    "deformable": block("conv.Deformable"),
+    "without neighbours": block("conv.Pointwise"),
+}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "name"),
+    [*(("standard", name) for name in FLAT), ("nested", "standard"), ("full_scale", "standard")],
+)
+def test_a_stage_of_one_tap_along_an_axis_reads_no_neighbour_there(decoder, name) -> None:
+    taps = [[None, None, 1], None, [3, 3, 3]]
+    slots = {"conv": FLAT[name], "upsample": block("upsample.Interpolate")}
+    options = {"decoder": decoder, "strides": [1, [2, 2, 1], 2], "depths": 2, **slots}
+    both = {"of_encoder": taps_of(taps), "of_decoder": taps_of(taps)}
+    flat, plain = build_network(unet(3, **options, **both)), build_network(unet(3, **options))
+    fine = [flat.encoder.stem, flat.encoder.stages[0]]
+    kernels = [m.kernel_size for part in fine for m in part.modules() if isinstance(m, nn.Conv3d)]
+    assert {kernel[2] for kernel in kernels} == {1}
+    image = torch.randn(1, 1, 12, 16, 4)
+    assert flat(image).shape == plain(image).shape
+    if name == "of five taps":
+        assert (5, 5, 1) in kernels
+
+
+def taps_of(taps: list) -> dict:
+    return {"kernel_sizes": taps}
+
+
+def test_without_sizes_of_kernels_a_network_is_what_it_was() -> None:
+    before = build_network(unet(3, conv=block("conv.Dilated")))
+    none = [None, None, None]
+    same = unet(3, conv=block("conv.Dilated"), of_encoder=taps_of(none), of_decoder=taps_of(none))
+    assert str(build_network(same)) == str(before)
+
+
+@pytest.mark.parametrize("taps", [[None], [[1, 1], None, None], [[2, 3, 3], None, None]])
+def test_sizes_of_kernels_that_do_not_fit_are_refused(taps) -> None:
+    with pytest.raises(ConfigError, match="kernel"):
+        build_network(unet(3, of_encoder=taps_of(taps)))
