@@ -116,6 +116,7 @@ def require_replaceable(
     *,
     overwrite: bool = False,
     inputs: frozenset[FileId] = frozenset(),
+    remedy: str = "choose another output, move it away, or give --overwrite",
 ) -> None:
     """Checks that none of a command's outputs is something that must stay.
 
@@ -123,6 +124,7 @@ def require_replaceable(
         targets: Every file that is going to be written.
         overwrite: Replace files whoever wrote them.
         inputs: Files of `file_ids` that are never replaced.
+        remedy: What the user can do about a file that must stay.
 
     Raises:
         ConfigError: a target that exists, and that medseg did not write or that was changed since;
@@ -141,8 +143,7 @@ def require_replaceable(
         known = own.setdefault(target.parent, _written(target.parent))
         if not (overwrite or _sha256_or_none(target) in known.get(target.name, [])):
             raise ConfigError(
-                f"{target} exists, and medseg did not write it or it was changed since; "
-                "choose another output, move it away, or give --overwrite"
+                f"{target} exists, and medseg did not write it or it was changed since; {remedy}"
             )
 
 

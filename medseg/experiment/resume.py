@@ -14,7 +14,7 @@ import yaml
 
 from medseg.data.splits import Split
 from medseg.errors import ConfigError, DataError
-from medseg.experiment.folder import CONFIG, SPLIT, former_record
+from medseg.experiment.folder import CONFIG, SPLIT, former_record, require_own_results
 from medseg.experiment.plan import Plan, make_plan
 from medseg.models.weights import network_state, read_checkpoint
 from medseg.record import content, is_place, leaves
@@ -31,7 +31,7 @@ def stored_config(folder: Path) -> dict[str, Any]:
     """The configuration that a run left in its folder.
 
     Raises:
-        ConfigError: there is no run, or its configuration is damaged.
+        ConfigError: there is no run, or its configuration is damaged or was changed by hand.
         DataError: a link leads out of the folder.
     """
     path = folder / CONFIG
@@ -44,6 +44,12 @@ def stored_config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not the configuration of a run ({reason})") from error
+    former = former_record(folder)
+    if former and former.config and content(former.config) != content(config):
+        raise ConfigError(
+            f"{path}: was changed since the run wrote it; put back what it was, as `config` of "
+            "record.json says, and give what shall change beside resume="
+        )
     return config
 
 
@@ -132,14 +138,31 @@ def plan_of_continuation(
     """
     last = folder / LAST
     goes_on = last.is_file()
-    plan = make_plan(config, split=Split.read(folder / SPLIT) if goes_on else None)
+    plan = make_plan(config, split=_stored_split(folder) if goes_on else None)
     if goes_on:
         _require_fitting(read_checkpoint(last), plan, folder, changes)
     plan.data.config.source.prepare(may_write=builds_data)
     plan.data.setup()
     if goes_on:
         _require_same_cases(plan, folder)
+    if plan.data.split is not None:
+        require_own_results(folder, plan.data.split.validation)
     return plan
+
+
+def _stored_split(folder: Path) -> Split:
+    """The split that a run was trained with, which its record tells as well."""
+    split, former = Split.read(folder / SPLIT), former_record(folder)
+    known = former.split if former else {}
+    if known and {side: set(cases) for side, cases in known.items()} != {
+        "train": set(split.train),
+        "validation": set(split.validation),
+    }:
+        raise DataError(
+            f"{folder / SPLIT}: was changed since the run began to train; put back what it was, "
+            "as `split` of record.json says"
+        )
+    return split
 
 
 def _require_fitting(

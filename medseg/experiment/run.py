@@ -19,7 +19,14 @@ from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.receptive_field import gridding_warnings
 from medseg.errors import DataError, MedsegError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
-from medseg.experiment.folder import CONFIG, PICTURES, PREDICTIONS, SPLIT, former_record
+from medseg.experiment.folder import (
+    CONFIG,
+    PICTURES,
+    PREDICTIONS,
+    SPLIT,
+    former_record,
+    place_results,
+)
 from medseg.experiment.lock import this_machine
 from medseg.experiment.outcome import score_lines
 from medseg.experiment.plan import Plan
@@ -48,7 +55,7 @@ from medseg.training.trainer import BEST, LAST, make_trainer
 
 log = logging.getLogger(__name__)
 
-_NEW_RESULTS = ".continued"  # of a completed run that goes on, until they take the former's place
+_NEW_RESULTS = ".continued"  # model and label maps, until they take the place of the former
 
 
 def run(
@@ -174,13 +181,16 @@ def _fit(plan: Plan, folder: Path, progress: "_Progress") -> None:
             seconds=progress.record.seconds | seconds,
         )
     save_model(progress.results / MODEL_FOLDER, load_model(folder / BEST).network, card)
+    if not progress.keeps_former:
+        progress.place_results()
     progress.update(peak_memory_bytes=peak_memory_bytes(training.hardware))
 
 
 def _evaluate(plan: Plan, progress: "_Progress") -> None:
     """Segments the held-out cases with the network that was kept, as prediction does."""
     start = time.perf_counter()
-    model = load_model(progress.results / MODEL_FOLDER)
+    trained_in = progress.results if progress.keeps_former else progress.folder
+    model = load_model(trained_in / MODEL_FOLDER)
     bf16 = True if plan.precision == "bf16" else None
     predictor = Predictor(model, device=str(plan.training.hardware), bf16=bf16)
     study = study_of(model, predictor, plan.config["artifacts"])
@@ -200,6 +210,8 @@ def _evaluate(plan: Plan, progress: "_Progress") -> None:
         artifacts=study.record() if study else None,
         seconds=progress.record.seconds | {"validation": time.perf_counter() - start},
     )
+    if not (failures and progress.keeps_former):
+        progress.place_results()
     if failures:
         raise DataError(
             f"{len(failures)} of {len(held_out)} held-out cases could not be scored, the others "
@@ -216,8 +228,9 @@ class _Progress:
 
     def __init__(self, record: RunRecord, folder: Path, *, keeps_former: bool):
         self.record = record
-        self.results = folder / _NEW_RESULTS if keeps_former else folder
-        self._folder = folder
+        self.results = folder / _NEW_RESULTS
+        self.folder = folder
+        self.keeps_former = keeps_former
         self._former = RunStatus.read(folder) if keeps_former else None
         self._share = 0.0
 
@@ -225,16 +238,17 @@ class _Progress:
         """Changes fields of the record."""
         self.record = replace(self.record, **fields)
 
+    def place_results(self) -> None:
+        """Puts model and label maps, as far as they are made, into the run's folder."""
+        place_results(self.results, self.folder, self.record.split["validation"])
+
     def write(self, seconds: float = 0.0) -> None:
         """Writes record, configuration and status; the share is that which was written last."""
-        is_new = self.results == self._folder
-        if self.record.status == "completed" and not is_new:
-            _move_files(self.results, self._folder)
-        if self.record.status == "completed" or is_new:
-            write_text(self._folder / CONFIG, yaml.safe_dump(self.record.config, sort_keys=False))
-            self.record.write(self._folder)
+        if self.record.status == "completed" or not self.keeps_former:
+            self.record.write(self.folder)
+            write_text(self.folder / CONFIG, yaml.safe_dump(self.record.config, sort_keys=False))
         if self.record.status in ("failed", "interrupted") and self._former:
-            self._former.write(self._folder)
+            self._former.write(self.folder)
         else:
             self.write_status(self._share, seconds)
 
@@ -253,7 +267,7 @@ class _Progress:
             data=self._data(),
             error=self.record.error,
             exit_code=self.record.exit_code,
-        ).write(self._folder)
+        ).write(self.folder)
 
     def _data(self) -> str:
         """What the dataset's files are known by."""
@@ -301,6 +315,7 @@ def _recorded(config: dict[str, Any], folder: Path, **asked: Any) -> Iterator[_P
         seconds |= {"total": time.perf_counter() - start + seconds.get("former", 0.0)}
         progress.update(seconds=seconds, finished=now())
         progress.write(seconds=seconds["total"])
+        shutil.rmtree(progress.results, ignore_errors=True)
 
 
 def _with_whole_paths(config: dict[str, Any]) -> dict[str, Any]:
@@ -317,15 +332,6 @@ def _tell_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     for key, value in after.items():
         if key in before and before[key] != value:
             log.info("from here on %s=%s instead of %s", key, value, before[key])
-
-
-def _move_files(source: Path, target: Path) -> None:
-    """Moves every file to the same place below another folder, over what is there."""
-    for path in [path for path in source.rglob("*") if path.is_file()]:
-        place = target / path.relative_to(source)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(place)
-    shutil.rmtree(source)
 
 
 def _end_by(error: BaseException) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class Stranger:
         content = yaml.safe_load(path.read_text())
         change(content)
         path.write_text(yaml.safe_dump(content))
+        self.json("record.json", lambda record: record.update(config=content))
 
     def json(self, name: str, change: Callable[[dict[str, Any]], Any]) -> None:
         path = self.run / name

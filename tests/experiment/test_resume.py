@@ -1,7 +1,9 @@
 """A run that is continued: what its folder may say, and what a refused command leaves as it was."""
 
 import hashlib
-from collections.abc import Iterator
+import json
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,9 +45,9 @@ def unchanged(run: Path) -> Iterator[None]:
 
 @contextmanager
 def edited(run: Path, text: str | None = None, **values: Any) -> Iterator[None]:
-    """Writes text, or sets dotted keys, in the run's configuration; undoes it afterwards."""
-    path = run / "config.yaml"
-    before = path.read_text()
+    """Writes text, or sets dotted keys, as the run's configuration; undoes it afterwards."""
+    path, record = run / "config.yaml", run / "record.json"
+    before, former = path.read_text(), record.read_text()
     config = yaml.safe_load(before)
     for key, value in values.items():
         *parts, last = key.split(".")
@@ -54,8 +56,11 @@ def edited(run: Path, text: str | None = None, **values: Any) -> Iterator[None]:
             node = node[part]
         node[last] = value
     path.write_text(yaml.safe_dump(config) if text is None else text)
+    if text is None:
+        record.write_text(json.dumps(json.loads(former) | {"config": config}))
     yield
     path.write_text(before)
+    record.write_text(former)
 
 
 REFUSED = [
@@ -215,6 +220,48 @@ def test_a_completed_record_is_replaced_by_a_completed_run_alone(
     assert record.choices == former.choices
     assert record.overrides == [*former.overrides, "trainer.epochs=3"]
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["epochs"] == 3
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        path = run / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def drawn(run: Path) -> None:
+    path = min((run / "validation").glob("*.nii.gz"))
+    path.write_bytes(path.read_bytes() + b"corrected")
+
+
+def swapped(run: Path) -> None:
+    held_out = json.loads((run / "split.json").read_text())
+    first = held_out["train"][0]
+    sides = {"train": held_out["train"][1:], "validation": [*held_out["validation"], first]}
+    (run / "split.json").write_text(json.dumps(sides))
+
+
+BY_HAND = {
+    "a label map": (drawn, 2),
+    "the model's card": (replaced("model/model.json", "Phantom", "Mine"), 2),
+    "the split": (swapped, 3),
+    "the rate": (replaced("config.yaml", "weight_decay: 0.01", "weight_decay: 0.02"), 2),
+    "the epochs": (replaced("config.yaml", "epochs: 2", "epochs: 3"), 2),
+}
+
+
+@pytest.mark.parametrize(("change", "code"), BY_HAND.values(), ids=BY_HAND)
+def test_what_was_changed_by_hand_is_neither_replaced_nor_taken_for_the_run_s(
+    run: Path, tmp_path: Path, change: Callable[[Path], None], code: int
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "x/y/run"))
+    shutil.copytree(run.parents[2] / "cache", tmp_path / "cache")
+    change(copy)
+    with unchanged(copy):
+        assert resume(copy, "trainer.patience=3", "trainer.epochs=3") == code
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "record.json", "model/notes.txt"])
