@@ -95,7 +95,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return value in [member.value for member in hint]
     if getattr(hint, "_is_runtime_protocol", False):
         return isinstance(value, hint)
-    return not isinstance(value, str | bool | Mapping)  # a tensor or function
+    # a tensor, function or another part
+    return value is not None and not isinstance(value, str | bool | Mapping)
 
 
 def _entries_fit(value: Sequence[Any], parts: Sequence[Any]) -> bool:

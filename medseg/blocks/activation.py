@@ -19,6 +19,10 @@ class LeakyReLU:
 
     negative_slope: float = 0.01
 
+    def __post_init__(self) -> None:
+        if self.negative_slope < 0:  # in place, its gradient would not be known
+            raise ValueError(f"negative_slope={self.negative_slope} must be at least 0, as 0.01")
+
     def __call__(self) -> nn.Module:
         return nn.LeakyReLU(self.negative_slope, inplace=True)
 

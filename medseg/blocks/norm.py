@@ -21,6 +21,9 @@ class Instance:
 
     eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        _require_above_0(self.eps)
+
     def __call__(self, spatial_dims: int, channels: int) -> nn.Module:
         return instance_norm_nd(spatial_dims)(channels, eps=self.eps, affine=True)
 
@@ -30,6 +33,9 @@ class Batch:
     """Each channel over the batch to mean 0, variance 1 (Ioffe & Szegedy 2015)."""
 
     eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _require_above_0(self.eps)
 
     def __call__(self, spatial_dims: int, channels: int) -> nn.Module:
         return batch_norm_nd(spatial_dims)(channels, eps=self.eps)
@@ -46,6 +52,9 @@ class Group:
     groups: int = 8
     eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        _require_above_0(self.eps)
+
     def __call__(self, spatial_dims: int, channels: int) -> nn.Module:
         if self.groups < 1 or channels % self.groups:
             raise ValueError(
@@ -53,3 +62,8 @@ class Group:
                 f"choose channels that are multiples of {self.groups}, or fewer groups"
             )
         return nn.GroupNorm(self.groups, channels, eps=self.eps)
+
+
+def _require_above_0(eps: float) -> None:
+    if eps <= 0:  # a channel without variance would be divided by nothing
+        raise ValueError(f"norm eps={eps} must be above 0, as 1e-5")

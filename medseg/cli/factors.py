@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import ConfigError
 from medseg.experiment.grid import FOLD, FOLDS, SEED, Grid
+from medseg.experiment.schema import check_values
 
 _FORM = '"key=level,level", or {level: [override, ...]}'
 
@@ -23,7 +24,10 @@ def grid_of(config: DictConfig, given: Sequence[Override], parser: OverridesPars
     Raises:
         ConfigError: a factor in no known form, or levels that mean nothing.
     """
-    section: Any = OmegaConf.to_container(config.ablation, resolve=True)
+    keys = ("factors", "seeds", "folds", "reference")
+    asked = OmegaConf.create({key: config.ablation[key] for key in keys})  # each must be there
+    section: Any = OmegaConf.to_container(asked, resolve=True)
+    check_values({"ablation": section})
     factors = {name: _levels(name, what, parser) for name, what in section["factors"].items()}
     by_key = {key: name for name, levels in factors.items() if (key := _only_key(levels))}
     seeds: Any = section["seeds"]

@@ -22,7 +22,7 @@ class DatasetSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The keys of `configs/data`, checked when they are put together.
+    """The keys of `configs/data`; `medseg.experiment.schema` says what each must be.
 
     Args:
         source: Where the dataset comes from.
@@ -49,9 +49,6 @@ class DataConfig:
         fold: Which fold, from 0.
         cache: Folder of prepared cases.
         num_workers: Loader processes.
-
-    Raises:
-        ConfigError: a value that means nothing.
     """
 
     source: DatasetSource
@@ -78,33 +75,12 @@ class DataConfig:
     num_workers: int
     labels: Mapping[Any, Any] | None = None
 
-    def __post_init__(self) -> None:
-        for key in ("batch_size", "batches_per_epoch"):
-            value = getattr(self, key)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"data.{key}={value!r} must be a whole number of at least 1")
-        if not 0 <= self.foreground_fraction <= 1:
-            raise ConfigError(
-                f"data.foreground_fraction={self.foreground_fraction} must lie in [0, 1]"
-            )
-        if not 0 < self.validation_fraction < 1:
-            raise ConfigError(
-                f"data.validation_fraction={self.validation_fraction} must lie between 0 and 1; "
-                "try 0.2"
-            )
-        dims = self.preprocessing.spatial_dims
-        if len(self.patch_size) != dims or any(n < 1 for n in self.patch_size):
-            raise ConfigError(
-                f"patch_size={list(self.patch_size)} must hold {dims} positive "
-                "numbers of voxels, one per dimension of the network"
-            )
-
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> Self:
-        """Builds source and intensity of a resolved `data` section and checks the section.
+        """Builds source and intensity of a resolved `data` section.
 
         Raises:
-            ConfigError: something in it is unknown or impossible.
+            ConfigError: one of them is unknown or impossible.
         """
         return cls(**build(section, "data"))
 

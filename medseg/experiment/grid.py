@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from medseg.analysis.cost import LATENCY, QUANTITIES, Load
+from medseg.analysis.cost import LATENCY, Load
 from medseg.analysis.match import match
 from medseg.errors import ConfigError
+from medseg.experiment.schema import RULES, broken
 from medseg.models.description import describe
 from medseg.record import AblationPlan, Cell, Matched, RunStatus, digest
 
@@ -48,13 +49,9 @@ class Grid:
     fixed: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        seeds = self.seeds
-        if not isinstance(seeds, list) or not all(type(s) is int and s >= 0 for s in seeds):
-            raise ConfigError(
-                f"ablation.seeds={seeds!r} must be a list of whole numbers, as in [0,1]"
-            )
-        if not seeds or len(set(seeds)) < len(seeds):
-            raise ConfigError(f"ablation.seeds={seeds}; give at least one, each once")
+        rule = RULES["ablation.seeds"]
+        if not rule.holds(self.seeds):
+            raise ConfigError(broken("ablation.seeds", self.seeds, rule))
         for name, level in self.reference.items():
             if level not in self.factors.get(name, {}):
                 known = ", ".join(f"{factor}: {list(own)}" for factor, own in self.factors.items())
@@ -105,10 +102,6 @@ def plan_ablation(
     Raises:
         ConfigError: an arm that cannot be matched, or two arms that do the same.
     """
-    if equal is not None and equal not in (*QUANTITIES, LATENCY):
-        raise ConfigError(
-            f"ablation.equal={equal!r} must be null or one of {', '.join([*QUANTITIES, LATENCY])}"
-        )
     arms = {tuple(levels.values()): (levels, own) for levels, own in grid.arms()}
     widths: dict[str, Any] = {}
     matched: dict[tuple[str, ...], Matched] = {}

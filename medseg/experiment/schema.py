@@ -60,6 +60,13 @@ def one_of(*values: Any) -> Rule:
     )
 
 
+def distinct(rule: Rule) -> Rule:
+    """A list that another rule asks for, without repetitions."""
+    return replace(
+        rule, must=f"{rule.must}, once", holds=lambda v: rule.holds(v) and len(set(v)) == len(v)
+    )
+
+
 def or_null(rule: Rule) -> Rule:
     """What another rule asks for, or null."""
     return replace(rule, must=f"{rule.must}, or null", holds=lambda v: v is None or rule.holds(v))
@@ -127,7 +134,7 @@ RULES: dict[str, Rule] = {
     "artifacts.shifts": whole(2),
     "artifacts.cases": or_null(whole(0)),
     "ablation.factors": SECTION,
-    "ablation.seeds": or_null(each(SEED)),
+    "ablation.seeds": or_null(distinct(each(SEED))),
     "ablation.folds": or_null(whole(2)),
     "ablation.reference": SECTION,
     "ablation.equal": or_null(
@@ -181,6 +188,12 @@ RULES: dict[str, Rule] = {
 PARTS = ("model", "augmentation", "loss", "optimizer", "scheduler", "data.source", "data.intensity")
 """Sections that name a class, whose arguments are checked when it is built."""
 
+OPTIONAL = (
+    *("ablation.", "trainer.", "optimizer.", "runs", "resume"),
+    *("init", "init_sha256", "continued", "data.labels"),  # of no run from before they were there
+)
+"""Beginnings of keys without which a configuration is whole."""
+
 TEXTS = (
     *(key for key, rule in RULES.items() if rule.is_literal),
     *("data.source.root", "data.source.task", "hydra.run.dir", "hydra.sweep.dir"),
@@ -194,8 +207,28 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: one line for each key that is unknown or whose value breaks its rule.
     """
-    if problems := list(_problems(config, "")) or list(_contradictions(config)):
+    check_values(config)
+    if problems := list(_missing(config)) or list(_contradictions(config)):
         raise ConfigError(*problems)
+
+
+def check_values(section: Mapping[str, Any]) -> None:
+    """Checks the values of a part of a configuration, which stand under their whole keys.
+
+    Raises:
+        ConfigError: one line for each key that is unknown or whose value breaks its rule.
+    """
+    if problems := list(_problems(section, "")):
+        raise ConfigError(*problems)
+
+
+def _missing(config: Mapping[str, Any]) -> Iterator[str]:
+    for key in (*RULES, *PARTS):
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part, ...) if isinstance(node, Mapping) else ...
+        if node is ... and not key.startswith(OPTIONAL):
+            yield f"{key}: is missing; leave it where it is, or set it to another value"
 
 
 def _problems(section: Mapping[str, Any], path: str) -> Iterator[str]:

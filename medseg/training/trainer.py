@@ -20,7 +20,6 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from medseg.errors import ConfigError
 from medseg.files import atomic_path
 from medseg.hardware import choose_device, device_name, lightning_name
 from medseg.models.weights import read_checkpoint
@@ -62,17 +61,6 @@ class TrainingPlan:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        counts = {"epochs": self.epochs, "validate_every": self.validate_every}
-        if self.patience is not None:
-            counts["patience"] = self.patience
-        for name, count in counts.items():
-            if not isinstance(count, int) or count < 1:
-                raise ConfigError(f"trainer.{name}={count!r} must be a whole number of at least 1")
-        seconds = self.max_seconds
-        if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
-            raise ConfigError(
-                f"trainer.max_seconds={seconds!r} must be a positive number of seconds, or null"
-            )
         object.__setattr__(self, "device", device_name(self.device, key="trainer.device"))
 
     @property

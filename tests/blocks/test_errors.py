@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medseg.blocks import conv, downsample, norm, skip, unit, upsample
+from medseg.blocks import activation, conv, downsample, norm, skip, unit, upsample
 
 from .specs import CONVS, DOWNSAMPLES, GUIDED_UPSAMPLES, UNITS, UPSAMPLES
 
@@ -52,6 +52,8 @@ OPTIONS: list[tuple[type, str, list[Any], list[Any]]] = [
     *((b, "dropout", NO_PROBABILITY, [0, 0.5]) for b in classes(UNITS)),
     (skip.Attention, "reduction", NOT_A_COUNT, [4]),
     (upsample.PixelShuffle, "init", ["zeros", "ICNR", None, 0], ["random", "icnr"]),
+    *((b, "eps", [0, -1e-5], [1e-3]) for b in (norm.Instance, norm.Batch, norm.Group)),
+    (activation.LeakyReLU, "negative_slope", [-0.01], [0.0, 0.2]),
     (upsample.Interpolate, "mode", ["bilinear", "cubic", "", None], ["linear", "nearest"]),
 ]
 

@@ -194,8 +194,10 @@ def test_folds_hold_out_every_case_once(tmp_path: Path, launched: list[str]) -> 
     ("words", "message"),
     [
         (["typo"], "typo"),
-        (["ablation.seeds=[0,0]"], "each once"),
-        (["ablation.seeds=none"], "list of whole numbers"),
+        (["ablation.seeds=[0,0]"], "ablation.seeds="),
+        (["ablation.seeds=none"], "ablation.seeds="),
+        (["ablation.folds=x"], "ablation.folds="),
+        (["~ablation.folds"], "ablation.folds"),
         (["+ablation.reference.up=x"], "no level of this grid"),
         (["+ablation.factors.up=3"], "ablation.factors.up=3 must be"),
         (["+ablation.factors.up=a b"], "ablation.factors.up='a b' must be"),

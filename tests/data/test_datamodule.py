@@ -189,14 +189,6 @@ def test_a_dataset_of_other_classes_or_channels_is_refused_with_the_remedy(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"batch_size": 0},
-        {"batches_per_epoch": 0},
-        {"foreground_fraction": 1.5},
-        {"foreground_fraction": -0.1},
-        {"validation_fraction": 0},
-        {"validation_fraction": 1},
-        {"patch_size": (8, 8)},
-        {"patch_size": (8, 0, 8)},
         {"augmentation": Augmentation(flip_axes=(0, 3))},
         {"augmentation": Augmentation(flip_axes=[2]), "patch_size": (8, 8), "spatial_dims": 2},
     ],

@@ -75,9 +75,9 @@ def test_the_reference_has_the_first_levels_unless_it_is_given() -> None:
     [
         ({"reference": {"up": "typo"}}, "is no level of this grid"),
         ({"reference": {"typo": "a"}}, "is no level of this grid"),
-        ({"seeds": []}, "at least one"),
-        ({"seeds": [1, 1]}, "each once"),
-        ({"seeds": "none"}, "list of whole numbers"),
+        ({"seeds": []}, "ablation.seeds"),
+        ({"seeds": [1, 1]}, "ablation.seeds"),
+        ({"seeds": "none"}, "ablation.seeds"),
         ({"factors": {"up": {"one": ["a=2"], "two": ["a=2"]}}}, "are the same configuration"),
     ],
 )

@@ -16,6 +16,7 @@ from medseg.errors import ConfigError
 from medseg.experiment.plan import make_plan
 from medseg.experiment.schema import PARTS, RULES, check_config, require_effect
 from medseg.models.encoder import Encoder
+from medseg.models.unet import UNet
 
 BASE = composed("train", *OVERRIDES)
 
@@ -78,6 +79,20 @@ def test_all_faults_are_told_at_once_each_on_a_line() -> None:
 
 
 @pytest.mark.parametrize(
+    "key",
+    ["seed", "pictures.cases", "artifacts", "artifacts.shifts", "data.fold", "loss", "model"],
+)
+def test_a_key_that_is_taken_out_is_told_before_it_is_missed(key: str) -> None:
+    config = changed(key, None)
+    section: Any = config
+    for part in key.split(".")[:-1]:
+        section = section[part]
+    del section[key.rpartition(".")[2]]
+    with pytest.raises(ConfigError, match=key.replace(".", r"\.")):
+        check_config(config)
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("data.patch_size", [16, 16]),
@@ -131,6 +146,7 @@ ARGUMENTS = {
     "a number for a block": (Residual, {"norm": 5}, "norm"),
     "a word for a block": (Residual, {"activation": "relu"}, "activation"),
     "one number for a list": (Encoder, {"channels": 4}, "channels"),
+    "nothing for a part": (UNet, {"encoder": None}, "encoder"),
     "words in a list": (Encoder, {"channels": ["a", "b"]}, "channels"),
 }
 

@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, PolynomialLR
 
-from medseg.errors import ConfigError
 from medseg.training.callbacks import History, TimeBudget
 from medseg.training.schedule import schedule_factors
-from medseg.training.trainer import TrainingPlan
 
 POLY = partial(PolynomialLR, total_iters=10, power=1.0)
 
@@ -85,9 +83,3 @@ def test_the_shape_is_that_of_the_schedule_itself(schedule) -> None:
         optimizer.step()
         steps.step()
     assert [0.25 * factor for factor in schedule_factors(schedule, 10)] == pytest.approx(rates)
-
-
-@pytest.mark.parametrize("seconds", [0, -1, "long"])
-def test_a_time_is_a_positive_number(seconds: Any) -> None:
-    with pytest.raises(ConfigError, match="max_seconds"):
-        TrainingPlan(epochs=1, max_seconds=seconds)

@@ -178,15 +178,6 @@ class TestPrecision:
         assert choose_precision("auto", network, CPU) == ("fp32" if native else "bf16")
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"epochs": 0}, {"epochs": 1, "validate_every": 0}, {"epochs": 1, "patience": 0}],
-)
-def test_an_impossible_plan_is_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="must be a whole number of at least 1"):
-        TrainingPlan(**options)
-
-
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"trainer\.device='tpu' must be one of"):
         TrainingPlan(epochs=1, device="tpu")
