@@ -50,7 +50,9 @@ def hydra_session() -> Iterator["Hydra"]:
 
 
 def register_resolvers() -> None:
-    """Makes `${dataset_json:ROOT,FIELD,LABELS}` and `${weights_sha256:RUN}` known."""
+    """Makes `${dataset:FIELD}` and `${weights_sha256:RUN}` known."""
+    OmegaConf.register_new_resolver("dataset", _dataset, replace=True)
+    # as a user's file may have it from before: `${dataset_json:ROOT,FIELD,LABELS}`
     OmegaConf.register_new_resolver("dataset_json", _dataset_json, replace=True)
     OmegaConf.register_new_resolver("weights_sha256", _weights_sha256, replace=True)
 
@@ -248,13 +250,36 @@ def choices_of(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:
     return {path.removeprefix("model."): option for path, option in options.items()}
 
 
-def _dataset_json(root: str, field: str, labels: Mapping[Any, Any] | None = None) -> Any:
-    """What a dataset's own `dataset.json` says of its channels and classes."""
-    from medseg.data.folder import read_dataset
+_FIRST_PATCH = 64
 
-    if field not in ("in_channels", "num_classes"):
-        raise ConfigError(f"dataset_json has no {field!r}; use in_channels or num_classes")
-    return getattr(read_dataset(Path(root), labels), field)
+
+def _dataset_json(root: str, field: str, labels: Mapping[Any, Any] | None = None) -> Any:
+    """What a dataset says of its channels and classes; `_dataset` knows more."""
+    return _dataset(field, _parent_={"root": root, "labels": labels})
+
+
+def _dataset(field: str, *, _parent_: Mapping[str, Any]) -> Any:
+    """What the dataset of a `data` section says of itself.
+
+    Args:
+        field: `in_channels`, `num_classes` or `spatial_dims` of its images; `folds`, how many it
+            brings along (None: none); `patch_size`, a start.
+        _parent_: The section.
+    """
+    from medseg.data.forms import read_dataset
+
+    fields = ("in_channels", "num_classes", "spatial_dims", "folds", "patch_size")
+    if field not in fields:
+        raise ConfigError(f"a dataset has no {field!r}; use {', '.join(fields)}")
+    dataset = read_dataset(
+        Path(_parent_["root"]),
+        _parent_.get("labels"),
+        form=_parent_.get("form"),
+        files=_parent_.get("files"),
+    )
+    if field == "patch_size":
+        return [_FIRST_PATCH] * (_parent_.get("spatial_dims") or dataset.spatial_dims)
+    return len(dataset.folds) or None if field == "folds" else getattr(dataset, field)
 
 
 def _weights_sha256(run: str | None) -> str | None:

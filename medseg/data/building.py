@@ -10,7 +10,7 @@ import nibabel as nib
 from filelock import FileLock
 from isal import igzip
 
-from medseg.data.folder import DESCRIPTION
+from medseg.data.forms.description import DESCRIPTION
 from medseg.errors import DataError
 from medseg.files import require_writable, write_bytes, write_text
 

@@ -20,11 +20,12 @@ from filelock import FileLock
 from isal import isal_zlib
 from torch import Tensor
 
-from medseg.data.folder import Case
+from medseg.data.dataset import Case
 from medseg.data.preprocess import Preprocessing
+from medseg.data.reading import read_case
 from medseg.errors import DataError, ResourceError, one_volume
 from medseg.files import atomic_path, require_writable, sweep_parts, write_text
-from medseg.volumes import Volume, files_of, on_grid_of, ras_affine, read_image, to_ras
+from medseg.volumes import Volume, files_of, ras_affine, to_ras
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +160,7 @@ def _read(case_id: str, folder: Path) -> PreparedCase | None:
 def _write(
     case: Case, preprocessing: Preprocessing, in_channels: int, num_classes: int, folder: Path
 ) -> None:
-    image = read_image(case.image, channels=in_channels)
-    label = on_grid_of(image, preprocessing.read_labels(case.label, num_classes=num_classes))
+    image, label = read_case(case, preprocessing, in_channels=in_channels, num_classes=num_classes)
     notes = [*image.notes, *label.notes]
     pixels = preprocessing.image(image).numpy()
     classes = preprocessing.labels(label).numpy()
@@ -205,11 +205,12 @@ def _key(case: Case, preprocessing: Preprocessing, in_channels: int, num_classes
 
 
 def _sources(case: Case) -> list[Path]:
-    """The files of image and label: of a pair of header and voxels, both."""
-    for path in (case.image, case.label):
-        if not path.is_file():
+    """The files of image and label: of a pair of header and voxels, both; of a series, all."""
+    named = (*case.images, case.label)
+    for path in named:
+        if not path.exists():
             raise DataError(f"{path}: there is no such file; restore it or remove the case")
-    return [*files_of(case.image), *files_of(case.label)]
+    return [file for path in named for file in files_of(path)]
 
 
 def _sha256_of(content: list) -> str:

@@ -13,7 +13,7 @@ from medseg.errors import ConfigError
 
 @runtime_checkable
 class DatasetSource(Protocol):
-    """Makes sure that a dataset lies on disk in Decathlon form."""
+    """Makes sure that a dataset lies on disk, in a form of `medseg.data.forms`."""
 
     def prepare(self, *, may_write: bool = True) -> Path:
         """Obtains the dataset if it is missing and may be written; returns its folder."""
@@ -30,6 +30,8 @@ class DataConfig:
         num_classes: Classes, background included.
         labels: Label value of the files → class, or "ignore": such voxels neither train nor count;
             None: values are classes.
+        form: Name of the form of the dataset; None: as it looks (`medseg.data.forms`).
+        files: Patterns of the files of images and labels; None: as they look.
         intensity: Maps intensities to the range the network is trained on.
         patch_size: Training patch in voxels, one number per dimension of the network.
         name: Of the dataset; runs are named after it.
@@ -74,6 +76,8 @@ class DataConfig:
     cache: str | Path
     num_workers: int
     labels: Mapping[Any, Any] | None = None
+    form: str | None = None
+    files: Mapping[str, Any] | None = None
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> Self:

@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.checks import check_cases
 from medseg.data.config import DataConfig
-from medseg.data.folder import Case, read_dataset
-from medseg.data.folder import Dataset as CaseDataset
+from medseg.data.dataset import Case
+from medseg.data.dataset import Dataset as CaseDataset
+from medseg.data.forms import read_dataset
 from medseg.data.patches import Augmentation, PatchDataset
 from medseg.data.preprocess import BODY_AXES, Preprocessing
 from medseg.data.sides import resolve_flips
-from medseg.data.splits import Split, check, fold_of_cases, split_cases
+from medseg.data.splits import Patients, Split, check, fold_of_cases, read_folds, split_cases
 from medseg.errors import ConfigError, DataError
 from medseg.volumes import IGNORE
 
@@ -71,9 +72,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Obtains the dataset, splits it and prepares its cases; does nothing a second time."""
         if self.split is not None:
             return
-        self.dataset = read_dataset(self.config.source.prepare(), self.config.labels)
+        self.dataset = read_dataset(
+            self.config.source.prepare(),
+            self.config.labels,
+            form=self.config.form,
+            files=self.config.files,
+        )
+        log.info("%s, in the form of %s", self.dataset.folder, self.dataset.form)
+        for note in self.dataset.notes:
+            log.warning("%s: %s", self.dataset.folder, note)
         self._check_dataset(self.dataset)
-        split = self._make_split([case.case_id for case in self.dataset.cases])
+        split = self._make_split(self.dataset)
         prepared = prepare_cases(
             [c for c in self.dataset.cases if c.case_id in {*split.train, *split.validation}],
             self.preprocessing,
@@ -150,9 +159,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Whole prepared volumes, one per batch."""
         return DataLoader(_Volumes(self._validation), batch_size=1)
 
-    def _make_split(self, case_ids: list[str]) -> Split:
+    def _make_split(self, dataset: CaseDataset) -> Split:
+        case_ids = [case.case_id for case in dataset.cases]
+        patient = self._patients(dataset)
         if self._own_split is not None:
-            check(self._own_split, case_ids, patient=self.config.patient)
+            check(self._own_split, case_ids, patient=patient)
             used = {*self._own_split.train, *self._own_split.validation}
             if self.config.split_file is None and (new := sorted(set(case_ids) - used)):
                 log.warning(
@@ -161,22 +172,44 @@ class SegmentationDataModule(pl.LightningDataModule):
                 )  # fmt: skip
             return self._own_split
         if self.config.split_file is not None:
-            split = Split.read(Path(self.config.split_file))
-            check(split, case_ids, patient=self.config.patient)
+            split = self._fold_of(read_folds(self.config.split_file), self.config.split_file)
+            check(split, case_ids, patient=patient)
             return split
-        drawn: dict[str, Any] = {"seed": self.config.split_seed, "patient": self.config.patient}
+        drawn: dict[str, Any] = {"seed": self.config.split_seed, "patient": patient}
         if self.config.folds is not None:
+            if self.config.folds == len(dataset.folds):
+                return self._fold_of(dataset.folds, dataset.folds_from)
             return fold_of_cases(case_ids, folds=self.config.folds, fold=self.config.fold, **drawn)
         return split_cases(case_ids, validation_fraction=self.config.validation_fraction, **drawn)
 
+    def _fold_of(self, folds: Sequence[Split], path: str | Path) -> Split:
+        """The fold of a file that `data.fold` chooses; a split alone is taken as it is."""
+        if len(folds) == 1:
+            return folds[0]
+        if self.config.fold >= len(folds):
+            raise ConfigError(
+                f"data.fold={self.config.fold} must be one of 0 to {len(folds) - 1}, the folds of "
+                f"{path}"
+            )
+        log.info("fold %d of the %d of %s is held out", self.config.fold, len(folds), path)
+        return folds[self.config.fold]
+
+    def _patients(self, dataset: CaseDataset) -> Patients:
+        """Whose the cases are: as configured, else as the dataset says, else each its own."""
+        if self.config.patient is not None:
+            return self.config.patient
+        return {case.case_id: case.patient or case.case_id for case in dataset.cases}
+
     def _check_dataset(self, dataset: CaseDataset) -> None:
+        if self.config.spatial_dims > dataset.spatial_dims:
+            raise DataError(f"{dataset.folder} holds pictures; set data.spatial_dims=2")
         for name, wanted, found in (
             ("num_classes", self.config.num_classes, dataset.num_classes),
             ("in_channels", self.config.in_channels, dataset.in_channels),
         ):
             if wanted != found:
                 raise DataError(
-                    f"data.{name}={wanted}, but {dataset.folder}/dataset.json says {found}; "
+                    f"data.{name}={wanted}, but {dataset.folder} has {found}; "
                     f"set data.{name}={found}"
                 )
 

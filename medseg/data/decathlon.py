@@ -19,7 +19,8 @@ from monai.apps.datasets import DecathlonDataset
 from monai.apps.utils import download_url, extractall
 
 from medseg.data.building import build_folder
-from medseg.data.folder import DESCRIPTION, read_dataset
+from medseg.data.forms import read_dataset
+from medseg.data.forms.description import DESCRIPTION
 from medseg.errors import ConfigError, DataError, ResourceError
 
 _STALLED_SECONDS = 60.0

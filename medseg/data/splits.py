@@ -3,15 +3,18 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self, TypeGuard
+from typing import Any, Self, TypeGuard
 
 import numpy as np
 
 from medseg.errors import ConfigError, DataError
 from medseg.files import write_text
+
+Patients = str | Mapping[str, str] | None
+"""How cases tell their patients: see `patient_of`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,18 +40,62 @@ class Split:
         Raises:
             DataError: no such file, or not in that form.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"split file {path} cannot be read ({error}); {_FORM}") from error
+        return cls._of(_json(path), path)
+
+    @classmethod
+    def _of(cls, content: Any, path: Path | str) -> Self:
         sides = content if isinstance(content, dict) else {}
-        train, validation = sides.get("train"), sides.get("validation")
+        train, validation = sides.get("train"), sides.get("validation", sides.get("val"))
         if not (_is_names(train) and _is_names(validation)):
             raise DataError(f"split file {path} is not in the right form; {_FORM}")
         return cls(train=tuple(sorted(train)), validation=tuple(sorted(validation)))
 
 
-_FORM = 'it must hold {"train": ["case", ...], "validation": ["case", ...]}'
+NNUNET_FOLDS = "splits_final.json"
+"""What nnU-Net calls its list of folds."""
+
+_FORM = (
+    'it must hold {"train": ["case", ...], "validation": ["case", ...]}, or as nnU-Net\'s '
+    f'{NNUNET_FOLDS} a list of {{"train": [...], "val": [...]}}, one per fold'
+)
+
+
+def read_folds(path: Path | str) -> tuple[Split, ...]:
+    """Reads a file of one split, or of nnU-Net's list of folds.
+
+    Raises:
+        DataError: no such file, or not in one of these forms.
+    """
+    content = _json(path)
+    folds = content if isinstance(content, list) and content else [content]
+    return tuple(Split._of(fold, path) for fold in folds)
+
+
+def faults_of_folds(folds: Sequence[Split], case_ids: Iterable[str], path: str) -> list[str]:
+    """What is wrong with the folds that a dataset brings along, in one line each.
+
+    Args:
+        folds: as read from a file.
+        case_ids: all cases of the dataset.
+        path: of the file, for the messages.
+    """
+    known, faults = set(case_ids), []
+    for number, fold in enumerate(folds):
+        place = f"{path}: fold {number}"
+        if unknown := sorted({*fold.train, *fold.validation} - known):
+            faults.append(f"{place}: not in the dataset: {_first(unknown)}; remove them there")
+        if leaking := sorted({*fold.train} & {*fold.validation}):
+            faults.append(f"{place}: trains and validates: {_first(leaking)}; keep one")
+        if not fold.train or not fold.validation:
+            faults.append(f"{place}: a side is empty; name at least one case to train and one not")
+    return faults
+
+
+def _json(path: Path | str) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"split file {path} cannot be read ({error}); {_FORM}") from error
 
 
 def split_cases(
@@ -56,7 +103,7 @@ def split_cases(
     *,
     validation_fraction: float,
     seed: int,
-    patient: str | None = None,
+    patient: Patients = None,
 ) -> Split:
     """Draws the validation patients by `seed`; the order of `case_ids` does not matter.
 
@@ -82,7 +129,7 @@ def split_cases(
 
 
 def fold_of_cases(
-    case_ids: Iterable[str], *, folds: int, fold: int, seed: int, patient: str | None = None
+    case_ids: Iterable[str], *, folds: int, fold: int, seed: int, patient: Patients = None
 ) -> Split:
     """One fold of a cross-validation: the folds hold out every patient once.
 
@@ -107,9 +154,7 @@ def fold_of_cases(
     return _held_out(groups, np.random.default_rng(seed).permutation(len(groups))[fold::folds])
 
 
-def _by_patient(
-    case_ids: Iterable[str], patient: str | None, *, least: int
-) -> dict[str, list[str]]:
+def _by_patient(case_ids: Iterable[str], patient: Patients, *, least: int) -> dict[str, list[str]]:
     case_ids = list(case_ids)
     _refuse(_repeated(case_ids), "listed twice; give every case once")
     groups = defaultdict(list)
@@ -132,13 +177,13 @@ def _held_out(groups: dict[str, list[str]], places: np.ndarray) -> Split:
     )
 
 
-def patient_of(case_id: str, *, patient: str | None) -> str:
+def patient_of(case_id: str, *, patient: Patients) -> str:
     """The id of the patient to whom a case belongs.
 
     Args:
         case_id: as in the dataset.
         patient: regular expression, found anywhere in the case id, whose first group is the
-            patient's id; None makes every case its own patient.
+            patient's id; or the patients by case id; None makes every case its own patient.
 
     Raises:
         ConfigError: not a regular expression with a group.
@@ -146,6 +191,8 @@ def patient_of(case_id: str, *, patient: str | None) -> str:
     """
     if patient is None:
         return case_id
+    if not isinstance(patient, str):
+        return patient[case_id]
     try:
         pattern = re.compile(patient)
     except re.error as error:
@@ -158,7 +205,7 @@ def patient_of(case_id: str, *, patient: str | None) -> str:
     return found[1]
 
 
-def check(split: Split, case_ids: Iterable[str], *, patient: str | None = None) -> None:
+def check(split: Split, case_ids: Iterable[str], *, patient: Patients = None) -> None:
     """Refuses a split that leaks or that does not fit the dataset; it may leave cases out.
 
     Args:
@@ -190,5 +237,9 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 def _refuse(names: list[str], why: str) -> None:
     if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise DataError(f"{', '.join(names[:5])}{more}: {why}")
+        raise DataError(f"{_first(names)}: {why}")
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}"

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from medseg.checkerboard import Study
 from medseg.checkerboard.layers import stride_grid_of
-from medseg.data.folder import Case
+from medseg.data.dataset import Case
 from medseg.data.patches import central_patch
+from medseg.data.reading import read_case
 from medseg.errors import ConfigError, DataError, one_volume
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
@@ -24,9 +25,7 @@ from medseg.training.module import SegmentationModule
 from medseg.volumes import (
     Volume,
     best_slice,
-    on_grid_of,
     picture_of_case,
-    read_image,
     to_png,
     to_ras,
     write_labels,
@@ -139,10 +138,10 @@ def _segmented(
     case: Case, model: TrainedModel, predictor: Predictor, study: Study | None
 ) -> tuple[Volume, Volume, np.ndarray]:
     """Image, true labels and predicted labels of a case, shown to the study."""
-    image = read_image(case.image, channels=model.card.in_channels)
-    classes = len(model.card.classes) + 1
-    label = predictor.preprocessing.read_labels(case.label, num_classes=classes)
-    label = on_grid_of(image, label)
+    channels, classes = model.card.in_channels, len(model.card.classes) + 1
+    image, label = read_case(
+        case, predictor.preprocessing, in_channels=channels, num_classes=classes
+    )
     watched = study and study.watch(predictor.preprocessing.truth(label, classes))
     labels = predictor.predict(image, observe=watched and watched.start).labels
     if study and watched:

@@ -102,9 +102,13 @@ def _is_sha256(value: Any) -> bool:
 
 def _maps_labels(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        type(old) is int and (new == "ignore" or type(new) is int) and old >= 0
+        (_is_text(old) or (type(old) is int and old >= 0)) and (new == "ignore" or type(new) is int)
         for old, new in value.items()
     )
+
+
+def _names_files(value: Any) -> bool:
+    return isinstance(value, Mapping) and {*value} == {"image", "label"}
 
 
 FLAG = Rule("true or false", lambda value: isinstance(value, bool))
@@ -158,6 +162,8 @@ RULES: dict[str, Rule] = {
     "data.in_channels": whole(1, 1024),
     "data.num_classes": whole(2, 2**16),
     "data.labels": or_null(Rule("label values → label values or ignore", _maps_labels)),
+    "data.form": or_null(TEXT),
+    "data.files": or_null(Rule("patterns of files by image and label", _names_files)),
     "data.spacing": or_null(each(or_null(_MM), 3)),
     "data.patch_size": each(whole(1)),
     "data.batch_size": whole(1),
@@ -325,13 +331,17 @@ def _folds_are_drawn(config: _Config) -> bool:
     return config["data"]["split_file"] is None
 
 
+def _has_folds(config: _Config) -> bool:
+    return config["data"]["folds"] is not None or not _folds_are_drawn(config)
+
+
 def _mirrors(config: _Config) -> bool:
     return bool((config["augmentation"] or {}).get("flip", 1))
 
 
 EFFECTS: tuple[tuple[tuple[str, ...], Callable[[_Config], bool], str], ...] = (
-    (("data.fold",), lambda c: c["data"]["folds"] is not None, "data.folds"),
-    (("data.folds", "data.fold", "data.split_seed"), _folds_are_drawn, "data.split_file=null"),
+    (("data.fold",), _has_folds, "data.folds or data.split_file"),
+    (("data.folds", "data.split_seed"), _folds_are_drawn, "data.split_file=null"),
     (
         ("data.validation_fraction",),
         lambda c: c["data"]["folds"] is None and _folds_are_drawn(c),

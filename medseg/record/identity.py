@@ -26,6 +26,8 @@ _LAUNCH_LEAVES = ("cache", "download", "num_workers", "root")
 _ADDED: dict[str, Any] = {
     "augmentation.side_pairs": None,
     "continued": [],
+    "data.files": None,
+    "data.form": None,
     "data.labels": None,
     "init_sha256": None,
     "loss.weight": None,

@@ -12,9 +12,10 @@ import SimpleITK as sitk
 import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from medseg.data import cache, preprocess
+from medseg.data import preprocess, reading
 from medseg.data.cache import PreparedCase, prepare_cases
-from medseg.data.folder import Case, read_dataset
+from medseg.data.dataset import Case
+from medseg.data.forms import read_dataset
 from medseg.data.phantom import Phantom
 from medseg.data.preprocess import Preprocessing, Window, ZScore
 from medseg.errors import DataError
@@ -55,7 +56,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
         return _read
 
-    monkeypatch.setattr(cache, "read_image", spied(read_image))
+    monkeypatch.setattr(reading, "read_image", spied(read_image))
     monkeypatch.setattr(preprocess, "read_labels", spied(read_labels))
     return paths
 
@@ -200,7 +201,7 @@ def test_both_files_of_a_pair_are_watched(
         volume = sitk.ReadImage(getattr(cases[0], name))
         files[name] = tmp_path / f"{name}{suffix}"
         sitk.WriteImage(volume, files[name])
-    case = Case(case_id="pair", **files)
+    case = Case(case_id="pair", images=(files["image"],), label=files["label"])
     (before,) = prepare(cases=[case])
     voxels = next(p for p in tmp_path.glob(f"{part}.*") if p.suffix in (".img", ".raw"))
     content = voxels.read_bytes()
@@ -217,7 +218,7 @@ def test_an_error_that_nobody_foresaw_is_that_of_its_case(
     def fail(path: Path, **_) -> None:
         raise ZeroDivisionError(path.name) if path == cases[1].image else DataError(f"{path}: bad")
 
-    monkeypatch.setattr(cache, "read_image", fail)
+    monkeypatch.setattr(reading, "read_image", fail)
     with pytest.raises(DataError) as caught:
         prepare()
     lines = str(caught.value).splitlines()[1:]

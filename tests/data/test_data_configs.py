@@ -7,8 +7,9 @@ from hydra import compose, initialize_config_module
 from monai.apps.datasets import DecathlonDataset
 from omegaconf import OmegaConf
 
+from medseg.cli.compose import register_resolvers
 from medseg.data.config import DataConfig
-from medseg.data.folder import read_dataset
+from medseg.data.forms import read_dataset
 from medseg.data.phantom import Phantom
 
 CONFIGS = {path.stem: path for path in (Path(__file__).parents[2] / "configs/data").glob("*.yaml")}
@@ -31,13 +32,7 @@ DECATHLON = {
 def _environment(monkeypatch):
     monkeypatch.delenv("MEDSEG_DATA", raising=False)
     monkeypatch.delenv("MEDSEG_CACHE", raising=False)
-    OmegaConf.register_new_resolver(
-        "dataset_json",
-        lambda root, what, labels: getattr(read_dataset(root, labels), what),
-        replace=True,
-    )
-    yield
-    OmegaConf.clear_resolver("dataset_json")
+    register_resolvers()
 
 
 @cache

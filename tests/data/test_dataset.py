@@ -1,5 +1,4 @@
 import json
-import logging
 from pathlib import Path
 
 import nibabel as nib
@@ -7,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg.data.building import build_folder, write_case, write_description
-from medseg.data.folder import read_dataset
+from medseg.data.forms import read_dataset
 from medseg.errors import ConfigError, DataError
 
 HIPPOCAMPUS = Path(__file__).parents[3] / "shared/data/Task04_Hippocampus"
@@ -65,22 +64,23 @@ def test_optional_keys_and_byte_order_mark(tmp_path):
     assert (dataset.name, dataset.licence, dataset.reference) == ("kidneys", "", "")
 
 
-def test_macos_companions_are_ignored(tmp_path, caplog):
+def test_macos_companions_are_ignored(tmp_path):
     folder = write_dataset(tmp_path)
     description = json.loads((folder / "dataset.json").read_text())
     description["training"].insert(0, {"image": "./imagesTr/._a.nii.gz", "label": "x"})
     (folder / "dataset.json").write_text(json.dumps(description))
     (folder / "imagesTr/._b.nii.gz").touch()
-    assert [case.case_id for case in read_dataset(folder).cases] == ["a", "b"]
-    assert not caplog.records
+    dataset = read_dataset(folder)
+    assert [case.case_id for case in dataset.cases] == ["a", "b"]
+    assert not dataset.notes
 
 
-def test_mentions_images_that_are_not_listed(tmp_path, caplog):
+def test_mentions_images_that_are_not_listed(tmp_path):
     folder = write_dataset(tmp_path)
     (folder / "imagesTr/c.nii.gz").touch()
-    with caplog.at_level(logging.WARNING):
-        assert len(read_dataset(folder).cases) == 2
-    assert "c.nii.gz" in caplog.text
+    dataset = read_dataset(folder)
+    assert len(dataset.cases) == 2
+    assert "c.nii.gz" in "".join(dataset.notes)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_mentions_images_that_are_not_listed(tmp_path, caplog):
 def test_each_fault_is_told(tmp_path, changes, fault):
     message = faults(write_dataset(tmp_path, **changes))
     assert fault in message
-    assert message.startswith(f"{tmp_path}: 1 faults")
+    assert ": 1 fault " in message
 
 
 NNUNET_LABELS = {"background": 0, "one": 1, "two": 2}
@@ -149,19 +149,32 @@ class TestNnunetForm:
         assert dataset.classes == ("one", "two")
         assert dataset.label_values == {value: "ignore"}
 
-    def test_files_of_one_channel_each_are_refused_by_name(self, tmp_path):
-        message = faults(self.write(tmp_path, channels=("T1", "T2")))
-        assert "nnU-Net" in message
-        assert "stack" in message
+    def test_files_of_one_channel_each_are_one_case(self, tmp_path):
+        dataset = read_dataset(self.write(tmp_path, channels=("T1", "T2")))
+        assert dataset.in_channels == 2
+        names = [path.name for path in dataset.cases[0].images]
+        assert names == ["a_0000.nii.gz", "a_0001.nii.gz"]
 
     def test_an_image_that_is_missing_is_named(self, tmp_path):
         folder = self.write(tmp_path)
         (folder / "imagesTr/b_0000.nii.gz").unlink()
-        assert "imagesTr/b.nii.gz: no such file" in faults(folder)
+        assert "imagesTr/b_0000.nii.gz: no such file" in faults(folder)
 
-    def test_regions_are_refused(self, tmp_path):
+    def test_regions_without_their_order_are_refused(self, tmp_path):
         labels = {"background": 0, "whole": [1, 2], "core": 2}
-        assert "regions" in faults(self.write(tmp_path, labels=labels))
+        assert "regions_class_order" in faults(self.write(tmp_path, labels=labels))
+
+    def test_a_voxel_is_of_the_last_region_that_contains_it(self, tmp_path):
+        labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+        order = [1, 2, 3]
+        dataset = read_dataset(self.write(tmp_path, labels=labels, regions_class_order=order))
+        assert dataset.classes == (
+            "whole without core and enhancing",
+            "core without enhancing",
+            "enhancing",
+        )
+        assert dataset.label_values == {1: 1, 2: 2, 3: 3}
+        assert "regions" in "".join(dataset.notes)
 
     def test_numbered_files_are_found_in_decathlon_form(self, tmp_path):
         folder = write_dataset(tmp_path)
@@ -229,7 +242,7 @@ def test_what_maps_no_label_values_is_refused(values, tmp_path):
 
 
 def test_no_dataset_json(tmp_path):
-    assert "dataset.json is missing" in faults(tmp_path)
+    assert "dataset.json" in faults(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe\x00", b"[1]", b""])

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from medseg.data.decathlon import Decathlon
-from medseg.data.folder import read_dataset
+from medseg.data.forms import read_dataset
 from medseg.errors import ConfigError, DataError, ResourceError
 
 TASK = "Task04_Hippocampus"

@@ -2,7 +2,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.data.folder import read_dataset
+from medseg.data.forms import read_dataset
 from medseg.data.mni152 import Mni152, blocks, template_files, tissue_labels
 from medseg.errors import DataError
 

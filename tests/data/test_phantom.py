@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from medseg.data.folder import read_dataset
+from medseg.data.forms import read_dataset
 from medseg.data.phantom import ORIENTATIONS, Phantom, phantom_case
 from medseg.errors import ConfigError
 

@@ -1,0 +1,82 @@
+"""What a dataset is, whatever form it lies in: cases of files, classes, folds; no voxels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medseg.data.splits import Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One image and its label map, as files.
+
+    Attributes:
+        case_id: unique in its dataset.
+        images: one file per channel in channel order, or one with all of them. A DICOM series is
+            named by any of its files.
+        label: its label map: a file, or a folder of masks that are named after their classes.
+        patient: whose image it is; None: each case has its own, or as `data.patient` says.
+        fold: the fold that holds it out, where the dataset says.
+        covariates: what else the dataset says of it, by name.
+    """
+
+    case_id: str
+    images: tuple[Path, ...]
+    label: Path
+    patient: str | None = None
+    fold: int | None = None
+    covariates: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def image(self) -> Path:
+        """The first of its image files, by which it is named."""
+        return self.images[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A folder's description; no voxel of an image has been read.
+
+    Attributes:
+        name: as the dataset says, else the folder's name.
+        form: in which it lies, in words.
+        folder: where it lies.
+        modalities: one name per image channel, in channel order.
+        classes: one name per foreground class; `classes[0]` has label value 1.
+        cases: in the order of the dataset's own list, else of their names.
+        label_values: label value of the files → class, or "ignore"; other values are classes as
+            they are; None: all are. Where files name what they show, names stand for values.
+        spatial_dims: 2 for pictures, 3 for volumes.
+        folds: those that the dataset brings along, each a split.
+        folds_from: where they are written down.
+        faults: what must be put right before it can be used.
+        notes: what is odd about the folder and no hindrance.
+        licence: as the dataset says, else empty.
+        reference: where the data come from, as the dataset says, else empty.
+    """
+
+    name: str
+    form: str
+    folder: Path
+    modalities: tuple[str, ...]
+    classes: tuple[str, ...]
+    cases: tuple[Case, ...]
+    label_values: Mapping[int | str, int | str] | None = None
+    spatial_dims: int = 3
+    folds: tuple[Split, ...] = ()
+    folds_from: str = ""
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    licence: str = ""
+    reference: str = ""
+
+    @property
+    def in_channels(self) -> int:
+        """Image channels: the number of modalities."""
+        return len(self.modalities)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes with the background."""
+        return len(self.classes) + 1

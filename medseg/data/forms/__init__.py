@@ -1,0 +1,121 @@
+"""Forms of datasets: one place that recognises them by looking, one class each.
+
+A form is recognised by a file that describes the dataset, else by what lies where; the first kind
+goes before the second. Two forms at once are refused, never chosen between.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medseg.data.dataset import Dataset
+from medseg.data.forms.decathlon import Decathlon
+from medseg.data.forms.form import Form, entries_of, refuse_faults, shown
+from medseg.data.forms.nnunet import NnunetV1, NnunetV2
+from medseg.errors import ConfigError, DataError
+
+FORMS: tuple[Form, ...] = (Decathlon(), NnunetV2(), NnunetV1())
+"""All forms; a new one is a class in this package and an entry here."""
+
+
+def look_at_dataset(
+    folder: Path | str,
+    label_values: Mapping[Any, Any] | None = None,
+    *,
+    form: str | None = None,
+    files: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """As `read_dataset`, but a dataset with faults is returned, and they with it.
+
+    Raises:
+        DataError: no form is recognised, or several, or its description cannot be read.
+        ConfigError: `label_values` or `form` is something else.
+    """
+    folder = Path(folder).expanduser()
+    found, place = _recognised(folder, form)
+    return found.read(place, label_values)
+
+
+def read_dataset(
+    folder: Path | str,
+    label_values: Mapping[Any, Any] | None = None,
+    *,
+    form: str | None = None,
+    files: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Recognises a dataset and finds all its files; nothing is written.
+
+    Args:
+        folder: Where it lies; the folder above it will do if it holds no other.
+        label_values: `data.labels` of the configuration: label value of the files → class, or
+            "ignore". A class bears the names of the values that become it.
+        form: The name of its form; None: as it looks.
+        files: Patterns of the files of images and labels; None: as they look.
+
+    Raises:
+        DataError: lists all that is wrong, not only the first.
+        ConfigError: `label_values` or `form` is something else.
+    """
+    dataset = look_at_dataset(folder, label_values, form=form, files=files)
+    refuse_faults(dataset)
+    return dataset
+
+
+def _recognised(folder: Path, form: str | None) -> tuple[Form, Path]:
+    if form is not None:
+        return _named(form), folder
+    if not folder.is_dir():
+        problem = "is no folder" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {problem}; name the folder that holds the dataset")
+    if found := _form_of(folder):
+        return found, folder
+    inside = [(below, path) for path in entries_of(folder) if (below := _form_of(path))]
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        names = [path.name for _, path in inside]
+        raise DataError(f"{folder} holds {len(names)} datasets; name one of them: {shown(names)}")
+    raise DataError(*_unknown(folder))
+
+
+def _form_of(folder: Path) -> Form | None:
+    """The form of a folder by what lies in it.
+
+    Raises:
+        DataError: it could be of several.
+    """
+    if not folder.is_dir():
+        return None
+    for described in (True, False):
+        found = {
+            form: evidence
+            for form in FORMS
+            if form.described == described and (evidence := form.evidence(folder))
+        }
+        if len(found) > 1:
+            seen = "; ".join(f"{form.title} ({evidence})" for form, evidence in found.items())
+            names = " or ".join(f"data.form={form.name}" for form in found)
+            raise DataError(f"{folder} could be of several forms: {seen}; say {names}")
+        if found:
+            return next(iter(found))
+    return None
+
+
+def _named(form: str) -> Form:
+    by_name = {each.name: each for each in FORMS}
+    if form not in by_name:
+        raise ConfigError(
+            f"data.form={form} is no form of dataset; choose from {', '.join(by_name)}"
+        )
+    return by_name[form]
+
+
+def _unknown(folder: Path) -> list[str]:
+    """Why nothing was recognised, and the forms that would be."""
+    above = folder.parent
+    if any(form.described and form.evidence(above) for form in FORMS):
+        return [f"{folder} is a part of the dataset in {above}; name that folder"]
+    entries = [path.name for path in entries_of(folder)]
+    holds = f"holds {shown(entries)}" if entries else "is empty"
+    forms = [f"{form.title} (data.form={form.name}): {form.layout}" for form in FORMS]
+    return [f"{folder} {holds}: no form of dataset that is known here; it can have", *forms]

@@ -1,0 +1,101 @@
+"""What a form of dataset is, and how its faults are told: all at once, one line each."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from medseg.data.dataset import Case, Dataset
+from medseg.errors import DataError
+from medseg.volumes import case_id
+
+_SHOWN = 20
+_LITTER = {".ds_store", "thumbs.db", "desktop.ini"}
+
+
+class Form(ABC):
+    """One way in which datasets lie on disk.
+
+    Attributes:
+        name: of the form, as `data.form` has it.
+        title: of the form, as it is shown.
+        layout: what lies where, in one line.
+        described: whether a file of the dataset describes it, which goes before any layout.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    layout: ClassVar[str]
+    described: ClassVar[bool] = False
+
+    @abstractmethod
+    def evidence(self, folder: Path) -> str:
+        """What shows that `folder` is of this form, in words; empty if nothing does.
+
+        Raises:
+            DataError: the file that would describe it cannot be read.
+        """
+
+    @abstractmethod
+    def read(self, folder: Path, label_values: Mapping[Any, Any] | None) -> Dataset:
+        """Reads the description of a folder of this form and looks for every file.
+
+        What is wrong is in the dataset's `faults`, all of it; what is odd, in its `notes`.
+
+        Args:
+            folder: is read where it lies.
+            label_values: `data.labels` of the configuration: label value of the files → class, or
+                "ignore".
+
+        Raises:
+            DataError: the file that describes it cannot be read.
+            ConfigError: `label_values` is something else.
+        """
+
+
+def refuse_faults(dataset: Dataset) -> None:
+    """Raises all faults of a dataset at once, with what is odd about it, if there are any.
+
+    Raises:
+        DataError: one line for each.
+    """
+    if not dataset.faults:
+        return
+    count = f"{len(dataset.faults)} fault{'s' if len(dataset.faults) > 1 else ''}"
+    head = (
+        f"{dataset.folder} ({dataset.form}): {count} in the dataset; correct them "
+        "(data/README.md shows what lies where)"
+    )
+    lines = [*dataset.faults, *(f"also: {note}" for note in dataset.notes)]
+    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    raise DataError(head, *lines[:_SHOWN], *more)
+
+
+def same_ids(cases: Iterable[Case]) -> list[str]:
+    """Faults of cases that share an id."""
+    ids = Counter(case.case_id for case in cases)
+    return [f"{name}: {count} cases have this id" for name, count in ids.items() if count > 1]
+
+
+def is_litter(path: Path) -> bool:
+    """Whether the system left it there: ._x, .DS_Store, Thumbs.db, desktop.ini, hidden files."""
+    return path.name.startswith(".") or path.name.casefold() in _LITTER
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """What lies in a folder in order of its names, without litter; empty if there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not is_litter(path))
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Images and labels that lie in a folder, as their names end."""
+    return [path for path in entries_of(folder) if case_id(path) != path.name]
+
+
+def shown(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"

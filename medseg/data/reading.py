@@ -1,0 +1,52 @@
+"""The files of a case as two volumes on one grid: its image with all channels, and its label."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medseg.data.dataset import Case
+from medseg.data.preprocess import Preprocessing
+from medseg.volumes import Volume, on_grid_of, read_image
+
+
+def read_case(
+    case: Case, preprocessing: Preprocessing, *, in_channels: int, num_classes: int
+) -> tuple[Volume, Volume]:
+    """Reads image and label of a case.
+
+    Args:
+        case: Of a dataset.
+        preprocessing: Says what label values become.
+        in_channels: How many the image must have.
+        num_classes: With background.
+
+    Returns:
+        The image (channels, i, j, k), and the label (i, j, k) on its grid; ignored voxels are
+        `num_classes`.
+
+    Raises:
+        DataError: a file that must not be used, or files that do not lie on one grid.
+    """
+    image = read_channels(case.images, in_channels)
+    return image, on_grid_of(image, preprocessing.read_labels(case.label, num_classes=num_classes))
+
+
+def read_channels(paths: Sequence[Path], channels: int) -> Volume:
+    """Reads an image from one file with all channels, or joins files of one channel each.
+
+    Args:
+        paths: In channel order.
+        channels: How many the image must have.
+
+    Raises:
+        DataError: a file that must not be used, or one that lies on another grid than the first.
+    """
+    if len(paths) == 1:
+        return read_image(paths[0], channels=channels)
+    first, *others = (read_image(path, channels=1) for path in paths)
+    turned = [on_grid_of(first, replace(other, array=other.array[0])) for other in others]
+    notes = [f"{volume.path.name}: {note}" for volume in (first, *turned) for note in volume.notes]
+    array = np.concatenate([first.array, *(other.array[None] for other in turned)])
+    return replace(first, array=array, notes=tuple(notes))
