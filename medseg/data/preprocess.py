@@ -95,7 +95,7 @@ class Preprocessing:
     spacing: tuple[float | None, ...] | None = None
     spatial_dims: int = 3
     slice_axis: int = 2
-    label_values: Mapping[int, int | str] | None = None
+    label_values: Mapping[int | str, int | str] | None = None
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in (2, 3):

@@ -1,4 +1,4 @@
-"""Volumes: NIfTI in and out, geometry decided once, pictures of slices.
+"""Volumes: files of every kind in, NIfTI out, geometry decided once, pictures of slices.
 
 `read_image` and `read_labels` return a `Volume` whose every byte was verified and whose place in
 the patient is settled, or refuse with one line that names the file, the fault and the remedy.
@@ -8,9 +8,10 @@ the patient is settled, or refuse with one line that names the file, the fault a
 
 from medseg.volumes.finder import Found, case_id, files_of, find_volumes
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
+from medseg.volumes.label_reader import label_keys, read_labels
 from medseg.volumes.labels import IGNORE, checked_label_values
 from medseg.volumes.overlay import OKABE_ITO, best_slice, draw_slice, picture_of_case, to_png
-from medseg.volumes.reader import Volume, on_grid_of, read_image, read_labels
+from medseg.volumes.reader import Volume, on_grid_of, read_image
 from medseg.volumes.writer import write_labels, write_probabilities
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "files_of",
     "find_volumes",
     "from_ras",
+    "label_keys",
     "on_grid_of",
     "picture_of_case",
     "ras_affine",

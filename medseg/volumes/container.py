@@ -23,9 +23,9 @@ from medseg.hardware import available_memory_bytes
 
 FLOAT32_BYTES = 4
 TRANSFER_AGAIN = "transfer or download it again"
+DEFLATE_LIMIT = 1032  # times that a deflate stream can grow, by its format
 
 _CHUNK_BYTES = 1 << 20
-_DEFLATE_LIMIT = 1032  # times that a deflate stream can grow, by its format
 _GZIP_MAGIC = b"\x1f\x8b"
 _POINTERS = {
     b"version https://git-lfs": "looks like a Git LFS pointer; run `git lfs pull`",
@@ -43,6 +43,10 @@ class Stored:
         intercept: see `slope`.
         header: as found, or made from the geometry if the format is not NIfTI.
         notes: what was odd about the file.
+        palette: RGB colours (index, 3) of which the voxels are indices, if they are.
+        lossy: whether the compression changes values.
+        unstated: of a picture, the array axes along which it states no spacing (1 mm in `header`);
+            None for formats of volumes.
     """
 
     voxels: np.ndarray
@@ -50,6 +54,43 @@ class Stored:
     intercept: float
     header: nib.Nifti1Header
     notes: tuple[str, ...]
+    palette: np.ndarray | None = None
+    lossy: bool = False
+    unstated: tuple[int, ...] | None = None
+
+
+def header_of(shape: tuple[int, ...], affine: np.ndarray) -> nib.Nifti1Header:
+    """The NIfTI header of a grid of another format.
+
+    Args:
+        shape: of two or three axes.
+        affine: 4 x 4, voxel index to RAS mm.
+    """
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_qform(affine, code=1)
+    header.set_sform(affine, code=1)
+    header.set_xyzt_units("mm")
+    return header
+
+
+@contextmanager
+def foreign_faults(path: Path, library: str) -> Iterator[None]:
+    """Turns whatever a library raises on a damaged or hostile file into a refusal.
+
+    Raises:
+        DataError: with the library's own reason.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as error:
+        if error.errno:
+            raise unreachable(path, error) from error
+        raise _unreadable(path, library, error) from error
+    except Exception as error:  # decoders raise what they like: struct.error, KeyError, ...
+        raise _unreadable(path, library, error) from error
 
 
 class Content:
@@ -123,8 +164,8 @@ class Content:
         """
         if not self.compressed and self.size < needed:
             raise self._short(needed, self.size)
-        if self.size * _DEFLATE_LIMIT < needed:
-            raise self._short(needed, self.size * _DEFLATE_LIMIT, "at most ")
+        if self.size * DEFLATE_LIMIT < needed:
+            raise self._short(needed, self.size * DEFLATE_LIMIT, "at most ")
         require_memory(self.path, needed + FLOAT32_BYTES * voxels)
 
     def _short(self, expected: int, got: int, qualifier: str = "") -> DataError:
@@ -217,6 +258,11 @@ def unreachable(path: Path, error: OSError) -> DataError:
         error.errno or 0, (f"cannot be read ({reason})", "check the disk and the path")
     )
     return refusal(path, fault, remedy)
+
+
+def _unreadable(path: Path, library: str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return refusal(path, f"{library} cannot read it ({reason})", TRANSFER_AGAIN)
 
 
 def require_memory(path: Path, needed: int) -> None:

@@ -21,6 +21,7 @@ from medseg.volumes.container import (
     FLOAT32_BYTES,
     TRANSFER_AGAIN,
     Stored,
+    header_of,
     open_content,
     refusal,
     require_memory,
@@ -30,7 +31,7 @@ from medseg.volumes.container import (
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _T = TypeVar("_T")
 
-_HEADER_LIMIT_BYTES = 1 << 20
+HEADER_LIMIT_BYTES = 1 << 20
 _LINE_LIMIT = 4000
 _CHUNK_BYTES = 1 << 16  # inflates to at most 64 MiB
 _SAVE_PLAINLY = "save it again as one file with raw or gzip encoding, or as .nii.gz"
@@ -48,11 +49,6 @@ _NRRD_ENCODINGS: dict[str, Literal["raw", "gzip"]] = {"raw": "raw", "gzip": "gzi
 _PICTURE = "save the scan as NIfTI, NRRD or MetaImage, which state the size of its voxels"
 _OTHER_FORMATS = {  # signature → its position, name, remedy
     b"DICM": (128, "a DICOM file", "convert its series to NIfTI, for example with dcm2niix"),
-    b"\x89PNG": (0, "a PNG picture", _PICTURE),
-    b"\xff\xd8\xff": (0, "a JPEG picture", _PICTURE),
-    b"GIF8": (0, "a GIF picture", _PICTURE),
-    b"II*\0": (0, "a TIFF picture", _PICTURE),
-    b"MM\0*": (0, "a TIFF picture", _PICTURE),
     b"\x93NUMPY": (0, "a NumPy array", _PICTURE),
     b"%PDF": (0, "a PDF document", _PICTURE),
     b"\x89HDF": (0, "an HDF5 file, such as MINC", "convert it to NIfTI, for MINC with mnc2nii"),
@@ -97,7 +93,7 @@ class TextHeader:
 
     def __init__(self, path: Path, *, end: bytes, line: str, ignored: str):
         with open_content(path) as content:
-            front = content.read(_HEADER_LIMIT_BYTES)
+            front = content.read(HEADER_LIMIT_BYTES)
         found = re.search(end, front)
         if found is None:
             raise refusal(path, "its header has no end", TRANSFER_AGAIN)
@@ -362,12 +358,7 @@ def _nifti_header(
     affine = np.diag([millimetres] * 3 + [1.0]) @ _affine(image)
     if not np.isfinite(affine).all():
         raise refusal(path, "its geometry holds NaN or infinite numbers", _REPAIR)
-    header = nib.Nifti1Header()
-    header.set_data_shape(voxels.shape[: min(image.GetDimension(), 3)])
-    header.set_qform(affine, code=1)
-    header.set_sform(affine, code=1)
-    header.set_xyzt_units("mm")
-    return header
+    return header_of(voxels.shape[: min(image.GetDimension(), 3)], affine)
 
 
 def _affine(image: sitk.Image) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Label maps as classes: whole numbers, mapped, and none that is not meant."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +12,43 @@ from medseg.volumes.container import refusal
 IGNORE = "ignore"
 """What a label value is mapped to whose voxels neither train nor count."""
 LARGEST_LABEL = int(np.iinfo(np.uint16).max)
+Key = int | str
+"""A label value, a colour such as "#ff0000", or the name of a segment or structure."""
 
 _LISTED_VALUES = 10
 _FLOAT_ROUNDING = 1e-3  # of labels that were computed with
 
 
-def checked_label_values(values: Any) -> dict[int, int | str]:
-    """Label value → class or "ignore", as whole numbers, from a configuration or from JSON.
+def checked_label_values(values: Any) -> dict[Key, int | str]:
+    """Label value, colour or name → class or "ignore", from a configuration or from JSON.
 
     Raises:
         ValueError: something else.
     """
     rule = (
-        f"must map label values 0 to {LARGEST_LABEL} to classes or to {IGNORE}, as in "
-        "{4: 3, 255: ignore}"
+        f"must map label values 0 to {LARGEST_LABEL}, colours or names of segments to classes or "
+        f"to {IGNORE}, as in {{4: 3, '#ff0000': 1, Liver: 2, 255: ignore}}"
     )
     if not isinstance(values, Mapping):
         raise ValueError(f"labels={values!r} {rule}, or be null")
-    checked: dict[int, int | str] = {}
-    for value, to in values.items():
-        numbers = (value,) if to == IGNORE else (value, to)
-        if not all(_is_label(number) for number in numbers):
-            raise ValueError(f"labels={{{value}: {to}}} {rule}")
-        if int(value) in checked:
-            raise ValueError(f"labels lists {value} twice; once is enough")
-        checked[int(value)] = to if to == IGNORE else int(to)
+    checked: dict[Key, int | str] = {}
+    for found, to in values.items():
+        key = _key(found)
+        if key is None or not (to == IGNORE or _is_label(to)):
+            raise ValueError(f"labels={{{found}: {to}}} {rule}")
+        if key in checked:
+            raise ValueError(f"labels lists {found} twice; once is enough")
+        checked[key] = to if to == IGNORE else int(to)
     return checked
+
+
+def _key(found: Any) -> Key | None:
+    """A number, a colour in small letters, or a name as it is; None for anything else."""
+    if _is_label(found):
+        return int(found)
+    if not isinstance(found, str) or not re.search(r"[^\W\d_]|#", found):
+        return None  # -1, 1.5 and 70000 are no names
+    return found.lower() if re.fullmatch("#[0-9a-fA-F]{6}", found) else found
 
 
 def _is_label(number: Any) -> bool:
@@ -83,22 +95,18 @@ def whole_numbers(
     )
 
 
-def classes_of(
-    path: Path, labels: np.ndarray, values: Mapping[int, int | str], *, ignored: int
-) -> np.ndarray:
+def classes_of(path: Path, labels: np.ndarray, classes: Mapping[int, int]) -> np.ndarray:
     """Replaces label values by classes; a value that is not listed keeps its number.
 
     Args:
         path: Of the labels' file.
         labels: Whole numbers.
-        values: Label value → class or `IGNORE`.
-        ignored: The class of what is ignored.
+        classes: Label value → class.
 
     Raises:
         DataError: values outside 0..65535, or one that is not listed and that another becomes.
     """
     require_labels(path, labels, LARGEST_LABEL)
-    classes = {value: ignored if to == IGNORE else int(to) for value, to in values.items()}
     table = np.arange(LARGEST_LABEL + 1, dtype=np.int32)
     table[list(classes)] = list(classes.values())
     labels = labels.astype(np.uint16)
@@ -123,15 +131,17 @@ def require_labels(path: Path, labels: np.ndarray, largest: int) -> None:
     if labels.min() >= 0 and labels.max() <= largest:
         return
     values, counts = np.unique(labels[(labels < 0) | (labels > largest)], return_counts=True)
-    listed = ", ".join(
-        f"{value:.15g} ({count} of {labels.size} voxels)"
-        for value, count in list(zip(values, counts, strict=True))[:_LISTED_VALUES]
-    )
-    rest = (
-        f" and {len(values) - _LISTED_VALUES} more values" if len(values) > _LISTED_VALUES else ""
-    )
+    names = listed([f"{value:.15g}" for value in values], counts, labels.size)
     raise refusal(
         path,
-        f"holds labels outside 0..{largest}: {listed}{rest}",
+        f"holds labels outside 0..{largest}: {names}",
         "map them to classes with data.labels, or name them in dataset.json",
     )
+
+
+def listed(names: Sequence[str], counts: np.ndarray, size: int) -> str:
+    """The first names, each with its number of voxels, of `size`."""
+    first = list(zip(names, counts, strict=True))[:_LISTED_VALUES]
+    text = ", ".join(f"{name} ({count} of {size} voxels)" for name, count in first)
+    more = len(names) - len(first)
+    return f"{text} and {more} more values" if more else text

@@ -1,6 +1,6 @@
 """Volumes as arrays whose shape, values and geometry were checked, or a refusal with the reason."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -10,21 +10,12 @@ import nibabel as nib
 import numpy as np
 
 from medseg.errors import DataError
-from medseg.volumes.container import Stored, open_content, refusal
-from medseg.volumes.foreign import foreign_reader, refuse_other_format
+from medseg.volumes.container import Stored, header_of, refusal
+from medseg.volumes.formats import read_stored
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, in_axes_of
-from medseg.volumes.labels import (
-    IGNORE,
-    LARGEST_LABEL,
-    classes_of,
-    require_labels,
-    whole_numbers,
-)
-from medseg.volumes.nifti import header_file, read_nifti
 
 Nonfinite = Literal["refuse", "replace"]
 
-_SNIFFED_BYTES = 132  # up to the signature of DICOM
 _SILENT_VOXELS = 1e-3
 _TOLERATED_VOXELS = 0.5
 
@@ -51,15 +42,20 @@ class Volume:
 def read_image(
     path: Path,
     *,
-    channels: int = 1,
+    channels: int | None = 1,
+    spacing: Sequence[float] | None = None,
     nonfinite: Nonfinite = "refuse",
     prefer: Form = "sform",
 ) -> Volume:
     """Reads an image as float32 (channels, i, j, k), its scaling applied.
 
     Args:
-        path: NIfTI (also compressed, or either file of a pair), NRRD or MetaImage.
-        channels: how many the image must have; they are its last axis in the file.
+        path: NIfTI (also compressed, or either file of a pair), NRRD, MetaImage, a picture (PNG,
+            JPEG, BMP, GIF, PNM), a TIFF picture or stack, or DICOM: a multi-frame file, any one
+            file of a series, or the folder of a single series.
+        channels: how many the image must have; they are its last axis in the file. None: as many
+            as it has. A grey picture has as many equal ones as are asked for.
+        spacing: mm along columns, rows and pages of a picture, used where it states none.
         nonfinite: whether NaN and infinite voxels are an error, or become the smallest finite
             value of their channel.
         prefer: the form of the header to follow where both are valid.
@@ -70,53 +66,15 @@ def read_image(
     if nonfinite not in get_args(Nonfinite):
         raise ValueError(f"nonfinite={nonfinite!r} must be one of {get_args(Nonfinite)}")
     path = Path(path)
-    stored = _read_stored(path)
-    geometry, geometry_notes = _geometry_of(stored, path, prefer)
-    array = _scaled(_channels_first(stored.voxels, path, channels), stored)
+    stored = read_stored(path)
+    header, geometry, notes = place(stored, path, spacing=spacing, prefer=prefer)
+    voxels = stored.voxels if stored.palette is None else _coloured(stored, path)
+    if stored.unstated is not None and channels is not None:
+        voxels, grey_notes = _grey_or_colours(voxels, channels)
+        notes += grey_notes
+    array = _scaled(channels_first(voxels, path, channels), stored)
     value_notes = _settle_values(array, path, nonfinite)
-    notes = (*stored.notes, *geometry_notes, *value_notes)
-    return Volume(path, array, geometry, stored.header, notes)
-
-
-def read_labels(
-    path: Path,
-    *,
-    num_classes: int | None,
-    values: Mapping[int, int | str] | None = None,
-    prefer: Form = "sform",
-) -> Volume:
-    """Reads labels of shape (i, j, k): uint8, or uint16 where there are more than 256 values.
-
-    Numbers that the rounding of a header's slope or of a float leaves beside whole ones are
-    rounded, with a note.
-
-    Args:
-        path: as for `read_image`.
-        num_classes: with background; labels must lie in 0..num_classes-1. None: any label.
-        values: label value of the file → class, or `IGNORE`, whose voxels become `num_classes`
-            (65535 if that is None); a value that is not listed keeps its number.
-        prefer: as for `read_image`.
-
-    Raises:
-        DataError: the file is damaged, a voxel is no whole number in the range, or a value that
-            is not listed in `values` would become one with another.
-    """
-    path = Path(path)
-    stored = _read_stored(path)
-    geometry, geometry_notes = _geometry_of(stored, path, prefer)
-    voxels = _channels_first(stored.voxels, path, 1)[0]
-    voxels, value_notes = whole_numbers(path, voxels, stored.slope, stored.intercept)
-    limit = LARGEST_LABEL if num_classes is None else num_classes - 1
-    if values is not None:
-        ignored = LARGEST_LABEL if num_classes is None else num_classes
-        voxels = classes_of(path, voxels, values, ignored=ignored)
-        limit = max(limit, ignored) if IGNORE in values.values() else limit
-    require_labels(path, voxels, limit)
-    largest = int(voxels.max()) if num_classes is None else limit
-    is_small = largest <= np.iinfo(np.uint8).max
-    labels = np.ascontiguousarray(voxels, np.uint8 if is_small else np.uint16)
-    notes = (*stored.notes, *geometry_notes, *value_notes)
-    return Volume(path, labels, geometry, stored.header, notes)
+    return Volume(path, array, geometry, header, (*stored.notes, *notes, *value_notes))
 
 
 def on_grid_of(image: Volume, labels: Volume) -> Volume:
@@ -157,40 +115,72 @@ def on_grid_of(image: Volume, labels: Volume) -> Volume:
     return replace(labels, array=array, geometry=geometry, notes=tuple(notes))
 
 
-def _read_stored(path: Path) -> Stored:
-    with open_content(header_file(path)) as content:
-        start = content.read(_SNIFFED_BYTES)
-    refuse_other_format(path, start)
-    return (foreign_reader(start) or read_nifti)(path)
+def place(
+    stored: Stored, path: Path, *, spacing: Sequence[float] | None, prefer: Form
+) -> tuple[nib.Nifti1Header, Geometry, list[str]]:
+    """Decides where the voxels lie, and notes what was doubtful; arguments as of `read_image`.
 
-
-def _geometry_of(stored: Stored, path: Path, prefer: Form) -> tuple[Geometry, list[str]]:
+    Raises:
+        DataError: there is no such place.
+    """
+    header, notes = stored.header, []
+    if stored.unstated:
+        sizes = np.ones(4)
+        for axis in stored.unstated:
+            sizes[axis] = 1.0 if spacing is None else spacing[axis]
+        affine = np.asarray(header.get_best_affine()) @ np.diag(sizes)
+        header = header_of(stored.voxels.shape[:3], affine)
+        if spacing is None:
+            notes.append("states no voxel size; 1 mm is assumed")
     try:
-        return decide_geometry(stored.header, prefer)
+        geometry, geometry_notes = decide_geometry(header, prefer)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+    return header, geometry, notes + geometry_notes
 
 
-def _channels_first(voxels: np.ndarray, path: Path, channels: int) -> np.ndarray:
-    """A view of shape (channels, i, j, k) of an array (i, j[, k[, 1][, channels]])."""
+def channels_first(voxels: np.ndarray, path: Path, channels: int | None) -> np.ndarray:
+    """A view of shape (channels, i, j, k) of an array (i, j[, k[, 1][, channels]]).
+
+    Raises:
+        DataError: there are other axes, or other than so many channels.
+    """
     if voxels.dtype.kind not in "iuf":
         raise refusal(path, f"its voxels are {voxels.dtype}", "convert to scalar")
     shape = voxels.shape
     extra = [length for length in shape[3:] if length > 1]
     found = extra[0] if extra else 1
-    if len(shape) < 2 or len(extra) > 1 or found != channels:
-        fault = f"shape {shape} must be {channels} channel(s) of a volume (i, j, k)"
+    if len(shape) < 2 or len(extra) > 1 or channels not in (None, found):
+        fault = f"shape {shape} must be {channels or 'any'} channel(s) of a volume (i, j, k)"
         raise refusal(path, fault, _remedy_of_channels(shape, extra, channels))
     volume = (*shape, 1)[:3]
-    return np.moveaxis(voxels.reshape((*volume, channels), order="A"), -1, 0)
+    return np.moveaxis(voxels.reshape((*volume, found), order="A"), -1, 0)
 
 
-def _remedy_of_channels(shape: tuple[int, ...], extra: list[int], channels: int) -> str:
+def _remedy_of_channels(shape: tuple[int, ...], extra: list[int], channels: int | None) -> str:
     if len(shape) < 2 or len(extra) > 1:
         return "save it as one volume, its channels along the fourth axis"
     if channels == 1:
         return "save the volume that is meant, or each of them, as a file of its own"
     return f"stack the {channels} channels that were trained on, in their order, in one file"
+
+
+def _coloured(stored: Stored, path: Path) -> np.ndarray:
+    """The colours, or grey values, that the indices of a palette stand for."""
+    palette = np.asarray(stored.palette)
+    if int(stored.voxels.max()) >= len(palette):
+        raise refusal(path, "uses an index that its palette lacks", "save it as RGB")
+    is_grey = (palette == palette[:, :1]).all()
+    return (palette[:, 0] if is_grey else palette)[stored.voxels]
+
+
+def _grey_or_colours(voxels: np.ndarray, channels: int) -> tuple[np.ndarray, list[str]]:
+    """A grey picture as the colours that are asked for, or the other way round, with a note."""
+    if voxels.ndim == 3 and channels > 1:
+        return np.stack([voxels] * channels, -1), [f"is grey; {channels} equal channels are made"]
+    if voxels.ndim == 4 and channels == 1 and (voxels == voxels[..., :1]).all():
+        return voxels[..., 0], ["its channels are equal; one is read"]
+    return voxels, []
 
 
 def _scaled(voxels: np.ndarray, stored: Stored) -> np.ndarray:

@@ -233,7 +233,7 @@ def test_label_values_that_give_no_classes_are_refused_with_the_remedy(
 
 @pytest.mark.parametrize(
     "values",
-    [[1, 2], "4: 3", {4: "three"}, {4: 1.5}, {-1: 1}, {70_000: 1}, {4: None}, {4: True}, {"x": 1}],
+    [[1, 2], "4: 3", {4: "three"}, {4: 1.5}, {-1: 1}, {70_000: 1}, {4: None}, {4: True}, {"": 1}],
     ids=str,
 )
 def test_what_maps_no_label_values_is_refused(values, tmp_path):

@@ -242,9 +242,6 @@ def test_lengths_are_converted_to_mm(name: str, line: str, per_mm: float, write:
 @pytest.mark.parametrize(
     ("name", "content", "remedy"),
     [
-        ("x.png", b"\x89PNG\r\n\x1a\n" + bytes(400), "NIfTI"),
-        ("x.jpg", b"\xff\xd8\xff\xe0" + bytes(400), "NIfTI"),
-        ("x.tif", b"II*\0" + bytes(400), "NIfTI"),
         ("x.npy", b"\x93NUMPY" + bytes(400), "NIfTI"),
         ("x.dcm", bytes(128) + b"DICM" + bytes(400), "dcm2niix"),
         ("x.mgz", b"\0\0\0\1" + bytes(400), "mri_convert"),

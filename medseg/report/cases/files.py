@@ -155,7 +155,7 @@ def _channels(run: RunRecord) -> int:
     return max(found, 1) if isinstance(found, int) else 1
 
 
-def _label_values(run: RunRecord) -> dict[int, int | str] | None:
+def _label_values(run: RunRecord) -> dict[int | str, int | str] | None:
     data = run.config.get("data")
     found = data.get("labels") if isinstance(data, dict) else None
     try:
