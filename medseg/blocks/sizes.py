@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+_MOST = 2**16
+
 Size = int | Sequence[int]
 """A size for all axes, or one per axis."""
 
@@ -54,11 +56,11 @@ def freeze_count(block: object, name: str) -> None:
     """Checks a number of things given by a user.
 
     Raises:
-        ValueError: not a whole number from 1.
+        ValueError: not a whole number from 1 to 65536.
     """
     value = getattr(block, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number ≥ 1; for instance 4")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST:
+        raise ValueError(f"{name}={value!r} must be a whole number, 1 to {_MOST}; for instance 4")
 
 
 def freeze_choice(block: object, name: str, choices: Sequence[object]) -> None:

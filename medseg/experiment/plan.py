@@ -28,7 +28,7 @@ from medseg.hardware import (
     keep_freed_memory,
     limit_threads,
 )
-from medseg.models.description import build_network, describe
+from medseg.models.description import TooLargeError, at_most, build_network, describe
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
 from medseg.training.loss import make_loss
@@ -38,6 +38,7 @@ from medseg.training.trainer import TrainingPlan
 log = logging.getLogger(__name__)
 
 _TRIED_EPOCHS = 1000
+_BYTES_PER_WEIGHT = 16  # itself, its gradient and an optimiser's two averages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +166,9 @@ def data_digests(configs: Mapping[str, dict[str, Any]]) -> dict[str, str]:
 def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     check_config(config)
     description = describe(config["model"])
-    _require_room(description)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     training = TrainingPlan(**config["trainer"])
-    network = build_network(description, "model")
+    network = _network_with_room(description)
     # refuses a patch of other dimensions before the network sees it
     data = make_data(config, split)
     deep_supervision = bool(config["model"].get("deep_supervision", False))
@@ -202,19 +202,14 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     return plan
 
 
-def _require_room(description: dict[str, Any]) -> None:
-    """Refuses a network whose weights alone exceed the memory, before they are made."""
-    with torch.device("meta"):
-        weights = sum(
-            p.numel() * p.element_size() for p in build_network(description, "model").parameters()
-        )
-    # weights, gradients and an optimiser's two averages
-    needed, free = 4 * weights, available_memory_bytes()
-    if needed > free:
-        raise ConfigError(
-            f"model: its weights need {memory(needed)} in training, {memory(free)} are free; "
-            "choose fewer channels"
-        )
+def _network_with_room(description: dict[str, Any]) -> nn.Module:
+    """Builds a network unless its weights alone exceed the memory."""
+    free = available_memory_bytes()
+    try:
+        with at_most(free // _BYTES_PER_WEIGHT):
+            return build_network(description, "model")
+    except TooLargeError as error:
+        raise ConfigError(f"model: {error}, as {memory(free)} of memory are free") from error
 
 
 def _require_memory(plan: Plan) -> None:

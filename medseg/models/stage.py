@@ -1,7 +1,6 @@
 """Stages: what stands at one resolution, and how the stages of a network may differ."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,11 +31,11 @@ def make_stage(
     depth: int,
 ) -> Stage:
     """`depth` units in a row, the first of which changes the channels."""
-    widths = [in_channels] + [out_channels] * depth
     return Stage(
         *(
-            unit(spatial_dims, before, after, _conv_of_unit(conv, index))
-            for index, (before, after) in enumerate(pairwise(widths))
+            unit(spatial_dims, before, out_channels, _conv_of_unit(conv, index))
+            for index in range(depth)
+            for before in [out_channels if index else in_channels]
         )
     )
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from medseg import __version__
 from medseg.errors import DataError
 from medseg.files import atomic_path, sha256
-from medseg.models.description import build_network
+from medseg.models.description import TooLargeError, at_most, build_network
 from medseg.record import from_plain
 
 MODEL_FOLDER = "model"
@@ -34,6 +34,7 @@ _PLACES = (
     Path("checkpoints", "last.ckpt"),
 )
 _SHOWN = 5  # models that a message names
+_SPARE = 4  # times what a file holds: some tensors are made to be replaced, or not stored
 _PREFIX = "network."  # how a checkpoint of the training module names the network's weights
 
 
@@ -109,10 +110,12 @@ def load_model(path: Path) -> TrainedModel:
         state, card = network_state(content), _card(content.get("description"), source)
     else:
         state, card = _read_weights(source), _read_card(source)
-    network = build_network(card.network)
+    most = _SPARE * sum(tensor.numel() for tensor in state.values())
     try:
+        with at_most(most, _SPARE * len(state)):
+            network = build_network(card.network)
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (TooLargeError, RuntimeError) as error:
         raise DataError(
             f"{source}: its weights do not fit the network of its card; use the files of one run"
         ) from error

@@ -11,7 +11,7 @@ from medseg.blocks import activation, conv, downsample, norm, skip, unit, upsamp
 from .specs import CONVS, DOWNSAMPLES, GUIDED_UPSAMPLES, UNITS, UPSAMPLES
 
 NOT_A_SIZE = ["3", 2.0, [], {}, [3, "3"], [3.0, 3], True, [True, 3], 0, -1, [3, 0]]
-NOT_A_COUNT = [0, -1, 2.0, "4", True, [2]]
+NOT_A_COUNT = [0, -1, 2.0, "4", True, [2], 10**9]
 NO_RATES = [1, [], "12", None, [2.0], [1, True], {}, [1, 0], [-1]]
 NO_PROBABILITY = [1, 1.5, -0.1, float("nan")]
 

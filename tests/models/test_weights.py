@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from medseg import __version__
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, MedsegError
+from medseg.hardware import peak_memory_bytes, restart_peak_memory
 from medseg.models.description import build_network
 from medseg.models.weights import ModelCard, load_model, read_checkpoint, save_model
 
@@ -207,6 +208,30 @@ class TestDamage:
         save_model(folder, build_network(unet(channels=(4, 8, 12))), card_of(unet()))
         with pytest.raises(DataError, match="do not fit the network of its card"):
             load_model(folder)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"channels": (4, 10**7, 8)},
+            {"channels": (10**6,) * 3},
+            {"depths": 10**9},
+            {"unit": block("unit.Residual", convs=2**16)},
+            {"strides": [1, *[2] * 10**4], "channels": [4] * (10**4 + 1)},
+            {"conv": block("conv.Standard", kernel_size=10001)},
+            {"num_classes": 10**12},
+        ],
+        ids=["a layer", "layers", "a depth", "a unit", "stages", "a kernel", "classes"],
+    )
+    def test_a_card_of_a_network_beyond_memory_is_refused_before_it_is_built(
+        self, change, folder
+    ) -> None:
+        rewritten(folder / "model.json", network=unet(**change))
+        cpu = torch.device("cpu")
+        restart_peak_memory(cpu)
+        before = peak_memory_bytes(cpu)
+        with pytest.raises(MedsegError):
+            load_model(folder)
+        assert peak_memory_bytes(cpu) - before < 2**28
 
     def test_missing_and_foreign_weights_are_refused(self, network, tmp_path) -> None:
         whole = {f"network.{k}": v for k, v in network.state_dict().items()}
