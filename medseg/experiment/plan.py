@@ -8,12 +8,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 from medseg.analysis.cost import training_call
 from medseg.analysis.input_sizes import check_patch
-from medseg.analysis.memory import predicted_memory
+from medseg.analysis.memory import Memory, predicted_memory
 from medseg.build import build
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _TRIED_EPOCHS = 1000
 _BYTES_PER_WEIGHT = 16  # itself, its gradient and an optimiser's two averages
+_STATES = 3  # the same without itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,23 +72,43 @@ class Plan:
     deep_supervision: bool
     init: dict[str, Any]
 
-    @cached_property
+    @property
     def predicted_memory_bytes(self) -> int | None:
         """Peak of a training step, weights not included; None if a layer is not known."""
+        return self._memory and self._memory.peak
+
+    @property
+    def needed_memory_bytes(self) -> int | None:
+        """What a training step takes beside the weights: tensors, gradients, loss, averages."""
+        if (found := self._memory) is None:
+            return None
+        loss = self._predicted(nn.Identity(), self.data.config.num_classes, self._loss_of)
+        step = max(found.peak, found.kept + (loss.peak if loss else 0))
+        return step + _STATES * found.gradients
+
+    @cached_property
+    def _memory(self) -> Memory | None:
+        call = training_call(self.network, deep_supervision=self.deep_supervision)
+        return self._predicted(self.network, self.data.config.in_channels, call)
+
+    def _predicted(self, network: nn.Module, channels: int, call: Any) -> Memory | None:
         data = self.data.config
         try:
             return predicted_memory(
-                self.network,
-                data.in_channels,
+                network,
+                channels,
                 data.patch_size,
                 batch=data.batch_size,
                 training=True,
                 bf16=self.precision == "bf16",
-                run=training_call(self.network, deep_supervision=self.deep_supervision),
-            ).peak
+                run=call,
+            )
         except (ConfigError, RuntimeError, NotImplementedError) as error:
             log.debug("memory was not predicted: %s", error)
             return None
+
+    def _loss_of(self, _network: nn.Module, logits: Tensor) -> Tensor:
+        return self.loss(logits.requires_grad_(), torch.zeros_like(logits[:, :1]))
 
 
 def make_plan(config: dict[str, Any], *, split: Split | None = None) -> Plan:
@@ -214,7 +235,7 @@ def _network_with_room(description: dict[str, Any]) -> nn.Module:
 
 def _require_memory(plan: Plan) -> None:
     """Refuses a training step that cannot fit the memory, where it is the machine's own."""
-    needed, free = plan.predicted_memory_bytes, available_memory_bytes()
+    needed, free = plan.needed_memory_bytes, available_memory_bytes()
     if plan.training.hardware.type == "cpu" and needed is not None and needed > free:
         data = plan.data.config
         raise ResourceError(

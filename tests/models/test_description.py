@@ -150,7 +150,7 @@ class TestBuildRefuses:
             (unet(unit=block("unit.Plain", norm=block("norm.Group"))), "must divide channels=4"),
             (unet(upsample=block("upsample.Transposed", kernel_size=1)), "=1 is smaller than"),
             (unet(of_decoder={"strides": [1, 2, 4]}), "decoder strides=.* must mirror"),
-            (unet() | {"encoder": None}, "models.unet.UNet: "),
+            (unet() | {"encoder": None}, "models.unet.UNet.encoder=None"),
             ({"name": "models.unet.UNet"}, "models.unet.UNet: .*missing 3 required"),
             (MONAI_UNET | {"strides": [2, 2, 2, 2], "channels": [4]}, "monai.UNet: "),
             (MONAI_UNET | {"act": "nonsense"}, "monai.UNet: "),
