@@ -6,6 +6,7 @@ the patient is settled, or refuse with one line that names the file, the fault a
 `write_labels` and `write_probabilities` put results on the grid of the volume they came from.
 """
 
+from medseg.volumes.dicom_files import DicomObject, scan_dicom
 from medseg.volumes.finder import Found, case_id, files_of, find_volumes
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
 from medseg.volumes.label_reader import label_keys, read_labels
@@ -17,6 +18,7 @@ from medseg.volumes.writer import write_labels, write_probabilities
 __all__ = [
     "IGNORE",
     "OKABE_ITO",
+    "DicomObject",
     "Form",
     "Found",
     "Geometry",
@@ -35,6 +37,7 @@ __all__ = [
     "ras_affine",
     "read_image",
     "read_labels",
+    "scan_dicom",
     "to_png",
     "to_ras",
     "write_labels",

@@ -3,10 +3,13 @@
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from os.path import isdir
 from pathlib import Path
 
 from medseg.errors import DataError
 from medseg.volumes.container import refusal, unreachable
+from medseg.volumes.dicom import files_of_series
+from medseg.volumes.dicom_files import starts_as_dicom
 from medseg.volumes.foreign import metaimage_files
 from medseg.volumes.nifti import pair_files
 
@@ -61,11 +64,13 @@ def find_volumes(inputs: Iterable[Path]) -> Found:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """The files that hold a volume: one, or both of a pair such as .hdr and .img.
+    """The files that hold a volume: one, both of a pair such as .hdr and .img, or a DICOM series.
 
     A pair that lacks one of its files gives the other.
     """
     try:
+        if isdir(path) or starts_as_dicom(path):
+            return files_of_series(path)
         return pair_files(path) or metaimage_files(path) or (path,)
     except DataError:
         return (path,)
@@ -82,7 +87,7 @@ def _volumes_of(path: Path, skipped: dict[Path, str]) -> list[Path]:
     """The volumes that a path names; what else lies there is noted in `skipped`."""
     try:
         path.stat()
-        if not path.is_dir():
+        if not isdir(path):
             return [path]
         entries = sorted(path.iterdir())
     except OSError as error:

@@ -48,7 +48,6 @@ _NRRD_BYTES = {name: size for size, names in _NRRD_NAMES.items() for name in nam
 _NRRD_ENCODINGS: dict[str, Literal["raw", "gzip"]] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
 _PICTURE = "save the scan as NIfTI, NRRD or MetaImage, which state the size of its voxels"
 _OTHER_FORMATS = {  # signature → its position, name, remedy
-    b"DICM": (128, "a DICOM file", "convert its series to NIfTI, for example with dcm2niix"),
     b"\x93NUMPY": (0, "a NumPy array", _PICTURE),
     b"%PDF": (0, "a PDF document", _PICTURE),
     b"\x89HDF": (0, "an HDF5 file, such as MINC", "convert it to NIfTI, for MINC with mnc2nii"),

@@ -1,8 +1,11 @@
 """Which reader a file needs: decided by its first bytes, never by its name."""
 
+from os.path import isdir
 from pathlib import Path
 
 from medseg.volumes.container import Stored, open_content
+from medseg.volumes.dicom import read_dicom
+from medseg.volumes.dicom_files import is_dicom
 from medseg.volumes.foreign import foreign_reader, refuse_other_format
 from medseg.volumes.nifti import header_file, read_nifti
 from medseg.volumes.picture import is_picture, read_picture
@@ -27,7 +30,11 @@ def read_stored(path: Path) -> Stored:
     Raises:
         DataError: the file is damaged, incomplete, or no image.
     """
+    if isdir(path):
+        return read_dicom(path)
     start = first_bytes(header_file(path))
+    if is_dicom(start):
+        return read_dicom(path)
     if is_picture(start):
         return read_picture(path)
     if is_tiff(start):

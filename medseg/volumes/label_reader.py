@@ -1,12 +1,22 @@
 """Label maps of every kind as classes from 0: by value, by colour, or by name of a segment."""
 
 from collections.abc import Mapping, Sequence
+from os.path import isdir
 from pathlib import Path
 
 import numpy as np
 
-from medseg.volumes.container import Stored, refusal
-from medseg.volumes.formats import read_stored
+from medseg.volumes.container import Stored, foreign_faults, refusal
+from medseg.volumes.dicom_files import (
+    is_dicom,
+    kind_of,
+    read_header,
+    scan_dicom,
+    segment_names,
+    series_referred_to,
+)
+from medseg.volumes.dicom_seg import read_dicom_segments
+from medseg.volumes.formats import first_bytes, read_stored
 from medseg.volumes.geometry import Form, decide_geometry
 from medseg.volumes.labels import (
     IGNORE,
@@ -17,7 +27,9 @@ from medseg.volumes.labels import (
     require_labels,
     whole_numbers,
 )
+from medseg.volumes.nifti import header_file
 from medseg.volumes.reader import Volume, channels_first, place
+from medseg.volumes.rtstruct import read_structures
 from medseg.volumes.segments import Segmentation, label_map
 from medseg.volumes.slicer import read_slicer_segments, slicer_names
 
@@ -102,12 +114,47 @@ def _with_ignored(values: Mapping[Key, int | str], ignored: int) -> dict[Key, in
 
 
 def _read_segmentation(path: Path, like: Volume | None) -> Segmentation | None:
-    """The named segments of a file, if its format has names."""
-    return read_slicer_segments(path)
+    """The named segments of a file, if its format has names.
+
+    Raises:
+        DataError: as of the format's reader; or its image is missing, or another.
+    """
+    if isdir(path):
+        return None
+    if not is_dicom(first_bytes(header_file(path))):
+        return read_slicer_segments(path)
+    with foreign_faults(path, "pydicom"):
+        dataset = read_header(path)
+        kind, referred = kind_of(dataset), series_referred_to(dataset)
+    if kind not in ("seg", "rtstruct"):
+        return None
+    if like is None:
+        raise refusal(path, "has no grid of its own", "give the image that it segments")
+    series = _series_uid(like.path)
+    if referred and series and series not in referred:
+        fault = f"refers to the series {referred[0]}, not to that of {like.path}"
+        raise refusal(path, fault, "pair it with the series that it was drawn on")
+    return read_dicom_segments(path, like) if kind == "seg" else read_structures(path, like)
 
 
-def _segment_names(path: Path) -> list[str] | None:
-    return slicer_names(path)
+def _series_uid(path: Path) -> str | None:
+    """Of a DICOM image, by any of its files or its folder; None for other formats."""
+    if isdir(path):
+        found = [one.series_uid for one in scan_dicom(path, recursive=False)]
+        return found[0] if len(set(found)) == 1 else None
+    if not is_dicom(first_bytes(header_file(path))):
+        return None
+    return str(read_header(path, tags=("SeriesInstanceUID",)).get("SeriesInstanceUID", "")) or None
+
+
+def _segment_names(path: Path) -> Sequence[str] | None:
+    if isdir(path):
+        return None
+    if not is_dicom(first_bytes(header_file(path))):
+        return slicer_names(path)
+    with foreign_faults(path, "pydicom"):
+        dataset = read_header(path)
+        return segment_names(dataset) if kind_of(dataset) in ("seg", "rtstruct") else None
 
 
 def _numbers_or_classes(

@@ -1,48 +1,9 @@
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-
-_CODE_OR_NETWORK = ("pickle.", "socket.", "subprocess.", "os.system", "os.exec", "exec", "ctypes.")
-_recorded: list[str] | None = None  # an audit hook cannot be removed: it listens when asked to
-_allowed: set[str] = set()
-
-
-def _listen(event: str, arguments: tuple) -> None:
-    if _recorded is None:
-        return
-    if event == "open" and isinstance(arguments[0], str | bytes):
-        name = os.fsdecode(arguments[0])
-        if name not in _allowed and not name.startswith(("/proc/", "/sys/")):
-            _recorded.append(f"open {name}")
-    elif event.startswith(_CODE_OR_NETWORK):
-        _recorded.append(event)
-
-
-sys.addaudithook(_listen)
-
-
-@pytest.fixture
-def audited() -> Callable:
-    """What is run, connected to, or opened besides the given files while the block runs."""
-
-    @contextmanager
-    def _audited(*files: Path) -> Iterator[list[str]]:
-        global _recorded
-        _recorded = events = []
-        _allowed.update(map(str, files))
-        try:
-            yield events
-        finally:
-            _recorded = None
-
-    return _audited
-
 
 AFFINE = np.array([[1.5, 0, 0, -10], [0, 2, 0, 5], [0, 0, 3, 7], [0, 0, 0, 1.0]])
 

@@ -243,7 +243,6 @@ def test_lengths_are_converted_to_mm(name: str, line: str, per_mm: float, write:
     ("name", "content", "remedy"),
     [
         ("x.npy", b"\x93NUMPY" + bytes(400), "NIfTI"),
-        ("x.dcm", bytes(128) + b"DICM" + bytes(400), "dcm2niix"),
         ("x.mgz", b"\0\0\0\1" + bytes(400), "mri_convert"),
         ("x.mnc", b"\x89HDF" + bytes(400), "mnc2nii"),
         ("x.nii", b"PK\3\4" + bytes(400), "unpack"),
