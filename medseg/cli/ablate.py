@@ -22,6 +22,7 @@ from medseg.cli.command import command, make_parser, positive, report_error, run
 from medseg.cli.compose import arm_composer, hydra_session, parsed
 from medseg.cli.hydra_settings import hydra_config
 from medseg.cli.overrides import readable, require_mode, values_of
+from medseg.cli.planned import planned_words, require_same_dataset, with_plans
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.experiment.schema import require_effect
 from medseg.formatting import duration
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def start() -> int:
         with hydra_session() as hydra:
-            return ablate(hydra, overrides, ["medseg", "ablate", *words])
+            return ablate(hydra, with_plans(overrides), ["medseg", "ablate", *words])
 
     return run_to_exit_code(start)
 
@@ -82,8 +83,11 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
         DataError: a dataset that cannot be used; no run was started.
     """
     overrides = readable(overrides, several=True)
-    require_mode(parsed(overrides), several=True)
+    given = parsed(overrides)
+    require_mode(given, several=True)
     config = hydra_config(hydra, overrides, RunMode.MULTIRUN, logs=True)
+    if (more := planned_words(config, overrides, given)) != overrides:
+        config = hydra_config(hydra, more, RunMode.MULTIRUN)
     HydraConfig.instance().set_config(config)
     if config.resume is not None:
         raise ConfigError(
@@ -154,6 +158,8 @@ def _plan(
         command=command_line,
     )
     require_effect(values_of(overrides), configs.values())
+    for own in {str(c["data"].get("root")): c for c in configs.values()}.values():
+        require_same_dataset(own)
     return plan, configs
 
 

@@ -82,7 +82,9 @@ def composed(config: str, *overrides: str) -> dict[str, Any]:
     Raises:
         ConfigError: an override that does not fit.
     """
-    words = readable(overrides)
+    from medseg.cli.planned import with_plans  # it composes, too
+
+    words = readable(with_plans(overrides))
     with hydra_session():
         given = parsed(words)
         plain: Any = OmegaConf.to_container(compose(config, words), resolve=True)

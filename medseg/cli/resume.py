@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medseg.cli.compose import job_config, task_of
+from medseg.cli.planned import register_again
 from medseg.errors import ConfigError, MedsegError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def _changes(
     fixed = {"data.root": stored["data"].get("root"), "init": None}
     fixed |= {key: word.value() for key, word in words.items() if key in fixed}
     asked = {key: str(word.input_line) for key, word in words.items()}
+    register_again(stored)
     own = [text for text in former.overrides if not text.lstrip("+~").startswith("hydra")]
     try:
         before = _composed(hydra, own, fixed)

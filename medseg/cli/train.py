@@ -27,6 +27,7 @@ from medseg.cli.compose import (
     print_configuration,
 )
 from medseg.cli.overrides import readable, require_mode, values_of
+from medseg.cli.planned import planned_words, require_same_dataset, with_plans
 from medseg.cli.resume import continued
 from medseg.errors import ConfigError, MedsegError, SignalError
 from medseg.experiment.schema import require_effect
@@ -49,6 +50,8 @@ Options by group:
 Examples:
   medseg train
   medseg train data=hippocampus data.root=DIR trainer.epochs=20
+  medseg train data=folder data.root=DIR
+  medseg train plan=FILE                     what `medseg plan DIR` wrote
   medseg train conv@model.encoder.conv=dilated model.encoder.conv.dilation=3
   medseg train conv@model.decoder.conv=grouped upsample@model.decoder.upsample=bilinear
   medseg train downsample@model.encoder.downsample=max_pool
@@ -85,7 +88,8 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
     if not arguments.cfg and (arguments.resolve or arguments.package):
         raise ConfigError("--resolve and --package change what --cfg prints; give it as well")
     several = arguments.multirun or any(w.startswith("ablation=") for w in arguments.overrides)
-    words = arguments.overrides = readable(arguments.overrides, several=several)
+    words = with_plans(arguments.overrides)
+    words = arguments.overrides = readable(words, several=several)
     with hydra_session() as hydra:
         given = parsed(words)
         if print_configuration(hydra, arguments, _parser()):
@@ -104,6 +108,8 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
         config = job_config(hydra, words)
         if config.hydra.mode == RunMode.MULTIRUN:  # as an ablation of configs/ablation says
             return ablate(hydra, words, command_line)
+        if (more := planned_words(config, words, given)) != words:
+            config = job_config(hydra, more)
         require_mode(given, several=False)
         plan, asked = _planned(config, given), asked_by(config)
         return _run(hydra, config, plan, is_new=True, command=command_line, **asked)
@@ -118,6 +124,7 @@ def _planned(config: DictConfig, given: Sequence[Override]) -> "Plan":
 
     if _is_chosen(config):
         require_unused(Path(config.hydra.run.dir))
+    require_same_dataset(task)
     return make_plan(task)
 
 

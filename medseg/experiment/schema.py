@@ -152,6 +152,7 @@ RULES: dict[str, Rule] = {
         "a list of sections",
         lambda value: isinstance(value, list) and all(isinstance(own, Mapping) for own in value),
     ),
+    "planned": or_null(SECTION),
     "runs": TEXT,
     "resume": or_null(TEXT),
     "data.name": TEXT,

@@ -16,6 +16,7 @@ _LAUNCH_CONFIG = (
     "name",
     "paths",
     "pictures",
+    "planned",
     "resume",
     "runs",
     "sweep",

@@ -1,0 +1,216 @@
+"""Plans in the configuration: `plan=FILE`, and one that is made where `data=folder` has none."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from medseg.cli.compose import groups, hydra_session, job_config, parsed, plain_task, task_of
+from medseg.cli.overrides import readable, values_of
+from medseg.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from medseg.data.dataset import Dataset
+    from medseg.planning.make import Limits
+
+log = logging.getLogger(__name__)
+
+_GROUP = "plan"
+_WORD = f"{_GROUP}="
+_OF_NETWORK = ("channels", "strides", "depths", "kernel_sizes", "width")
+_SIZE = "size@"
+_SHAPES_RUN = ("data", "model", "trainer")  # sections that a plan depends on
+
+
+def with_plans(words: Sequence[str]) -> list[str]:
+    """Overrides in which a plan's file stands as an option that Hydra knows.
+
+    Args:
+        words: As they are typed.
+
+    Raises:
+        ConfigError: a file that cannot be read, or is no plan.
+    """
+    return [f"{_WORD}{_known(w.partition('=')[2])}" if _is_plan(w) else w for w in words]
+
+
+def _is_plan(word: str) -> bool:
+    return word.startswith(_WORD) and word != _WORD and word != f"{_WORD}null"
+
+
+def _known(value: str) -> str:
+    """The option, or options, of a file, or of several with commas between."""
+    from medseg.planning.document import read_plan
+
+    value = value.strip("'\"") if value[:1] in "'\"" else value
+    files = [value] if Path(value).expanduser().exists() else value.split(",")
+    return ",".join(register(read_plan(Path(file)), file) for file in files)
+
+
+def register(text: str, name: str) -> str:
+    """Makes a plan an option of Hydra's; returns the option's name.
+
+    Args:
+        text: Of the plan's file.
+        name: Of the file.
+
+    Raises:
+        ConfigError: it is no plan.
+    """
+    from medseg.planning.document import content_of
+
+    content = content_of(text, dict(groups()), name=name)
+    option = f"plan_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    ConfigStore.instance().store(option, content, group=_GROUP, package="_global_")
+    return option
+
+
+def register_again(config: Mapping[str, Any]) -> None:
+    """Makes the plan that a stored configuration was composed with known once more."""
+    if text := (config.get("planned") or {}).get("text"):
+        register(text, str(config["planned"].get("file")))
+
+
+def planned_words(config: DictConfig, words: Sequence[str], given: Sequence[Override]) -> list[str]:
+    """Overrides with a plan besides, where a folder is trained on without one.
+
+    The plan is kept in the cache, so that the same command, another seed or an arm of an ablation
+    has the same.
+
+    Args:
+        config: Composed without a plan.
+        words: Overrides.
+        given: The same, taken apart.
+
+    Raises:
+        MedsegError: a dataset that cannot be planned for.
+    """
+    chosen = config.hydra.runtime.choices
+    if chosen.get("data") != "folder" or any(o.key_or_group == _GROUP for o in given):
+        return list(words)
+    from medseg.files import write_text
+    from medseg.planning.fingerprint import files_key
+    from medseg.planning.make import Limits
+
+    task = plain_task(config)
+    dataset, fixed = _dataset(task), _fixed(config, given)
+    meant = [files_key(dataset), sorted(fixed), [_shaping(task[name]) for name in _SHAPES_RUN]]
+    key = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
+    kept = Path(task["data"]["cache"]).expanduser() / f"plan-{key}.yaml"
+    if not kept.is_file():
+        text = _text(config, given, Limits(), left_out=sorted(fixed))
+        write_text(kept, text)
+        log.info("no plan= was given; one was made for %s: %s", dataset.folder, kept)
+    else:
+        text = kept.read_text(encoding="utf-8")
+        log.info("no plan= was given; the one made before for %s is used: %s", dataset.folder, kept)
+    return [*words, f"{_WORD}{register(text, str(kept))}"]
+
+
+def plan_of(words: Sequence[str], limits: "Limits") -> str:
+    """The text of a plan.
+
+    Args:
+        words: Overrides; `data.root` among them.
+        limits: What a training may take.
+
+    Raises:
+        MedsegError: a dataset or a configuration that cannot be planned for.
+    """
+    asked = readable([*(["data=folder"] if not _chooses_data(words) else []), *words])
+    with hydra_session() as hydra:
+        given = parsed(asked)
+        if any(o.key_or_group in (_GROUP, "resume", "init") for o in given):
+            raise ConfigError("plan=, resume= and init= have no place here; leave them out")
+        return _text(job_config(hydra, asked), given, limits)
+
+
+def _chooses_data(words: Sequence[str]) -> bool:
+    return any(word.startswith("data=") for word in words)
+
+
+def require_same_dataset(config: Mapping[str, Any]) -> None:
+    """Refuses a plan that was made for another dataset; other cases are warned of.
+
+    Raises:
+        ConfigError: its channels or classes are others.
+    """
+    from medseg.planning.document import differences
+
+    planned = config.get("planned")
+    if not planned or "_target_" not in config["data"]["source"]:
+        return
+    try:
+        dataset = _dataset(config)
+    except DataError:
+        return  # whoever reads it says so
+    if difference := differences(planned, dataset):
+        log.warning("%s", difference)
+
+
+def _text(
+    config: DictConfig,
+    given: Sequence[Override],
+    limits: "Limits",
+    *,
+    left_out: Sequence[str] = (),
+) -> str:
+    from medseg.planning.fingerprint import fingerprint
+    from medseg.planning.make import make_text
+
+    task = plain_task(config)
+    dataset = _dataset(task)
+    facts = fingerprint(dataset, cache=Path(task["data"]["cache"]))
+    known = dict(groups())
+    chosen = {o.key_or_group: o for o in given if o.key_or_group in known}
+    options = {"data": "folder", "model": str(config.hydra.runtime.choices["model"])}
+    options |= {str(o.get_key_element()).lstrip("+"): str(o.value()) for o in chosen.values()}
+    values = {
+        key: value
+        for key, value in values_of(given).items()
+        if "." in key
+        and key.partition(".")[0] in ("data", "model", "trainer", "augmentation")
+        and key not in ("data.root", "data.cache", "data.download")
+    }
+    return make_text(
+        facts,
+        dataset,
+        task,
+        limits=limits,
+        fixed=_fixed(config, given),
+        left_out=left_out,
+        options=options,
+        values={} if left_out else values,
+    )
+
+
+def _dataset(config: Mapping[str, Any]) -> "Dataset":
+    from medseg.build import build
+    from medseg.data.forms import read_dataset
+
+    data = config["data"]
+    folder = build(data["source"], "data.source").prepare(may_write=False)
+    return read_dataset(folder, data["labels"], form=data.get("form"), files=data.get("files"))
+
+
+def _fixed(config: DictConfig, given: Sequence[Override]) -> set[str]:
+    """Keys that the user gave; `model` where stages or widths are among them."""
+    keys = {str(o.get_key_element()).lstrip("+~") for o in given}
+    asked = " ".join([*keys, str(OmegaConf.select(task_of(config), "ablation.factors") or "")])
+    fixed = {key for key in keys if key.startswith("data.")}
+    fixed |= {"data.intensity" for key in keys if key.startswith("data.intensity")}
+    if _SIZE in asked or any(f"coder.{name}" in asked for name in _OF_NETWORK):
+        fixed.add("model")
+    return fixed
+
+
+def _shaping(section: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a section a plan depends on."""
+    without = ("root", "source", "cache", "num_workers", "epochs", "fold", "split_seed")
+    return {key: value for key, value in section.items() if key not in without}

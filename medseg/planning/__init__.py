@@ -1,0 +1,1 @@
+"""From a dataset to what to train on it: fingerprint, rules, plan."""

@@ -1,0 +1,226 @@
+"""What a dataset is like: spacings, sizes, intensities and extents of its cases.
+
+Cases are read side by side, each once and as many at a time as the memory holds; what is kept of a
+case is small. The facts are kept in the cache as well, for the same files.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from medseg.data.dataset import Case, Dataset
+from medseg.data.preprocess import Preprocessing, ZScore
+from medseg.data.reading import read_case
+from medseg.errors import DataError, one_volume
+from medseg.files import write_text
+from medseg.hardware import available_memory_bytes, usable_cpus
+from medseg.volumes import Volume, files_of, to_ras
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 1
+_SAMPLES = 100_000  # intensities of the whole dataset that are kept of each channel
+_BYTES_PER_FILE_BYTE = 20  # that a compressed case takes while it is read
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseFacts:
+    """What is kept of a case; axes are those of the body (RAS).
+
+    Args:
+        case_id: The case's id.
+        spacing: mm per voxel.
+        size: Voxels per axis.
+        cropped: Voxels per axis of the box around all that is not 0 in some channel.
+        extents: Class → mm from its first to its last voxel along each axis.
+        voxels: Class → its voxels.
+        intensities: Of each channel, a sample of the values inside the foreground.
+        lowest: Of each channel, the smallest value anywhere.
+    """
+
+    case_id: str
+    spacing: tuple[float, ...]
+    size: tuple[int, ...]
+    cropped: tuple[int, ...]
+    extents: Mapping[str, tuple[float, ...]]
+    voxels: Mapping[str, int]
+    intensities: Sequence[Sequence[float]]
+    lowest: Sequence[float]
+
+
+def facts_of(
+    case_id: str, image: Volume, labels: Volume, classes: Sequence[str], *, samples: int
+) -> CaseFacts:
+    """The facts of one case.
+
+    Args:
+        case_id: Its id; the sample of its intensities is drawn from it.
+        image: As read.
+        labels: On the image's grid; values beyond the classes are ignored.
+        classes: Names of the foreground classes, by label value from 1.
+        samples: Intensities that are kept of each channel, at most.
+    """
+    voxels = to_ras(image.array, image.geometry.affine)
+    label = to_ras(labels.array, image.geometry.affine)
+    spacing = image.geometry.ras_spacing
+    boxes = ndimage.find_objects(label, max_label=len(classes))
+    counts = np.bincount(label.ravel(), minlength=len(classes) + 1)
+    extents = {
+        name: tuple((s.stop - s.start) * mm for s, mm in zip(box, spacing, strict=True))
+        for name, box in zip(classes, boxes, strict=True)
+        if box is not None
+    }
+    foreground = np.flatnonzero((label > 0) & (label <= len(classes)))
+    if len(foreground) > samples:
+        seed = int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:8], "big")
+        foreground = np.random.default_rng(seed).choice(foreground, samples, replace=False)
+    return CaseFacts(
+        case_id=case_id,
+        spacing=tuple(float(mm) for mm in spacing),
+        size=voxels.shape[1:],
+        cropped=_size_of_content(voxels),
+        extents=extents,
+        voxels={name: int(counts[value]) for value, name in enumerate(classes, start=1)},
+        intensities=[channel.ravel()[foreground].tolist() for channel in voxels],
+        lowest=[float(channel.min()) for channel in voxels],
+    )
+
+
+def _size_of_content(voxels: np.ndarray) -> tuple[int, ...]:
+    """The box around what is not 0; the whole where nothing is."""
+    content = (voxels != 0).any(axis=0)
+    size = []
+    for axis in range(3):
+        filled = np.flatnonzero(content.any(axis=tuple(a for a in range(3) if a != axis)))
+        size.append(int(filled[-1] - filled[0] + 1) if len(filled) else content.shape[axis])
+    return tuple(size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """What all cases are like, as nnU-Net's fingerprint and beyond.
+
+    Args:
+        name: Of the dataset.
+        channels: One name per image channel.
+        classes: One name per foreground class.
+        cases: The facts of each.
+    """
+
+    name: str
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    cases: tuple[CaseFacts, ...]
+
+    @cached_property
+    def spacings(self) -> np.ndarray:
+        """`(cases, 3)`, mm."""
+        return np.array([case.spacing for case in self.cases])
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """`(cases, 3)`, voxels after cropping to what is not 0."""
+        return np.array([case.cropped for case in self.cases])
+
+    @property
+    def relative_size(self) -> float:
+        """Share of a median case that is left by cropping to what is not 0."""
+        shares = [np.prod(case.cropped) / np.prod(case.size) for case in self.cases]
+        return float(np.median(shares))
+
+    def percentiles(self, channel: int, ranks: Sequence[float]) -> list[float]:
+        """Percentiles of the intensities inside the foreground, each case counting alike."""
+        values = np.concatenate([np.array(case.intensities[channel]) for case in self.cases])
+        return [float(v) for v in np.percentile(values, ranks)] if len(values) else []
+
+    def extents(self, name: str) -> np.ndarray:
+        """`(cases that have the class, 3)`, mm."""
+        found = [case.extents[name] for case in self.cases if name in case.extents]
+        return np.array(found).reshape(-1, 3)
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Fingerprint":
+        """Inverse of `plain`."""
+        cases = tuple(CaseFacts(**case) for case in plain["cases"])
+        names = {key: tuple(plain[key]) for key in ("channels", "classes")}
+        return cls(name=plain["name"], cases=cases, **names)
+
+
+def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
+    """Reads all cases of a dataset.
+
+    Args:
+        dataset: Its cases are read where they lie.
+        cache: Folder that keeps the facts for the next time; None: nothing is kept.
+
+    Raises:
+        DataError: some cases cannot be read; a line for each.
+    """
+    kept = cache and Path(cache).expanduser() / f"fingerprint-{files_key(dataset)}.json"
+    if kept and kept.is_file():
+        try:
+            return Fingerprint.of(json.loads(kept.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s: damaged; the dataset is read again", kept)
+    samples = max(1, _SAMPLES // len(dataset.cases))
+    as_it_is = Preprocessing(intensity=ZScore(), label_values=dataset.label_values)
+    sizes = {"in_channels": dataset.in_channels, "num_classes": dataset.num_classes}
+
+    def read(case: Case) -> CaseFacts | DataError:
+        try:
+            with one_volume(case.image):
+                image, labels = read_case(case, as_it_is, **sizes)
+                return facts_of(case.case_id, image, labels, dataset.classes, samples=samples)
+        except DataError as error:
+            return error
+
+    log.info("reading the %d cases of %s", len(dataset.cases), dataset.name)
+    with ThreadPoolExecutor(_readers(dataset)) as pool:
+        results = list(pool.map(read, dataset.cases))
+    if problems := [str(result) for result in results if isinstance(result, DataError)]:
+        raise DataError(f"{len(problems)} of {len(results)} cases are unusable:", *problems)
+    found = Fingerprint(
+        name=dataset.name,
+        channels=dataset.modalities,
+        classes=dataset.classes,
+        cases=tuple(result for result in results if isinstance(result, CaseFacts)),
+    )
+    if kept:
+        write_text(kept, json.dumps(found.plain()))
+    return found
+
+
+def _readers(dataset: Dataset) -> int:
+    """Cases that are read at a time: as many as there are cores, if the memory holds them."""
+    largest = max(sum(f.stat().st_size for f in _files(case)) for case in dataset.cases)
+    held = available_memory_bytes() // 2 // max(1, _BYTES_PER_FILE_BYTE * largest)
+    return max(1, min(usable_cpus(), held))
+
+
+def _files(case: Case) -> list[Path]:
+    return [f for path in (*case.images, case.label) for f in files_of(path) if f.is_file()]
+
+
+def files_key(dataset: Dataset) -> str:
+    """Sixteen hexadecimal digits of what the facts depend on: files, and what is read from them."""
+    stats = [
+        [case.case_id, *([str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns])]
+        for case in dataset.cases
+        for f in _files(case)
+    ]
+    values = sorted((str(value), str(to)) for value, to in (dataset.label_values or {}).items())
+    meant = [_FORMAT, dataset.name, dataset.modalities, dataset.classes, values, stats]
+    return hashlib.sha256(json.dumps(meant).encode()).hexdigest()[:16]

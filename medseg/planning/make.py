@@ -1,0 +1,326 @@
+"""Everything that a plan says of a dataset, as the text of its file."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medseg import __version__
+from medseg.build import build
+from medseg.data.dataset import Dataset
+from medseg.data.preprocess import BODY_AXES
+from medseg.data.sides import resolve_flips
+from medseg.formatting import duration, memory
+from medseg.hardware import available_memory_bytes, choose_device
+from medseg.models.description import describe
+from medseg.planning.document import PLANNED, planned_from, text_of
+from medseg.planning.fingerprint import Fingerprint
+from medseg.planning.network import PlannedNetwork, network_of
+from medseg.planning.planner import (
+    WIDTHS,
+    Choice,
+    Chooser,
+    Grid,
+    choose_like_nnunet,
+    grid_of,
+    normalisation,
+)
+
+STEP_SECONDS = 10.0
+_FREE_SHARE = 0.8  # of the free memory, which other things use too
+_LOWRES_SHARE = 0.25  # of a median case, below which nnU-Net trains a coarser network besides
+_THIN = 3  # voxels
+_RATIO_OF_SPACINGS = 1.2
+_LISTED = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a training may take.
+
+    Args:
+        memory_gb: Of a training step; None: what is free on the device.
+        step_seconds: Longest training step; inf measures none.
+        like_nnunet: Whether memory is estimated as nnU-Net does, and nothing is measured.
+    """
+
+    memory_gb: float | None = None
+    step_seconds: float = STEP_SECONDS
+    like_nnunet: bool = False
+
+
+def make_text(
+    facts: Fingerprint,
+    dataset: Dataset,
+    config: Mapping[str, Any],
+    *,
+    limits: Limits,
+    fixed: Collection[str] = (),
+    left_out: Collection[str] = (),
+    options: Mapping[str, str],
+    values: Mapping[str, Any] | None = None,
+) -> str:
+    """A plan as the text of its file.
+
+    Args:
+        facts: Of the dataset.
+        dataset: Whose facts they are.
+        config: Resolved, without a plan.
+        limits: What a training may take.
+        fixed: Dotted keys that the user gave; their values stay.
+        left_out: Dotted keys that are not written.
+        options: Group (and place) → option that the plan chooses.
+        values: Dotted key → value, that the user gave besides.
+
+    Raises:
+        MedsegError: a network that cannot be built, or no room to train it.
+    """
+    data = config["data"]
+    grid = grid_of(facts, data, fixed)
+    device = choose_device(config["trainer"]["device"], key="trainer.device")
+    described = describe(config["model"])
+    network = network_of(config, described, device, is_free="model" not in fixed)
+    choice = _choice(grid, network, dataset, data, limits, fixed)
+    intensity, why = normalisation(facts)
+    if "data.intensity" in fixed:
+        intensity, why = dict(data["intensity"]), "given"
+    encoder = network.encoder(choice.shape, choice.first_width)
+    tree: dict[str, Any] = {
+        "data": {
+            "root": str(dataset.folder.absolute()),
+            "spatial_dims": grid.spatial_dims,
+            **({"slice_axis": grid.slice_axis} if grid.spatial_dims == 2 else {}),
+            "spacing": data["spacing"] if "data.spacing" in fixed else list(grid.spacing),
+            "patch_size": list(choice.shape.patch),
+            "batch_size": choice.batch,
+            "intensity": intensity,
+        },
+        **({"model": {"encoder": encoder}} if encoder else {}),
+        PLANNED: {**planned_from(dataset), "medseg": __version__},
+    }
+    for key, value in (values or {}).items():
+        _put(tree, key, value)
+    for key in left_out:
+        _put(tree, key, None, remove=True)
+    comments = {
+        "data.spacing": _about_spacing(facts, grid, data, fixed),
+        "data.patch_size": _about_patch(grid, choice),
+        "data.batch_size": f"limit: {choice.limited_by}",
+        "data.intensity": why,
+        "model.encoder.channels": _about_width(choice),
+        "model.encoder.strides": "into each stage; per axis where they differ",
+        "model.encoder.kernel_sizes": "1 along an axis while its voxels are twice as long; "
+        "null: the convolution's own",
+        PLANNED: "what the plan was made from; a dataset of other channels or classes is refused",
+    }
+    written = _leaf_keys(tree)
+    comments = {key: text for key, text in comments.items() if key in written and text}
+    heading = _heading(facts, grid, choice, network, dataset, config, limits)
+    return text_of(tree, options, comments, heading)
+
+
+def _choice(
+    grid: Grid,
+    network: PlannedNetwork,
+    dataset: Dataset,
+    data: Mapping[str, Any],
+    limits: Limits,
+    fixed: Collection[str],
+) -> Choice:
+    if limits.like_nnunet:
+        gigabytes = 8 if limits.memory_gb is None else limits.memory_gb
+        return choose_like_nnunet(grid, num_classes=dataset.num_classes, memory_gb=gigabytes)
+    return Chooser(
+        grid=grid,
+        network=network,
+        num_classes=dataset.num_classes,
+        memory_bytes=_memory_bytes(network, limits),
+        step_seconds=limits.step_seconds,
+        patch=data["patch_size"] if "data.patch_size" in fixed else None,
+        batch=data["batch_size"] if "data.batch_size" in fixed else None,
+    ).choose()
+
+
+def _memory_bytes(network: PlannedNetwork, limits: Limits) -> int:
+    if limits.memory_gb is not None:
+        return int(limits.memory_gb * 1e9)
+    if network.device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(network.device)[0] * _FREE_SHARE)
+    return int(available_memory_bytes() * _FREE_SHARE)
+
+
+def _heading(
+    facts: Fingerprint,
+    grid: Grid,
+    choice: Choice,
+    network: PlannedNetwork,
+    dataset: Dataset,
+    config: Mapping[str, Any],
+    limits: Limits,
+) -> list[str]:
+    lines = [
+        f"{dataset.name}: {len(dataset.cases)} cases, {dataset.form}; planned by medseg "
+        f"{__version__}",
+        "Train: medseg train plan=FILE    its cost: medseg audit plan=FILE",
+        "Any value may be edited; values on the command line go before these.",
+        "",
+    ]
+    if choice.bytes is not None:
+        lines.append(f"A training step takes {memory(choice.bytes)} by exact prediction")
+        lines[-1] += f" of {memory(_memory_bytes(network, limits))}"
+    if choice.seconds is not None:
+        epoch = choice.seconds * config["data"]["batches_per_epoch"]
+        lines.append(
+            f"and {choice.seconds:.2g} s on this machine ({network.device}) when idle: "
+            f"{duration(epoch)} for {config['data']['batches_per_epoch']} batches"
+        )
+        if choice.seconds > limits.step_seconds:
+            lines.append(
+                f"MORE than the {limits.step_seconds:g} s that were asked for: it is the smallest "
+                "step that was tried"
+            )
+    lines += ["", *_augmentation(config, dataset, grid), ""]
+    return lines + _extents(facts, grid, choice, network) + _oddities(facts, grid, choice)
+
+
+def _augmentation(config: Mapping[str, Any], dataset: Dataset, grid: Grid) -> list[str]:
+    """Which augmentation is on, and in which ways of the body patches are mirrored."""
+    section = config["augmentation"]
+    if not section:
+        return ["Augmentation: none"]
+    names = [BODY_AXES[axis] for axis in sorted(grid.axes)]
+    resolved = resolve_flips(build(section, "augmentation"), dataset.classes, names)
+    kinds = ("affine", "noise", "smooth", "brightness", "contrast")
+    steps = [f"{kind} {getattr(resolved, kind):g}" for kind in kinds if getattr(resolved, kind)]
+    mirrored = [names[int(axis)] for axis in resolved.flip_axes]
+    flips = f"mirrored {' and '.join(mirrored)}" if mirrored else "nothing is mirrored"
+    pairs = "; classes of sides are swapped" if resolved.side_pairs and mirrored else ""
+    return [f"Augmentation (with its probability): {', '.join(steps) or 'none'}; {flips}{pairs}"]
+
+
+def _extents(facts: Fingerprint, grid: Grid, choice: Choice, network: PlannedNetwork) -> list[str]:
+    """How large classes are beside the patch and the receptive field."""
+    spacing = _spacing(facts, grid)
+    patch = [n * mm for n, mm in zip(choice.shape.patch, spacing, strict=True)]
+    field = network.field_mm(choice.shape, choice.first_width, spacing)
+    lines = [f"Extents in mm along {_ways(grid)}:", f"  patch            {_mm(patch)}"]
+    lines.append(f"  receptive field  {_mm(field) if field else 'the whole image'}")
+    axes, missed = sorted(grid.axes), []
+    found = {name: facts.extents(name)[:, axes] for name in facts.classes}
+    largest = sorted(
+        (name for name, own in found.items() if len(own)),
+        key=lambda name: -float(np.median(found[name], axis=0).max()),
+    )
+    for name in largest[:_LISTED]:
+        lines.append(
+            f"  {name}: median {_mm(np.median(found[name], axis=0))}, "
+            f"largest {_mm(found[name].max(axis=0))}"
+        )
+    for name in largest:
+        high = np.percentile(found[name], 95, axis=0)
+        short = [i for i, mm in enumerate(high) if field and mm > field[i]]
+        if short:
+            missed.append(f"{name} ({_ways(grid, short)})")
+    if missed:
+        lines.append(f"The receptive field does NOT cover {_some(missed)}: see medseg reach")
+    elif found:
+        lines.append("The receptive field covers every class, in 95 of 100 cases.")
+    return lines
+
+
+def _oddities(facts: Fingerprint, grid: Grid, choice: Choice) -> list[str]:
+    """What a reader of the plan should know of the dataset."""
+    lines, axes = [], sorted(grid.axes)
+    spacing = _spacing(facts, grid)
+    own = facts.spacings[:, axes]
+    if (own.max(0) > _RATIO_OF_SPACINGS * own.min(0)).any():
+        lines.append(
+            f"Spacings differ: {_mm(own.min(0))} to {_mm(own.max(0))} mm; all cases are resampled "
+            f"to {_mm(spacing)}"
+        )
+    median = [grid.median_size[axis] for axis in axes]
+    held = [min(1.0, n / m) for n, m in zip(choice.shape.patch, median, strict=True)]
+    if math.prod(held) < _LOWRES_SHARE:
+        lines.append(
+            f"A patch holds {math.prod(held):.0%} of a median case; nnU-Net would train a coarser "
+            "network besides: plan one with data.spacing"
+        )
+    thin = []
+    for name in facts.classes:
+        extents = facts.extents(name)[:, axes]
+        if len(extents) and (np.median(extents, axis=0) / spacing).min() < _THIN:
+            thin.append(name)
+    if thin:
+        lines.append(f"Less than {_THIN} voxels thick at this spacing: {_some(thin)}")
+    if absent := [name for name in facts.classes if not len(facts.extents(name))]:
+        lines.append(f"In no label map: {_some(absent)}")
+    return lines
+
+
+def _about_spacing(
+    facts: Fingerprint, grid: Grid, data: Mapping[str, Any], fixed: Collection[str]
+) -> str:
+    if "data.spacing" in fixed:
+        return "given"
+    median = np.median(facts.spacings, axis=0)
+    finer = any(
+        mm is not None and mm < 0.99 * own for mm, own in zip(grid.spacing, median, strict=True)
+    )
+    rule = "median of the cases; along the coarse axis the finest tenth" if finer else "median"
+    return f"mm left-right, anterior-posterior, head-foot: {rule}"
+
+
+def _about_patch(grid: Grid, choice: Choice) -> str:
+    size = " × ".join(f"{grid.median_size[axis]:g}" for axis in sorted(grid.axes))
+    return f"voxels; a median case has {size}, without margins of 0"
+
+
+def _about_width(choice: Choice) -> str:
+    if choice.first_width < WIDTHS[0]:
+        return f"nnU-Net's would start at {WIDTHS[0]}, too slow here"
+    return "nnU-Net's"
+
+
+def _spacing(facts: Fingerprint, grid: Grid) -> list[float]:
+    """Mm along the network's axes, in the order of a patch; the median where each keeps its own."""
+    medians = np.median(facts.spacings, axis=0)
+    return [float(grid.spacing[axis] or medians[axis]) for axis in sorted(grid.axes)]
+
+
+def _ways(grid: Grid, chosen: Sequence[int] | None = None) -> str:
+    names = [BODY_AXES[axis] for axis in sorted(grid.axes)]
+    return ", ".join(names if chosen is None else [names[i] for i in chosen])
+
+
+def _mm(values: Sequence[float] | np.ndarray) -> str:
+    return " × ".join(f"{value:.3g}" for value in values)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{', '.join(names[:_LISTED])}{more}"
+
+
+def _put(tree: dict[str, Any], key: str, value: Any, *, remove: bool = False) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        if remove and part not in tree:
+            return
+        tree = tree.setdefault(part, {})
+    if remove:
+        tree.pop(last, None)
+    else:
+        tree[last] = value
+
+
+def _leaf_keys(tree: Mapping[str, Any], path: str = "") -> set[str]:
+    keys = set()
+    for key, value in tree.items():
+        keys.add(f"{path}{key}")
+        if isinstance(value, Mapping):
+            keys |= _leaf_keys(value, f"{path}{key}.")
+    return keys

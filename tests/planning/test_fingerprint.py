@@ -1,0 +1,42 @@
+"""Facts of cases: boxes of known place and size, in any orientation."""
+
+import numpy as np
+import pytest
+
+from medseg.data.forms import read_dataset
+from medseg.planning.fingerprint import Fingerprint, facts_of, fingerprint
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIL"])
+def test_facts_of_a_box_however_it_is_stored(as_volume, turn, codes) -> None:
+    label = np.zeros((12, 14, 16), np.uint8)
+    label[2:5, 3:10, 4:6] = 2
+    image = np.zeros((1, 12, 14, 16), np.float32)
+    image[0, 1:11, 2:12, 3:8] = np.where(label[1:11, 2:12, 3:8] == 2, 7.0, -1.0)
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    pixels, there = turn(image, affine, codes)
+    classes, _ = turn(label, affine, codes)
+    facts = facts_of(
+        "a", as_volume(pixels, there), as_volume(classes, there), ("none", "box"), samples=10
+    )
+    assert facts.spacing == pytest.approx((1, 2, 3))
+    assert (facts.size, facts.cropped) == ((12, 14, 16), (10, 10, 5))
+    assert dict(facts.extents) == {"box": pytest.approx((3, 14, 6))}
+    assert dict(facts.voxels) == {"none": 0, "box": 42}
+    assert facts.intensities == [[7.0] * 10]
+    assert facts.lowest == [-1.0]
+
+
+def test_a_dataset_is_read_once(phantom, tmp_path) -> None:
+    dataset = read_dataset(phantom)
+    found = fingerprint(dataset, cache=tmp_path)
+    (kept,) = tmp_path.glob("fingerprint-*.json")
+    changed = kept.read_text().replace('"name": "', '"name": "kept ', 1)
+    kept.write_text(changed)
+    again = fingerprint(dataset, cache=tmp_path)
+    assert again.name == f"kept {found.name}"
+    assert len(again.cases) == len(dataset.cases) == len(found.cases)
+    assert np.array_equal(again.spacings, found.spacings)
+    assert Fingerprint.of(found.plain()).sizes.tolist() == found.sizes.tolist()
+    kept.write_text("{")
+    assert fingerprint(dataset, cache=tmp_path).name == found.name
