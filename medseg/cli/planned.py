@@ -25,6 +25,7 @@ _GROUP = "plan"
 _WORD = f"{_GROUP}="
 _OF_NETWORK = ("channels", "strides", "depths", "kernel_sizes", "width")
 _SIZE = "size@"
+_NONE = ("none", "null", "")  # a folder is trained on as the configuration's files say
 _SHAPES_RUN = ("data", "model", "trainer")  # sections that a plan depends on
 
 
@@ -37,17 +38,16 @@ def with_plans(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a file that cannot be read, or is no plan.
     """
-    return [f"{_WORD}{_known(w.partition('=')[2])}" if _is_plan(w) else w for w in words]
-
-
-def _is_plan(word: str) -> bool:
-    return word.startswith(_WORD) and word != _WORD and word != f"{_WORD}null"
+    return [f"{_WORD}{_known(w.partition('=')[2])}" if w.startswith(_WORD) else w for w in words]
 
 
 def _known(value: str) -> str:
     """The option, or options, of a file, or of several with commas between."""
     from medseg.planning.document import read_plan
 
+    if value in _NONE:
+        ConfigStore.instance().store(_NONE[0], {"planned": None}, group=_GROUP, package="_global_")
+        return _NONE[0]
     value = value.strip("'\"") if value[:1] in "'\"" else value
     files = [value] if Path(value).expanduser().exists() else value.split(",")
     return ",".join(register(read_plan(Path(file)), file) for file in files)

@@ -95,7 +95,7 @@ def grid_of(facts: Fingerprint, data: Mapping[str, Any], fixed: Collection[str])
     is_flat = np.median([case.size for case in facts.cases], axis=0) == 1
     spacing = rules.target_spacing(facts.spacings, facts.sizes)
     dims = data["spatial_dims"] if "data.spatial_dims" in fixed else 2 if is_flat.any() else 3
-    across = int(np.argmax(is_flat)) if is_flat.any() else rules.axis_order(spacing)[0]
+    across = int(np.argmax(is_flat)) if is_flat.any() else rules.axis_order(spacing.tolist())[0]
     if "data.slice_axis" in fixed:
         across = data["slice_axis"]
     if "data.spacing" in fixed:
@@ -111,7 +111,7 @@ def grid_of(facts: Fingerprint, data: Mapping[str, Any], fixed: Collection[str])
     kept: list[float | None] = [float(f"{mm:.{_DIGITS}g}") for mm in spacing]
     if dims == 2:
         kept[across] = None
-    order = rules.axis_order(spacing)
+    order = rules.axis_order(spacing.tolist())
     return Grid(
         spatial_dims=dims,
         slice_axis=across,

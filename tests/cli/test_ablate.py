@@ -148,7 +148,7 @@ def test_runs_on_other_files_stay_beside_and_are_no_part_of_the_ablation(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine = Path(shutil.copytree(phantom, tmp_path / "mine"))
-    grid = ["data=folder", "data.patch_size=[16,16,16]", *QUICK, "trainer.epochs=1"]
+    grid = ["data=folder", "plan=none", "data.patch_size=[16,16,16]", *QUICK, "trainer.epochs=1"]
     assert ablate(tmp_path, *grid, f"data.root={mine}", "seed=0,1") == 0
     former = records(tmp_path)
     moved = Path(shutil.copytree(mine, tmp_path / "moved"))

@@ -221,7 +221,7 @@ def test_a_dataset_names_files_and_no_more(
         "training": [entry, entry],
     }  # fmt: skip
     (stranger.run / "dataset.json").write_text(json.dumps(content))
-    words = ("data=folder", f"data.root={stranger.run}", f"runs={tmp_path}/out/runs")
+    words = ("data=folder", "plan=none", f"data.root={stranger.run}", f"runs={tmp_path}/out/runs")
     assert types(stranger, "train", *words, "data.patch_size=[16,16,16]") in (2, 3)
 
 

@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = train(
         root,
         "data=folder",
+        "plan=none",
         f"data.labels={{{values}}}",
         "data.folds=5",
         "data.fold=1",

@@ -50,7 +50,13 @@ def own(dataset: Path, tmp_path: Path) -> Path:
 
 
 def mine(dataset: Path) -> list[str]:
-    return ["data=folder", f"data.root={dataset}", "data.patch_size=[16,16,16]", *QUICK]
+    return [
+        "data=folder",
+        "plan=none",
+        f"data.root={dataset}",
+        "data.patch_size=[16,16,16]",
+        *QUICK,
+    ]
 
 
 def record(run: Path) -> RunRecord:

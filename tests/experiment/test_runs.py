@@ -97,7 +97,7 @@ def test_corrupt_cases_are_all_named_and_nothing_is_trained(
     bad = sorted((folder / "imagesTr").iterdir())[:2]
     for path in bad:
         path.write_bytes(path.read_bytes()[:-100])
-    mine = ["data=folder", f"data.root={folder}", "data.patch_size=[16,16,16]"]
+    mine = ["data=folder", "plan=none", f"data.root={folder}", "data.patch_size=[16,16,16]"]
     assert train(tmp_path, *mine) == 3
     shown = capsys.readouterr().err
     assert all(path.name in shown for path in bad)
