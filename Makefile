@@ -70,6 +70,10 @@ ablation: $(STAMP)  ## convolution x upsampling on the default, then the report
 bench: $(STAMP)  ## every operator and network measured beside its reference, into bench/
 	$(BIN)/python -m benchmarks --output bench
 
+.PHONY: levels
+levels: $(STAMP)  ## the simulations behind docs/statistics.md: levels, power, cover, printed as its tables
+	$(BIN)/python docs/error_rates.py
+
 .PHONY: house
 house: $(STAMP)  ## how large the package is; CHECKOUT=FOLDER for another
 	$(BIN)/python benchmarks/house.py $(CHECKOUT)

@@ -1,31 +1,50 @@
-"""How often ablations err: `python docs/error_rates.py [ABLATIONS [DEFECTS]]`.
+"""How often ablations err, and what they find: `python docs/error_rates.py [ABLATIONS]`.
 
-Draws ablations from the model of `medseg.statistics` and prints how often identical arms are called
-different (of ABLATIONS, 400 unless said) and how often a defect is called worse (of DEFECTS, 100).
-docs/statistics.md has 4000 and 300, which take an hour.
+Prints the tables of docs/statistics.md, each of ABLATIONS (4000; seed 0) ablations that are drawn
+from the model of `medseg.statistics` and judged by its rules, many at once: tests/statistics holds
+these verdicts to be those of `medseg.statistics.compare`.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import special
 
-from medseg.statistics import Observations, compare
+from medseg.statistics import bca
+from medseg.statistics.spread import LIMITS, OUTLYING, average, trimmed
 
+Array = NDArray[np.float64]
+AT_ONCE = 1000
+KINDS = {"training × case": (0.0, 1.0), "half arm × case": (0.7, 0.7), "arm × case": (1.0, 0.0)}
 SPREADS = (0.0, 0.15, 0.5, 2.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """Sizes, and standard deviations of arm × case, trainings, and training × case."""
+    """Sizes; standard deviations of arm × case, trainings and training × case.
 
-    arms: int
-    seeds: int
-    cases: int
-    arm_case: float
-    noise: float
-    run: float = 0.0
+    Attributes:
+        wild: Arm → how many times its trainings differ as far as those of the others.
+        failed: An arm whose first training reaches so much less.
+        outlier: Added to the first case of arm 1.
+        shift: Added to arm 1.
+        tails: Degrees of freedom of Student's t of arm × case and of trainings; 0 for the normal.
+    """
+
+    arms: int = 8
+    seeds: int = 2
+    cases: int = 20
+    arm_case: float = 0.01
+    noise: float = 0.01
+    run: float = 0.005
+    wild: tuple[tuple[int, float], ...] = ()
+    failed: tuple[tuple[int, float], ...] = ()
+    outlier: float = 0.0
+    shift: float = 0.0
+    tails: int = 0
 
     @property
     def difference(self) -> float:
@@ -36,62 +55,217 @@ class Design:
         """The same with trainings that differ by so many of these standard deviations."""
         return replace(self, run=ratio * self.difference)
 
-    def draw(self, generator: np.random.Generator, defect: float) -> Observations:
-        """One ablation; arm 1 is worse by `defect`."""
-        shape = (self.arms, 1, self.seeds, self.cases)
-        values = (
-            generator.normal(scale=1.0, size=(1, 1, 1, self.cases))
-            + generator.normal(scale=self.arm_case, size=(self.arms, 1, 1, self.cases))
-            + generator.normal(scale=self.run, size=(self.arms, 1, self.seeds, 1))
-            + generator.normal(scale=self.noise, size=shape)
+    def draw(self, generator: np.random.Generator, ablations: int) -> Array:
+        """Values (ablations, arms, seeds, cases), without what all arms share."""
+
+        def drawn(scale: float, *shape: int) -> Array:
+            if not self.tails:
+                return generator.normal(scale=scale, size=(ablations, *shape))
+            unit = np.sqrt(self.tails / (self.tails - 2))
+            return scale / unit * generator.standard_t(self.tails, size=(ablations, *shape))
+
+        runs = drawn(self.run, self.arms, self.seeds, 1)
+        for arm, times in self.wild:
+            runs[:, arm] *= times
+        for arm, less in self.failed:
+            runs[:, arm, 0] -= less
+        values = runs + drawn(self.arm_case, self.arms, 1, self.cases)
+        values = values + generator.normal(
+            scale=self.noise, size=(ablations, self.arms, self.seeds, self.cases)
         )
-        values[1] -= defect
-        return Observations((*at[:3], f"case{at[3]}", float(v)) for at, v in np.ndenumerate(values))
+        values[:, 1] += self.shift
+        values[:, 1, :, 0] += self.outlier
+        return values
 
 
-KINDS = {"training × case": (0.0, 1.0), "half arm × case": (0.7, 0.7), "arm × case": (1.0, 0.0)}
+def judged(values: Array, trim: float = 0.0, *, pooled: bool = False) -> tuple[Array, Callable]:
+    """Differences to arm 0 (ablations, arms − 1), and their half-widths for a one-sided tail.
+
+    Args:
+        values: Of `Design.draw`.
+        trim: Share of the cases left out at each end.
+        pooled: The rule before: one spread for all arms, whatever they are.
+    """
+    ablations, arms, seeds, cases = values.shape
+    kept_cases = cases - 2 * trimmed(cases, trim)
+    unit, df = (cases - 1) / (kept_cases * (kept_cases - 1)), seeds - 1
+    means = values.mean(axis=2)
+    centred = (values - means[:, :, None]).reshape(-1, cases)
+    run_means, run_variances = (part.reshape(values.shape[:3]) for part in average(centred, trim))
+    own = (run_means**2).sum(axis=2) / df
+    noise = run_variances.sum(axis=2) / df
+    kept = np.ones(own.shape, dtype=bool)
+    for _ in range(0 if pooled else arms - 2):
+        count = kept.sum(axis=1)
+        total = np.where(kept, own, 0).sum(axis=1)
+        largest = np.where(kept, own, -1).argmax(axis=1)
+        ratio = np.take_along_axis(own, largest[:, None], 1)[:, 0]
+        ratio = ratio / np.maximum((total - ratio) / np.maximum(1, count - 1), 1e-300)
+        p_value = count * special.fdtrc(df, np.maximum(1, count - 1) * df, ratio)
+        out = (p_value <= OUTLYING) & (count > 1)
+        kept[np.flatnonzero(out), largest[out]] = False
+    count = kept.sum(axis=1, keepdims=True)
+    total = np.where(kept, own, 0).sum(axis=1, keepdims=True)
+    pool, pool_df = total / count, count * df
+    pool_noise = np.where(kept, noise, 0).sum(axis=1, keepdims=True) / count
+    beside = (total - np.where(kept, own, 0)) / np.maximum(1, count - kept)
+    limit = LIMITS[min(df, len(LIMITS)) - 1]
+    alone = ~kept | ((own > limit**2 * beside * (1 + 1e-9)) & (count - kept > 0))
+    alone &= not pooled
+    used_noise = np.where(alone, noise, pool_noise) / seeds * unit
+    estimate, variance = average((means[:, 1:] - means[:, :1]).reshape(-1, cases), trim)
+    by_cases = variance.reshape(ablations, arms - 1) * unit
+    shared = used_noise[:, 1:] + used_noise[:, :1]
+
+    def half(tail: float) -> Array:
+        wide = special.stdtrit(pool_df, tail) ** 2 * (pool if pooled else np.maximum(own, pool))
+        runs = np.where(alone, special.stdtrit(df, tail) ** 2 * own, wide) / seeds
+        rest = special.stdtrit(kept_cases - 1, tail) ** 2 * by_cases
+        rest = np.maximum(0, rest - special.ndtri(tail) ** 2 * shared)
+        return np.sqrt(runs[:, 1:] + runs[:, :1] + rest)
+
+    return estimate.reshape(ablations, arms - 1), half
 
 
-def alarms(design: Design, ablations: int) -> float:
-    """Share of ablations of identical arms in which any is called better or worse."""
-    generator, found = np.random.default_rng(0), 0
-    for _ in range(ablations):
-        verdicts = {c.verdict for c in compare(design.draw(generator, 0.0), 0, margin=None)}
-        found += bool(verdicts & {"better", "worse"})
+def rate(design: Design, ablations: int, counted: Callable, *, seed: int = 0, **how) -> float:
+    """Share of ablations that are counted, from the differences and their half-widths."""
+    generator, found = np.random.default_rng(seed), 0.0
+    for start in range(0, ablations, AT_ONCE):
+        size = min(AT_ONCE, ablations - start)
+        found += counted(*judged(design.draw(generator, size), **how)).sum()
     return found / ablations
 
 
-def power(design: Design, errors: int, ablations: int) -> float:
-    """Share of ablations that call an arm worse which is worse by so many standard errors."""
-    variance = design.difference**2 / design.cases + 2 * design.run**2 / design.seeds
-    generator, found = np.random.default_rng(errors), 0
-    for _ in range(ablations):
-        observations = design.draw(generator, errors * np.sqrt(variance))
-        found += compare(observations, 0, margin=None)[0].verdict == "worse"
-    return found / ablations
+def any_different(differences: Array, half: Callable) -> NDArray[np.bool_]:
+    """Any arm is called better or worse: the first step of Holm's correction."""
+    return (np.abs(differences) >= half(0.025 / differences.shape[1])).any(axis=1)
 
 
-def rows(ablations: int, defects: int) -> Iterator[str]:
-    yield "| cases | arms × seeds × cases | " + " | ".join(map(str, SPREADS)) + " |"
-    yield "| --- | --- | " + " | ".join("---" for _ in SPREADS) + " |"
+def first_different(differences: Array, half: Callable) -> NDArray[np.bool_]:
+    """Arm 1 is called better or worse."""
+    return np.abs(differences[:, 0]) >= half(0.025 / differences.shape[1])[:, 0]
+
+
+def equal_at(margin: float) -> Callable:
+    """Arm 1 is called equal within the margin."""
+
+    def counted(differences: Array, half: Callable) -> NDArray[np.bool_]:
+        return np.abs(differences[:, 0]) + half(0.05)[:, 0] <= margin
+
+    return counted
+
+
+def alike(ablations: int) -> Iterator[tuple[str, ...]]:
+    """Identical arms whose trainings differ alike: % in which any is called different."""
+    yield ("cases", "arms × seeds × cases", *map(str, SPREADS))
     for kind, (arm_case, noise) in KINDS.items():
-        for arms, seeds, cases in ((2, 2, 20), (2, 5, 50), (4, 2, 20)):
+        for arms, seeds, cases in ((2, 2, 20), (2, 5, 50), (4, 2, 20), (8, 3, 6)):
             design = Design(arms=arms, seeds=seeds, cases=cases, arm_case=arm_case, noise=noise)
-            found = [f"{100 * alarms(design.spread(s), ablations):.1f}" for s in SPREADS]
-            yield f"| {kind} | {arms} × {seeds} × {cases} | {' | '.join(found)} |"
-    yield ""
-    yield "| arms × seeds × cases | 2 | 3 | 4 | 6 |"
-    yield "| --- | --- | --- | --- | --- |"
-    for arms, seeds, cases in ((2, 2, 20), (2, 3, 20), (2, 5, 50), (6, 2, 20), (6, 3, 50)):
-        design = Design(arms=arms, seeds=seeds, cases=cases, arm_case=0.7, noise=0.7)
-        found = [
-            " / ".join(f"{100 * power(design.spread(s), k, defects):.0f}" for s in SPREADS[1:3])
-            for k in (2, 3, 4, 6)
-        ]
-        yield f"| {arms} × {seeds} × {cases} | {' | '.join(found)} |"
+            found = [rate(design.spread(s), ablations, any_different) for s in SPREADS]
+            yield (kind, f"{arms} × {seeds} × {cases}", *map(percent, found))
 
+
+def defects(ablations: int) -> Iterator[tuple[str, ...]]:
+    """% that find an arm worse by so many standard errors; trainings differ by 0.15 / 0.5."""
+    yield ("arms × seeds × cases", "2", "3", "4", "6", "10")
+    for arms, seeds, cases in ((2, 2, 20), (2, 3, 20), (2, 5, 50), (6, 2, 20), (6, 3, 50)):
+        base = Design(arms=arms, seeds=seeds, cases=cases, arm_case=0.7, noise=0.7)
+        row = []
+        for errors in (2, 3, 4, 6, 10):
+            found = []
+            for ratio in SPREADS[1:3]:
+                design = base.spread(ratio)
+                variance = design.difference**2 / cases + 2 * design.run**2 / seeds
+                design = replace(design, shift=-errors * float(np.sqrt(variance)))
+                found.append(rate(design, ablations, first_different, seed=errors))
+            row.append(" / ".join(f"{100 * share:.0f}" for share in found))
+        yield (f"{arms} × {seeds} × {cases}", *row)
+
+
+def scattering(ablations: int) -> Iterator[tuple[str, ...]]:
+    """% now (with one spread for all) where trainings differ by 0.005, in one arm by 0.04."""
+    yield ("8 arms, 20 cases", "2 seeds", "3 seeds", "5 seeds")
+    base = Design()
+    tested, third = ((1, 8.0),), ((7, 8.0),)
+    shift, margin = replace(base, shift=0.03), 0.2
+    rows: list[tuple[str, Design, Callable]] = [
+        ("alike: called different", base, any_different),
+        ("one arm scatters: called different", replace(base, wild=tested), any_different),
+        ("the reference scatters: any called different", replace(base, wild=((0, 8.0),)),
+         any_different),
+        ("half of the arms scatter: called different",
+         replace(base, wild=tuple((a, 8.0) for a in (0, 2, 4, 6))), any_different),
+        ("one arm scatters twice as far: called different",
+         replace(base, wild=((1, 2.0),)), any_different),
+        ("t₃ tails of trainings and cases: called different", replace(base, tails=3),
+         any_different),
+        ("differs by the margin: called equal", replace(base, shift=margin), equal_at(margin)),
+        ("… and scatters: called equal", replace(base, shift=margin, wild=tested),
+         equal_at(margin)),
+        ("alike: 0.03 found", shift, first_different),
+        ("a third arm scatters: 0.03 found", replace(shift, wild=third), first_different),
+        ("a seed of a third arm fails by 0.3: 0.03 found", replace(shift, failed=((7, 0.3),)),
+         first_different),
+        ("alike: 0.06 found", replace(shift, shift=0.06), first_different),
+    ]  # fmt: skip
+    for name, design, counted in rows:
+        row = []
+        for seeds in (2, 3, 5):
+            sized = replace(design, seeds=seeds)
+            now = rate(sized, ablations, counted)
+            row.append(f"{percent(now)} ({percent(rate(sized, ablations, counted, pooled=True))})")
+        yield (name, *row)
+
+
+def robust(ablations: int) -> Iterator[tuple[str, ...]]:
+    """% of the verdict's test and of its trimmed companion; 4 arms, 5 seeds, 20 cases."""
+    yield ("design", "mean", "trimmed mean")
+    base = Design(arms=4, seeds=5)
+    rows = [
+        ("alike: called different", base, any_different),
+        ("t₃ tails: called different", replace(base, tails=3), any_different),
+        ("8 cases: called different", replace(base, cases=8), any_different),
+        ("one case of arm 1 off by 0.3: arm 1 called different", replace(base, outlier=0.3),
+         first_different),
+        ("0.03 found", replace(base, shift=0.03), first_different),
+        ("one case of arm 1 off by −0.3: 0.03 found", replace(base, shift=0.03, outlier=-0.3),
+         first_different),
+        ("t₃ tails: 0.03 found", replace(base, shift=0.03, tails=3), first_different),
+    ]  # fmt: skip
+    for name, design, counted in rows:
+        both = [rate(design, ablations, counted, trim=trim) for trim in (0.0, 0.2)]
+        yield (name, *map(percent, both))
+
+
+def cover(ablations: int) -> Iterator[tuple[str, ...]]:
+    """% of intervals over cases, nominal 95 %, that hold the mean (a quarter of the draws)."""
+    yield ("cases", "normal", "exponential", "Student's t₃", "log-normal")
+    generator = np.random.default_rng(0)
+    kinds: list[tuple[Callable, float]] = [
+        (generator.standard_normal, 0.0),
+        (generator.standard_exponential, 1.0),
+        (lambda cases: generator.standard_t(3, cases), 0.0),
+        (lambda cases: np.exp(generator.standard_normal(cases)), float(np.exp(0.5))),
+    ]
+    for cases in (8, 10, 20, 50):
+        row = []
+        for draw, mean in kinds:
+            found = [bca(draw(cases)) or (np.nan, np.nan) for _ in range(max(1, ablations // 4))]
+            row.append(percent(float(np.mean([low <= mean <= high for low, high in found]))))
+        yield (str(cases), *row)
+
+
+def percent(share: float) -> str:
+    """One decimal of a share in %."""
+    return f"{100 * share:.1f}"
+
+
+TABLES = (alike, scattering, robust, defects, cover)
 
 if __name__ == "__main__":
-    ablations, defects, *_ = [*map(int, sys.argv[1:3]), *(400, 100)[len(sys.argv) - 1 :]]
-    for line in rows(ablations, defects):
-        print(line, flush=True)
+    for table in TABLES:
+        print(f"\n{table.__doc__}\n")
+        for place, row in enumerate(table(int(sys.argv[1]) if sys.argv[1:] else 4000)):
+            print(f"| {' | '.join(row)} |", flush=True)
+            if not place:
+                print(f"| {' | '.join('---' for _ in row)} |")

@@ -1,7 +1,8 @@
 """Figures: one matplotlib style, one palette, SVG for a page and files for papers.
 
 Figures are drawn in dark ink on a transparent background. A page in dark mode inverts them with one
-CSS filter, `invert(1) hue-rotate(180deg)`, which keeps their hues; nothing is drawn twice.
+CSS filter, `invert(1) hue-rotate(180deg)`, which keeps their hues; nothing is drawn twice. A map
+whose light and dark mean something has the gid `AS_DRAWN`, and its numbers too: never inverted.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from medseg.files import write_bytes, write_text
 
 WIDTH = 4.7  # inches; a point is about a pixel of a phone
 SMALL = 7.5  # points, of notes
+AS_DRAWN = "as-drawn"
 
 INK, SOFT, RULE, OTHER, PALE = "#1b1f24", "#5c6570", "#dfe3e8", "#b6bdc6", "#e6e9ed"
 # Okabe and Ito's hues, told apart by the colour-blind, darkened until each is seen on white.
@@ -173,7 +175,7 @@ def svg_text(figure: Figure) -> str:
     stream = io.StringIO()
     with rc_context({"svg.fonttype": "none"}):
         _draw(figure, stream, format="svg", metadata={"Date": None}, transparent=True)
-    return stream.getvalue()
+    return stream.getvalue().replace(f'id="{AS_DRAWN}"', f'class="{AS_DRAWN}"')
 
 
 def _draw(figure: Figure, stream: Any, **options: Any) -> None:

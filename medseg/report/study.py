@@ -262,6 +262,7 @@ def _compared(
     rows = [
         asdict(one)
         | {
+            "outliers": "; ".join(one.outliers),
             "left_out": one.left_out.get(one.arm, 0),
             "left_out_reference": one.left_out.get(reference, 0),
         }
@@ -271,12 +272,13 @@ def _compared(
     rows.append(
         {"arm": reference, "reference": reference, "estimate": 0.0, "cases": cases}
         | {"seeds": seeds, "reference_seeds": seeds, "left_out": 0, "left_out_reference": 0}
-        | {"verdict": "reference", "reason": why}
+        | {"verdict": "reference", "reason": why, "outliers": ""}
     )
     best = probability_of_best(observations, higher_is_better=higher)
     columns = [*(one.name for one in fields(Comparison)), "left_out_reference"]
     table = pd.DataFrame(rows, columns=columns)
-    texts = {"arm", "reference", "cases", "seeds", "reference_seeds", "verdict", "reason"}
+    texts = {"arm", "reference", "cases", "seeds", "reference_seeds"}
+    texts |= {"verdict", "reason", "outliers"}
     numbers = [name for name in table if name not in texts and "left_out" not in str(name)]
     table = table.astype(dict.fromkeys(numbers, float))
     table = table.assign(

@@ -6,13 +6,14 @@ from medseg.statistics.compare import (
     Verdict,
     compare,
     holm,
+    outlying,
     probability_of_best,
     wilcoxon,
 )
 from medseg.statistics.contrast import Contrast, bca, contrast
 from medseg.statistics.effects import Effect, LevelEffect, effects
 from medseg.statistics.observations import Observations
-from medseg.statistics.power import Detectable, needed_for, smallest_detectable
+from medseg.statistics.power import Detectable, Needed, needed_for, smallest_detectable
 from medseg.statistics.variance import variance_components
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Detectable",
     "Effect",
     "LevelEffect",
+    "Needed",
     "Observations",
     "Verdict",
     "bca",
@@ -30,6 +32,7 @@ __all__ = [
     "effects",
     "holm",
     "needed_for",
+    "outlying",
     "probability_of_best",
     "smallest_detectable",
     "variance_components",

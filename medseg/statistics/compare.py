@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 from medseg.errors import ConfigError
 from medseg.statistics.contrast import Contrast, Differences, differences, summarize
@@ -26,12 +26,17 @@ RULE = (
     "over cases and trainings lies within ± margin. Not corrected for the number of comparisons.",
     "Better or worse: not equal, and the two-sided test over cases and trainings has p ≤ 0.05 "
     "after Holm's correction over all comparisons with the reference.",
-    "Undecided: everything else, always with fewer than 6 shared cases, and always without two "
-    "seeds of an arm or two folds, for then nothing tells how far trainings of one arm differ.",
-    "The spread of trainings is pooled over arms; an arm whose trainings differ far more than "
-    "those of the others is called different too often.",
+    "Undecided: everything else, always with fewer than 6 shared cases, and always where the arm "
+    "or the reference has neither two seeds nor two folds, for then nothing tells how far its "
+    "trainings differ.",
+    "The spread of trainings is pooled over arms. An arm that stands out (Cochran's C, 1 %) leaves "
+    "the pool. An arm whose trainings differ more than those of the others (2 seeds), 1.7 times "
+    "(3) or twice as much (more; standard deviations) is judged by its own spread alone: with few "
+    "seeds a true scatter can look small, and this keeps the verdict at its level.",
+    "The robust companion trims a fifth of the cases at each end (Yuen); it decides nothing.",
     "A test over cases alone (Wilcoxon, BCa) holds for these trainings only and decides nothing.",
 )
+OUTLYING = 0.01
 DRAWS_AT_ONCE = 1000
 TIE = 1e-12
 
@@ -50,6 +55,11 @@ class Comparison(Contrast):
         effect_size: Cohen's d_z, the mean of the case differences in their standard deviations.
         superiority: Share of cases where the arm is better than the reference; ties count half.
         equivalence_p: Larger p of the two one-sided tests (TOST) over cases and trainings.
+        trimmed: The difference of trimmed means over cases, which a few cases cannot move.
+        trimmed_low: Lower end of its interval over cases and trainings.
+        trimmed_high: Upper end.
+        trimmed_holm: Two-sided p of it, corrected over all comparisons with the reference.
+        outliers: Cases whose difference stands out from the others.
         margin: Largest difference that does not matter, in units of the values.
         seeds: Of the arm, in the fold with the fewest.
         reference_seeds: Of the reference.
@@ -66,6 +76,11 @@ class Comparison(Contrast):
     effect_size: float | None
     superiority: float | None
     equivalence_p: float | None
+    trimmed: float | None
+    trimmed_low: float | None
+    trimmed_high: float | None
+    trimmed_holm: float | None
+    outliers: tuple[str, ...]
     margin: float | None
     seeds: int
     reference_seeds: int
@@ -101,7 +116,9 @@ def compare(
     others = [arm for arm in observations.arms if arm != reference]
     pairs = [differences(observations, {arm: 1.0, reference: -1.0}) for arm in others]
     contrasts = [summarize(pair, level) for pair in pairs]
+    robust = [differences(observations, {arm: 1.0, reference: -1.0}, robust=True) for arm in others]
     ranks = [wilcoxon(pair.values) for pair in pairs]
+    trimmed_holm = holm([_p_value(pair) for pair in robust])
     p_holm = holm([found.p_value for found in contrasts])
     wilcoxon_holm = holm([p_value for p_value, _ in ranks])
     sign = 1.0 if higher_is_better else -1.0
@@ -109,9 +126,10 @@ def compare(
     comparisons = []
     for index, (arm, pair, found) in enumerate(zip(others, pairs, contrasts, strict=True)):
         equivalence_p = _equivalence_p(pair, margin)
+        trimmed, trimmed_low, trimmed_high = _interval(robust[index], level)
         verdict, reason = _decide(
             sign * pair.values,
-            runs_known=observations.run_variance is not None,
+            doubt=_doubt(observations, arm, reference),
             differs=_at_most(p_holm[index], 1 - level),
             equal=_at_most(equivalence_p, 1 - level),
             margin=margin,
@@ -128,6 +146,11 @@ def compare(
                 effect_size=_effect_size(pair.values),
                 superiority=_superiority(sign * pair.values),
                 equivalence_p=equivalence_p,
+                trimmed=trimmed,
+                trimmed_low=trimmed_low,
+                trimmed_high=trimmed_high,
+                trimmed_holm=trimmed_holm[index],
+                outliers=tuple(pair.names[place] for place in outlying(pair.values)),
                 margin=margin,
                 seeds=observations.seeds(arm),
                 reference_seeds=seeds,
@@ -189,6 +212,35 @@ def _exact_p(moved: NDArray[np.float64]) -> float:
     return float(min(1.0, 2 * tail / counts.sum()))
 
 
+def outlying(values: ArrayLike) -> list[int]:
+    """Places of values that do not belong to the normal distribution of the others, at 1 %.
+
+    The largest deviation is taken out and the rest looked at again, at most a fifth of the values,
+    so that two outliers cannot hide each other.
+
+    Reference: Rosner 1983, Technometrics 25:165 (generalized extreme Studentized deviate).
+
+    >>> outlying([0.1, 0.2, 0.1, 0.3, 0.2, 0.1, 0.2, 9.0])
+    [7]
+    """
+    left = np.asarray(values, dtype=float)
+    places = np.arange(len(left))
+    found: list[int] = []
+    far = 0
+    for _ in range(len(left) // 5):
+        spread = left.std(ddof=1)
+        if spread <= TIE * np.abs(left).max():
+            break
+        count, deviations = len(left), np.abs(left - left.mean()) / spread
+        worst = int(deviations.argmax())
+        t = -float(special.stdtrit(count - 2, OUTLYING / (2 * count)))
+        found.append(int(places[worst]))
+        if deviations[worst] > (count - 1) * t / np.sqrt((count - 2 + t**2) * count):
+            far = len(found)
+        left, places = np.delete(left, worst), np.delete(places, worst)
+    return found[:far]
+
+
 def probability_of_best(
     observations: Observations,
     *,
@@ -199,8 +251,9 @@ def probability_of_best(
     """For each arm how often it is best when cases and trainings are drawn anew.
 
     Draws arm means around their estimates: normal with the covariance of cases / C, shared by all
-    arms, plus v_run Σᵣ uᵣ² for each arm alone; each of the two parts divided by its own
-    √(χ²/df), so that a variance known from few runs spreads wide. A covariance of cases needs no
+    arms, plus vₐ Σᵣ uᵣ² for each arm alone; each part divided by its own √(χ²/df), the one of the
+    pool or the arm's own, so that a variance known from few runs spreads wide. A covariance of
+    cases needs no
     matrix: it is that of random combinations of the centred cases. Arms tied for the best share a
     draw. The noise of run × case counts in both parts, which makes the shares a little too even.
 
@@ -213,28 +266,31 @@ def probability_of_best(
     Returns:
         Shares that sum to 1; empty with unknown run variance or fewer than 2 shared cases.
     """
-    run = observations.run_variance
+    trainings = observations.trainings
     present = np.flatnonzero(observations.counts.any(axis=1))
     shared = observations.shared(present)
     cases = int(shared.sum())
-    if run is None or cases < 2:
+    if trainings is None or cases < 2:
         return {}
     values = observations.means[present][:, shared] * (1.0 if higher_is_better else -1.0)
     means = values.mean(axis=1)
     factors = (values - means[:, None]) / np.sqrt(cases * (cases - 1))
     loads = np.array([observations.load(int(p), shared) for p in present])
-    spread = np.sqrt(run.value * loads)
+    spreads = [trainings.of(int(position)) for position in present]
+    spread = np.sqrt(np.array([found.value for found in spreads]) * loads)
+    alone = np.array([int(position) in trainings.alone for position in present])
     generator = np.random.default_rng(seed)
     wins = np.zeros(len(present))
     for start in range(0, draws, DRAWS_AT_ONCE):
         size = min(DRAWS_AT_ONCE, draws - start)
         by_cases = generator.normal(size=(size, cases)) @ factors.T
         by_runs = generator.normal(size=(size, len(present))) * spread
-        drawn = (
-            means
-            + by_cases / _chi(generator, cases - 1, size)
-            + by_runs / _chi(generator, run.df, size)
-        )
+        by_cases /= _chi(generator, cases - 1, size)
+        by_runs /= _chi(generator, trainings.pool.df, size)
+        for own in np.flatnonzero(alone):
+            single = generator.normal(scale=spread[own], size=(size, 1))
+            by_runs[:, [own]] = single / _chi(generator, spreads[own].df, size)
+        drawn = means + by_cases + by_runs
         wins += _shares(drawn)
     return {observations.arms[p]: float(won) / draws for p, won in zip(present, wins, strict=True)}
 
@@ -245,6 +301,36 @@ def _equivalence_p(pair: Differences, margin: float | None) -> float | None:
     if margin is None or estimate is None or known is None:
         return None
     return max(known.p_above(estimate + margin), known.p_above(margin - estimate))
+
+
+def _p_value(pair: Differences) -> float | None:
+    if pair.estimate is None or pair.uncertainty is None:
+        return None
+    return pair.uncertainty.p_value(pair.estimate)
+
+
+def _interval(pair: Differences, level: float) -> tuple[float | None, float | None, float | None]:
+    """Estimate, lower and upper end."""
+    if pair.estimate is None or pair.uncertainty is None:
+        return pair.estimate, None, None
+    half = pair.uncertainty.half_width(level)
+    return pair.estimate, pair.estimate - half, pair.estimate + half
+
+
+def _doubt(observations: Observations, arm: int, reference: int) -> tuple[bool, str]:
+    """Whether the spread of both arms' trainings is known, and what is wrong with it."""
+    trainings, arms = observations.trainings, observations.arms
+    if trainings is None:
+        return False, "one seed: how far trainings differ is unknown"
+    pair = [("the arm", arm), ("the reference", reference)]
+    places = [(name, arms.index(number)) for name, number in pair if number in arms]
+    single = [name for name, place in places if not trainings.own[place].df]
+    if single:
+        return False, f"one seed of {' and '.join(single)}: its trainings may differ more"
+    alone = [name for name, place in places if place in trainings.alone]
+    if alone:
+        return True, f"trainings of {' and '.join(alone)} differ too far to be pooled"
+    return True, ""
 
 
 def _effect_size(values: NDArray[np.float64]) -> float | None:
@@ -265,7 +351,7 @@ def _at_most(p: float | None, alpha: float) -> bool:
 def _decide(
     gains: NDArray[np.float64],
     *,
-    runs_known: bool,
+    doubt: tuple[bool, str],
     differs: bool,
     equal: bool,
     margin: float | None,
@@ -274,18 +360,19 @@ def _decide(
 
     Args:
         gains: For each shared case the difference, positive if the arm is better.
-        runs_known: Whether the run variance is known.
+        doubt: Whether the spread of trainings is known, and what is wrong with it.
         differs: Whether the corrected two-sided test rejects that the difference is 0.
         equal: Whether both one-sided tests reject a difference of the margin.
         margin: Largest difference that does not matter; None if none was given.
     """
+    known, why = doubt
     if not len(gains):
         return "undecided", "no case that both arms have"
     if len(gains) < LEAST_CASES:
         cases = f"{len(gains)} case{'s' if len(gains) > 1 else ''}"
         return "undecided", f"{cases}: a verdict needs at least {LEAST_CASES}"
-    if not runs_known:
-        return "undecided", "one seed: how far trainings differ is unknown"
+    if not known:
+        return "undecided", why
     if not gains.any():
         return ("equal" if margin else "undecided"), "identical values"
     if equal and differs:
@@ -294,9 +381,10 @@ def _decide(
         return "equal", "the interval lies within the margin"
     if differs:
         return ("better" if gains.mean() > 0 else "worse"), "the interval excludes 0 after Holm"
-    if margin is None:
-        return "undecided", "the interval includes 0 after Holm, and no margin was given"
-    return "undecided", "the interval includes 0 after Holm and is not within the margin"
+    within = "no margin was given" if margin is None else "is not within the margin"
+    joint = ", and " if margin is None else " and "
+    reason = f"the interval includes 0 after Holm{joint}{within}"
+    return "undecided", f"{why}; {reason}" if why else reason
 
 
 def _chi(generator: np.random.Generator, df: int, size: int) -> NDArray[np.float64]:

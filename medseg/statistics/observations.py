@@ -2,42 +2,18 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from medseg.errors import DataError
+from medseg.statistics.spread import Trainings, spread_of_folds, spread_of_seeds
 
 Row = tuple[int, int, int, str, float]
 KEYS = ["arm", "fold", "seed", "case"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunVariance:
-    """How far two trainings of one arm differ in their mean over cases.
-
-    With two seeds in some (arm, fold) it is the variance of run means around the mean of their
-    (arm, fold), pooled over all of them; such a mean square also holds the noise of its own cases,
-    σ²_ε / C. With one seed but several folds it is the arm × fold interaction of run means, for
-    then nothing else separates trainings. Pooling takes the trainings of all arms to vary alike.
-    Where one of two equal arms varies four times as much, simulations call them different about
-    twice as often as they should; look at the spread of such an arm before its verdict.
-
-    Attributes:
-        value: The variance, in squared units of the values, at least 0.
-        df: Its degrees of freedom.
-        source: What it was estimated from.
-        noise: σ²_ε, the variance of run × case within an (arm, fold), with source "seeds".
-    """
-
-    value: float
-    df: int
-    source: Literal["seeds", "folds"]
-    noise: float
+TRIM = 0.2  # of the cases at each end, in the robust companion
 
 
 class Observations:
@@ -111,9 +87,14 @@ class Observations:
         return folds[tested.argmax(axis=0)]
 
     @cached_property
-    def run_variance(self) -> RunVariance | None:
-        """How far two trainings of one arm differ; None if the runs do not show it."""
-        return self._variance_of_seeds() or self._variance_of_folds()
+    def trainings(self) -> Trainings | None:
+        """How far two trainings of each arm differ; None if the runs do not show it."""
+        return self._trainings(0.0)
+
+    @cached_property
+    def trimmed_trainings(self) -> Trainings | None:
+        """The same with trimmed means over cases."""
+        return self._trainings(TRIM)
 
     def by_case(self, arm: int) -> dict[str, float]:
         """For each case the mean over the arm's runs that have it."""
@@ -166,45 +147,14 @@ class Observations:
         own = self.arms.index(arm) if arm in self.arms else -1
         return self.fold[self.arm == own]
 
-    def _variance_of_seeds(self) -> RunVariance | None:
-        between = within = 0.0
-        df = noise_df = 0
-        for cell in self.cells():
-            block = self.block(cell)
-            seeds, cases = block.shape
-            if seeds < 2 or not cases:
-                continue
-            centred = block - block.mean(axis=0)
-            runs = centred.mean(axis=1)
-            between += float(runs @ runs)
-            within += float(((centred - runs[:, None]) ** 2).sum())
-            df += seeds - 1
-            noise_df += (seeds - 1) * (cases - 1)
-        if not df:
-            return None
-        noise = within / noise_df if noise_df else 0.0
-        return RunVariance(value=between / df, df=df, source="seeds", noise=noise)
-
-    def _variance_of_folds(self) -> RunVariance | None:
-        """Of run means on the cases that all runs of a fold have, arms and folds taken out."""
-        parts = []
-        for fold in np.unique(self.fold):
-            runs = np.flatnonzero(self.fold == fold)
-            block = self.block(runs)
-            if block.size:
-                parts.append(pd.DataFrame({"y": block.mean(axis=1), "arm": self.arm[runs]}))
-        if len(parts) < 2:
-            return None
-        frame = pd.concat(parts, keys=range(len(parts)), names=["fold"]).reset_index("fold")
-        arms = frame.pop("arm").to_numpy()
-        columns = pd.get_dummies(frame, columns=["fold"], dtype=float)
-        within = (columns - columns.groupby(arms).transform("mean")).to_numpy()
-        fitted, _, rank, _ = np.linalg.lstsq(within[:, 1:], within[:, 0])
-        df = len(arms) - len(set(arms)) - int(rank)
-        if df < 1 or len(set(arms)) < 2:
-            return None
-        residual = within[:, 0] - within[:, 1:] @ fitted
-        return RunVariance(value=float(residual @ residual) / df, df=df, source="folds", noise=0.0)
+    def _trainings(self, trim: float) -> Trainings | None:
+        cells = [(int(self.arm[runs[0]]), self.block(runs)) for runs in self.cells()]
+        if found := spread_of_seeds(cells, len(self.arms), trim):
+            return found
+        by_fold = [np.flatnonzero(self.fold == fold) for fold in np.unique(self.fold)]
+        blocks = [(self.arm[runs], self.block(runs)) for runs in by_fold]
+        blocks = [(arms, block) for arms, block in blocks if block.size]
+        return spread_of_folds(blocks, len(self.arms), trim)
 
 
 def _check(frame: pd.DataFrame, infinite: NDArray[np.bool_], kept: pd.DataFrame) -> None:

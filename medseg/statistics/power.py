@@ -1,24 +1,33 @@
-"""The smallest difference that an ablation of this size finds, and the size for a difference.
+"""What an ablation of this size finds, and what would decide a comparison that it leaves open.
 
-A pair of arms is found different when its estimate is farther from 0 than the half-width h of
-`Uncertainty`. With standard error σ this happens with the wanted power once the true difference is
-h + t(power, df) σ. The pair in the middle of all pairs stands for the ablation.
+Both come from simulation: the components of a pair of arms, as this ablation estimates them, are
+taken for the truth, and ablations of another size are drawn with the mean squares that they would
+have and judged by the rules of `spread` and `contrast`. The draws are the points of one scrambled
+Sobol sequence, so that sizes are compared on the same luck.
 """
 
 import bisect
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
+from scipy.stats import qmc
 
 from medseg.errors import ConfigError
 from medseg.statistics.contrast import Uncertainty, differences
 from medseg.statistics.observations import Observations
+from medseg.statistics.spread import Spread, limit
 
 MOST_PAIRS = 300
-MOST = 100_000
+LEAST_CASES, MOST_SEEDS, MOST_CASES = 6, 200, 20_000
+DRAWS = 512
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +37,7 @@ class Detectable:
     Attributes:
         difference: In units of the values; None if no pair has a known variance.
         cases: That the pair shares.
-        seeds: Of the arms, in the fold with the fewest, the median.
+        seeds: Of the two arms, in the fold with the fewest, the fewer.
         power: Probability of finding it.
         alpha: Of the two-sided test, before any correction.
     """
@@ -40,93 +49,250 @@ class Detectable:
     alpha: float = 0.05
 
 
+@dataclass(frozen=True, kw_only=True)
+class Needed:
+    """What would decide a comparison; None where no number would, up to 200 seeds, 20 000 cases.
+
+    Attributes:
+        find_seeds: Seeds of every arm, on the same cases, that find the difference seen.
+        find_cases: Cases, with the same seeds, that find it.
+        find_both: Seeds and cases, grown in the same proportion, that find it.
+        equal_seeds: Seeds that show equality within the margin, if the arms are equal.
+        equal_cases: Cases that show it.
+        equal_both: Seeds and cases that show it.
+    """
+
+    find_seeds: int | None = None
+    find_cases: int | None = None
+    find_both: tuple[int, int] | None = None
+    equal_seeds: int | None = None
+    equal_cases: int | None = None
+    equal_both: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arm:
+    """Of one arm: variance of its trainings, its own noise, Σᵣ uᵣ², degrees of freedom, pooled."""
+
+    run: float
+    noise: float
+    load: float
+    df: int
+    pooled: bool
+
+
+class _Pair:
+    """Two arms of an ablation, drawn again with other numbers of seeds and cases."""
+
+    def __init__(self, observations: Observations, arm: int, other: int):
+        found = differences(observations, {arm: 1.0, other: -1.0})
+        trainings = observations.trainings
+        self.known = trainings is not None and found.uncertainty is not None
+        self.uncertainty = found.uncertainty
+        self.cases = len(found.values)
+        self.seeds = min(observations.seeds(arm), observations.seeds(other))
+        if trainings is None or found.uncertainty is None:
+            return
+        places = [observations.arms.index(number) for number in (arm, other)]
+        shared = observations.shared(np.array(places))
+        self.more_seeds = trainings.source == "seeds" and self.seeds > 1
+        loads = [observations.load(place, shared) for place in places]
+        per_run = float(observations.has[np.isin(observations.arm, places)].sum(axis=1).mean())
+        of_folds = found.uncertainty.overlap / sum(loads) if trainings.source == "folds" else 0.0
+
+        def parts(spread: Spread) -> tuple[float, float]:
+            """Of trainings, and of their noise on the cases of one run."""
+            noise = min(spread.value, spread.noise / per_run + of_folds)
+            return spread.value - noise, noise
+
+        self.arms = []
+        for place, load in zip(places, loads, strict=True):
+            own, pooled = trainings.own[place], place not in trainings.apart
+            run, noise = parts(trainings.pool if pooled else own)
+            self.arms.append(_Arm(run=run, noise=noise, load=load, df=own.df, pooled=pooled))
+        self.pool = parts(trainings.pool)
+        self.others_df = trainings.pool.df - sum(own.df for own in self.arms if own.pooled)
+        between = found.uncertainty.cases - found.uncertainty.overlap
+        self.between = max(0.0, between)
+        self.overlap = min(found.uncertainty.overlap, found.uncertainty.cases)
+
+    def drawn(self, seeds: int, cases: int) -> tuple[Array, Callable[[float], Array]]:
+        """Errors of the estimate in `DRAWS` ablations; their half-widths for a one-sided tail."""
+        points = _points()
+        fewer_seeds, fewer_cases = self.seeds / seeds, self.cases / cases
+        growth = (seeds - 1) / max(1, self.seeds - 1) if self.more_seeds else 1.0
+
+        def grown(df: int) -> int:
+            return round(df * growth)
+
+        def square(run: float, noise: float, df: int, column: int) -> Array:
+            return (run + noise * fewer_cases) * _chi_squared(points[:, column], df)
+
+        others_df = grown(self.others_df)
+        others = square(*self.pool, others_df, 2) if others_df else np.zeros(DRAWS)
+        dfs = [max(1, grown(arm.df)) for arm in self.arms]
+        owns = [
+            square(arm.run, arm.noise, df, column)
+            for column, (arm, df) in enumerate(zip(self.arms, dfs, strict=True))
+        ]
+        loads = [arm.load * fewer_seeds for arm in self.arms]
+        pooled = [place for place, arm in enumerate(self.arms) if arm.pooled]
+        total = others_df * others + sum(dfs[place] * owns[place] for place in pooled)
+        pool_df = others_df + sum(dfs[place] for place in pooled)
+        alone = []
+        for arm, df, own in zip(self.arms, dfs, owns, strict=True):
+            rest = pool_df - df * arm.pooled
+            beside = (total - df * own * arm.pooled) / max(1, rest)
+            alone.append(
+                (own > limit(df) ** 2 * beside)
+                if rest and arm.pooled
+                else np.full(DRAWS, not arm.pooled)
+            )
+        variance = self.between * fewer_cases + sum(
+            load * (arm.run + arm.noise * fewer_cases)
+            for load, arm in zip(loads, self.arms, strict=True)
+        )
+        shared = self.overlap * fewer_cases * fewer_seeds
+        by_cases = (self.between * fewer_cases + shared) * _chi_squared(points[:, 3], cases - 1)
+
+        def half(tail: float) -> Array:
+            wide = special.stdtrit(max(1, pool_df), tail) ** 2
+            runs = sum(
+                load
+                * np.where(
+                    lone,
+                    special.stdtrit(df, tail) ** 2 * own,
+                    wide * np.maximum(own, total / max(1, pool_df)),
+                )
+                for load, lone, df, own in zip(loads, alone, dfs, owns, strict=True)
+            )
+            rest = special.stdtrit(cases - 1, tail) ** 2 * by_cases
+            return np.sqrt(runs + np.maximum(0, rest - special.ndtri(tail) ** 2 * shared))
+
+        return np.sqrt(variance) * special.ndtri(points[:, 4]), half
+
+
 def smallest_detectable(
     observations: Observations, power: float = 0.8, alpha: float = 0.05
 ) -> Detectable:
     """The smallest difference of two arms that is found with this power.
 
+    The pair in the middle of all pairs, by its standard error, stands for the ablation.
+
     Raises:
         ConfigError: power or alpha outside (0, 1), or power not above alpha.
     """
     _check(power, alpha)
-    known, cases, seeds = _typical_pair(observations)
-    difference = _found(known, power, alpha) if known else None
-    return Detectable(difference=difference, cases=cases, seeds=seeds, power=power, alpha=alpha)
+    pair = _typical_pair(observations)
+    if pair is None:
+        return Detectable(difference=None, cases=0, seeds=0, power=power, alpha=alpha)
+    errors, half = pair.drawn(pair.seeds, pair.cases)
+    return Detectable(
+        difference=float(np.quantile(half(alpha / 2) - errors, power)),
+        cases=pair.cases,
+        seeds=pair.seeds,
+        power=power,
+        alpha=alpha,
+    )
 
 
 def needed_for(
-    observations: Observations, difference: float, power: float = 0.8, alpha: float = 0.05
-) -> tuple[int | None, int | None]:
-    """Cases needed at the same seeds, and seeds needed at the same cases; None if none are enough.
+    observations: Observations,
+    arm: int,
+    reference: int,
+    *,
+    difference: float,
+    margin: float | None,
+    comparisons: int = 1,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> Needed:
+    """The numbers of seeds and cases that would decide this comparison with this power.
 
-    More cases shrink the case term and the noise of run × case; more seeds shrink the run term and
-    that noise, and sharpen the run variance. Numbers below those at hand are possible answers.
-    Seeds are None where the run variance comes from folds, for their number is fixed.
+    Numbers below those at hand are possible answers. Seeds are None where folds tell trainings
+    apart, for their number is fixed.
+
+    Args:
+        observations: Values of all arms.
+        arm: The arm.
+        reference: The arm that it is compared with.
+        difference: That is to be found, of either sign.
+        margin: Within which equality is to be shown; None if it is not asked for.
+        comparisons: With the reference: the test of a difference uses alpha over their number, the
+            first step of Holm's correction.
+        power: Probability of the verdict.
+        alpha: Of the tests.
 
     Raises:
-        ConfigError: a difference not above 0; power or alpha as in `smallest_detectable`.
+        ConfigError: power or alpha as in `smallest_detectable`.
     """
     _check(power, alpha)
-    if not difference > 0:
-        raise ConfigError(f"difference {difference}: only one above 0 can be found")
-    known, cases, seeds = _typical_pair(observations)
-    run = observations.run_variance
-    if known is None or run is None:
-        return None, None
+    pair = _Pair(observations, arm, reference)
+    if not pair.known:
+        return Needed()
 
-    def enough(more_cases: int, more_seeds: int) -> bool:
-        resized = _resized(known, (cases, seeds), more_cases, more_seeds)
-        return _found(resized, power, alpha) <= difference
+    def finds(seeds: int, cases: int) -> bool:
+        errors, half = pair.drawn(seeds, cases)
+        reached = errors + abs(difference) >= half(alpha / comparisons / 2)
+        return bool(reached.mean() >= power)
 
-    from_seeds = run.source == "seeds" and seeds >= 2
-    return (
-        _least(lambda more: enough(more, seeds)),
-        _least(lambda more: enough(cases, more)) if from_seeds else None,
+    def shows(seeds: int, cases: int) -> bool:
+        errors, half = pair.drawn(seeds, cases)
+        return bool((np.abs(errors) + half(alpha) <= (margin or 0.0)).mean() >= power)
+
+    def sizes(
+        enough: Callable[[int, int], bool],
+    ) -> tuple[int | None, int | None, tuple[int, int] | None]:
+        by_cases = _least(lambda cases: enough(pair.seeds, cases), LEAST_CASES, MOST_CASES)
+        if not pair.more_seeds:
+            return None, by_cases, None
+        by_seeds = _least(lambda seeds: enough(seeds, pair.cases), 2, MOST_SEEDS)
+        share = pair.cases / pair.seeds
+        both = _least(lambda seeds: enough(seeds, math.ceil(seeds * share)), 2, MOST_SEEDS)
+        return by_seeds, by_cases, (both, math.ceil(both * share)) if both else None
+
+    found = sizes(finds) if difference else (None, None, None)
+    equal = sizes(shows) if margin else (None, None, None)
+    return Needed(
+        find_seeds=found[0],
+        find_cases=found[1],
+        find_both=found[2],
+        equal_seeds=equal[0],
+        equal_cases=equal[1],
+        equal_both=equal[2],
     )
 
 
-def _typical_pair(observations: Observations) -> tuple[Uncertainty | None, int, int]:
-    """The uncertainty of the pair in the middle, its cases, and the median seeds of the arms."""
+def _typical_pair(observations: Observations) -> _Pair | None:
     pairs = list(itertools.combinations(observations.arms, 2))
     step = max(1, len(pairs) // MOST_PAIRS)
-    found = [differences(observations, {arm: 1.0, other: -1.0}) for arm, other in pairs[::step]]
-    known = [(pair.uncertainty, len(pair.values)) for pair in found if pair.uncertainty]
+    known: list[tuple[Uncertainty, tuple[int, int]]] = []
+    for arm, other in pairs[::step]:
+        found = differences(observations, {arm: 1.0, other: -1.0})
+        if found.uncertainty:
+            known.append((found.uncertainty, (arm, other)))
     if not known:
-        return None, 0, 0
-    uncertainty, cases = sorted(known, key=lambda pair: pair[0].standard_error)[len(known) // 2]
-    seeds = [count for arm in observations.arms if (count := observations.seeds(arm))]
-    return uncertainty, cases, int(np.median(seeds))
-
-
-def _found(uncertainty: Uncertainty, power: float, alpha: float) -> float:
-    level, half = 1 - alpha, uncertainty.half_width(1 - alpha)
-    chance = special.stdtrit(uncertainty.df(level), power)
-    return half + float(chance) * uncertainty.standard_error
-
-
-def _resized(old: Uncertainty, sizes: tuple[int, int], cases: int, seeds: int) -> Uncertainty:
-    """The same components with other numbers of cases and seeds than `sizes`."""
-    fewer_cases, fewer_seeds = sizes[0] / cases, sizes[1] / seeds
-    noise = min(old.overlap, old.cases)
-    trainings, between = max(0.0, old.runs - old.overlap), old.cases - noise
-    shrunk = noise * fewer_cases * fewer_seeds
-    runs_df = old.runs_df
-    if seeds != sizes[1]:
-        runs_df = max(1, round(runs_df * (seeds - 1) / max(1, sizes[1] - 1)))
-    return Uncertainty(
-        runs=trainings * fewer_seeds + shrunk,
-        runs_df=runs_df,
-        cases=between * fewer_cases + shrunk,
-        cases_df=cases - 1,
-        overlap=shrunk,
-    )
-
-
-def _least(enough: Callable[[int], bool]) -> int | None:
-    """The smallest number from 2 to `MOST` that is enough, by bisection."""
-    if not enough(MOST):
         return None
-    return bisect.bisect_left(range(MOST), True, lo=2, key=enough)
+    known.sort(key=lambda pair: pair[0].standard_error)
+    return _Pair(observations, *known[len(known) // 2][1])
+
+
+@cache
+def _points() -> Array:
+    """In (0, 1): one row per ablation, a column for each mean square and the estimate."""
+    return qmc.Sobol(5, rng=np.random.default_rng(0)).random(DRAWS).clip(1e-9, 1 - 1e-9)
+
+
+def _chi_squared(points: Array, df: int) -> Array:
+    """χ²/df at these probabilities."""
+    return special.chdtri(df, 1 - points) / df
+
+
+def _least(enough: Callable[[int], bool], least: int, most: int) -> int | None:
+    """The smallest number in this range that is enough, by bisection."""
+    if not enough(most):
+        return None
+    return bisect.bisect_left(range(most), True, lo=least, key=enough)
 
 
 def _check(power: float, alpha: float) -> None:

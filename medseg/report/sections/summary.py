@@ -16,6 +16,7 @@ from medseg.report.arms import Arm
 from medseg.report.labels import varying_settings
 from medseg.report.page import Section
 from medseg.report.sections.costs import COSTS
+from medseg.report.sections.doubts import outlying_cases, scattering_arms
 from medseg.report.study import PRIMARY, ReportData, Study
 from medseg.statistics import smallest_detectable, variance_components
 
@@ -214,6 +215,11 @@ def _of_study(study: Study) -> Iterator[str]:
 
 
 def _of_arms(study: Study) -> Iterator[str]:
+    if wild := scattering_arms(study):
+        yield (
+            f"{_some(study.labels(wild))}: trainings scatter more than those of the other arms, so "
+            "judged by their own spread; see Verdicts."
+        )
     if dropped := [arm for arm in study.arms if arm.dropped]:
         yield (
             f"{_labels(dropped)}: not in the plan any more; compared like the others, and counted "
@@ -232,6 +238,11 @@ def _of_arms(study: Study) -> Iterator[str]:
 
 
 def _of_cases(study: Study) -> Iterator[str]:
+    if far := outlying_cases(study):
+        yield (
+            f"{_some(list(far))}: the difference to {study.reference.label} stands out from that "
+            "of the other cases and hides or makes differences; see Verdicts."
+        )
     compared = study.by()
     lost = compared[compared["left_out"] + compared["left_out_reference"] > 0]
     if len(lost):

@@ -1,23 +1,24 @@
-"""Every arm against the reference, metric by metric, and what such a study can find."""
+"""Every arm against the reference, metric by metric."""
 
 from typing import Any
 
 import pandas as pd
 
-from medseg.formatting import counted, interval, p_value, percent, signed, significant
+from medseg.formatting import counted, interval, p_value, percent, signed
 from medseg.record import METRICS
 from medseg.report.figures.comparisons import forest
 from medseg.report.page import Figure, Note, Section
+from medseg.report.sections.doubts import doubts
 from medseg.report.study import PRIMARY, ReportData, Study
 from medseg.report.tables import Cell, Table, arm_cell, number, table
-from medseg.statistics import needed_for, smallest_detectable
 
 FOREST_ROWS = 40
 _NOTE = (
     "Δ with its interval, p and the verdict count cases and trainings; “over cases”, Wilcoxon, d "
     "and “cases won” hold for these trainings only and decide nothing. “Least” is the smallest p "
-    "that Wilcoxon’s test can reach with so few cases. P(best) is the chance to be the best of all "
-    "arms if cases and trainings were drawn again."
+    "that Wilcoxon’s test can reach with so few cases. Trimmed Δ leaves out a fifth of the cases "
+    "at each end, counts cases and trainings, and decides nothing. P(best) is the chance to be the "
+    "best of all arms if cases and trainings were drawn again."
 )
 _BARS = (
     "Thick bars are 95 % intervals over runs and cases, thin bars over cases alone, which hold for "
@@ -49,6 +50,8 @@ def verdict_table(study: Study, metric: str) -> Table:
             "95 % over cases": "these trainings",
             "p": "runs and cases, Holm",
             "p equal": "TOST",
+            f"Trimmed Δ {title}": ", ".join(filter(None, [unit, "95 % over runs and cases"])),
+            "p trimmed": "runs and cases, Holm",
             "p Wilcoxon": "cases only, Holm",
             "d": "of case differences",
             "Cases won": "ties half",
@@ -74,6 +77,12 @@ def _row(one: Any, metric: str) -> dict[str, Cell]:
         "95 % over cases": number(one.case_low, lambda _: over_cases, "" if over_cases else few),
         "p": number(one.p_holm, p_value),
         "p equal": number(one.equivalence_p, p_value),
+        f"Trimmed Δ {METRICS[metric].title}": number(
+            one.trimmed,
+            lambda value: signed(value, digits),
+            interval(one.trimmed_low, one.trimmed_high, digits),
+        ),
+        "p trimmed": number(one.trimmed_holm, p_value),
         "p Wilcoxon": number(
             one.wilcoxon_holm, p_value, f"least {one.least_p:.2g}" if one.least_p > 1e-3 else ""
         ),
@@ -131,30 +140,7 @@ def _of_study(study: Study) -> list[object]:
         about = ", ".join(f"{count} {word}" for word, count in words.items())
         own = [_forest(study, metric, ""), shown]
         parts.append(Section(METRICS[metric].title, own, folded=True, about=about))
-    return [*parts, Section("What this study can find", _power(study))]
-
-
-def _power(study: Study) -> list[str]:
-    found = smallest_detectable(study.observations[PRIMARY])
-    if found.difference is None:
-        return [
-            "Without two seeds of an arm, or two folds, nothing tells how far trainings of one arm "
-            "differ, so no difference of arms can be told from the luck of a seed: train every arm "
-            "with a second seed."
-        ]
-    lines = [
-        f"Two arms of this study, with {counted(found.seeds, 'seed')} and "
-        f"{counted(found.cases, 'case')}, are told apart with {100 * found.power:.0f} % power if "
-        f"their Dice differ by {significant(found.difference)}, at p ≤ {found.alpha:g} before the "
-        "correction for the number of arms."
-    ]
-    if 0 < study.margin < found.difference:
-        cases, seeds = needed_for(study.observations[PRIMARY], study.margin)
-        ways = [counted(cases, "case") + " with the same seeds"] if cases else []
-        ways += [counted(seeds, "seed") + " on the same cases"] if seeds else []
-        text = " or ".join(ways) or "more seeds and more cases together"
-        lines.append(f"To find a difference of the margin, {study.margin:g}, takes {text}.")
-    return lines
+    return [*parts, *doubts(study)]
 
 
 def drawn_comparisons(found: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,218 @@
+"""What stands in the way of verdicts: arms that scatter, cases that stand out, too few of both."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from medseg.formatting import MISSING, counted, joined, p_value, percent, signed, significant
+from medseg.report.page import Note, Section
+from medseg.report.study import PRIMARY, Study
+from medseg.report.tables import Cell, Table, arm_cell, number, table
+from medseg.statistics import needed_for, smallest_detectable
+from medseg.statistics.contrast import differences
+
+LINES = 8
+ROWS = 20
+_LEVEL = 0.95
+_SIZES = (
+    "Sizes that reach the verdict with 80 % power, simulated from the spreads of trainings and of "
+    "cases of this study, by its own rules; the difference is taken to be the one seen, or 0 for "
+    "equality, and p is corrected for all arms. “both”: seeds and cases in the proportion that "
+    "they have now. Seeds are those of every arm. The components are estimates: with few seeds the "
+    "sizes may be off by half."
+)
+
+
+def doubts(study: Study) -> list[Section]:
+    """Sections on the verdicts by Dice; an empty one is left out."""
+    found = {
+        "Arms whose trainings scatter": [_first(list(_scattering(study)))],
+        "Cases that stand out": [_first(list(_outliers(study)))],
+        "What this study can find": [list(_power(study))],
+    }
+    sections = [Section(title, parts) for title, parts in found.items() if any(parts)]
+    needed = needed_table(study)
+    return sections + ([Section("What would decide it", [needed, Note(_SIZES)])] if needed else [])
+
+
+def needed_table(study: Study) -> Table:
+    """The seeds and cases that each undecided arm lacks."""
+    observations, compared = study.observations[PRIMARY], study.by()
+    arms = {arm.number: arm for arm in study.arms}
+    undecided = compared[(compared["verdict"] == "undecided") & compared["low"].notna()]
+    rows = []
+    shown: list[Any] = [*undecided.head(ROWS).itertuples()]
+    for one in shown:
+        size = needed_for(
+            observations,
+            int(one.arm),
+            study.reference.number,
+            difference=float(one.estimate),
+            margin=study.margin,
+            comparisons=len(compared),
+        )
+        seeds, cases = min(one.seeds, one.reference_seeds), int(one.cases)
+        rows.append(
+            {
+                "Arm": arm_cell(arms[int(one.arm)]),
+                "Δ Dice": number(one.estimate, signed),
+                "Seeds": _more(size.find_seeds, seeds),
+                "Cases": _more(size.find_cases, cases),
+                "Both": _both(size.find_both),
+                "Seeds, equal": _more(size.equal_seeds, seeds),
+                "Cases, equal": _more(size.equal_cases, cases),
+                "Both, equal": _both(size.equal_both),
+            }
+        )
+    left = len(undecided) - len(rows)
+    return table(
+        "What would decide the undecided arms" + (f"; {left} more are not shown" if left else ""),
+        rows,
+        {
+            "Seeds": "to find Δ, these cases",
+            "Cases": "to find Δ, these seeds",
+            "Both": "to find Δ",
+            "Seeds, equal": f"within ±{study.margin:g}",
+            "Cases, equal": f"within ±{study.margin:g}",
+            "Both, equal": f"within ±{study.margin:g}",
+        },
+    )
+
+
+def outlying_cases(study: Study) -> dict[str, list[int]]:
+    """Case → the arms in whose Dice differences to the reference it stands out."""
+    found: dict[str, list[int]] = {}
+    compared: list[Any] = [*study.by().itertuples()]
+    for one in compared:
+        for case in filter(None, str(one.outliers).split("; ")):
+            found.setdefault(case, []).append(int(one.arm))
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def scattering_arms(study: Study) -> list[int]:
+    """Arms that are judged by their own spread, those that stand out first."""
+    observations = study.observations[PRIMARY]
+    trainings = observations.trainings
+    if trainings is None:
+        return []
+    order = sorted(trainings.alone, key=lambda place: (place not in trainings.apart, place))
+    return [observations.arms[place] for place in order]
+
+
+def _scattering(study: Study) -> Iterator[str]:
+    observations = study.observations[PRIMARY]
+    trainings = observations.trainings
+    if trainings is None:
+        return
+    if trainings.apart:
+        own = [trainings.own[place] for place in trainings.apart]
+        total = trainings.pool.df + sum(spread.df for spread in own)
+        value = sum(spread.value * spread.df for spread in [trainings.pool, *own]) / total
+        names = joined(study.labels([observations.arms[place] for place in trainings.apart]))
+        wider = math.sqrt(value / trainings.pool.value) if trainings.pool.value else math.inf
+        yield (
+            f"{names}: left out of the pooled spread of trainings. With "
+            f"{'it' if len(own) == 1 else 'them'} the other arms would be judged by a spread "
+            f"{significant(wider)} times as wide."
+        )
+    for number_ in scattering_arms(study):
+        place = observations.arms.index(number_)
+        own, others = trainings.own[place], trainings.others[place]
+        apart = place in trainings.apart
+        (label,) = study.labels([number_])
+        luck = "" if apart else "; this may be luck, and another seed of it would tell"
+        yield (
+            f"{label}: its trainings differ by {significant(math.sqrt(own.value))} (SD of Dice, "
+            f"{counted(own.df, 'degree')} of freedom), those of the other arms by "
+            f"{significant(math.sqrt(others))}{luck}. {_cost(study, number_)}"
+        )
+
+
+def _cost(study: Study, arm: int) -> str:
+    """What its own spread does to intervals."""
+    reference = study.reference.number
+    others = [int(other) for other in study.by()["arm"] if other != reference]
+    pairs = [(other, reference) for other in (others if arm == reference else [arm])]
+    widths = []
+    for first, second in pairs:
+        weights = {first: 1.0, second: -1.0}
+        now, alike = (
+            differences(study.observations[PRIMARY], weights, alike=alike).uncertainty
+            for alike in (False, True)
+        )
+        if now and alike:
+            widths.append((now.half_width(_LEVEL), alike.half_width(_LEVEL)))
+    if not widths:
+        return "Judged by its own spread."
+    now, alike = (significant(float(np.median(width))) for width in zip(*widths, strict=True))
+    whose = "every interval is" if arm == reference else "its interval is"
+    return f"Judged by its own spread, {whose} ±{now}, not ±{alike}."
+
+
+def _outliers(study: Study) -> Iterator[str]:
+    rows: list[Any] = [*study.by().itertuples()]
+    compared = {int(one.arm): one for one in rows}
+    for case, arms in outlying_cases(study).items():
+        parts = []
+        for arm in arms[:3]:
+            one = compared[arm]
+            pair = differences(
+                study.observations[PRIMARY], {arm: 1.0, study.reference.number: -1.0}
+            )
+            place = list(pair.names).index(case)
+            squares = (pair.values - pair.values.mean()) ** 2
+            parts.append(
+                f"{study.labels([arm])[0]}: {signed(float(pair.values[place]))} beside a median of "
+                f"{signed(float(np.median(pair.values)))}, "
+                f"{percent(float(squares[place] / squares.sum()))} of the variance over cases; "
+                f"p {_p(one.p_holm)}, of trimmed means {_p(one.trimmed_holm)}"
+            )
+        more = f"; and {counted(len(arms) - 3, 'more arm')}" if len(arms) > 3 else ""
+        yield f"{case} in {'; '.join(parts)}{more}. Look at this case before you read the table."
+
+
+def _power(study: Study) -> Iterator[str]:
+    found = smallest_detectable(study.observations[PRIMARY])
+    if found.difference is None:
+        yield (
+            "Without two seeds of an arm, or two folds, nothing tells how far trainings of one arm "
+            "differ, so no difference of arms can be told from the luck of a seed: train every arm "
+            "with a second seed, better with two more."
+        )
+        return
+    yield (
+        f"Two arms of this study, with {counted(found.seeds, 'seed')} and "
+        f"{counted(found.cases, 'case')}, are told apart with {100 * found.power:.0f} % power if "
+        f"their Dice differ by {significant(found.difference)}, at p ≤ {found.alpha:g} before the "
+        "correction for the number of arms."
+    )
+    if found.seeds == 2:
+        yield (
+            "With two seeds the spread of an arm’s trainings is hardly known: a third one finds "
+            "far more than any number of cases does."
+        )
+
+
+def _first(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - LINES
+    return [*lines[:LINES], *([f"And {more} more."] if more > 0 else [])]
+
+
+def _p(value: float | None) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _more(size: int | None, now: int) -> Cell:
+    if size is None:
+        return Cell(MISSING, note="not alone")
+    more = size - now
+    return Cell(str(size), size, f"{more} more" if more > 0 else "as now")
+
+
+def _both(size: tuple[int, int] | None) -> Cell:
+    if size is None:
+        return Cell(MISSING)
+    return Cell(f"{size[0]} × {size[1]}", math.prod(size))
