@@ -99,7 +99,7 @@ def predict_file(
     seconds |= {"write": time.perf_counter() - predicted, "total": time.perf_counter() - start}
     report = {
         "input": str(source),
-        "input_sha256": files[source.name],
+        "input_sha256": files.get(source.name) or next(iter(files.values())),
         "files_sha256": files,
         "output": outputs.labels.name,
         "probabilities": outputs.probabilities.name if probabilities else None,

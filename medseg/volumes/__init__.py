@@ -6,6 +6,7 @@ the patient is settled, or refuse with one line that names the file, the fault a
 `write_labels` and `write_probabilities` put results on the grid of the volume they came from.
 """
 
+from medseg.volumes.description import Described, describe
 from medseg.volumes.dicom_files import DicomObject, scan_dicom
 from medseg.volumes.finder import Found, case_id, files_of, find_volumes
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
@@ -18,6 +19,7 @@ from medseg.volumes.writer import write_labels, write_probabilities
 __all__ = [
     "IGNORE",
     "OKABE_ITO",
+    "Described",
     "DicomObject",
     "Form",
     "Found",
@@ -27,6 +29,7 @@ __all__ = [
     "case_id",
     "checked_label_values",
     "decide_geometry",
+    "describe",
     "draw_slice",
     "files_of",
     "find_volumes",

@@ -13,8 +13,11 @@ from medseg.volumes.dicom_files import starts_as_dicom
 from medseg.volumes.foreign import metaimage_files
 from medseg.volumes.nifti import pair_files
 
-_SUFFIXES = (".nii", ".hdr", ".img", ".nrrd", ".mha", ".mhd")
-_SUFFIXES += tuple(f"{suffix}.gz" for suffix in (".nii", ".hdr", ".img"))
+_VOLUMES = (".nii", ".hdr", ".img", ".nrrd", ".mha", ".mhd")
+_VOLUMES += tuple(f"{suffix}.gz" for suffix in (".nii", ".hdr", ".img"))
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".ppm", ".pgm", ".pbm")
+_A_PICTURE = "a picture beside volumes"
+_A_SLICE = "a DICOM file beside volumes or pictures"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,8 @@ def find_volumes(inputs: Iterable[Path]) -> Found:
 
     Args:
         inputs: files, taken as they are; folders, of which the volumes are taken in order of
-            their names, but no hidden files and no subfolders.
+            their names, but no hidden files and no subfolders. A folder without volumes gives its
+            pictures; one without those is itself the volume, if it holds one DICOM series.
 
     Raises:
         DataError: there are inputs and no volume can be used: why the first cannot.
@@ -95,29 +99,43 @@ def _volumes_of(path: Path, skipped: dict[Path, str]) -> list[Path]:
     # a broken link counts as a volume: it is refused when read, rather than skipped
     reasons = {entry: _no_volume(entry) for entry in entries}
     volumes = [entry for entry, reason in reasons.items() if not reason]
+    pictures = [entry for entry, reason in reasons.items() if reason == _A_PICTURE]
+    if not volumes and pictures:
+        volumes = pictures
+    elif not volumes and _A_SLICE in reasons.values():
+        files_of_series(path)  # refuses several
+        volumes = [path]
     parts = {part for volume in volumes for part in files_of(volume)}
     for entry, reason in reasons.items():
         hidden = entry.name.startswith(".") and not _suffix(entry.name)
         if reason and entry not in parts and not hidden:
             skipped[entry] = reason
     if not volumes:
-        remedy = f"name a folder with files that end in {', '.join(_SUFFIXES)}"
+        remedy = (
+            f"name a folder with files that end in {', '.join(_VOLUMES + _PICTURES)}, or with the "
+            "slices of a DICOM series"
+        )
         raise refusal(path, "is a folder without volumes", remedy)
     return volumes
 
 
 def _no_volume(path: Path) -> str:
-    """Why an entry of a folder is not taken; empty where it is."""
+    """Why an entry of a folder is not taken as a volume; empty where it is."""
     if os.path.isdir(path):
         return "a folder"
-    if not _suffix(path.name):
-        return "no volume by its name"
-    return "hidden" if path.name.startswith(".") else ""
+    if path.name.startswith(".") and _suffix(path.name):
+        return "hidden"
+    if starts_as_dicom(path) and not path.name.startswith("."):
+        return _A_SLICE
+    suffix = _suffix(path.name).lower()
+    if suffix in _PICTURES:
+        return _A_PICTURE
+    return "" if suffix else "no volume by its name"
 
 
 def _suffix(name: str) -> str:
     """The volume suffix of a name as it is spelled there, or nothing if only that were left."""
-    endings = [s for s in _SUFFIXES if name.lower().endswith(s) and len(name) > len(s)]
+    endings = [s for s in _VOLUMES + _PICTURES if name.lower().endswith(s) and len(name) > len(s)]
     return name[-len(max(endings, key=len)) :] if endings else ""
 
 

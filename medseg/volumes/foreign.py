@@ -218,12 +218,7 @@ def read_nrrd(path: Path) -> Stored:
     Raises:
         DataError: the file is damaged, incomplete, or its encoding cannot be verified.
     """
-    header = TextHeader(
-        path,
-        end=rb"\r?\n\r?\n",
-        line=r"([\w -]{1,99}): *(.*)",
-        ignored=r"NRRD000[1-5]|#.*|[^:]*:=.*|",
-    )
+    header = _nrrd_header(path)
     for field in ("datafile", "lineskip", "byteskip"):
         if field in header.fields:
             raise refusal(path, f"its header field {field!r} is not supported", _SAVE_PLAINLY)
@@ -239,6 +234,43 @@ def read_nrrd(path: Path) -> Stored:
         notes += ("states no directions; assuming that its axes run left, posterior, superior",)
     units = header.fields.get("spaceunits") or header.fields.get("units", "")
     return _through_simpleitk(path, "NrrdImageIO", checksum, notes, re.findall(r'"([^"]*)"', units))
+
+
+def stated_shape(path: Path, start: bytes) -> tuple[int, ...] | None:
+    """The shape (i, j, k[, channels]) that the header of a volume states.
+
+    Args:
+        path: Of the file.
+        start: Its first bytes.
+
+    Returns:
+        None if it is neither NRRD nor MetaImage.
+
+    Raises:
+        DataError: the file is damaged, or of a format that is not read.
+    """
+    refuse_other_format(path, start)
+    reader = foreign_reader(start)
+    if reader is None:
+        return None
+    if reader is read_metaimage:
+        header = _metaimage_header(path)
+        sizes = [*header.integers("dimsize"), 1][:4]
+        return (*sizes, *header.integers("elementnumberofchannels", "1"))
+    header = _nrrd_header(path)
+    sizes = header.integers("sizes")
+    if header.fields.get("kinds", "domain").split()[:1] in (["domain"], ["space"], ["???"]):
+        return tuple(sizes)
+    return (*[*sizes[1:], 1][:3], sizes[0])
+
+
+def _nrrd_header(path: Path) -> TextHeader:
+    return TextHeader(
+        path,
+        end=rb"\r?\n\r?\n",
+        line=r"([\w -]{1,99}): *(.*)",
+        ignored=r"NRRD000[1-5]|#.*|[^:]*:=.*|",
+    )
 
 
 def read_metaimage(path: Path) -> Stored:

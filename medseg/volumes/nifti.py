@@ -50,6 +50,12 @@ def read_nifti(path: Path) -> Stored:
         return _read_voxels(content, header, path)
 
 
+def nifti_shape(path: Path) -> tuple[int, ...]:
+    """The shape that the header of a volume states; `path` and errors as of `read_nifti`."""
+    with open_content(header_file(path)) as content:
+        return _shape(_read_header(content), path)
+
+
 def header_file(path: Path) -> Path:
     """The file in which a volume's header is: `path` itself, or the .hdr beside an .img.
 

@@ -37,6 +37,8 @@ _SUFFIXES = {
 }
 _STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF8")
 _PNM = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
+_ORIENTATION, _FIRST_TURNED = 0x0112, 5  # tag of EXIF; values that swap rows and columns
+_COLOURS = 3
 _LOSSY = ("JPEG", "MPO")
 _PLAIN = ("1", "L", "I", "F", "RGB")
 _WITH_ALPHA = ("LA", "RGBA", "PA")
@@ -62,7 +64,7 @@ def read_picture(path: Path) -> Stored:
             picture.verify()  # checksums of a PNG; the file must be opened again afterwards
         with Image.open(path, formats=_FORMATS) as picture:
             kind, pixels = str(picture.format), _deep_colours(picture, path)
-            orientation = picture.getexif().get(0x0112, 1)
+            orientation = picture.getexif().get(_ORIENTATION, 1)
             turned = ImageOps.exif_transpose(picture) if pixels is None else None
     notes = suffix_note(path, _SUFFIXES[kind], kind)
     palette = None
@@ -84,6 +86,20 @@ def read_picture(path: Path) -> Stored:
         lossy=kind in _LOSSY,
         unstated=(0, 1, 2),  # a density in dots per inch is one of printing
     )
+
+
+def picture_shape(path: Path) -> tuple[int, ...]:
+    """The shape (columns, rows, 1[, channels]) of a picture as it is read; errors as there."""
+    require_file(path)
+    with foreign_faults(path, "Pillow"), Image.open(path, formats=_FORMATS) as picture:
+        _require_one_readable(picture, path)
+        bands = len(picture.getbands())
+        if picture.mode in ("P", "PA"):
+            palette = np.array(picture.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
+            bands = 1 if (palette == palette[:, :1]).all() else _COLOURS
+        is_turned = picture.getexif().get(_ORIENTATION, 1) >= _FIRST_TURNED
+        size = picture.size[::-1] if is_turned else picture.size
+    return (*size, 1, *((_COLOURS,) if bands >= _COLOURS else ()))
 
 
 def without_alpha(
@@ -126,6 +142,6 @@ def _deep_colours(picture: ImageFile.ImageFile, path: Path) -> np.ndarray | None
     """Pixels of colours of 16 bits, which Pillow cuts to 8; None for any other picture."""
     if len(picture.getbands()) == 1 or not picture.tile or "16" not in str(picture.tile[0][3]):
         return None
-    if picture.format != "PNG" or picture.getexif().get(0x0112, 1) != 1:
+    if picture.format != "PNG" or picture.getexif().get(_ORIENTATION, 1) != 1:
         raise refusal(path, "its colours of 16 bits cannot be read", "save it as PNG or TIFF")
     return imagecodecs.png_decode(path.read_bytes())

@@ -48,6 +48,21 @@ def is_tiff(start: bytes) -> bool:
     return start.startswith(_STARTS)
 
 
+def tiff_shape(path: Path) -> tuple[int, ...]:
+    """The shape (columns, rows, pages[, channels]) of a TIFF as it is read; errors as there."""
+    with _opened(path) as tiff:
+        series, first = _only_series(tiff, path), tiff.pages.first
+        pixels = np.broadcast_to(np.uint8(0), series.shape)  # no memory
+        pixels, _ = _pages_first(pixels, str(series.axes), path)
+        pixels, _ = _turned(pixels, _tag(first, "Orientation", 1))
+        palette = _palette(first)
+    channels = int(np.prod(pixels.shape[3:])) - _has_alpha(first)
+    if palette is not None and (palette != palette[:, :1]).any():
+        channels = 3
+    shape = pixels.shape[2::-1]
+    return (*shape, channels) if channels > 1 else shape
+
+
 def read_tiff(path: Path) -> Stored:
     """Reads a TIFF as voxels (columns, rows, pages[, channels]).
 
@@ -55,13 +70,7 @@ def read_tiff(path: Path) -> Stored:
         DataError: the file is damaged, holds more than one volume, or is too large for the memory.
     """
     size = require_file(path)
-    # forms in which a file names others as its parts are not followed
-    single: dict[str, Any] = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
-    with (
-        foreign_faults(path, "tifffile"),
-        _errors_raised(),
-        tifffile.TiffFile(path, **single) as tiff,
-    ):
+    with _opened(path) as tiff:
         series, first = _only_series(tiff, path), tiff.pages.first
         _require_whole(series, path, size)
         require_memory(path, series.size * (2 * np.dtype(series.dtype).itemsize + FLOAT32_BYTES))
@@ -69,8 +78,7 @@ def read_tiff(path: Path) -> Stored:
         axes, spacing = str(series.axes), _spacing(tiff, first)
         notes = suffix_note(path, (".tif", ".tiff"), "TIFF")
         pixels, page_notes = _pages_first(pixels, axes, path)
-        has_alpha = any(int(extra) in (1, 2) for extra in first.extrasamples)
-        pixels, alpha_notes = without_alpha(pixels, path, has_alpha=has_alpha)
+        pixels, alpha_notes = without_alpha(pixels, path, has_alpha=_has_alpha(first))
         if first.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
             pixels = ~pixels if first.bitspersample != 1 else 1 - pixels.astype(np.uint8)
             notes += ("stores white as 0; inverted, so that white is high",)
@@ -89,6 +97,23 @@ def read_tiff(path: Path) -> Stored:
         lossy=lossy,
         unstated=tuple(axis for axis, length in enumerate(spacing) if length is None),
     )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
+    require_file(path)
+    # forms in which a file names others as its parts are not followed
+    single: dict[str, Any] = {"_multifile": False, "is_ndtiff": False, "is_mmstack": False}
+    with (
+        foreign_faults(path, "tifffile"),
+        _errors_raised(),
+        tifffile.TiffFile(path, **single) as tiff,
+    ):
+        yield tiff
+
+
+def _has_alpha(page: Any) -> bool:
+    return any(int(extra) in (1, 2) for extra in page.extrasamples)
 
 
 class _Faults(logging.Filter):

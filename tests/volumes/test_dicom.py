@@ -26,7 +26,7 @@ from pydicom.uid import (
 )
 
 from medseg.errors import DataError
-from medseg.volumes import read_image, read_labels, scan_dicom
+from medseg.volumes import Described, describe, read_image, read_labels, scan_dicom
 
 VOXELS = np.random.default_rng(0).integers(0, 4000, (6, 9, 7), np.uint16)
 ANGLE = np.deg2rad(20)
@@ -46,6 +46,7 @@ def test_series_lies_where_simpleitk_puts_it(orientation: str, tmp_path: Path) -
     volume = read_image(paths[3])
     np.testing.assert_array_equal(volume.array[0], VOXELS.T - 1024.0)
     assert volume.notes == ()
+    assert describe(paths[3]) == Described(1, (7, 9, 6), is_picture=False)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "ct")))
     image = reader.Execute()
@@ -290,6 +291,7 @@ def test_radiograph_is_a_picture(tmp_path: Path) -> None:
     path, _ = dicom.save([one, other], tmp_path)  # a view of the same series is another picture
     volume = read_image(path, channels=3, spacing=(9, 9, 9))
     assert volume.array.shape == (3, 7, 9, 1)
+    assert describe(path).is_picture
     assert volume.geometry.spacing == pytest.approx((0.1, 0.2, 9))
 
 

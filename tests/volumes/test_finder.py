@@ -1,7 +1,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import written_dicom as dicom
 
 from medseg.errors import DataError
 from medseg.volumes import case_id, files_of, find_volumes
@@ -115,3 +117,29 @@ def test_volumes_of_one_case_id_are_both_unusable_and_the_others_are_not(folder:
 )
 def test_case_id_is_the_name_without_volume_suffix(name: str, expected: str) -> None:
     assert case_id(Path("/some/folder") / name) == expected
+
+
+def test_pictures_are_taken_where_there_are_no_volumes(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "c.tiff"):
+        (tmp_path / name).touch()
+    assert names(find_volumes([tmp_path]).volumes) == ["a.JPG", "b.png", "c.tiff"]
+    (tmp_path / "d.nii").touch()
+    found = find_volumes([tmp_path])
+    assert names(found.volumes) == ["d.nii"]
+    assert len(found.skipped) == 3
+
+
+def test_folder_of_a_dicom_series_is_one_volume_and_of_two_is_refused(tmp_path: Path) -> None:
+    voxels = np.zeros((3, 4, 5), np.uint16)
+    scan = tmp_path / "scan.1"
+    paths = dicom.save(dicom.ct_series(voxels), scan, ending=".img")
+    (scan / "readme.txt").touch()
+    found = find_volumes([scan])
+    assert found.volumes == [scan]
+    assert names(found.skipped) == ["readme.txt"]
+    assert set(files_of(scan)) == set(files_of(paths[1])) == set(paths)
+    assert find_volumes([paths[0], scan]).volumes == [paths[0]]
+    assert case_id(scan) == "scan.1"
+    dicom.save(dicom.ct_series(voxels, description="other"), scan)
+    with pytest.raises(DataError, match="other"):
+        find_volumes([scan])

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.errors import DataError
-from medseg.volumes import read_image, write_labels
+from medseg.volumes import Described, describe, read_image, write_labels
 
 NAMES = ["a.nrrd", "a.mha", "a.mhd"]
 ANGLE = np.deg2rad(25)
@@ -50,7 +50,9 @@ def payload_of(path: Path) -> Path:
 def test_voxels_and_places_are_those_of_simpleitk(
     name: str, packed: bool, write: Write, image: sitk.Image, voxels: np.ndarray
 ) -> None:
-    volume = read_image(write(name, packed))
+    path = write(name, packed)
+    volume = read_image(path)
+    assert describe(path) == Described(1, (7, 6, 5), is_picture=False)
     np.testing.assert_array_equal(volume.array[0], voxels)
     assert volume.array.flags.c_contiguous
     assert volume.notes == ()

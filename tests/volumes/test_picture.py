@@ -12,7 +12,7 @@ from audited import audited
 from PIL import Image
 
 from medseg.errors import DataError
-from medseg.volumes import label_keys, read_image, read_labels
+from medseg.volumes import describe, label_keys, read_image, read_labels
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), np.uint8)
@@ -98,6 +98,9 @@ def test_every_value_is_read_in_the_axes_of_itk(kind: str, tmp_path: Path) -> No
     expected = pixels if is_stack else pixels[None]  # (pages, rows, columns[, channels])
     expected = expected[..., None] if expected.ndim == 3 else expected
     np.testing.assert_array_equal(volume.array, np.transpose(expected, (3, 2, 1, 0)))
+    described = describe(tmp_path / name)
+    assert (described.channels, *described.shape) == volume.array.shape
+    assert described.is_picture != is_stack
     assert volume.geometry.axcodes == ("L", "P", "S")
 
 
@@ -139,6 +142,7 @@ def test_orientation_is_applied(name: str, orientation: int, tmp_path: Path) -> 
     exif[EXIF_ORIENTATION] = orientation
     Image.fromarray(GREY).save(tmp_path / name, exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / name).array[0, :, :, 0].T, upright)
+    assert describe(tmp_path / name).shape[:2] == upright.shape[::-1]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.gif", "a.tif", "a.bmp"])
@@ -149,6 +153,7 @@ def test_palette_is_classes_in_a_mask_and_colours_in_an_image(name: str, tmp_pat
     np.testing.assert_array_equal(labels.array[..., 0].T, indices)
     image = read_image(tmp_path / name, channels=3).array[..., 0]
     np.testing.assert_array_equal(image.T, np.reshape(PALETTE, (3, 3))[indices])
+    assert describe(tmp_path / name).channels == 3
 
 
 IMAGEJ = {"imagej": True, "resolution": (4, 2)}

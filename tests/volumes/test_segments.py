@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from medseg.errors import DataError
-from medseg.volumes import label_keys, read_labels
+from medseg.volumes import describe, label_keys, read_labels
 
 LIVER, TUMOUR = np.zeros((2, 6, 5, 4), bool)
 LIVER[1:5, 1:4], TUMOUR[2:4, 2:3] = True, True
@@ -73,6 +73,7 @@ def test_overlap_in_layers_goes_to_the_smaller_whatever_the_order(
         [masks[index].astype(np.uint8) for index in order],
         [(names[index], 1, layer) for layer, index in enumerate(order)],
     )
+    assert describe(path).channels == 2
     labels = read_labels(path, num_classes=3, values={"Liver": 1, "Tumour": 2})
     np.testing.assert_array_equal(labels.array, np.where(TUMOUR, 2, LIVER))
     assert any("Tumour" in note and f"{TUMOUR.sum()} voxels" in note for note in labels.notes)
