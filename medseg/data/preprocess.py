@@ -174,14 +174,16 @@ class Preprocessing:
         classes = int(labels.max()) + 1
         return strongest(((labels == c).float() for c in range(classes)), size).to(labels.dtype)
 
-    def read_labels(self, path: Path, *, num_classes: int, prefer: Form = "sform") -> Volume:
+    def read_labels(
+        self, path: Path, *, num_classes: int, prefer: Form = "sform", like: Volume | None = None
+    ) -> Volume:
         """Reads labels on their own grid as classes, `num_classes` where they are ignored.
 
         Raises:
             DataError: see `medseg.volumes.read_labels`.
         """
         values = self.label_values
-        return read_labels(path, num_classes=num_classes, values=values, prefer=prefer)
+        return read_labels(path, num_classes=num_classes, values=values, prefer=prefer, like=like)
 
     def truth(self, labels: Volume, num_classes: int) -> Tensor | None:
         """Labels `grid` for measures that need each voxel's class; None where some are ignored."""

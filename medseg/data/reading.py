@@ -30,7 +30,8 @@ def read_case(
         DataError: a file that must not be used, or files that do not lie on one grid.
     """
     image = read_channels(case.images, in_channels)
-    return image, on_grid_of(image, preprocessing.read_labels(case.label, num_classes=num_classes))
+    label = preprocessing.read_labels(case.label, num_classes=num_classes, like=image)
+    return image, on_grid_of(image, label)
 
 
 def read_channels(paths: Sequence[Path], channels: int) -> Volume:

@@ -5,16 +5,31 @@ goes before the second. Two forms at once are refused, never chosen between.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medseg.data.dataset import Dataset
 from medseg.data.forms.decathlon import Decathlon
 from medseg.data.forms.form import Form, entries_of, refuse_faults, shown
+from medseg.data.forms.names import says_image, says_label, says_test
 from medseg.data.forms.nnunet import NnunetV1, NnunetV2
+from medseg.data.forms.pairs import Pairs, SideBySide
+from medseg.data.forms.patients import Patients
+from medseg.data.forms.patterns import read_patterns
+from medseg.data.forms.table import Table
+from medseg.data.patients import patients_by_name
 from medseg.errors import ConfigError, DataError
 
-FORMS: tuple[Form, ...] = (Decathlon(), NnunetV2(), NnunetV1())
+FORMS: tuple[Form, ...] = (
+    Decathlon(),
+    NnunetV2(),
+    NnunetV1(),
+    Table(),
+    Pairs(),
+    Patients(),
+    SideBySide(),
+)
 """All forms; a new one is a class in this package and an entry here."""
 
 
@@ -32,8 +47,10 @@ def look_at_dataset(
         ConfigError: `label_values` or `form` is something else.
     """
     folder = Path(folder).expanduser()
+    if files is not None:
+        return _with_patients(read_patterns(folder, files, label_values))
     found, place = _recognised(folder, form)
-    return found.read(place, label_values)
+    return _with_patients(found.read(place, label_values))
 
 
 def read_dataset(
@@ -61,15 +78,34 @@ def read_dataset(
     return dataset
 
 
+def _with_patients(dataset: Dataset) -> Dataset:
+    """Where no one says whose the cases are, but their names do: eyes, sessions, slices."""
+    if any(case.patient for case in dataset.cases):
+        return dataset
+    patients = patients_by_name(case.case_id for case in dataset.cases)
+    if not patients:
+        return dataset
+    cases = tuple(replace(c, patient=patients.get(c.case_id)) for c in dataset.cases)
+    first = next(iter(patients))
+    note = (
+        f"by their names, several cases are of one patient, as {first} is of {patients[first]}: "
+        "they stay on one side of the split; data.patient says otherwise"
+    )
+    return replace(dataset, cases=cases, notes=(*dataset.notes, note))
+
+
 def _recognised(folder: Path, form: str | None) -> tuple[Form, Path]:
     if form is not None:
         return _named(form), folder
     if not folder.is_dir():
-        problem = "is no folder" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {problem}; name the folder that holds the dataset")
+        raise DataError(f"there is no folder {folder}; name the one that holds the dataset")
+    is_part = says_image(folder.name) or says_label(folder.name) or says_test(folder.name)
+    if is_part and any(form.described and form.evidence(folder.parent) for form in FORMS):
+        raise DataError(f"{folder} is a part of the dataset in {folder.parent}; name that folder")
     if found := _form_of(folder):
         return found, folder
-    inside = [(below, path) for path in entries_of(folder) if (below := _form_of(path))]
+    places = [path for path in entries_of(folder) if not says_test(path.name)]
+    inside = [(below, path) for path in places if (below := _form_of(path))]
     if len(inside) == 1:
         return inside[0]
     if inside:
@@ -112,10 +148,8 @@ def _named(form: str) -> Form:
 
 def _unknown(folder: Path) -> list[str]:
     """Why nothing was recognised, and the forms that would be."""
-    above = folder.parent
-    if any(form.described and form.evidence(above) for form in FORMS):
-        return [f"{folder} is a part of the dataset in {above}; name that folder"]
     entries = [path.name for path in entries_of(folder)]
     holds = f"holds {shown(entries)}" if entries else "is empty"
     forms = [f"{form.title} (data.form={form.name}): {form.layout}" for form in FORMS]
-    return [f"{folder} {holds}: no form of dataset that is known here; it can have", *forms]
+    head = f"{folder} {holds}: no image with a label is found there; a dataset has one of the forms"
+    return [head, *forms]

@@ -1,16 +1,280 @@
-"""What the files of a dataset hold, as far as their headers tell."""
+"""What the files of a dataset hold: channels, dimensions and label values, where none describes it.
 
-from collections.abc import Sequence
+Headers of images are read and the voxels of label maps, both once per file and process.
+"""
 
-from medseg.data.dataset import Case
-from medseg.data.forms.form import shown
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+from medseg.data.dataset import Case, Dataset
+from medseg.data.forms.description import BACKGROUND, checked_labels, merged_classes
+from medseg.data.forms.form import same_ids, shown
+from medseg.data.forms.matching import Findings
+from medseg.errors import DataError, one_volume
+from medseg.volumes import label_keys, read_image
+
+_BLACK = "#000000"
+_MOST_VALUES = 64  # of masks that are pictures; smoothed ones have more
+_ODD_VALUES = 3  # of a mask alone, between those of the others: smoothed
+_WORKERS = 4
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the header of an image tells."""
+
+    channels: int
+    is_picture: bool
+
+
+def dataset_of(
+    folder: Path, form: str, found: Findings, label_values: Mapping[Any, Any] | None, **more: Any
+) -> Dataset:
+    """A dataset that no file describes: channels and classes are what its files hold.
+
+    Args:
+        folder: Where it lies.
+        form: In words.
+        found: Its cases; is told further faults and notes.
+        label_values: `data.labels` of the configuration.
+        more: Further fields of `Dataset`.
+
+    Raises:
+        ConfigError: `label_values` maps no label values.
+    """
+    found.faults.extend(same_ids(found.cases))
+    modalities, dims = contents_of(found.cases, found.channels, found.faults)
+    classes, values = classes_in(found, label_values, is_picture=dims == 2)
+    kinds = sorted({kind_of(case.image) for case in found.cases})
+    fields: dict[str, Any] = {
+        "name": folder.name,
+        "form": f"{form} of {' and '.join(kinds)}" if kinds else form,
+        "folder": folder,
+        "modalities": modalities,
+        "classes": classes,
+        "cases": tuple(found.cases),
+        "label_values": values,
+        "spatial_dims": dims,
+        "faults": tuple(found.faults),
+        "notes": tuple(found.notes),
+    }
+    return Dataset(**fields | more)
+
+
+def contents_of(
+    cases: Sequence[Case], channels: Sequence[str], faults: list[str]
+) -> tuple[tuple[str, ...], int]:
+    """Names of the channels that the images have, and their dimensions, 2 or 3."""
+    files = {path: case for case in cases for path in case.images}
+    described = _of_each(_described, files, faults)
+    flat = [path for path, has in described.items() if has.is_picture]
+    if 0 < len(flat) < len(described):
+        other = next(path for path in described if path not in set(flat))
+        faults.append(
+            f"{len(flat)} pictures, as {flat[0]}, and {len(described) - len(flat)} volumes, as "
+            f"{other}; make two datasets of them"
+        )
+    counts = Counter(has.channels for has in described.values())
+    usual = counts.most_common(1)[0][0] if counts else 1
+    if flat:
+        usual = max(counts)  # grey among colours is read as three equal channels
+    else:
+        faults.extend(
+            f"{path}: has {has.channels} channels, where others have {usual}"
+            for path, has in described.items()
+            if has.channels != usual
+        )
+    if len(channels) > 1 and usual > 1:
+        faults.append(f"files of one channel each have {usual} channels")
+    names = tuple(name or "image" for name in channels)
+    if len(channels) == 1 and usual > 1:
+        colours = ("red", "green", "blue")
+        names = colours if usual == 3 and flat else tuple(f"channel {n}" for n in range(usual))
+    return names, 2 if flat else 3
 
 
 def dimensions_of(cases: Sequence[Case], faults: list[str]) -> int:
-    """2 if the images are pictures, 3 if they are volumes; both is a fault."""
-    pictures = [case.case_id for case in cases if case.image.name.lower().endswith(_PICTURES)]
+    """2 if the images are pictures, 3 if they are volumes; both is a fault.
+
+    Endings tell, but that of TIFF, which may hold one page or many.
+    """
+    pictures = [case for case in cases if "pictures" in kind_of(case.image)]
     if 0 < len(pictures) < len(cases):
-        faults.append(f"pictures among volumes: {shown(pictures)}; make two datasets of them")
-    return 2 if pictures else 3
+        names = [case.image.name for case in pictures]
+        faults.append(f"pictures among volumes: {shown(names)}; make two datasets of them")
+    if not pictures:
+        return 3
+    is_tiff = kind_of(pictures[0].image).startswith("TIFF")
+    return contents_of(pictures[:1], ("",), faults)[1] if is_tiff else 2
+
+
+def classes_in(
+    found: Findings, label_values: Mapping[Any, Any] | None, *, is_picture: bool
+) -> tuple[tuple[str, ...], dict[int | str, int | str] | None]:
+    """Classes by the values, colours or names that the labels have, and what becomes which.
+
+    Raises:
+        ConfigError: `label_values` maps no label values.
+    """
+    labels = {case.label: case for case in found.cases}
+    keys = _of_each(_keys, labels, found.faults)
+    everywhere = Counter(key for own in keys.values() for key in own)
+    gaps = {key for key in everywhere if isinstance(key, int)} != set(range(len(everywhere)))
+    for path, own in keys.items():
+        odd = [key for key in own if everywhere[key] == 1]
+        if is_picture and gaps and len(odd) >= _ODD_VALUES and len(keys) > _ODD_VALUES:
+            found.faults.append(
+                f"{path}: {len(odd)} values that no other mask has, as smoothing or JPEG leaves "
+                "them; resize masks with nearest neighbour and save them without loss"
+            )
+            everywhere.subtract(list(own))
+    present = [key for key, count in everywhere.items() if count > 0]
+    numbers = sorted(key for key in present if isinstance(key, int))
+    names = [key for key in present if isinstance(key, str) and key != _BLACK]
+    if numbers and names:
+        found.faults.append(
+            f"labels: some have numbers ({shown([*map(str, numbers)])}), others names or colours "
+            f"({shown(names)}); make them alike"
+        )
+        return (), None
+    if len(numbers) > _MOST_VALUES and is_picture and label_values is None:
+        found.faults.append(
+            f"labels: {len(numbers)} grey values, from {numbers[0]} to {numbers[-1]}; masks have "
+            "one value per class, saved without loss; or say in data.labels what they are"
+        )
+        return (), None
+    if names:
+        return _named_classes(found, keys, names, label_values)
+    foreground = [value for value in numbers if value]
+    if label_values is not None:
+        return _numbered_classes(foreground, label_values, found)
+    if not foreground and found.cases:
+        found.faults.append("labels: every label map is empty; no class besides the background")
+    mapping: dict[int | str, int | str] = {value: n for n, value in enumerate(foreground, start=1)}
+    if all(value == to for value, to in mapping.items()):
+        return tuple(map(str, foreground)), None
+    listed = ", ".join(f"{value}: {to}" for value, to in mapping.items())
+    found.notes.append(f"label values become classes: {{{listed}}}; data.labels says otherwise")
+    return tuple(str(n) for n in mapping.values()), mapping
+
+
+def kind_of(path: Path) -> str:
+    """What a file is, as its name ends."""
+    ending = path.name.lower().rpartition(".")[2]
+    kinds = {"nrrd": "NRRD", "nhdr": "NRRD", "mha": "MetaImage", "mhd": "MetaImage"}
+    kinds |= {"png": "PNG pictures", "jpg": "JPEG pictures", "jpeg": "JPEG pictures"}
+    kinds |= {"tif": "TIFF pictures", "tiff": "TIFF pictures", "bmp": "BMP pictures"}
+    kinds |= {"nii": "NIfTI", "gz": "NIfTI", "hdr": "NIfTI", "img": "NIfTI"}
+    return kinds.get(ending, "DICOM")
+
+
+def _numbered_classes(
+    foreground: Sequence[int], label_values: Mapping[Any, Any], found: Findings
+) -> tuple[tuple[str, ...], dict[int | str, int | str] | None]:
+    names = {0: BACKGROUND} | {value: str(value) for value in foreground}
+    names |= {value: str(value) for value in checked_labels(label_values) if isinstance(value, int)}
+    classes, values = merged_classes(names, label_values, found.faults)
+    return classes, None if values is None else dict(values)
+
+
+def _named_classes(
+    found: Findings,
+    keys: Mapping[Path, Mapping[int | str, str]],
+    names: Sequence[str],
+    label_values: Mapping[Any, Any] | None,
+) -> tuple[tuple[str, ...], dict[int | str, int | str] | None]:
+    """Classes that labels name, in the order of the first label that has them all, or of a map."""
+    if label_values is not None:
+        mapping = checked_labels(label_values)
+        merged: dict[int, list[str]] = {}
+        for name, to in mapping.items():
+            if isinstance(to, int) and to > 0:
+                merged.setdefault(to, []).append(str(name))
+        if sorted(merged) != list(range(1, len(merged) + 1)):
+            found.faults.append(f"labels: the classes {sorted(merged)} must be 1, 2, ...")
+        if left := [name for name in names if name not in mapping]:
+            found.notes.append(f"labels: not in data.labels and left out: {shown(left)}")
+        return tuple("+".join(merged[to]) for to in sorted(merged)), mapping
+    by_sound: dict[str, list[str]] = {}
+    for name in names:
+        sound = "".join(c for c in name.casefold() if c.isalnum())
+        by_sound.setdefault(sound, []).append(name)
+    for alike in by_sound.values():
+        if len(alike) > 1:
+            usual, *others = sorted(alike, key=lambda n: -sum(n in own for own in keys.values()))
+            odd = [str(path) for path, own in keys.items() if set(others) & set(own)]
+            listed = ", ".join(f"{name}: 1" for name in alike)
+            found.faults.append(
+                f"labels: {' and '.join(map(repr, alike))} are one class or two? {shown(odd)} "
+                f"has {others[0]!r}, others {usual!r}; say what becomes which, as in "
+                f"data.labels={{{listed}}}"
+            )
+    is_colours = all(name.startswith("#") for name in names)
+    order = sorted(names, reverse=True) if is_colours else _by_first(names, keys)
+    for name in order:
+        lacking = [str(path) for path, own in keys.items() if name not in own]
+        if lacking and not is_colours:
+            found.notes.append(f"class {name!r}: not in {shown(lacking)}: absent, or not drawn?")
+    mapping = {name: n for n, name in enumerate(order, start=1)}
+    listed = ", ".join(f"{name} {n}" for name, n in mapping.items())
+    found.notes.append(f"classes are numbered {listed}; data.labels says otherwise")
+    return tuple(map(str, mapping.values())) if is_colours else tuple(order), mapping
+
+
+def _by_first(names: Sequence[str], keys: Mapping[Path, Mapping[int | str, str]]) -> list[str]:
+    """As the fullest label lists them, then the rest."""
+    fullest = max(keys.values(), key=len)
+    first = [name for name in fullest if name in names]
+    return [*map(str, first), *(name for name in names if name not in first)]
+
+
+def _of_each(
+    look: Callable[[Path], _T], files: Mapping[Path, Case], faults: list[str]
+) -> dict[Path, _T]:
+    """What `look` finds in each file; what cannot be read is a fault."""
+
+    def looked(path: Path) -> _T | DataError | None:
+        try:
+            with one_volume(path):
+                return look(path) if path.exists() else None
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        results = dict(zip(files, pool.map(looked, files), strict=True))
+    faults.extend(str(result) for result in results.values() if isinstance(result, DataError))
+    return {
+        path: result
+        for path, result in results.items()
+        if result is not None and not isinstance(result, DataError)
+    }
+
+
+def _described(path: Path) -> Described:
+    return _describe(path, _stamp(path))
+
+
+def _keys(path: Path) -> dict[int | str, str]:
+    return _label_keys(path, _stamp(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=100_000)
+def _describe(path: Path, _: tuple[int, int]) -> Described:
+    array = read_image(path, channels=None, nonfinite="replace").array
+    return Described(array.shape[0], array.shape[-1] == 1 and "pictures" in kind_of(path))
+
+
+@lru_cache(maxsize=100_000)
+def _label_keys(path: Path, _: tuple[int, int]) -> dict[int | str, str]:
+    return label_keys(path)

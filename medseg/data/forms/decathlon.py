@@ -23,8 +23,7 @@ from medseg.data.forms.description import (
     provenance,
     read_description,
 )
-from medseg.data.forms.form import Form, images_in, same_ids, shown
-from medseg.volumes import case_id
+from medseg.data.forms.form import Form, images_in, same_ids, shown, stem_of
 
 
 class Decathlon(Form):
@@ -50,7 +49,7 @@ class Decathlon(Form):
         classes, values = classes_of(description, label_values, problems, notes)
         entries = listed_cases(description, problems)
         cases = tuple(
-            Case(case_id=case_id(Path(image)), images=(folder / image,), label=folder / label)
+            Case(case_id=stem_of(Path(image)), images=(folder / image,), label=folder / label)
             for image, label in entries
         )
         problems += [

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg.data.forms.form import is_litter
+from medseg.data.forms.form import is_litter, stem_of
 from medseg.errors import ConfigError, DataError
-from medseg.volumes import IGNORE, case_id, checked_label_values
+from medseg.volumes import IGNORE, checked_label_values
 
 DESCRIPTION = "dataset.json"
 BACKGROUND = "background"
@@ -54,7 +54,7 @@ def nnunet_version(folder: Path) -> int:
 
 def channel_file(image: Path, channel: int) -> Path:
     """nnU-Net's name of the file of one channel of an image."""
-    stem = case_id(image)
+    stem = stem_of(image)
     return image.with_name(f"{stem}_{channel:04d}{image.name.removeprefix(stem)}")
 
 

@@ -11,6 +11,7 @@ from medseg.errors import DataError
 from medseg.volumes import case_id
 
 _SHOWN = 20
+_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _LITTER = {".ds_store", "thumbs.db", "desktop.ini"}
 
 
@@ -92,7 +93,14 @@ def entries_of(folder: Path) -> list[Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """Images and labels that lie in a folder, as their names end."""
-    return [path for path in entries_of(folder) if case_id(path) != path.name]
+    return [path for path in entries_of(folder) if stem_of(path) != path.name]
+
+
+def stem_of(path: Path) -> str:
+    """The name of an image or label without its ending; the whole name of anything else."""
+    name = path.name
+    ending = next((e for e in _PICTURES if name.lower().endswith(e) and name.lower() != e), "")
+    return name[: -len(ending)] if ending else case_id(path)
 
 
 def shown(names: Sequence[str], most: int = 5) -> str:

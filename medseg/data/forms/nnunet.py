@@ -13,11 +13,12 @@ documentation/dataset_format.md.
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medseg.data.dataset import Case, Dataset
-from medseg.data.forms.contents import dimensions_of
+from medseg.data.forms.contents import dimensions_of, kind_of
 from medseg.data.forms.description import (
     DESCRIPTION,
     channel_file,
@@ -28,9 +29,8 @@ from medseg.data.forms.description import (
     provenance,
     read_description,
 )
-from medseg.data.forms.form import Form, images_in, same_ids, shown
+from medseg.data.forms.form import Form, images_in, same_ids, shown, stem_of
 from medseg.data.splits import NNUNET_FOLDS, faults_of_folds, read_folds
-from medseg.volumes import case_id
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _READERS = {  # nnU-Net's classes, and whether they read pictures; all are read here by their bytes
@@ -72,6 +72,7 @@ class NnunetV2(Form):
             cases = _listed_cases(folder, description, channels, problems)
         else:
             cases = _found_cases(folder, description, channels, problems, notes)
+        cases = _with_colours(cases, channels)
         problems += same_ids(cases)
         problems += [
             f"{path.relative_to(folder) if path.is_relative_to(folder) else path}: no such file"
@@ -150,7 +151,7 @@ def _found_cases(
 def _ending(description: Mapping[str, Any], files: list[Path], problems: list[str]) -> str:
     """What the names of images and labels end in; others among them are faults."""
     ending = str(description.get("file_ending") or "")
-    endings = {path.name.removeprefix(case_id(path)) for path in files}
+    endings = {path.name.removeprefix(stem_of(path)) for path in files}
     if not ending:
         ending = endings.pop() if len(endings) == 1 else ".nii.gz"
     ending = ending if ending.startswith(".") else f".{ending}"
@@ -195,11 +196,20 @@ def _case(image: Path, label: Path, channels: int, problems: list[str]) -> Case:
     is_whole = image.is_file()
     if is_whole and numbered[0].is_file():
         problems.append(
-            f"{case_id(image)}: {image.name} and {numbered[0].name} in {image.parent.name}; which "
+            f"{stem_of(image)}: {image.name} and {numbered[0].name} in {image.parent.name}; which "
             "one is the image? Take the other away"
         )
     images = (image,) if is_whole else numbered
-    return Case(case_id=case_id(image), images=images, label=label)
+    return Case(case_id=stem_of(image), images=images, label=label)
+
+
+def _with_colours(cases: list[Case], channels: int) -> list[Case]:
+    """Cases whose first file holds all channels, as nnU-Net has pictures in colours."""
+    files = [path for case in cases for path in case.images[1:]]
+    pictures = all("pictures" in kind_of(case.image) for case in cases)
+    if channels == 1 or not pictures or any(path.is_file() for path in files):
+        return cases
+    return [replace(case, images=case.images[:1]) for case in cases]
 
 
 def _about_channels(folder: Path, cases: list[Case], channels: int) -> list[str]:
