@@ -171,6 +171,16 @@ def joined(parts: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are.
+
+    >>> first_of(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
 def markdown_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[bool] = ()
 ) -> str:

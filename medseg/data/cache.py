@@ -25,6 +25,7 @@ from medseg.data.preprocess import Preprocessing
 from medseg.data.reading import read_case
 from medseg.errors import DataError, ResourceError, one_volume
 from medseg.files import atomic_path, require_writable, sweep_parts, write_text
+from medseg.formatting import first_of
 from medseg.volumes import Volume, files_of, ras_affine, to_ras
 
 log = logging.getLogger(__name__)
@@ -105,9 +106,12 @@ def prepare_cases(
             "\n".join([f"{len(problems)} of {len(cases)} cases are unusable:", *problems])
         )
     prepared = [r for r in results if isinstance(r, PreparedCase)]
+    cases_of: dict[str, list[str]] = {}
     for case in prepared:
-        for note in case.notes:
-            log.warning("%s: %s", case.case_id, note)
+        for note in dict.fromkeys(case.notes):
+            cases_of.setdefault(note, []).append(case.case_id)
+    for note, own in cases_of.items():
+        log.warning("%s: %s", first_of(own), note)
     return prepared
 
 

@@ -12,10 +12,10 @@ from medseg.data.cache import PreparedCase
 from medseg.data.config import DataConfig
 from medseg.data.preprocess import Window
 from medseg.errors import DataError
+from medseg.formatting import first_of
 
 _LARGEST_RATIO_OF_SPACINGS = 1.2
 _LARGEST_PADDING = 4  # times the voxels that a patch finds in the median case
-_LISTED = 5
 
 
 def check_cases(
@@ -42,7 +42,7 @@ def check_cases(
     held_out = {case.case_id for case in validation}
     warnings = []
     for same in _same_images(everywhere):
-        listed = f"{_named(same)}: their images have identical content"
+        listed = f"{first_of(same)}: their images have identical content"
         if 0 < len(held_out & set(same)) < len(same):
             raise DataError(
                 f"{listed}, and some train while others validate; keep one of them, or name the "
@@ -83,8 +83,8 @@ def _about_intensities(cases: Sequence[PreparedCase], config: DataConfig) -> Ite
     unsigned = [case.case_id for case in cases if window.low < 0 <= case.intensities[0]]
     if unsigned:
         yield (
-            f"{_named(unsigned)}: no intensity below 0, although air has -1000 HU: stored unsigned "
-            "with an offset, such as 1024? Then subtract it from the voxels; the window "
+            f"{first_of(unsigned)}: no intensity below 0, although air has -1000 HU: stored "
+            "unsigned with an offset, such as 1024? Then subtract it from the voxels; the window "
             f"[{window.low:g}, {window.high:g}] is in HU"
         )
     outside = [
@@ -94,7 +94,7 @@ def _about_intensities(cases: Sequence[PreparedCase], config: DataConfig) -> Ite
     ]
     if outside:
         yield (
-            f"{_named(outside)}: every intensity lies outside the window "
+            f"{first_of(outside)}: every intensity lies outside the window "
             f"[{window.low:g}, {window.high:g}], so that the image is constant; set data.intensity"
         )
 
@@ -118,8 +118,3 @@ def _about_grids(cases: Sequence[PreparedCase], config: DataConfig) -> Iterator[
             f"patches of {list(config.patch_size)} voxels are mostly padding: the median case has "
             f"{median[: len(config.patch_size)]}; choose a smaller data.patch_size"
         )
-
-
-def _named(case_ids: Sequence[str]) -> str:
-    more = f" and {len(case_ids) - _LISTED} more" if len(case_ids) > _LISTED else ""
-    return f"{', '.join(case_ids[:_LISTED])}{more}"

@@ -12,6 +12,7 @@ import numpy as np
 
 from medseg.errors import ConfigError, DataError
 from medseg.files import write_text
+from medseg.formatting import first_of
 
 Patients = str | Mapping[str, str] | None
 """How cases tell their patients: see `patient_of`."""
@@ -83,9 +84,9 @@ def faults_of_folds(folds: Sequence[Split], case_ids: Iterable[str], path: str) 
     for number, fold in enumerate(folds):
         place = f"{path}: fold {number}"
         if unknown := sorted({*fold.train, *fold.validation} - known):
-            faults.append(f"{place}: not in the dataset: {_first(unknown)}; remove them there")
+            faults.append(f"{place}: not in the dataset: {first_of(unknown)}; remove them there")
         if leaking := sorted({*fold.train} & {*fold.validation}):
-            faults.append(f"{place}: trains and validates: {_first(leaking)}; keep one")
+            faults.append(f"{place}: trains and validates: {first_of(leaking)}; keep one")
         if not fold.train or not fold.validation:
             faults.append(f"{place}: a side is empty; name at least one case to train and one not")
     return faults
@@ -237,9 +238,4 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 def _refuse(names: list[str], why: str) -> None:
     if names:
-        raise DataError(f"{_first(names)}: {why}")
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(names[:5])}{more}"
+        raise DataError(f"{first_of(names)}: {why}")

@@ -17,7 +17,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.experiment.folder import CONFIG, SPLIT, former_record, require_own_results
 from medseg.experiment.plan import Plan, make_plan
 from medseg.models.weights import network_state, read_checkpoint
-from medseg.record import content, is_place, leaves
+from medseg.record import added_keys, content, is_place, leaves
 from medseg.training.trainer import LAST
 
 _FREE = ("trainer", "surface_tolerance_mm")
@@ -50,7 +50,7 @@ def stored_config(folder: Path) -> dict[str, Any]:
             f"{path}: was changed since the run wrote it; put back what it was, as `config` of "
             "record.json says, and give what shall change beside resume="
         )
-    return config
+    return config | {"data": added_keys("data") | config["data"]}
 
 
 def changed_values(

@@ -11,7 +11,7 @@ from medseg.record.checkerboard import (
     PhaseLocked,
     PhaseMap,
 )
-from medseg.record.identity import content, data_digest, digest, is_place, leaves
+from medseg.record.identity import added_keys, content, data_digest, digest, is_place, leaves
 from medseg.record.metric import METRICS, Metric
 from medseg.record.run import (
     FILE_NAME,
@@ -49,6 +49,7 @@ __all__ = [
     "RunRecord",
     "RunStatus",
     "Status",
+    "added_keys",
     "content",
     "data_digest",
     "digest",

@@ -54,6 +54,15 @@ def content(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def added_keys(section: str) -> dict[str, Any]:
+    """Keys that a section had not at first, with the values that mean what was before."""
+    return {
+        path.removeprefix(f"{section}."): value
+        for path, value in _ADDED.items()
+        if path.startswith(f"{section}.")
+    }
+
+
 def is_place(path: str) -> bool:
     """Whether a dotted path says where a run lies, how it is launched or what is drawn of it."""
     parts = path.split(".")

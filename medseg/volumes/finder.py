@@ -70,13 +70,15 @@ def find_volumes(inputs: Iterable[Path]) -> Found:
 def files_of(path: Path) -> tuple[Path, ...]:
     """The files that hold a volume: one, both of a pair such as .hdr and .img, or a DICOM series.
 
-    A pair that lacks one of its files gives the other.
+    A pair that lacks one of its files gives the other; a folder of masks, all its files.
     """
     try:
         if isdir(path) or starts_as_dicom(path):
             return files_of_series(path)
         return pair_files(path) or metaimage_files(path) or (path,)
     except DataError:
+        if isdir(path):
+            return tuple(sorted(entry for entry in path.iterdir() if entry.is_file()))
         return (path,)
 
 

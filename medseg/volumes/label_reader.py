@@ -27,6 +27,7 @@ from medseg.volumes.labels import (
     require_labels,
     whole_numbers,
 )
+from medseg.volumes.mask_folder import mask_names, read_masks
 from medseg.volumes.nifti import header_file
 from medseg.volumes.reader import Volume, channels_first, place
 from medseg.volumes.rtstruct import read_structures
@@ -120,7 +121,7 @@ def _read_segmentation(path: Path, like: Volume | None) -> Segmentation | None:
         DataError: as of the format's reader; or its image is missing, or another.
     """
     if isdir(path):
-        return None
+        return read_masks(path)
     if not is_dicom(first_bytes(header_file(path))):
         return read_slicer_segments(path)
     with foreign_faults(path, "pydicom"):
@@ -149,7 +150,7 @@ def _series_uid(path: Path) -> str | None:
 
 def _segment_names(path: Path) -> Sequence[str] | None:
     if isdir(path):
-        return None
+        return mask_names(path)
     if not is_dicom(first_bytes(header_file(path))):
         return slicer_names(path)
     with foreign_faults(path, "pydicom"):

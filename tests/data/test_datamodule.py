@@ -181,7 +181,7 @@ def test_cases_of_one_patient_stay_together(make: Make) -> None:
 def test_a_dataset_of_other_classes_or_channels_is_refused_with_the_remedy(
     name: str, value: int, true: int, make: Make
 ) -> None:
-    message = rf"data\.{name}={value}, but .*dataset\.json says {true}; set data\.{name}={true}"
+    message = rf"data\.{name}={value}, but .* has {true}; set data\.{name}={true}"
     with pytest.raises(DataError, match=message):
         make(**{name: value}).setup()
 

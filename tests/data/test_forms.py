@@ -297,6 +297,19 @@ def test_a_patient_in_two_folds_is_refused(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
+def test_a_folder_of_masks_is_one_label(tmp_path: Path) -> None:
+    for case in CASES:
+        volume(tmp_path / f"{case}/ct.nii.gz")
+        for name in ("liver", "spleen"):
+            volume(tmp_path / f"{case}/segmentations/{name}.nii.gz", label=True, values=(1,))
+    (tmp_path / "p2/segmentations/spleen.nii.gz").unlink()
+    dataset = read_dataset(tmp_path)
+    assert dataset.classes == ("liver", "spleen")
+    assert dataset.label_values == {"liver": 1, "spleen": 2}
+    assert [case.label.name for case in dataset.cases] == ["segmentations"] * 3
+    assert "p2" in "".join(dataset.notes)
+
+
 def test_sessions_are_cases_of_one_patient(tmp_path: Path) -> None:
     for session in ("ses-1", "ses-2"):
         pairs(tmp_path, f"{{}}/{session}/t1.nii.gz", f"{{}}/{session}/seg.nii.gz")

@@ -94,6 +94,18 @@ def test_a_run_that_is_trained_longer_has_the_rates_of_the_new_length(run: Path)
     assert len(record(run).history) == 5
 
 
+def test_a_run_from_before_a_key_was_added_goes_on(run: Path) -> None:
+    for name, section in (("config.yaml", yaml), ("record.json", json)):
+        text = (run / name).read_text()
+        content = yaml.safe_load(text) if section is yaml else json.loads(text)
+        config = content if section is yaml else content["config"]
+        for key in ("form", "files"):
+            del config["data"][key]
+        written = yaml.safe_dump(content) if section is yaml else json.dumps(content)
+        (run / name).write_text(written)
+    assert resume(run, f"trainer.epochs={EPOCHS + 1}") == 0
+
+
 def test_what_does_not_make_it_another_run_may_change(run: Path) -> None:
     changes = {
         "trainer.epochs": 3,

@@ -11,7 +11,7 @@ from typing import Any
 
 from medseg.data.dataset import Dataset
 from medseg.data.forms.decathlon import Decathlon
-from medseg.data.forms.form import Form, entries_of, refuse_faults, shown
+from medseg.data.forms.form import Form, entries_of, refuse_faults
 from medseg.data.forms.names import says_image, says_label, says_test
 from medseg.data.forms.nnunet import NnunetV1, NnunetV2
 from medseg.data.forms.pairs import Pairs, SideBySide
@@ -20,6 +20,7 @@ from medseg.data.forms.patterns import read_patterns
 from medseg.data.forms.table import Table
 from medseg.data.patients import patients_by_name
 from medseg.errors import ConfigError, DataError
+from medseg.formatting import first_of
 
 FORMS: tuple[Form, ...] = (
     Decathlon(),
@@ -109,8 +110,8 @@ def _recognised(folder: Path, form: str | None) -> tuple[Form, Path]:
     if len(inside) == 1:
         return inside[0]
     if inside:
-        names = [path.name for _, path in inside]
-        raise DataError(f"{folder} holds {len(names)} datasets; name one of them: {shown(names)}")
+        names = first_of([path.name for _, path in inside])
+        raise DataError(f"{folder} holds {len(inside)} datasets; name one of them: {names}")
     raise DataError(*_unknown(folder))
 
 
@@ -149,7 +150,7 @@ def _named(form: str) -> Form:
 def _unknown(folder: Path) -> list[str]:
     """Why nothing was recognised, and the forms that would be."""
     entries = [path.name for path in entries_of(folder)]
-    holds = f"holds {shown(entries)}" if entries else "is empty"
+    holds = f"holds {first_of(entries)}" if entries else "is empty"
     forms = [f"{form.title} (data.form={form.name}): {form.layout}" for form in FORMS]
     head = f"{folder} {holds}: no image with a label is found there; a dataset has one of the forms"
     return [head, *forms]

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from medseg.data.dataset import Case, Dataset
 from medseg.data.forms.description import BACKGROUND, checked_labels, merged_classes
-from medseg.data.forms.form import same_ids, shown
+from medseg.data.forms.form import same_ids
 from medseg.data.forms.matching import Findings
 from medseg.errors import DataError, one_volume
-from medseg.volumes import label_keys, read_image
+from medseg.formatting import first_of
+from medseg.volumes import files_of, label_keys, read_image
 
 _BLACK = "#000000"
 _MOST_VALUES = 64  # of masks that are pictures; smoothed ones have more
@@ -107,7 +108,7 @@ def dimensions_of(cases: Sequence[Case], faults: list[str]) -> int:
     pictures = [case for case in cases if "pictures" in kind_of(case.image)]
     if 0 < len(pictures) < len(cases):
         names = [case.image.name for case in pictures]
-        faults.append(f"pictures among volumes: {shown(names)}; make two datasets of them")
+        faults.append(f"pictures among volumes: {first_of(names)}; make two datasets of them")
     if not pictures:
         return 3
     is_tiff = kind_of(pictures[0].image).startswith("TIFF")
@@ -139,8 +140,8 @@ def classes_in(
     names = [key for key in present if isinstance(key, str) and key != _BLACK]
     if numbers and names:
         found.faults.append(
-            f"labels: some have numbers ({shown([*map(str, numbers)])}), others names or colours "
-            f"({shown(names)}); make them alike"
+            f"labels: some have numbers ({first_of([*map(str, numbers)])}), others names or "
+            f"colours ({first_of(names)}); make them alike"
         )
         return (), None
     if len(numbers) > _MOST_VALUES and is_picture and label_values is None:
@@ -199,7 +200,7 @@ def _named_classes(
         if sorted(merged) != list(range(1, len(merged) + 1)):
             found.faults.append(f"labels: the classes {sorted(merged)} must be 1, 2, ...")
         if left := [name for name in names if name not in mapping]:
-            found.notes.append(f"labels: not in data.labels and left out: {shown(left)}")
+            found.notes.append(f"labels: not in data.labels and left out: {first_of(left)}")
         return tuple("+".join(merged[to]) for to in sorted(merged)), mapping
     by_sound: dict[str, list[str]] = {}
     for name in names:
@@ -211,7 +212,7 @@ def _named_classes(
             odd = [str(path) for path, own in keys.items() if set(others) & set(own)]
             listed = ", ".join(f"{name}: 1" for name in alike)
             found.faults.append(
-                f"labels: {' and '.join(map(repr, alike))} are one class or two? {shown(odd)} "
+                f"labels: {' and '.join(map(repr, alike))} are one class or two? {first_of(odd)} "
                 f"has {others[0]!r}, others {usual!r}; say what becomes which, as in "
                 f"data.labels={{{listed}}}"
             )
@@ -220,8 +221,8 @@ def _named_classes(
     for name in order:
         lacking = [str(path) for path, own in keys.items() if name not in own]
         if lacking and not is_colours:
-            found.notes.append(f"class {name!r}: not in {shown(lacking)}: absent, or not drawn?")
-    mapping = {name: n for n, name in enumerate(order, start=1)}
+            found.notes.append(f"class {name!r}: not in {first_of(lacking)}: absent, or not drawn?")
+    mapping: dict[int | str, int | str] = {name: n for n, name in enumerate(order, start=1)}
     listed = ", ".join(f"{name} {n}" for name, n in mapping.items())
     found.notes.append(f"classes are numbered {listed}; data.labels says otherwise")
     return tuple(map(str, mapping.values())) if is_colours else tuple(order), mapping
@@ -264,17 +265,18 @@ def _keys(path: Path) -> dict[int | str, str]:
     return _label_keys(path, _stamp(path))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
+    """Changes whenever a file of the volume does."""
+    status = [file.stat() for file in files_of(path)]
+    return tuple((each.st_size, each.st_mtime_ns) for each in status)
 
 
 @lru_cache(maxsize=100_000)
-def _describe(path: Path, _: tuple[int, int]) -> Described:
+def _describe(path: Path, _: tuple[tuple[int, int], ...]) -> Described:
     array = read_image(path, channels=None, nonfinite="replace").array
     return Described(array.shape[0], array.shape[-1] == 1 and "pictures" in kind_of(path))
 
 
 @lru_cache(maxsize=100_000)
-def _label_keys(path: Path, _: tuple[int, int]) -> dict[int | str, str]:
+def _label_keys(path: Path, _: tuple[tuple[int, int], ...]) -> dict[int | str, str]:
     return label_keys(path)

@@ -23,7 +23,8 @@ from medseg.data.forms.description import (
     provenance,
     read_description,
 )
-from medseg.data.forms.form import Form, images_in, same_ids, shown, stem_of
+from medseg.data.forms.form import Form, images_in, same_ids, stem_of
+from medseg.formatting import first_of
 
 
 class Decathlon(Form):
@@ -62,7 +63,7 @@ class Decathlon(Form):
         listed = {case.image.name for case in cases}
         images = images_in(folder / "imagesTr")
         if unused := [path.name for path in images if path.name not in listed]:
-            notes.append(f"imagesTr: not listed in {DESCRIPTION} and not used: {shown(unused)}")
+            notes.append(f"imagesTr: not listed in {DESCRIPTION} and not used: {first_of(unused)}")
         dims = dimensions_of(cases, problems)
         return Dataset(
             form=self.title,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,9 +101,3 @@ def stem_of(path: Path) -> str:
     name = path.name
     ending = next((e for e in _PICTURES if name.lower().endswith(e) and name.lower() != e), "")
     return name[: -len(ending)] if ending else case_id(path)
-
-
-def shown(names: Sequence[str], most: int = 5) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medseg.data.dataset import Case
-from medseg.data.forms.form import shown, stem_of
+from medseg.data.forms.form import stem_of
 from medseg.data.forms.names import Tokens, core_names, tokens_of
+from medseg.formatting import first_of
 
 _Naming = Callable[[Sequence[Path]], dict[Path, Tokens]]
 
@@ -75,8 +76,8 @@ def match(images: Sequence[Path], labels: Sequence[Path], root: Path) -> Finding
     _name_alike(found, root)
     if not found.cases:
         found.faults.append(
-            f"no label has the name of an image: {shown([p.name for p in labels], 2)} beside "
-            f"{shown([p.name for p in images], 2)}; say which files belong together with data.files"
+            f"no label has the name of an image: {first_of([p.name for p in labels], 2)} beside "
+            f"{first_of([p.name for p in images], 2)}; say with data.files which belong together"
         )
     return found
 
@@ -110,7 +111,7 @@ def _only(candidates: Sequence[Path], what: str, root: Path, found: Findings) ->
 
 def _name_unmatched(found: Findings, images: Sequence[Path], owned: Mapping, root: Path) -> None:
     if owned and (lonely := [str(p.relative_to(root)) for p in images if p not in owned]):
-        found.notes.append(f"without a label and left out: {shown(lonely)}")
+        found.notes.append(f"without a label and left out: {first_of(lonely)}")
 
 
 def _name_alike(found: Findings, root: Path) -> None:

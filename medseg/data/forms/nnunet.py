@@ -29,8 +29,9 @@ from medseg.data.forms.description import (
     provenance,
     read_description,
 )
-from medseg.data.forms.form import Form, images_in, same_ids, shown, stem_of
+from medseg.data.forms.form import Form, images_in, same_ids, stem_of
 from medseg.data.splits import NNUNET_FOLDS, faults_of_folds, read_folds
+from medseg.formatting import first_of
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _READERS = {  # nnU-Net's classes, and whether they read pictures; all are read here by their bytes
@@ -218,7 +219,9 @@ def _about_channels(folder: Path, cases: list[Case], channels: int) -> list[str]
     unused = [path.name for path in images_in(folder / "imagesTr") if path.name not in used]
     if not unused:
         return []
-    return [f"imagesTr: not one of the {channels} channels of a case and not used: {shown(unused)}"]
+    return [
+        f"imagesTr: not one of the {channels} channels of a case and not used: {first_of(unused)}"
+    ]
 
 
 def _about_reader(reader: Any, dims: int) -> list[str]:

@@ -6,9 +6,10 @@ from typing import Any
 
 from medseg.data.dataset import Case, Dataset
 from medseg.data.forms.contents import dataset_of
-from medseg.data.forms.form import Form, entries_of, images_in, shown, stem_of
+from medseg.data.forms.form import Form, entries_of, images_in, stem_of
 from medseg.data.forms.matching import Findings, match
 from medseg.data.forms.names import says_image, says_label, says_test, tokens_of
+from medseg.formatting import first_of
 
 
 class Pairs(Form):
@@ -23,7 +24,7 @@ class Pairs(Form):
         images, labels = _folders(folder)
         if not images or not labels:
             return ""
-        return f"folders {shown([path.name for path in [*images, *labels]])}"
+        return f"folders {first_of([path.name for path in [*images, *labels]])}"
 
     def read(self, folder: Path, label_values: Mapping[Any, Any] | None) -> Dataset:
         """See `Form.read`."""
@@ -39,7 +40,7 @@ class Pairs(Form):
         if not found.faults:
             found = _matched(folder, named or images, labels[0])
         if tests := [path.name for path in entries_of(folder) if says_test(path.name)]:
-            found.notes.append(f"{shown(tests)}: for testing, no part of the training")
+            found.notes.append(f"{first_of(tests)}: for testing, no part of the training")
         return dataset_of(folder, self.title, found, label_values)
 
 
@@ -53,7 +54,7 @@ class SideBySide(Form):
     def evidence(self, folder: Path) -> str:
         """Two files or more, where no folder of labels lies beside them."""
         files = images_in(folder)
-        return f"files {shown([path.name for path in files], 2)}" if len(files) > 1 else ""
+        return f"files {first_of([path.name for path in files], 2)}" if len(files) > 1 else ""
 
     def read(self, folder: Path, label_values: Mapping[Any, Any] | None) -> Dataset:
         """See `Form.read`."""
@@ -65,7 +66,7 @@ class SideBySide(Form):
         if labels and not found.faults:
             found = match([path for path in files if path not in labels], labels, folder)
         elif not found.faults:
-            names = shown([path.name for path in files])
+            names = first_of([path.name for path in files])
             found.faults.append(
                 f"no file has a name with label, mask, seg or the like: {names}; say with "
                 "data.files which are labels"

@@ -5,17 +5,18 @@ folders below the patient's. A folder named segmentations holds one mask per cla
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medseg.data.dataset import Case, Dataset
 from medseg.data.forms.contents import dataset_of
-from medseg.data.forms.form import Form, entries_of, shown
+from medseg.data.forms.form import Form, entries_of
 from medseg.data.forms.matching import Findings
 from medseg.data.forms.names import images_below, says_image, says_label, tokens_of
 from medseg.data.forms.pairs import is_of_cases
+from medseg.formatting import first_of
 
 _IMAGE = "image"
 
@@ -44,7 +45,7 @@ class Patients(Form):
             return ""
         if any(map(is_of_cases, folders)):
             return ""  # such as train and val
-        return f"folders {shown([path.name for path in folders], 3)}"
+        return f"folders {first_of([path.name for path in folders], 3)}"
 
     def read(self, folder: Path, label_values: Mapping[Any, Any] | None) -> Dataset:
         """See `Form.read`."""
@@ -58,10 +59,11 @@ class Patients(Form):
                 groups.setdefault((place.name, file.session), []).append(file)
         channels = _channels(groups, found)
         found = Findings(channels=channels, faults=found.faults, notes=found.notes)
+        masks = _mask_folders(file for files in groups.values() for file in files)
         for (patient, session), files in groups.items():
-            _add_case(folder, patient, session, files, found)
+            _add_case(folder, patient, session, files, masks, found)
         if groups and not any(file.is_label for files in groups.values() for file in files):
-            listed = shown([str(file.path) for file in next(iter(groups.values()))])
+            listed = first_of([str(file.path) for file in next(iter(groups.values()))])
             found.faults.append(
                 f"no file has a name with label, mask, seg or the like: {listed}; say with "
                 "data.files which are labels"
@@ -112,14 +114,14 @@ def _channels(groups: Mapping[Any, list[_File]], found: Findings) -> tuple[str, 
 
 
 def _add_case(
-    folder: Path, patient: str, session: str, files: list[_File], found: Findings
+    folder: Path, patient: str, session: str, files: list[_File], masks: set[str], found: Findings
 ) -> None:
     case_id = "_".join(filter(None, (patient, *session.split("/"))))
     images = defaultdict(list)
     for file in files:
         if not file.is_label and file.role in found.channels:
             images[file.role].append(file.path)
-    labels = _labels(files)
+    labels = _labels(files, masks)
     if not images:
         found.faults.append(f"{case_id}: has a label ({_named(labels, folder)}) and no image")
         return
@@ -139,12 +141,24 @@ def _add_case(
     found.cases.append(Case(case_id=case_id, images=paths, label=labels[0], patient=patient))
 
 
-def _labels(files: list[_File]) -> list[Path]:
-    """The label files; a folder of several masks is one label."""
-    masks = Counter(file.path.parent for file in files if file.is_label and "/" in file.role)
-    folders = [path for path, count in masks.items() if count > 1]
-    single = [f.path for f in files if f.is_label and f.path.parent not in folders]
-    return [*folders, *single]
+def _mask_folders(files: Iterable[_File]) -> set[str]:
+    """Roles of folders that hold one mask per class, in any of the patients."""
+    masks = defaultdict(set)
+    for file in files:
+        folder, _, name = file.role.rpartition("/")
+        if file.is_label and folder and not says_label(name):
+            masks[file.path.parent, folder].add(name)
+    return {folder for (_, folder), names in masks.items() if len(names) > 1}
+
+
+def _labels(files: list[_File], mask_folders: set[str]) -> list[Path]:
+    """The label files; a folder of masks is one label."""
+    found = {
+        file.path.parent if file.role.rpartition("/")[0] in mask_folders else file.path: None
+        for file in files
+        if file.is_label
+    }
+    return [*found]
 
 
 def _named(paths: list[Path], folder: Path) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from medseg.data.dataset import Case, Dataset
 from medseg.data.forms.contents import dataset_of
-from medseg.data.forms.form import shown
 from medseg.data.forms.matching import Findings
 from medseg.data.forms.names import images_below
 from medseg.errors import ConfigError
+from medseg.formatting import first_of
 
 _PARTS = re.compile(r"\{(\w+)\}|(\*\*/?)|(\*)")
 
@@ -64,11 +64,11 @@ def read_patterns(
             Case(case_id=name, images=paths, label=folder / labels[key], patient=patient)
         )
     if lonely := [str(path) for key, path in labels.items() if key not in keys]:
-        found.notes.append(f"labels without an image: {shown(lonely)}")
+        found.notes.append(f"labels without an image: {first_of(lonely)}")
     if not found.cases:
         found.faults.append(
             f"data.files={dict(files)}: no image has its label by these patterns; files are, for "
-            f"example, {shown([str(path) for path in present], 3)}"
+            f"example, {first_of([str(path) for path in present], 3)}"
         )
     return dataset_of(folder, "files by patterns", found, label_values)
 
@@ -110,4 +110,4 @@ def _regex(pattern: str) -> str:
 
 def _case_id(key: tuple) -> str:
     parts = dict(key)
-    return parts.get("case") if set(parts) == {"case"} else "_".join(parts.values())
+    return parts["case"] if "case" in parts and len(parts) == 1 else "_".join(parts.values())
