@@ -11,6 +11,7 @@ from typing import Any
 
 from medseg.data.dataset import Dataset
 from medseg.data.forms.decathlon import Decathlon
+from medseg.data.forms.dicom import Dicom
 from medseg.data.forms.form import Form, entries_of, refuse_faults
 from medseg.data.forms.names import says_image, says_label, says_test
 from medseg.data.forms.nnunet import NnunetV1, NnunetV2
@@ -30,6 +31,7 @@ FORMS: tuple[Form, ...] = (
     Pairs(),
     Patients(),
     SideBySide(),
+    Dicom(),
 )
 """All forms; a new one is a class in this package and an entry here."""
 

@@ -202,20 +202,8 @@ def _named_classes(
         if left := [name for name in names if name not in mapping]:
             found.notes.append(f"labels: not in data.labels and left out: {first_of(left)}")
         return tuple("+".join(merged[to]) for to in sorted(merged)), mapping
-    by_sound: dict[str, list[str]] = {}
-    for name in names:
-        sound = "".join(c for c in name.casefold() if c.isalnum())
-        by_sound.setdefault(sound, []).append(name)
-    for alike in by_sound.values():
-        if len(alike) > 1:
-            usual, *others = sorted(alike, key=lambda n: -sum(n in own for own in keys.values()))
-            odd = [str(path) for path, own in keys.items() if set(others) & set(own)]
-            listed = ", ".join(f"{name}: 1" for name in alike)
-            found.faults.append(
-                f"labels: {' and '.join(map(repr, alike))} are one class or two? {first_of(odd)} "
-                f"has {others[0]!r}, others {usual!r}; say what becomes which, as in "
-                f"data.labels={{{listed}}}"
-            )
+    if _named_alike(names, keys, found):
+        return tuple(map(str, names)), None
     is_colours = all(name.startswith("#") for name in names)
     order = sorted(names, reverse=True) if is_colours else _by_first(names, keys)
     for name in order:
@@ -226,6 +214,28 @@ def _named_classes(
     listed = ", ".join(f"{name} {n}" for name, n in mapping.items())
     found.notes.append(f"classes are numbered {listed}; data.labels says otherwise")
     return tuple(map(str, mapping.values())) if is_colours else tuple(order), mapping
+
+
+def _named_alike(
+    names: Sequence[str], keys: Mapping[Path, Mapping[int | str, str]], found: Findings
+) -> bool:
+    """Refuses names that differ in their spelling alone; whether there are any."""
+    by_sound: dict[str, list[str]] = {}
+    for name in names:
+        sound = "".join(c for c in name.casefold() if c.isalnum())
+        by_sound.setdefault(sound, []).append(name)
+    wanted = ", ".join(
+        f"{name}: {n}" for n, alike in enumerate(by_sound.values(), 1) for name in alike
+    )
+    several = [alike for alike in by_sound.values() if len(alike) > 1]
+    for alike in several:
+        usual, *others = sorted(alike, key=lambda n: -sum(n in own for own in keys.values()))
+        odd = [str(path) for path, own in keys.items() if set(others) & set(own)]
+        found.faults.append(
+            f"labels: {' and '.join(map(repr, alike))}: one class or two? {others[0]!r} is in "
+            f"{first_of(odd)}, {usual!r} in the others; say it, as in data.labels={{{wanted}}}"
+        )
+    return bool(several)
 
 
 def _by_first(names: Sequence[str], keys: Mapping[Path, Mapping[int | str, str]]) -> list[str]:
