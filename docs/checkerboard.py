@@ -27,7 +27,7 @@ from medseg.checkerboard.imbalance import (
 from medseg.checkerboard.moments import PhaseMoments, phase_moments
 from medseg.checkerboard.phases import trapezoid
 from medseg.checkerboard.probes import cycle_spin_residual
-from medseg.checkerboard.seasonal import additive, gain, staircase
+from medseg.checkerboard.seasonal import additive, gain, lags, staircase
 from medseg.metrics import dice
 from medseg.plotting import AMOUNT, line_style, new_figure, save, styled
 from medseg.record import PhaseMap
@@ -137,7 +137,7 @@ class Pictures:
             own = slice((phase - 3) % 4, None, 4)
             order = slope[own].argsort()
             curves[f"phase {phase}"] = (slope[own][order], rest[own][order])
-        (late,) = staircase(phase_moments(fine, (4,)))
+        late = staircase(lags(phase_moments(fine, (4,))))
         heading = f"Nearest, stride 4: residual against slope, κ = {late:.3f}"
         return plot(heading, "slope of T z, logit per voxel", "residual, logit", curves)
 

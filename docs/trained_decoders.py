@@ -18,21 +18,20 @@ import numpy as np
 from medseg.record import ArtifactRecord, CaseRow, RunRecord, from_plain
 
 _CASES: dict[str, Callable[[CaseRow], float | None]] = {
-    "κ gain": lambda case: case.get("prediction", "gain"),
-    "κ additive": lambda case: case.get("prediction", "additive"),
     "PLF": lambda case: case.get("cycle_spin", "cycle_spin"),
-    "locked": lambda case: case.get("cycle_spin", "cycle_spin_locked"),
     "cracks TV": lambda case: case.get("labels", "boundary_distance"),
     "BSI − truth": lambda case: _difference(
         case.get("labels", "boundary_snapping"), case.get("labels", "true_boundary_snapping")
     ),
 }
+# sizes of the pattern that the cases of a run share
+_SHARED = {"κ gain": "gain", "κ additive": "additive", "locked": "cycle_spin_locked"}
 
 
 def main() -> None:
     root = Path(_parsed().root)
     rows = [_row(arm) for arm in sorted(root.iterdir()) if arm.is_dir()]
-    heads = ["upsampling", "seeds", "Dice", "A (I)", "A (μμᵀ)", "constant", *_CASES]
+    heads = ["upsampling", "seeds", "Dice", "A (I)", "A (μμᵀ)", "constant", *_SHARED, *_CASES]
     heads += ["coherence", "p (largest)"]
     print("| " + " | ".join(heads) + " |")
     print("|" + " --- |" * len(heads))
@@ -51,6 +50,10 @@ def _row(arm: Path) -> list[str]:
         _span([r.largest("dc_gain") for r in records]),
         _span([r.largest("dc_gain_mean") for r in records]),
         _span([r.constant_response for r in records]),
+        *(
+            _span([r.means[name].mean for r in records if name in r.means])
+            for name in _SHARED.values()
+        ),
         *(_interval(records, read) for read in _CASES.values()),
         _span([r.prediction and r.prediction.coherence for r in records], "{:.2f}"),
         _span([max(_p_values(records), default=None)]),

@@ -215,6 +215,9 @@ def test_artifacts_of_an_old_record_are_read_by_the_name_of_their_measure(schema
     assert case.get("cycle_spin", "cycle_spin_locked") == 7.990520475143256e-06
     assert case.get("decision", "dice_spun") == 0.81
     assert found.means["cycle_spin"].mean == 0.0006945101924899869
+    # means of sizes with a floor of noise are no sizes of what cases share
+    assert "gain" not in found.means
+    assert found.means["gain_of_cases"].mean > 0
     assert (found.phase_map is None) == (schema == 1)
     assert len(found.spectra) == 2 * (schema - 1)
 

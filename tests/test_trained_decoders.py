@@ -15,6 +15,7 @@ from medseg.record import (
     ArtifactRecord,
     CaseRecord,
     CaseRow,
+    Estimate,
     LayerRow,
     PhaseLocked,
     RunRecord,
@@ -37,12 +38,12 @@ def write_run(folder: Path, *, dice: float, gain: float) -> None:
             CaseRow(
                 case=f"{index}",
                 values={
-                    "prediction": {"gain": gain, "additive": None},
-                    "cycle_spin": {"cycle_spin": 0.25, "cycle_spin_locked": 0.0},
+                    "cycle_spin": {"cycle_spin": gain},
                 },
             )
             for index in range(9)
         ],
+        means={"gain": Estimate(mean=gain, cases=9, shared=True)},
         prediction=PhaseLocked(cases=9, p_value=gain, coherence=0.5),
     )
     (folder / "artifacts").mkdir()
@@ -68,9 +69,9 @@ def test_a_row_has_ranges_over_seeds_and_intervals_over_seeds_and_cases(table) -
     assert (found["A (I)"], found["A (μμᵀ)"]) == ("0.7", "0.1")
     assert found["constant"] == "0"
     # one draw of four has either seed twice
-    assert found["κ gain"] == "0.03 (0.02 … 0.04)"
+    assert found["PLF"] == "0.03 (0.02 … 0.04)"
+    assert found["κ gain"] == "0.02 … 0.04"
     assert found["κ additive"] == "–"
-    assert found["PLF"] == "0.25 (0.25 … 0.25)"
     assert found["p (largest)"] == "0.04"
 
 

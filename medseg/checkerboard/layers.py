@@ -19,7 +19,6 @@ from medseg.errors import ConfigError
 from medseg.layers.resampling import DepthToSpace, MaxUnpool, Nails
 from medseg.models.unet import MultiscaleNetwork
 
-_PHASES = 512
 _Strided = Transposed | nn.Conv1d | nn.Conv2d | nn.Conv3d
 _WithoutKernel = (
     nn.PixelShuffle
@@ -121,12 +120,6 @@ class StrideGrid:
     def period(self) -> tuple[int, ...]:
         """After which every pattern of the network repeats."""
         return self.levels[-1]
-
-    @property
-    def tested(self) -> tuple[int, ...]:
-        """The coarsest level with at most 512 phases: of more, each has too few voxels to tell."""
-        few = [level for level in self.levels if math.prod(level) <= _PHASES]
-        return few[-1] if few else self.levels[0]
 
 
 def stride_grid_of(network: nn.Module, spatial_dims: int) -> StrideGrid:

@@ -91,6 +91,7 @@ class CycleSpin:
             rounding for a network whose period this is and that the torus leaves no border.
         pattern: Mean residual by phase of the network's grid, in logits; `[c, 0, …]` is what
             stands at its first voxel. Its mean is 0.
+        relative_pattern: The same, scaled so that its mean square is `locked`.
         deviation: Root mean square over all shifts of the residual at each voxel, in logits.
     """
 
@@ -98,6 +99,7 @@ class CycleSpin:
     locked: float
     self_test: float
     pattern: Float[Tensor, " classes *period"]
+    relative_pattern: Float[Tensor, " classes *period"]
     deviation: Float[Tensor, " classes *space"]
 
 
@@ -117,7 +119,8 @@ def cycle_spin_residual(
     the P shifts δ of one period, Var the variance over voxels, energies are summed over classes.
 
     Of K < P shifts, drawn without replacement, numerator and denominator are unbiased:
-    `(1 − 1/P) Σ‖y_i − ȳ‖² / (K − 1)` over the variance of all `y_i` about their common mean. The
+    `(1 − 1/P) Σ‖y_i − ȳ‖² / (K − 1)` over the variance of all `y_i` about their common mean, or
+    over itself if that is less. Draw for each case anew: their error is then in the interval. The
     pattern L is the least-squares one of `y_δ[n] = c[n] + L[(n + δ) mod S]`; frequencies that the
     shifts drawn cannot tell from content count as 0 in it.
 
@@ -183,12 +186,15 @@ def cycle_spin_residual(
     if total <= 0:
         return None
     spread = scatter * ((1 - 1 / phases) / (count - 1))
+    moving = float(spread.flatten(1).mean(dim=1).sum())
+    total = max(total, moving)
     pattern = _locked_pattern(torch.stack(tables), drawn, steps)
     return CycleSpin(
-        residual=float(spread.flatten(1).mean(dim=1).sum()) / total,
+        residual=moving / total,
         locked=_energy(pattern) / total,
         self_test=_energy(again - first) / 2 / total,
         pattern=pattern,
+        relative_pattern=pattern * math.sqrt(len(pattern) / total),
         deviation=spread.sqrt(),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from medseg.checkerboard.boundaries import (
     boundary_distance,
@@ -33,6 +33,7 @@ from medseg.checkerboard.layers import (
     spatial_dims_of,
 )
 from medseg.checkerboard.probes import constant_response
+from medseg.checkerboard.seasonal import staircase
 from medseg.record import LayerRow, Measure
 from medseg.record.checkerboard import Level, Values
 
@@ -62,6 +63,9 @@ class Entry:
         unit: Empty for a ratio.
         headline: Whether it stands in front.
         pooled: Whether its mean over cases is estimated, on the first of `of`.
+        pattern: Subject → the pattern by phase whose size it is, or None. Where there is one, the
+            estimate over cases is the size of the pattern that they share, `cohort.shared`.
+        squared: Whether it is the square of that size.
     """
 
     name: str
@@ -72,6 +76,8 @@ class Entry:
     unit: str = ""
     headline: bool = False
     pooled: bool = False
+    pattern: Callable[[Any], Tensor | None] | None = None
+    squared: bool = False
 
     @property
     def described(self) -> Measure:
@@ -109,11 +115,13 @@ MEASURES: list[Entry] = [
     Entry("cycle_spin_locked", ("cycle_spin",), lambda s: s.locked,
           "Cycle-spin, locked",
           "Share of the logits' energy in one pattern that stays with the stride grid while the"
-          " image moves.", headline=True, pooled=True),
-    Entry("gain", _MAPS, lambda m: m.kappa,
+          " image moves, the same in every case.", headline=True,
+          pattern=lambda s: s.relative_pattern, squared=True),
+    Entry("gain", _MAPS, lambda m: mean_of(fit.kappa for fit in m.gains),
           "Gain κ",
-          "Relative spread of the amplification over phases on real cases: below 0.005 clean, "
-          "above 0.1 severe.", headline=True, pooled=True),
+          "Relative spread of the amplification over phases that real cases share: below 0.005 "
+          "clean, above 0.1 severe. Of one case alone it holds that case's noise, too.",
+          headline=True, pattern=lambda m: m.stacked([fit.beta for fit in m.gains])),
     # their effect on Dice
     Entry("dice_change", ("decision",), lambda s: _change(s, "dice"),
           "Dice change",
@@ -161,27 +169,25 @@ MEASURES: list[Entry] = [
           "Spread over phases of the response to a constant, over the spread of the logits, "
           "both on the middle of the first image."),
     # real cases
-    Entry("gain_excess", ("prediction",), lambda m: m.kappa_excess,
-          "Gain κ over the input's",
-          "Gain κ of the logits less that of the input: what the network adds.", pooled=True),
     Entry("gain_r_squared", _MAPS, lambda m: mean_of(fit.r_squared_partial for fit in m.gains),
           "Gain R²",
           "Share of the residual that a line per phase explains beyond one line for all."),
     Entry("additive", _MAPS, lambda m: mean_of(fit.kappa for fit in m.patterns),
-          "Additive κ", "RMS of the fixed pattern over the spread of the map."),
+          "Additive κ", "RMS of the fixed pattern over the spread of the map.",
+          pattern=lambda m: m.stacked([fit.pattern / fit.spread for fit in m.patterns])),
     Entry("eta_squared", _MAPS, lambda m: mean_of(fit.eta_squared for fit in m.patterns),
           "η²", "Share of the residual that one fixed pattern explains."),
     Entry("epsilon_squared", _MAPS, lambda m: mean_of(fit.epsilon_squared for fit in m.patterns),
           "ε²", "η² less what independent voxels show by chance."),
     Entry("eta_squared_level", _MAPS, lambda m: m.eta_squared_by_level(),
           "η² of level", "Part of η² that this level of the decoder adds, 0 is the finest."),
-    Entry("staircase", ("prediction",), lambda m: m.staircase(),
+    Entry("staircase", ("prediction",), lambda m: mean_of(map(staircase, m.lags)),
           "Staircase κ",
           "RMS lag of the phases on a slope: blocks of nearest-neighbour upsampling, no "
-          "checkerboard.", unit="voxels", pooled=True),
+          "checkerboard.", unit="voxels", pattern=lambda m: m.stacked(m.lags)),
     Entry("boundary_snapping", ("labels",), lambda c: boundary_snapping(c.boundaries["prediction"]),
           "Boundary snapping",
-          "1 if every boundary face lies on the stride grid, 0 if they ignore it."),
+          "1 if every boundary face lies on the stride grid, 0 if they ignore it.", pooled=True),
     Entry("true_boundary_snapping", ("labels",), lambda c: boundary_snapping(c.boundaries["truth"]),
           "Boundary snapping, truth", "Boundary snapping of the true labels."),
     Entry("boundary_distance", ("labels",),

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from medseg.checkerboard.boundaries import mean_of
-from medseg.checkerboard.layers import StrideGrid
 from medseg.checkerboard.moments import ONE, RESIDUAL, SMOOTH, PhaseMoments, coarser
 
 _VOXELS_PER_PHASE = 8
@@ -31,6 +30,7 @@ class Additive:
     epsilon_squared: float
     kappa: float
     pattern: Float[Tensor, "*period"]
+    spread: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,52 +47,37 @@ class CaseMaps:
 
     Args:
         moments: Sums over the windows of the case, for each map.
-        grid: Of the network; its period is the moments' own.
-        reference: The input, beside the logits.
+        levels: Periods of the network's stages, finest first; the last is the moments' own.
     """
 
-    def __init__(
-        self,
-        moments: Sequence[PhaseMoments],
-        grid: StrideGrid,
-        reference: "CaseMaps | None" = None,
-    ):
+    def __init__(self, moments: Sequence[PhaseMoments], levels: Sequence[Sequence[int]]):
         self.moments = moments
-        self.tested = [coarser(each, grid.tested) for each in moments]
-        self.grid = grid
-        self.reference = reference
+        self.levels = levels
 
     @cached_property
     def gains(self) -> list[Gain]:
-        """Gain of each map that has one, by phase of the tested period."""
-        return [fit for each in self.tested if (fit := gain(each)) is not None]
+        """Gain of each map that has one."""
+        return [fit for each in self.moments if (fit := gain(each)) is not None]
 
     @cached_property
     def patterns(self) -> list[Additive]:
         """Fixed pattern of each map that has one."""
         return [fit for each in self.moments if (fit := additive(each)) is not None]
 
-    @property
-    def kappa(self) -> float | None:
-        """Mean gain κ over maps."""
-        return mean_of(fit.kappa for fit in self.gains)
+    @cached_property
+    def lags(self) -> list[Tensor]:
+        """How late each phase is on slopes, of each map that has them."""
+        return [late for each in self.moments if (late := lags(each)) is not None]
 
-    @property
-    def kappa_excess(self) -> float | None:
-        """Mean gain κ over that of the input."""
-        of_input = self.reference.kappa if self.reference else None
-        return None if self.kappa is None or of_input is None else self.kappa - of_input
+    def stacked(self, patterns: Sequence[Tensor]) -> Tensor | None:
+        """Patterns of all maps, or None if a map has none."""
+        return torch.stack(list(patterns)) if 0 < len(patterns) == len(self.moments) else None
 
     def eta_squared_by_level(self) -> list[float | None]:
         """Mean share of the residual for each level of the decoder, finest first."""
-        found = [eta_squared_by_level(each, self.grid.levels) for each in self.moments]
+        found = [eta_squared_by_level(each, self.levels) for each in self.moments]
         known = [shares for shares in found if shares is not None]
-        return [mean_of(s[level] for s in known) for level in range(len(self.grid.levels))]
-
-    def staircase(self) -> float | None:
-        """Mean over maps of the largest κ of any axis."""
-        by_axis = (staircase(each) or () for each in self.moments)
-        return mean_of(max((k for k in axes if k is not None), default=None) for axes in by_axis)
+        return [mean_of(s[level] for s in known) for level in range(len(self.levels))]
 
 
 def additive(moments: PhaseMoments) -> Additive | None:
@@ -104,8 +89,8 @@ def additive(moments: PhaseMoments) -> Additive | None:
     pattern that changes sign with the map: that is a `gain`. Unchanged by `z → a z + b`.
 
     Returns:
-        The shares, κ and the pattern in the units of z; 0 where the map has no residual, None
-        where it is flat or a phase has fewer than 8 voxels.
+        The shares, κ, the pattern and the spread of z in its units; 0 where the map has no
+        residual, None where it is flat or a phase has fewer than 8 voxels.
 
     Reference: Kelley 1935, PNAS 21:554 (ε²).
 
@@ -125,8 +110,9 @@ def additive(moments: PhaseMoments) -> Additive | None:
     within = (energy - between).clamp(min=0) / (voxels - len(gram))
     shares = torch.stack([between, between - (len(gram) - 1) * within]) / energy
     eta, epsilon = shares.tolist() if _has_residual(total) else (0.0, 0.0)
-    kappa = pattern.square().mean().sqrt() / (_variance(total) / voxels).sqrt()
-    return Additive(eta, epsilon, float(kappa), pattern.reshape(moments.period))
+    spread = (_variance(total) / voxels).sqrt()
+    kappa = pattern.square().mean().sqrt() / spread
+    return Additive(eta, epsilon, float(kappa), pattern.reshape(moments.period), float(spread))
 
 
 def eta_squared_by_level(
@@ -166,7 +152,7 @@ def gain(moments: PhaseMoments) -> Gain | None:
     beyond one line for all. Unchanged by `z → a z + b`.
 
     Returns:
-        κ, partial R², and β in phase order; None where the map or its smooth part is
+        κ, partial R², and β less its mean in phase order; None where the map or its smooth part is
         flat or a phase has fewer than 8 voxels.
 
     >>> from medseg.checkerboard.moments import phase_moments
@@ -180,7 +166,8 @@ def gain(moments: PhaseMoments) -> Gain | None:
         return None
     centred = _centred(gram)
     beta = centred[:, 0, 1] / centred[:, 1, 1]
-    kappa = (beta - beta.mean()).square().mean().sqrt()
+    beta = beta - beta.mean()
+    kappa = beta.square().mean().sqrt()
     r_squared = float(partial_r_squared(gram)) if _has_residual(gram.sum(dim=0)) else 0.0
     return Gain(float(kappa), r_squared, beta.reshape(moments.period))
 
@@ -199,21 +186,21 @@ def partial_r_squared(
     return (_unexplained(total) - _unexplained(_centred(gram)).sum(dim=-1)) / total[..., 0, 0]
 
 
-def staircase(moments: PhaseMoments) -> tuple[float | None, ...] | None:
-    """`κ_a = RMS_φ(γ_φ,a − mean γ_a)`: voxels that a phase is late on a slope along axis a.
+def lags(moments: PhaseMoments) -> Float[Tensor, "axes phases"] | None:
+    """`γ_φ,a − mean γ_a`: voxels that a phase is late on a slope along each strided axis a.
 
-    `√((s² − 1) / 12)` for nearest-neighbour upsampling, 0 for linear. It names blocks that
-    are no checkerboard: a constant stays a constant. Unchanged by `z → a z + b`.
+    Its RMS over phases, `staircase`, is `√((s² − 1) / 12)` for nearest-neighbour upsampling, 0 for
+    linear. It names blocks that are no checkerboard: a constant stays a constant. Unchanged by
+    `z → a z + b`.
 
     Returns:
-        One value per axis, None for an axis of stride 1; None at all where the map is flat, where
-        level and slopes cannot be told apart, where the moments have no slopes, or where a phase
-        has fewer than 8 voxels.
+        None where the map is flat, where level and slopes cannot be told apart, where the moments
+        have no slopes, or where a phase has fewer than 8 voxels.
 
     >>> from medseg.checkerboard.moments import phase_moments
     >>> nearest = (torch.arange(50) ** 2).repeat_interleave(2)
-    >>> [round(late, 6) for late in staircase(phase_moments(nearest, [2]))]
-    [0.5]
+    >>> [round(abs(late), 6) for late in lags(phase_moments(nearest, [2]))[0].tolist()]
+    [0.5, 0.5]
     """
     knows_slopes = moments.gram.shape[-1] > SMOOTH + 1
     if not (knows_slopes and _is_usable(moments) and _smooth_varies(moments.gram)):
@@ -228,10 +215,12 @@ def staircase(moments: PhaseMoments) -> tuple[float | None, ...] | None:
     if float(torch.linalg.eigvalsh(correlation).min()) < 1e-9:
         return None
     slopes = torch.linalg.solve(correlation, cross / scale) / scale
-    late = (slopes - slopes.mean(dim=0)).square().mean(dim=0).sqrt()[1:]
-    strided = [axis for axis, step in enumerate(moments.period) if step > 1]
-    by_axis = dict(zip(strided, late.tolist(), strict=True))
-    return tuple(by_axis.get(axis) for axis in range(len(moments.period)))
+    return (slopes - slopes.mean(dim=0))[:, 1:].T
+
+
+def staircase(late: Float[Tensor, "axes phases"]) -> float:
+    """RMS of `lags` over phases, of the axis where it is largest."""
+    return float(late.square().mean(dim=1).max().sqrt())
 
 
 def is_regular(moments: PhaseMoments) -> bool:

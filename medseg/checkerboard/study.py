@@ -1,13 +1,15 @@
 """A trained network under study: its weights, probes of it, and real cases."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard.cohort import estimate, phase_locked, phase_map
+from medseg.checkerboard.cohort import estimate, phase_locked, phase_map, shared
 from medseg.checkerboard.figure_data import axis_spectra, figure_data
 from medseg.checkerboard.layers import input_moments, stride_grid_of
 from medseg.checkerboard.moments import PhaseMoments
@@ -21,7 +23,7 @@ from medseg.checkerboard.registry import (
     upsampling_rows,
 )
 from medseg.checkerboard.seasonal import CaseMaps
-from medseg.checkerboard.windows import CaseSums, Exemplar
+from medseg.checkerboard.windows import CaseSums, Exemplar, analysed_levels
 from medseg.models.weights import ModelCard
 from medseg.record import ArtifactRecord, AxisSpectrum, CaseRow, Estimate
 from medseg.record.checkerboard import Values
@@ -38,7 +40,6 @@ class Study:
     Args:
         network: The trained network, on the device that predicts.
         card: Its card.
-        overlap: Of the windows that predict.
         shifts: Windows per case that the cycle-spin residual is taken over.
         cycle_spun: Cases of which it is taken, from the first; None: all.
         kept: Cases that are kept for figures and for the features of the layers, from the first.
@@ -54,7 +55,6 @@ class Study:
         network: nn.Module,
         card: ModelCard,
         *,
-        overlap: float,
         shifts: int = 8,
         cycle_spun: int | None = None,
         kept: int = 8,
@@ -62,15 +62,22 @@ class Study:
         self.network = network
         self.card = card
         self.grid = stride_grid_of(network, len(card.patch_size))
-        self.overlap = overlap
+        self.levels = analysed_levels(self.grid.levels, card.patch_size)
         self.shifts = shifts
         self.cycle_spun = cycle_spun
         self.kept = kept
         self.exemplars: list[Exemplar] = []
         self.seconds = {"prediction": 0.0, "windows": 0.0}
         self._cases: list[CaseRow] = []
-        self._tested: dict[str, list[list[PhaseMoments]]] = {"prediction": [], "image": []}
+        self._moments: dict[str, list[list[PhaseMoments]]] = {"prediction": [], "image": []}
+        self._patterns: dict[str, list[Tensor]] = defaultdict(list)
         self._notes: list[str] = []
+        if self.levels[-1] != self.grid.period:
+            self._notes.append(
+                f"period {self.grid.period}: windows of {tuple(card.patch_size)} have no room for "
+                f"it, so cases are measured at {self.levels[-1]}"
+            )
+        self._watched = 0
         self._middle: Tensor | None = None
 
     def watch(self, truth: Tensor | None = None) -> CaseSums:
@@ -79,21 +86,22 @@ class Study:
         Args:
             truth: Its labels on the network's grid.
         """
+        self._watched += 1
         return CaseSums(
-            period=self.grid.period,
+            period=self.levels[-1],
             patch_size=self.card.patch_size,
-            overlap=self.overlap,
             truth=truth,
+            seed=self._watched,
         )
 
     def add(self, name: str, sums: CaseSums) -> CaseRow:
         """Scores a case whose windows were watched.
 
-        A case without numbers, smaller than a period or with logits that are NaN, is noted.
+        What a case has no numbers of, since it is too small or its logits are NaN, is noted.
         """
         self.seconds["windows"] += sums.seconds
-        if fault := sums.fault or self._too_small(sums):
-            self._notes.append(f"{name}: {fault}, so it has no numbers")
+        if sums.fault:
+            self._notes.append(f"{name}: {sums.fault}, so it has no numbers")
             self._cases.append(CaseRow(case=name))
             return self._cases[-1]
         exemplar = sums.exemplar
@@ -103,16 +111,25 @@ class Study:
             self._middle = sums.middle
         if exemplar and len(self.exemplars) < self.kept:
             self.exemplars.append(exemplar)
-        image = CaseMaps(sums.moments("image"), self.grid)
-        prediction = CaseMaps(sums.moments("prediction"), self.grid, image)
-        self._tested["prediction"].append(prediction.tested)
-        self._tested["image"].append(image.tested)
-        subjects: dict[str, Any] = {"prediction": prediction, "image": image, "labels": sums}
-        if sums.truth is not None:
-            subjects["truth"] = CaseMaps(sums.moments("truth"), self.grid)
+        subjects: dict[str, Any] = {}
+        if sums.region is None:
+            self._notes.append(
+                f"{name}: smaller than two periods {sums.period}, a margin, and the room to begin "
+                "at any phase, so its maps and labels have no numbers"
+            )
+        else:
+            for group, cases in self._moments.items():
+                cases.append(sums.moments(group))
+            maps = [*self._moments, *(["truth"] if sums.truth is not None else [])]
+            subjects = {group: CaseMaps(sums.moments(group), self.levels) for group in maps}
+            subjects["labels"] = sums
         if exemplar and exemplar.cycle_spin:
             subjects["cycle_spin"] = exemplar.cycle_spin
         values = {group: measure(group, subject)[0] for group, subject in subjects.items()}
+        for entry in MEASURES:
+            subject = subjects.get(entry.of[0])
+            if entry.pattern and subject and (pattern := entry.pattern(subject)) is not None:
+                self._patterns[entry.name].append(pattern)
         self._cases.append(CaseRow(case=name, values=values))
         return self._cases[-1]
 
@@ -130,16 +147,16 @@ class Study:
         groups += [group for case in self._cases for group in case.values.values()]
         return ArtifactRecord(
             period=list(self.grid.period),
-            tested_period=list(self.grid.tested),
+            tested_period=list(self.levels[-1]),
             measures=descriptions(name for group in groups for name in group),
             layers=layers,
             gradients=gradients,
             dilated=dilated,
             values=values,
             cases=self._cases,
-            means=means(self._cases),
-            phase_map=phase_map(self._tested["prediction"]),
-            **{group: phase_locked(cases) for group, cases in self._tested.items() if cases},
+            means=self._means(),
+            phase_map=phase_map(self._moments["prediction"]),
+            **{group: phase_locked(cases) for group, cases in self._moments.items() if cases},
             spectra=self._spectra(),
             notes=self._notes,
         )
@@ -158,16 +175,13 @@ class Study:
         """Middle of the first image, `(1, channels, *window)`, which probes take."""
         return None if self._middle is None else self._middle[None].to(self._device)
 
-    def _too_small(self, sums: CaseSums) -> str:
-        if sums.moments("prediction"):
-            return ""
-        return f"its windows are smaller than one period {self.grid.period} and a margin"
-
     def _cycle_spin(self, name: str, exemplar: Exemplar) -> CycleSpin | None:
         image = exemplar.image[None].to(self._device)
         spun = self._attempt(
             f"{name}: no cycle-spin residual",
-            lambda: cycle_spin_residual(self.network, image, self.grid.period, shifts=self.shifts),
+            lambda: cycle_spin_residual(
+                self.network, image, self.grid.period, shifts=self.shifts, seed=len(self._cases)
+            ),
         )
         if spun is not None and spun.self_test > _SAME:
             self._notes.append(
@@ -175,6 +189,18 @@ class Study:
                 "logits' energy, so the network does not repeat with it; the residual holds that"
             )
         return spun
+
+    def _means(self) -> dict[str, Estimate]:
+        """Sizes of the patterns that the cases share, and means over cases of what is pooled."""
+        found: dict[str, Estimate | None] = {}
+        for entry in MEASURES:
+            if patterns := self._patterns.get(entry.name):
+                found[entry.name] = shared(torch.stack(patterns), squared=entry.squared)
+            elif entry.pooled:
+                known = (case.get(entry.of[0], entry.name) for case in self._cases)
+                values = [value for value in known if value is not None]
+                found[entry.name] = estimate(values) if values else None
+        return {name: one for name, one in found.items() if one is not None}
 
     def _of_network(self) -> Values:
         if (window := self.middle) is None:
@@ -186,7 +212,7 @@ class Study:
 
     def _spectra(self) -> list[AxisSpectrum]:
         contrasts = (c for exemplar in self.exemplars for c in exemplar.contrasts)
-        found = self._attempt("no spectra", lambda: axis_spectra(contrasts, self.grid.tested))
+        found = self._attempt("no spectra", lambda: axis_spectra(contrasts, self.levels[-1]))
         return found or []
 
     @property
@@ -204,13 +230,3 @@ class Study:
     def _note(self, what: str, reason: str) -> None:
         self._notes.append(f"{what}: {next(iter(reason.splitlines()), 'no reason given')}")
         log.warning("%s", self._notes[-1])
-
-
-def means(cases: Sequence[CaseRow]) -> dict[str, Estimate]:
-    """Means over cases with intervals, of the pooled measures that any case has."""
-    found: dict[str, list[float]] = {}
-    for entry in MEASURES:
-        if entry.pooled:
-            known = (case.get(entry.of[0], entry.name) for case in cases)
-            found[entry.name] = [value for value in known if value is not None]
-    return {name: estimate(values) for name, values in found.items() if values}

@@ -1,15 +1,14 @@
 """Sums over the windows of one case, taken while it is predicted.
 
 Each window is a grid of its own, whose phases start at its first voxel; after overlap-add of
-several windows there are no phases any more. So every voxel is counted in the one window whose
-middle it is nearest to, and only sums are kept: memory does not grow with the volume.
+several windows there are no phases any more. Only sums are kept, of the middle of each window:
+memory does not grow with the volume.
 """
 
-import itertools
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +20,10 @@ from medseg.checkerboard.moments import PhaseMoments, halo, window_moments
 from medseg.checkerboard.phases import fold
 from medseg.checkerboard.probes import CycleSpin
 from medseg.data.patches import central_patch
-from medseg.inference.sliding_window import Observer, tiles
+from medseg.inference.sliding_window import Observer
 
-Part = tuple[slice, ...]
-"""Voxels of a window, per axis."""
+_LEAST_VOXELS = 8  # per phase, as many as a fit needs
+_MOST_PHASES = 512  # of more, each has too few voxels to tell
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,14 +48,100 @@ class Exemplar:
         return [logit - self.logits[0] for logit in self.logits[1:]]
 
 
+@dataclass(frozen=True)
+class Region:
+    """The part of each window of a case that is analysed: `start`, `length` voxels per axis.
+
+    What a border does, fixed padding as well as the end of the analysed part itself, is at the same
+    phase in every case, so it passes for a grid. Two things part it from one:
+
+    - an eighth of the window is left out at both ends, where padding shows most;
+    - the part begins at `margin + U + U'`, U and U' uniform on 0 … s − 1 and drawn for each case,
+      and is as long for all. Its phase is uniform, so what its ends do has no phase in common. Nor
+      has it where that changes along the axis like a line: `E[U + U' | U + U' ≡ φ mod s]` is the
+      same for each phase φ, the sum rule of a linear B-spline. One uniform draw has an order less.
+
+    Args:
+        start: First voxel of the window that is analysed.
+        length: Voxels, whole periods where the stride is above 1.
+    """
+
+    start: tuple[int, ...]
+    length: tuple[int, ...]
+
+    @classmethod
+    def drawn(
+        cls, period: Sequence[int], window: Sequence[int], grid: Sequence[int], seed: int
+    ) -> "Region | None":
+        """The region of one case; None where its windows have no room.
+
+        Args:
+            period: Voxels per axis after which a pattern repeats.
+            window: Voxels per axis.
+            grid: Of the image, which is padded at both ends where it is shorter.
+            seed: Of the place.
+
+        >>> Region.drawn((4, 1), (64, 64), (90, 90), seed=0)
+        Region(start=(11, 0), length=(40, 64))
+        """
+        sizes = [min(pair) for pair in zip(window, grid, strict=True)]
+        length = tuple(_periods(s, n) * s for s, n in zip(period, sizes, strict=True))
+        if math.prod(n // s for n, s in zip(length, period, strict=True)) < _LEAST_VOXELS:
+            return None
+        generator = torch.Generator().manual_seed(seed)
+        start = [
+            (whole - size) // 2
+            + _margin(step, size)
+            + int(torch.randint(step, (2,), generator=generator).sum())
+            for step, size, whole in zip(period, sizes, window, strict=True)
+        ]
+        return cls(tuple(start), length)
+
+    def within(self, before: Sequence[int], after: Sequence[int]) -> tuple[slice, ...]:
+        """Its voxels, and so many before and after them."""
+        sides = zip(self.start, self.length, before, after, strict=True)
+        return tuple(slice(s - b, s + n + a) for s, n, b, a in sides)
+
+
+def _margin(step: int, size: int) -> int:
+    """Voxels left out at both ends of an axis; an axis without phases is analysed whole."""
+    return max(*halo([step]), size // 8) if step > 1 else 0
+
+
+def _periods(step: int, size: int) -> int:
+    """Whole periods of a region, wherever it begins."""
+    return max(0, size - 2 * _margin(step, size) - 2 * (step - 1)) // step
+
+
+def analysed_levels(
+    levels: Sequence[tuple[int, ...]], window: Sequence[int]
+) -> tuple[tuple[int, ...], ...]:
+    """The levels of a stride grid that are looked for: the finest, and all with room enough.
+
+    That is at most 512 phases, and 4 periods to a window, so that images smaller than it have some.
+
+    >>> analysed_levels([(2, 2), (4, 4), (8, 8), (16, 16)], (64, 64))
+    ((2, 2), (4, 4), (8, 8))
+    """
+    return tuple(
+        level
+        for place, level in enumerate(levels)
+        if place == 0
+        or (
+            math.prod(level) <= _MOST_PHASES
+            and all(_periods(s, n) >= 4 for s, n in zip(level, window, strict=True) if s > 1)
+        )
+    )
+
+
 class CaseSums:
     """Sums over the windows of one case; an observer of `medseg.inference.sliding_window.slide`.
 
     Args:
-        period: Voxels per axis after which a pattern of the network repeats.
+        period: Voxels per axis after which a pattern repeats.
         patch_size: The window; its length is the network's dimension.
-        overlap: Share of a window that it has in common with the next.
         truth: Labels on the network's grid, three axes, or None.
+        seed: Of the region's place.
 
     `boundaries` counts the faces of `prediction` and `truth` by axis and phase, `errors` the wrong
     voxels and all voxels by phase. `fault` is why a case has no numbers, `seconds` how long all
@@ -68,13 +153,14 @@ class CaseSums:
         *,
         period: Sequence[int],
         patch_size: Sequence[int],
-        overlap: float,
         truth: Tensor | None = None,
+        seed: int = 0,
     ):
         self.period = tuple(period)
         self.patch_size = tuple(patch_size)
-        self.overlap = overlap
         self.truth = truth
+        self.seed = seed
+        self.region: Region | None = None
         self.middle: Tensor | None = None
         self._clear()
 
@@ -86,10 +172,8 @@ class CaseSums:
         """
         self._clear()
         self.middle = central_patch(image, self.patch_size).float().cpu().clone()
-        grid = image.shape[1:]
-        window = [*self.patch_size, *[1] * (len(grid) - len(self.patch_size))]
-        self._tiles = [tiles(n, w, self.overlap) for n, w in zip(grid, window, strict=True)]
-        self._is_longer = [n > w for n, w in zip(grid, self.patch_size, strict=False)]
+        grid = image.shape[1 : 1 + len(self.patch_size)]
+        self.region = Region.drawn(self.period, self.patch_size, grid, self.seed)
         return self
 
     def moments(self, group: str) -> list[PhaseMoments]:
@@ -123,10 +207,9 @@ class CaseSums:
 
     def _add(self, windows: Tensor, logits: Tensor, starts: list[tuple[int, ...]]) -> None:
         labels, truth = _strongest(logits), self._truth_of(logits, starts)
-        for part, members in self._by_part(starts):
-            own = None if truth is None else truth[members]
-            self._add_maps(windows[members], logits[members], own, self._with_halo(part))
-            self._add_labels(labels[members], own, part)
+        if self.region is not None:
+            self._add_maps(windows, logits, truth, self.region)
+            self._add_labels(labels, truth, self.region)
         foreground = (labels > 0).flatten(1).sum(dim=1)
         best = int(foreground.argmax())
         if int(foreground[best]) > self._foreground:
@@ -137,31 +220,12 @@ class CaseSums:
                 truth=None if truth is None else truth[best].cpu(),
             )
 
-    def _by_part(self, starts: list[tuple[int, ...]]) -> Iterator[tuple[Part, list[int]]]:
-        """The part of a window that counts, and the windows of which it is that one."""
-        ends = [
-            tuple(
-                (tile[first][0] - first, tile[first][1] - first)
-                for tile, first, _ in zip(self._tiles, start, self.period, strict=False)
-            )
-            for start in starts
-        ]
-        order = sorted(range(len(ends)), key=ends.__getitem__)
-        for place, members in itertools.groupby(order, key=ends.__getitem__):
-            yield tuple(slice(*pair) for pair in place), list(members)
-
-    def _with_halo(self, part: Part) -> Part:
-        """So that all of the part is scored, up to the ends of the window and of the grid."""
-        sizes = zip(part, halo(self.period), self.patch_size, self._is_longer, strict=True)
-        return tuple(
-            slice(max(0, p.start - m), min(n, p.stop + m)) if is_longer else p
-            for p, m, n, is_longer in sizes
-        )
-
-    def _add_maps(self, windows: Tensor, logits: Tensor, truth: Tensor | None, part: Part) -> None:
-        if any(p.stop - p.start <= 2 * m for p, m in zip(part, halo(self.period), strict=True)):
-            return
-        origin, here = [p.start for p in part], (slice(None), slice(None), *part)
+    def _add_maps(
+        self, windows: Tensor, logits: Tensor, truth: Tensor | None, region: Region
+    ) -> None:
+        margin = halo(self.period)
+        here = (..., *region.within(margin, margin))
+        origin = [start - m for start, m in zip(region.start, margin, strict=True)]
         seen = logits[here]
         maps = {"prediction": seen[:, 1:] - seen[:, :1], "image": windows[here].float()}
         if truth is not None:
@@ -171,18 +235,21 @@ class CaseSums:
             grams = window_moments(each.flatten(0, 1), self.period, origin, slopes=slopes)
             self._grams[group] += grams.unflatten(0, each.shape[:2]).sum(dim=0).cpu()
 
-    def _add_labels(self, labels: Tensor, truth: Tensor | None, part: Part) -> None:
-        origin, here = [p.start for p in part], (slice(None), *part)
-        maps = {"prediction": labels[here]}
+    def _add_labels(self, labels: Tensor, truth: Tensor | None, region: Region) -> None:
+        none, one = [0] * len(self.period), [1 if step > 1 else 0 for step in self.period]
+        here = (..., *region.within(none, none))
         if truth is not None:
-            maps["truth"] = truth[here]
             wrong = labels[here] != truth[here]
             fields = torch.cat([wrong, torch.ones_like(wrong)]).double()
-            counts = fold(fields, self.period, origin).sum(dim=-1)
+            counts = fold(fields, self.period, region.start).sum(dim=-1)
             self.errors += counts.unflatten(0, (2, -1)).sum(dim=1).cpu()
-        if all(p.stop - p.start >= s for p, s in zip(part, self.period, strict=True)):
-            for whose, each in maps.items():
-                for axis, faces in boundary_histograms(each, self.period, origin).items():
+        # a face lies before its voxel, and as many of each phase are looked at
+        faces_of = (..., *region.within(one, none))
+        origin = [start - side for start, side in zip(region.start, one, strict=True)]
+        for whose, each in {"prediction": labels, "truth": truth}.items():
+            if each is not None:
+                found = boundary_histograms(each[faces_of], self.period, origin)
+                for axis, faces in found.items():
                     self.boundaries[whose][axis] += faces.cpu()
 
     def _truth_of(self, logits: Tensor, starts: list[tuple[int, ...]]) -> Tensor | None:

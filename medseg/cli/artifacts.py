@@ -93,7 +93,7 @@ def main(arguments: argparse.Namespace) -> int:
     require_writable(arguments.output)
     model = load_model(arguments.run)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
-    study = Study(predictor.network, model.card, overlap=predictor.overlap, shifts=arguments.shifts)
+    study = Study(predictor.network, model.card, shifts=arguments.shifts)
 
     def measure(source: Path) -> str:
         with replacing(filter(None, [maps.get(source)]), overwrite=True):

@@ -46,7 +46,6 @@ def study_of(model: TrainedModel, predictor: Predictor, options: dict[str, Any])
         return Study(
             predictor.network,
             model.card,
-            overlap=predictor.overlap,
             shifts=options["shifts"],
             cycle_spun=options["cases"],
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, ResourceError
 from medseg.hardware import choose_device, computes_in_bf16
-from medseg.inference.sliding_window import Observer, slide, tiles
+from medseg.inference.sliding_window import Observer, slide, window_starts
 from medseg.models.weights import TrainedModel
 from medseg.progress import bar
 from medseg.volumes import Volume
@@ -120,7 +120,7 @@ class Predictor:
         """
         axes = [*self.card.patch_size, *[1] * (image.ndim - 1 - len(self.card.patch_size))]
         windows = math.prod(
-            len(tiles(n, window, self.overlap))
+            len(window_starts(n, window, self.overlap))
             for n, window in zip(image.shape[1:], axes, strict=True)
         )
         for device, accumulate_on, batch in self._attempts():

@@ -1,6 +1,5 @@
 """A network applied to a grid that is larger than its patch."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -64,29 +63,22 @@ def slide(
     )
 
 
-def tiles(size: int, window: int, overlap: float) -> dict[int, tuple[int, int]]:
-    """Along one axis, the part of the grid that each window of `slide` is the middle one of.
-
-    The parts tile the grid: every voxel belongs to one window, as far from its borders as can be.
+def window_starts(size: int, window: int, overlap: float) -> list[int]:
+    """Along one axis, where each window of `slide` starts; below 0 where the grid is padded.
 
     Args:
         size: Voxels of the grid.
         window: Voxels of the window.
         overlap: Share of a window that it has in common with the next, in [0, 1).
 
-    Returns:
-        First voxel of a window → first voxel of its part and the one after its last.
-
-    >>> tiles(10, 4, 0.5)
-    {0: (0, 3), 2: (3, 5), 4: (5, 7), 6: (7, 10)}
+    >>> window_starts(10, 4, 0.5), window_starts(2, 4, 0.5)
+    ([0, 2, 4, 6], [-1])
     """
     if size <= window:
-        return {-_padding_before([size], [window])[0]: (0, size)}
+        return [-_padding_before([size], [window])[0]]
     step = max(1, int(window * (1 - overlap)))
     parts = dense_patch_slices((size,), (window,), (step,))
-    starts = sorted({int(part[0].start) for part in parts})
-    middles = [(a + b + window) // 2 for a, b in itertools.pairwise(starts)]
-    return dict(zip(starts, zip([0, *middles], [*middles, size], strict=True), strict=True))
+    return sorted({int(part[0].start) for part in parts})
 
 
 def _padding_before(size: Sequence[int], window: Sequence[int]) -> list[int]:

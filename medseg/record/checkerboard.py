@@ -82,12 +82,21 @@ class CaseRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over cases with its 95 % interval; no interval for fewer than 8 cases."""
+    """A number over cases with its 95 % interval; no interval for fewer than 8 cases.
+
+    Args:
+        mean: Mean of the cases' values, or the size of the pattern that they share.
+        cases: How many.
+        low: Lower end.
+        high: Upper end.
+        shared: Whether it is that of the shared pattern, which is 0 on average without one.
+    """
 
     mean: float
     cases: int
     low: float | None = None
     high: float | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +108,14 @@ class PhaseLocked:
         p_value: Smallest over classes, corrected for their number; None for fewer than 8 cases.
         r_squared: Share of the residual that phases explain, pooled over cases.
         coherence: Of the patterns of gain, in [0, 1]; `1 / cases` by chance.
+        gain: Gain κ that the cases share; None of one case, and of records before it was taken.
     """
 
     cases: int
     p_value: float | None = None
     r_squared: float | None = None
     coherence: float | None = None
+    gain: Estimate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +160,8 @@ class ArtifactRecord:
 
     Args:
         period: Voxels per axis after which a pattern of the network repeats.
-        tested_period: The same for gains and the test over cases: at most 512 phases.
+        tested_period: The same for what is measured on cases: the longest period of a stage with at
+            most 512 phases that windows have room for.
         measures: What the values below mean, by name, in the order of tables; empty in a record
             older than schema 3.
         layers: Every upsampling layer.
@@ -203,8 +215,21 @@ class ArtifactRecord:
 
     @classmethod
     def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """Up to schema 2 each measure was a field, and before that there was no map."""
-        return _from_schema_2(content) if "headline" in content else content
+        """Up to schema 2 each measure was a field, and before that there was no map.
+
+        Means of sizes were those of the cases, which have a floor of noise: they keep that name.
+        """
+        if "headline" in content:
+            content = _from_schema_2(content)
+        found = content.get("means", {})
+        old = {name for name in _SIZES if name in found and "shared" not in found[name]}
+        means = {f"{n}_of_cases" if n in old else n: value for n, value in found.items()}
+        measures = dict(content.get("measures", {}))
+        for name in old & measures.keys():
+            described = measures[name]
+            title, meaning = f"{described['title']} of cases", f"{described['meaning']} {_FLOOR}"
+            measures[f"{name}_of_cases"] = described | {"title": title, "meaning": meaning}
+        return content | {"means": means, "measures": measures}
 
 
 _GROUPS = ("prediction", "image", "truth", "labels", "cycle_spin", "decision")
@@ -214,13 +239,16 @@ _RENAMED = {
     "self_test": "cycle_spin_self_test",
     "crack_distance": "boundary_distance",
 }
+_SIZES = ("gain", "staircase", "cycle_spin_locked")
+_FLOOR = "Mean over cases, each with its noise, as medseg reckoned it before."
 _BANDS = ((0.005, "clean"), (0.02, "detectable"), (0.10, "visible"))
 
 
 def band(kappa: float) -> str:
     """κ in words: clean below 0.5 %, detectable below 2 %, visible below 10 %, else severe.
 
-    Conventions for the gain and for the constant response, in parts of the logits' own spread.
+    Conventions for the gain that cases share and for the constant response, in parts of the
+    logits' own spread.
 
     Raises:
         ValueError: no number, or a negative one.

@@ -14,6 +14,7 @@ from medseg.plotting import save
 from medseg.record import (
     FILE_NAME,
     ArtifactRecord,
+    Estimate,
     LayerRow,
     PhaseLocked,
     RunRecord,
@@ -148,21 +149,19 @@ def values(record: ArtifactRecord) -> pd.DataFrame:
 
 
 def means_table(record: ArtifactRecord) -> Table:
-    """Means over cases with their intervals, headlines first."""
+    """Estimates over cases with their intervals, headlines first."""
     found = [(record.describe(name), estimate) for name, estimate in record.means.items()]
     rows = []
     for measure, estimate in sorted(found, key=lambda pair: not pair[0].headline):
-        ends = ""
-        if estimate.low is not None and estimate.high is not None:
-            ends = f"{_text(estimate.low)}{TO}{_text(estimate.high)}"
         rows.append(
             {
                 "Measure": words(measure.title),
-                "Mean": number(estimate.mean, _text, ends),
+                "Estimate": _estimated(estimate),
                 "Cases": number(estimate.cases, str),
             }
         )
-    return table("Means over cases, 95 % interval below", rows)
+    caption = "Over cases: means, and of patterns the size of what cases share; 95 % interval below"
+    return table(caption, rows)
 
 
 def layers_table(caption: str, layers: Sequence[LayerRow], record: ArtifactRecord) -> Table:
@@ -181,15 +180,14 @@ def layers_table(caption: str, layers: Sequence[LayerRow], record: ArtifactRecor
 
 
 def cases_table(record: ArtifactRecord) -> Table:
-    """One row per case with the measures of which a mean over cases is taken."""
+    """One row per case with the measures of which there is an estimate over cases."""
     names = [n for n in record.means if "decision" not in record.describe(n).of]
     rows = []
     for case in record.cases:
         groups = [found for group, found in case.values.items() if group != "image"]
         row = {record.describe(n).title: _cell(_first(groups, n)) for n in names}
-        of_input = {"Gain of the input": _cell(case.get("image", "gain"))}
-        rows.append({"Case": words(case.case)} | row | of_input)
-    return table("Cases; all measures are in artifacts.csv", rows)
+        rows.append({"Case": words(case.case)} | row)
+    return table("Cases, each with its own noise; all measures are in artifacts.csv", rows)
 
 
 def decision_table(record: ArtifactRecord) -> Table:
@@ -212,11 +210,20 @@ def _facts(record: ArtifactRecord) -> dict[str, str]:
         "Cases": counted(len(record.cases), "case"),
         "Period": sizes(record.period, "voxels"),
     }
+    if (found := record.prediction) is not None and found.gain is not None:
+        facts["Gain κ"] = f"{_text(found.gain.mean)}, {_in_words(found.gain)}"
     response = record.constant_response
     if response is None:
         return facts | {"Response to a constant": "not measured"}
     text = f"{percent(response)} of the logits’ spread, {band(response)}"
     return facts | {"Response to a constant": text}
+
+
+def _in_words(gain: Estimate) -> str:
+    if gain.low is None or gain.high is None:
+        return f"of {counted(gain.cases, 'case')}, too few for an interval"
+    interval = f"{_text(gain.low)}{TO}{_text(gain.high)}"
+    return f"{band(gain.mean)} ({interval})" if gain.low else f"none is shown ({interval})"
 
 
 def _tests(record: ArtifactRecord) -> Table:
@@ -230,6 +237,7 @@ def _tests(record: ArtifactRecord) -> Table:
             "p": _cell(test.p_value),
             "R² of phases": _cell(test.r_squared),
             "Coherence": _cell(test.coherence),
+            "Gain κ": _estimated(test.gain),
             "Cases": number(test.cases, str),
         }
         for of, test in pairs
@@ -240,6 +248,15 @@ def _tests(record: ArtifactRecord) -> Table:
 
 def _first(groups: Sequence[dict[str, float | None]], name: str) -> float | None:
     return next((group[name] for group in groups if name in group), None)
+
+
+def _estimated(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return _cell(None)
+    ends = ""
+    if estimate.low is not None and estimate.high is not None:
+        ends = f"{_text(estimate.low)}{TO}{_text(estimate.high)}"
+    return number(estimate.mean, _text, ends)
 
 
 def _cell(value: float | None) -> Cell:

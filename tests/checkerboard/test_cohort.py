@@ -4,16 +4,28 @@ Shares are of 100 nulls of 12 cases of 64², with a standard error of 0.022 at a
 """
 
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 
-from medseg.checkerboard.cohort import coherence, phase_lock_test
+from medseg.checkerboard.cohort import coherence, equally_weighted, phase_lock_test, shared
 from medseg.checkerboard.moments import PhaseMoments, phase_moments, window_moments
 from medseg.checkerboard.phases import trapezoid, trimmed
 
 PLANE, VOLUME = (64, 64), (20, 20, 20)
 CASES, NULLS, ALPHA = 12, 100, 0.05
+LEVELS = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "checkerboard_levels.py"))
+BORDERS = list(LEVELS["nulls"](None))
+
+
+def share_rejected(null, cases: int, studies: int, rule: str = "now", maps: int = 0) -> float:
+    """Of maps that change towards their border, as docs/checkerboard_levels.py has them."""
+    grams = LEVELS["grams"](null.make(maps or null.count), null.period, rule)
+    tables = torch.stack([equally_weighted(one) for one in grams])
+    chosen = LEVELS["samples"](len(tables), cases, studies, None)
+    return LEVELS["rejected"](tables, null.period, chosen)
 
 
 def white(shape=PLANE, count: int = CASES) -> torch.Tensor:
@@ -95,6 +107,18 @@ class TestPhaseLock:
         # of so many, the standard error is 0.007
         assert share_locked(*NULL_CASES[name], 1000) <= 0.07
 
+    def test_a_border_is_no_grid(self) -> None:
+        (null,) = (n for n in BORDERS if n.name == "σ 4, reflected border")
+        shares = [share_rejected(null, 52, 60, rule, maps=150) for rule in ("before", "now")]
+        assert shares[0] > 0.9
+        assert shares[1] <= 0.15  # three standard errors above 0.05
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("cases", LEVELS["CASES"])
+    @pytest.mark.parametrize("null", BORDERS, ids=lambda null: f"{null.name}, {null.period}")
+    def test_the_level_of_each_border(self, null, cases) -> None:
+        assert share_rejected(null, cases, 1000) <= 0.07
+
     @pytest.mark.parametrize(("share", "power"), [(0.05, 0.95), (0.02, 0.2)])
     def test_power_on_a_slow_pattern(self, share, power) -> None:
         found = share_locked(lambda: with_pattern(blurred(), share, (4, 4)), (4, 4), 40)
@@ -153,6 +177,45 @@ class TestPhaseLock:
             phase_lock_test(cases, permutations=0)
         with pytest.raises(ValueError, match="cases of one test share one"):
             phase_lock_test([*cases, phase_moments(white()[0], (4, 4))])
+
+
+class TestShared:
+    """Sizes of the pattern that cases share; noise of RMS 0.1 is each case's own."""
+
+    @staticmethod
+    def estimates(size: float, cases: int, phases: int = 16, studies: int = 200) -> list:
+        pattern = torch.randn(phases, dtype=torch.float64)
+        pattern = size * (pattern - pattern.mean()) / pattern.std(correction=0)
+        noise = 0.1 * torch.randn(studies, cases, phases, dtype=torch.float64)
+        return [shared(pattern + one - one.mean(dim=1, keepdim=True)) for one in noise]
+
+    @pytest.mark.parametrize("cases", [2, 8, 52])
+    @pytest.mark.parametrize("size", [0, 0.02, 0.1])
+    def test_its_square_has_no_bias_and_the_interval_covers(self, size, cases) -> None:
+        found = self.estimates(size, cases)
+        # cut off at 0, so its mean without a pattern is that of half a distribution
+        squares = torch.tensor([one.mean**2 for one in found])
+        floor = 0.01 * 2**0.5 / (cases * (cases - 1)) ** 0.5 / 15**0.5
+        assert -0.15 * size**2 - 1e-6 < float(squares.mean()) - size**2 < floor + 0.15 * size**2
+        if cases >= 8:
+            assert sum(one.low <= size <= one.high for one in found) / len(found) >= 0.92
+        else:
+            assert found[0].low is None
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("phases", [4, 64, 512])
+    @pytest.mark.parametrize(("size", "cases"), [(0, 8), (0, 52), (0.02, 52), (0.1, 8)])
+    def test_cover(self, size, cases, phases) -> None:
+        found = self.estimates(size, cases, phases, 1000)
+        assert sum(one.low <= size <= one.high for one in found) / 1000 >= 0.93
+
+    def test_equal_patterns_are_certain_and_one_has_no_size(self) -> None:
+        pattern = torch.tensor([1.0, -1.0]).expand(9, 2)
+        found = shared(pattern)
+        assert (found.mean, found.low, found.high) == pytest.approx((1, 1, 1))
+        assert shared(2 * pattern, squared=True).mean == pytest.approx(4)
+        assert shared(pattern[:1]) is None
+        assert shared(torch.zeros(9, 2)).high == 0
 
 
 class TestCoherence:

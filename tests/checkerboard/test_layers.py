@@ -155,13 +155,6 @@ def test_stride_1_everywhere_is_refused(network) -> None:
         stride_grid_of(network, 2)
 
 
-def test_a_long_period_is_tested_at_its_fine_levels() -> None:
-    levels = tuple((2**n,) * 3 for n in range(1, 6))
-    assert StrideGrid(levels).tested == (8, 8, 8)
-    assert StrideGrid(levels).period == (32, 32, 32)
-    assert StrideGrid(((32, 32, 32),)).tested == (32, 32, 32)
-
-
 @pytest.mark.parametrize("decoder", ["nested", "full_scale"])
 def test_decoders_with_more_upsamplings_than_stages_count_each_stage_once(decoder) -> None:
     upsample = block("upsample.Interpolate")

@@ -1,14 +1,16 @@
-"""Every voxel of a case is counted once, in the phase of the window whose middle it is near to."""
+"""The region of each window of a case is counted, by the phase of the window's own grid."""
+
+import math
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from medseg.checkerboard.boundaries import boundary_snapping
 from medseg.checkerboard.moments import ONE, halo, phase_moments
-from medseg.checkerboard.phases import trimmed
 from medseg.checkerboard.seasonal import additive
-from medseg.checkerboard.windows import CaseSums
-from medseg.inference.sliding_window import slide, tiles
+from medseg.checkerboard.windows import CaseSums, Region, analysed_levels
+from medseg.inference.sliding_window import slide, window_starts
 
 from ..pairwise import covering
 
@@ -35,54 +37,80 @@ def watched(
     truth=None,
     overlap=0.5,
 ) -> tuple[CaseSums, Tensor]:
-    windows = CaseSums(period=period, patch_size=patch, overlap=overlap, truth=truth)
+    windows = CaseSums(period=period, patch_size=patch, truth=truth)
     network = Printing(period[0], amplitude)
     logits = slide(network, image[None], patch, overlap=overlap, observe=windows.start(image))
     return windows, logits[0]
 
 
-@covering(overlap=[0.0, 0.25, 0.5, 0.9], size=[3, 8, 9, 13, 16, 31])
-def test_tiles_cover_an_axis_once_each_within_its_window(size, overlap) -> None:
-    parts = tiles(size, 8, overlap)
-    covered = [n for first, last in parts.values() for n in range(first, last)]
-    assert covered == list(range(size))
-    assert all(start <= first < last <= start + 8 for start, (first, last) in parts.items())
+def whole(gram: Tensor) -> float:
+    return float(gram[:, ONE, ONE].sum())
 
 
-@covering(
-    grid=[(16, 12, 8), (17, 9, 5), (5, 20, 11), (3, 4, 5)],
-    patch=[(8, 8, 4), (8, 8), (16, 4, 9), (7, 5)],
-    overlap=[0.0, 0.5],
-)
-def test_every_voxel_is_counted_once(grid, patch, overlap) -> None:
-    image, truth = torch.randn(1, *grid), torch.randint(0, 2, grid)
-    period = (2,) * len(patch)
-    windows, logits = watched(image, patch, period, truth=truth, overlap=overlap)
-    assert int(windows.errors[1].sum()) == truth.numel()
-    assert int(windows.errors[0].sum()) == int((logits.argmax(0) != truth).sum())
+@pytest.mark.parametrize("step", [2, 3, 4, 8])
+def test_a_region_begins_at_any_phase_and_what_changes_like_a_line_is_no_grid(step) -> None:
+    regions = [Region.drawn((step, 1), (64, 40), (80, 40), seed) for seed in range(4000)]
+    assert len({region.length for region in regions}) == 1
+    starts = torch.tensor([region.start[0] for region in regions])
+    ends = starts + regions[0].length[0]
+    assert (int(starts.min()) >= 8, int(ends.max()) <= 56) == (True, True)
+    assert {(r.start[1], r.length[1]) for r in regions} == {(0, 40)}
+    by_phase = [starts[starts % step == phase].double() for phase in range(step)]
+    shares, places = zip(*((len(s) / 4000, float(s.mean())) for s in by_phase), strict=True)
+    assert max(abs(share - 1 / step) for share in shares) < 0.035
+    assert max(places) - min(places) < 0.07 * step + 0.1  # one uniform draw: step − 1
 
 
 @pytest.mark.parametrize(
-    ("grid", "patch", "period"),
-    [((32, 24, 16), (16, 8, 8), (4, 2, 2)), ((32, 24, 3), (16, 8), (4, 2)),
-     ((24, 16, 16), (8, 8, 16), (2, 2, 1))],
-)  # fmt: skip
-def test_windows_that_start_at_phase_0_sum_up_to_the_whole(grid, patch, period) -> None:
-    image = torch.randn(1, *grid)
-    windows, _ = watched(image, patch, period)
-    if len(patch) == 3:
-        whole = phase_moments(image[0], period).gram
-    else:
-        whole = sum(phase_moments(s, period).gram for s in image[0].movedim(-1, 0))
-    torch.testing.assert_close(windows.moments("prediction")[0].gram, whole, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(
-        windows.moments("image")[0].gram, whole[:, :3, :3], rtol=1e-4, atol=1e-3
-    )
+    ("window", "found"),
+    [((128, 128), 4), ((64, 64), 3), ((40, 56, 40), 2), ((24, 24), 1), ((8, 8), 1)],
+    ids=str,
+)
+def test_windows_without_room_are_analysed_at_fine_levels(window, found) -> None:
+    levels = [(2**level,) * len(window) for level in range(1, 6)]
+    assert analysed_levels(levels, window) == tuple(levels[:found])
+
+
+@covering(
+    grid=[(36, 32, 8), (37, 29, 5), (5, 40, 11), (3, 4, 5)],
+    patch=[(16, 24, 4), (24, 24), (32, 16, 9)],
+    overlap=[0.0, 0.5],
+    period=[(2, 2, 1), (4, 2, 1)],
+)
+def test_the_region_of_every_window_is_counted(grid, patch, overlap, period) -> None:
+    image, truth = torch.randn(1, *grid), torch.randint(0, 2, grid)
+    period = period[: len(patch)]
+    windows, _ = watched(image, patch, period, truth=truth, overlap=overlap)
+    room = [n - 2 * max(s // 2 + 1, n // 8) - 2 * (s - 1) if s > 1 else n
+            for n, s in zip(map(min, grid, patch), period, strict=True)]  # fmt: skip
+    lengths = [max(0, n // s * s) for n, s in zip(room, period, strict=True)]
+    if math.prod(lengths) < 8 * math.prod(period):
+        assert windows.region is None
+        return
+    sizes = zip(grid, [*patch, *[1] * (3 - len(patch))], strict=True)
+    expected = math.prod(lengths)
+    expected *= math.prod(len(window_starts(n, p, overlap)) for n, p in sizes)
+    assert int(windows.errors[1].sum()) == expected
+    for group in ("prediction", "image", "truth"):
+        assert whole(windows.moments(group)[0].gram) == expected
+    assert windows.errors[1].unique().numel() == 1  # whole periods
+
+
+def test_a_region_has_the_moments_of_its_voxels_by_phase_of_the_window() -> None:
+    image = torch.randn(1, 32, 24, 3)
+    windows, _ = watched(image, (32, 24), (4, 2))
+    sums = 0
+    for part in image[0].movedim(-1, 0):
+        (top, left), margin = windows.region.start, halo((4, 2))
+        cut = part[windows.region.within(margin, margin)]
+        sums += phase_moments(cut, (4, 2), (top - margin[0], left - margin[1])).gram
+    torch.testing.assert_close(windows.moments("prediction")[0].gram, sums, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(windows.moments("image")[0].gram, sums[:, :3, :3])
 
 
 def test_a_pattern_on_the_grid_of_each_window_is_found_wherever_windows_start() -> None:
-    image = torch.randn(1, 45, 13, 13)  # windows start at 0, 5, 10, …: either parity
-    windows, blended = watched(image, (10, 10, 10), (2, 1, 1), amplitude=2.0)
+    image = torch.randn(1, 45, 20, 20)  # windows start at 0, 9, 18, …: either parity
+    windows, blended = watched(image, (18, 18, 18), (2, 1, 1), amplitude=2.0)
     found = additive(windows.moments("prediction")[0])
     assert found.pattern.flatten().tolist() == pytest.approx([1.0, -1.0], abs=0.1)
     hidden = additive(phase_moments(blended[1] - blended[0], (2, 1, 1)))
@@ -90,23 +118,33 @@ def test_a_pattern_on_the_grid_of_each_window_is_found_wherever_windows_start() 
 
 
 def test_errors_are_counted_by_phase_of_their_window() -> None:
-    truth = torch.zeros(12, 9, 4, dtype=torch.long)
+    truth = torch.zeros(24, 27, 4, dtype=torch.long)
     truth[1::2, ::3] = 1
-    windows, _ = watched(-torch.ones(1, 12, 9, 4), (12, 9, 4), (2, 3, 1), truth=truth)
+    windows, _ = watched(-torch.ones(1, 24, 27, 4), (24, 27, 4), (2, 3, 1), truth=truth)
     wrong, voxels = windows.errors
     assert (wrong / voxels).tolist() == [0, 0, 0, 1, 0, 0]
 
 
 def test_masks_and_boundaries_of_the_truth_are_counted_beside_the_prediction() -> None:
-    truth = torch.zeros(16, 12, 8)
-    truth[4:12] = 1
-    windows, _ = watched(2 * truth[None] - 1, (8, 6, 4), (2, 1, 1), truth=truth.long())
+    truth = torch.zeros(32, 12, 8)
+    truth[8:20] = 1
+    windows, _ = watched(2 * truth[None] - 1, (32, 6, 4), (2, 1, 1), truth=truth.long())
     faces = {whose: found[0].tolist() for whose, found in windows.boundaries.items()}
-    assert faces["prediction"] == faces["truth"]
+    assert faces["prediction"] == faces["truth"] == [2 * 12 * 8 * 9 // 4, 0]
     assert [*windows.boundaries["prediction"]] == [0]
-    assert faces["truth"][1] == 0  # boundaries before voxels 4 and 12
-    inner = trimmed(truth, halo((2, 1, 1)))
-    assert float(windows.moments("truth")[0].gram[:, ONE, ONE].sum()) == inner.numel()
+
+
+@pytest.mark.parametrize("size", [24, 40])
+def test_boundaries_that_ignore_the_grid_have_no_snapping_on_average(size) -> None:
+    """Of all W − 1 faces of a window, phase 0 has one less: −1 / (W − 1)."""
+    found = []
+    for seed in range(60):
+        windows = CaseSums(period=(2, 2), patch_size=(size, size), seed=seed)
+        logits = torch.randn(4, 2, size, size)
+        windows.start(torch.zeros(1, size, size, 4))(logits[:, :1], logits, [(0, 0, 0)] * 4)
+        found.append(boundary_snapping(windows.boundaries["prediction"]))
+    error = torch.tensor(found).std() / 60**0.5
+    assert abs(sum(found) / 60) < 3 * error < 1 / (size - 1)
 
 
 def test_the_exemplar_is_the_window_with_the_most_foreground() -> None:
@@ -127,7 +165,7 @@ def test_a_case_is_begun_anew_after_a_fault() -> None:
     assert windows.fault == ""
 
 
-def test_a_case_smaller_than_a_period_has_no_moments() -> None:
+def test_windows_without_room_have_no_moments() -> None:
     windows, _ = watched(torch.randn(1, 6, 6, 6), (8, 8, 8), (8, 8, 8))
     assert windows.moments("prediction") == []
     assert not windows.boundaries["prediction"]

@@ -93,13 +93,18 @@ def artifacts(upsample: str = "transposed", seed: int = 0) -> ArtifactRecord:
         cases=cases,
         means={
             "gain": Estimate(mean=mean, cases=12, low=0.9 * mean, high=1.1 * mean),
-            "gain_excess": Estimate(mean=mean - 0.002, cases=12, low=0.9 * mean, high=1.1 * mean),
             "cycle_spin": Estimate(mean=response**2, cases=12, low=0.0, high=response),
         },
         prediction=PhaseLocked(
             cases=12, p_value=0.001 if response > 0.01 else 0.48, r_squared=response, coherence=0.9
         ),
-        image=PhaseLocked(cases=12, p_value=0.61, r_squared=1e-4, coherence=0.08),
+        image=PhaseLocked(
+            cases=12,
+            p_value=0.61,
+            r_squared=1e-4,
+            coherence=0.08,
+            gain=Estimate(mean=0.0, cases=12, low=0.0, high=0.002, shared=True),
+        ),
     )
 
 

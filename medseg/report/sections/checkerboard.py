@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from medseg.formatting import TO, counted, is_missing, significant
-from medseg.record import ArtifactRecord, LayerRow, Measure
+from medseg.record import ArtifactRecord, Estimate, LayerRow, Measure
 from medseg.report.arms import Arm
 from medseg.report.figures.phases import phase_maps, spectra
 from medseg.report.page import Figure, Section
@@ -34,16 +34,19 @@ _WEIGHTS = [
     "normally produces.",
 ]
 _CASES = [
-    "Gain κ: how unequally the phases of the stride grid amplify the logits of real cases, 0 for "
-    "equal. Below 0.005 it is clean, below 0.02 detectable, below 0.1 visible in the logits, above "
-    "severe. The input has a κ of its own, by noise or by a grid of its acquisition, and the "
-    "second column is what the network adds to it.",
+    "Gain κ: how unequally the phases of the stride grid amplify the logits, in the pattern that "
+    "real cases share, 0 for equal; noise, which is no case's neighbour's, is not in it. Below "
+    "0.005 it is clean, below 0.02 detectable, below 0.1 visible in the logits, above severe; no "
+    "pattern is shown where the interval begins at 0. κ of the input is the control: a grid that "
+    "the images bring along, by their acquisition or a resampling, is not the network's.",
     "Cycle-spin residual: the share of the logits that does not move along when the image is "
     "moved by less than a period. It holds aliasing of the encoder and patterns of the decoder; "
     "texture moves along and does not count.",
     "Locked to the grid: p that the cases share one pattern by chance, the phases of each case "
     "permuted; the largest of the seeds, corrected for the number of arms by Holm. No claim is "
-    "made below 8 cases. With many voxels a tiny pattern has a small p: read κ first. Coherence "
+    "made below 8 cases. The part of each case that is looked at begins at a phase drawn for it, "
+    "since borders at one phase pass for a grid. A tiny pattern can have a small p: read κ first. "
+    "Records written before that rule have p-values that are too small. Coherence "
     "is 1 if all cases show the same pattern, one over their number by chance.",
     "Boundaries: distance between the phases at which predicted and true label boundaries fall. "
     "Few boundaries differ by chance, so compare arms on the same cases.",
@@ -101,16 +104,19 @@ def measures_table(
     rows = []
     for arm, p in zip(measured, corrected, strict=True) if measures else ():
         row = {found.title: _measure_cell(arm, name) for name, found in measures.items()}
-        tests = {"Locked to the grid": _test(arm.records, p)}
-        tests |= {
+        tests = {
+            "Gain κ of the input": _estimate_cell(
+                [r.image.gain for r in arm.records if r.image and r.image.gain]
+            ),
+            "Locked to the grid": _test(arm.records, p),
             "Coherence": mean_cell(
                 [r.prediction.coherence for r in arm.records if r.prediction], significant
-            )
+            ),
         }
         rows.append({"Arm": arm_cell(arm)} | row | (tests if locked else {}))
     units = {found.title: found.unit for found in measures.values()}
     return table(
-        "Patterns locked to the strides: means over cases, 95 % interval below",
+        "Patterns locked to the strides: estimates over cases, 95 % interval below",
         rows,
         units | {"Locked to the grid": "p, Holm over arms", "Coherence": "of cases"},
     )
@@ -158,6 +164,13 @@ def _measure_cell(arm: Arm, name: str) -> Cell:
     estimates = [record.means[name] for record in arm.records if name in record.means]
     if not estimates:
         return mean_cell([_value(record, name) for record in arm.records], significant)
+    return _estimate_cell(estimates)
+
+
+def _estimate_cell(estimates: list[Estimate]) -> Cell:
+    """Mean over seeds, with the widest interval."""
+    if not estimates:
+        return number(None, significant)
     values = [e.mean for e in estimates if not is_missing(e.mean)]
     ends = [(e.low, e.high) for e in estimates if e.low is not None and e.high is not None]
     note = counted(estimates[0].cases, "case")
