@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         nargs="+",
         metavar="PATH",
-        help="volumes (NIfTI, NRRD, MetaImage) and folders of volumes",
+        help="volumes, pictures, DICOM series (a folder or one of its files), and folders of them",
     )
     parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
     add_prediction(parser)

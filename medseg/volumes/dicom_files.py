@@ -38,7 +38,11 @@ _SCANNED = (
     "Modality",
     "SeriesDescription",
     "Rows",
+    "NumberOfFrames",
+    "ImagePositionPatient",
 )
+SECTIONS = ("CT", "MR", "PT", "NM")
+"""Modalities whose images are sections: without its position, one is of no use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +133,9 @@ def kind_of(dataset: Dataset) -> Kind:
 def scan_dicom(folder: Path, *, recursive: bool = True) -> list[DicomObject]:
     """All image series, segmentations and structure sets of a folder.
 
-    Files of one folder with one SeriesInstanceUID are a series; segmentations and structure sets
-    are objects by file. Hidden files, and files that are not DICOM, are passed over.
+    Files of one folder with one SeriesInstanceUID are a series; multi-frame files, radiographs and
+    other pictures, segmentations and structure sets are objects by file. Hidden files, and files
+    that are not DICOM, are passed over.
 
     Raises:
         DataError: the folder cannot be read.
@@ -139,12 +144,12 @@ def scan_dicom(folder: Path, *, recursive: bool = True) -> list[DicomObject]:
     found = []
     for path in _dicom_files(folder, recursive=recursive):
         try:
-            scanned = _object_of(path)
+            scanned, is_slice = _object_of(path)
         except DataError as error:
             found.append(replace(_empty(path), problem=str(error)))
             continue
         key = (path.parent, scanned.series_uid)
-        if scanned.kind != "series":
+        if not is_slice:
             found.append(scanned)
         elif key in series:
             series[key] = replace(series[key], files=(*series[key].files, path))
@@ -234,13 +239,16 @@ def _empty(path: Path) -> DicomObject:
     )
 
 
-def _object_of(path: Path) -> DicomObject:
+def _object_of(path: Path) -> tuple[DicomObject, bool]:
+    """What a file holds, and whether it is one slice of a series."""
     dataset = read_header(path, tags=_SCANNED)
     kind = kind_of(dataset)
     if kind in ("seg", "rtstruct"):
         dataset = read_header(path)
+    is_section = "ImagePositionPatient" in dataset or dataset.get("Modality") in SECTIONS
     with foreign_faults(path, "pydicom"):
-        return replace(
+        is_slice = kind == "series" and is_section and int(dataset.get("NumberOfFrames") or 1) == 1
+        scanned = replace(
             _empty(path),
             kind=kind,
             series_uid=str(dataset.get("SeriesInstanceUID", "")),
@@ -250,3 +258,4 @@ def _object_of(path: Path) -> DicomObject:
             refers_to=() if kind in ("series", "other") else series_referred_to(dataset),
             names=() if kind in ("series", "other") else segment_names(dataset),
         )
+    return scanned, is_slice

@@ -13,13 +13,13 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from medseg.volumes.container import refusal
+from medseg.volumes.dicom_files import SECTIONS
 
 SAME_PLACE_MM = 0.01  # as in 3D Slicer
 _SAME_DIRECTION = 1e-3
 _ROUNDING_MM = 1e-6
 _TOLERATED_VOXELS = 0.1
 _TOLERATED_DRIFT = 0.5
-_SECTIONS = ("CT", "MR", "PT", "NM")
 _EXPORT = "export the series again, with its positions"
 
 
@@ -63,7 +63,7 @@ def slices_of(path: Path, dataset: Dataset) -> list[Slice]:
 
 def is_projection(slices: Sequence[Slice], dataset: Dataset) -> bool:
     """Whether it is a single picture, such as a radiograph, which has no place in the patient."""
-    is_section = str(dataset.get("Modality", "")) in _SECTIONS
+    is_section = str(dataset.get("Modality", "")) in SECTIONS
     return len(slices) == 1 and slices[0].position is None and not is_section
 
 

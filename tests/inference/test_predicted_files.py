@@ -7,6 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
+import written_dicom as dicom
 from nibabel.nifti2 import Nifti2Image
 
 from medseg import __version__
@@ -157,6 +159,29 @@ def test_other_formats_are_predicted_in_their_place(
     one, two = (predicted(path, model)[0].labels for path in (nifti, other))
     np.testing.assert_array_equal(voxels(one), voxels(two))
     np.testing.assert_allclose(nib.load(one).affine, nib.load(two).affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["DICOM series", "ImageJ stack"])
+def test_folder_of_slices_and_stack_of_pages_are_predicted_in_their_place(
+    kind: str, scan: np.ndarray, model: TrainedModel, save_scan: SaveScan, tmp_path: Path
+) -> None:
+    whole = np.rint(100 * (scan - scan.min())).astype(np.int16)
+    between, rows, columns = dicom.SPACING
+    affine = np.diag([-columns, -rows, between, 1])
+    if kind == "DICOM series":
+        source = tmp_path / "series"
+        dicom.save(dicom.ct_series(whole.T + 1024, origin=(0, 0, 0)), source)
+    else:
+        source = tmp_path / "stack.tif"
+        metadata = {"axes": "ZYX", "spacing": between, "unit": "mm"}
+        resolution = (1 / columns, 1 / rows)
+        tifffile.imwrite(source, whole.T, imagej=True, resolution=resolution, metadata=metadata)
+    outputs, report = predicted(source, model, tmp_path / "out")
+    nifti = predicted(save_scan(whole, "same.nii.gz", affine), model, tmp_path / "out")[0]
+    np.testing.assert_array_equal(voxels(outputs.labels), voxels(nifti.labels))
+    np.testing.assert_allclose(nib.load(outputs.labels).affine, affine, atol=1e-5)
+    assert len(report["files_sha256"]) == (scan.shape[2] if kind == "DICOM series" else 1)
+    assert outputs.labels.name.startswith(source.stem)
 
 
 def test_probabilities_are_written_beside_the_labels(

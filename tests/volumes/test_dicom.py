@@ -292,6 +292,7 @@ def test_radiograph_is_a_picture(tmp_path: Path) -> None:
     volume = read_image(path, channels=3, spacing=(9, 9, 9))
     assert volume.array.shape == (3, 7, 9, 1)
     assert describe(path).is_picture
+    assert [one.files for one in scan_dicom(tmp_path)] == [(p,) for p in sorted(tmp_path.iterdir())]
     assert volume.geometry.spacing == pytest.approx((0.1, 0.2, 9))
 
 
