@@ -48,7 +48,10 @@ class SubclassedConv(nn.Conv3d):
     """What a tool that goes by a module's exact type does not know."""
 
 
-PRESET = ("data.in_channels=1", "data.num_classes=3", "data.spatial_dims=3")
+PRESET = (
+    "data.in_channels=1", "data.num_classes=3", "data.spatial_dims=3",
+    "data.patch_size=[16,16,16]",
+)  # fmt: skip
 CASES = {
     "Conv3d k3": (nn.Conv3d(8, 8, 3, padding=1), 8),
     "Conv3d k3 s2": (nn.Conv3d(8, 8, 3, 2, padding=1), 8),

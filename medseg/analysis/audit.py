@@ -1,28 +1,57 @@
-"""An audit: everything that follows from a network alone, before it is trained."""
+"""An audit: everything that follows from a network alone, before it is trained.
+
+Any `torch.nn.Module` from an image to logits can be audited:
+
+    from medseg.analysis.audit import audit
+    from medseg.analysis.audit_document import markdown
+
+    print(markdown(audit(module, (1, 1, 96, 96, 96))))
+
+What cannot be known is named with the reason, and takes nothing else with it.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
 from torch import nn
 
 from medseg.analysis.cost import Cost, cost_of, count_parameters, training_call
+from medseg.analysis.gridding import gridding_warnings
 from medseg.analysis.input_sizes import SizeRule, next_valid_size, valid_sizes
 from medseg.analysis.memory import Memory, predicted_memory
 from medseg.analysis.receptive_field import (
     AxisField,
+    Ends,
+    ends_here,
+    far_field,
     field_along,
-    gridding_warnings,
-    roomy_trace,
+    is_clipped,
+    largest_extents,
+    stride,
+    unfollowed,
 )
-from medseg.analysis.trace import Call, Trace, trace
+from medseg.analysis.time_limit import time_limit
+from medseg.analysis.trace import Call, Trace, first_line, trace
 from medseg.checkerboard import upsampling_rows
 from medseg.errors import ConfigError
 
 _LONGEST_TEXT = 80
 _NUMBERS = ["parameters", "macs", "other", "bytes_moved"]
 _COLUMNS = ["layer", "operator", "output", *_NUMBERS, "extent", "unknown"]
+_SECONDS = 60.0
+_LONGEST_SPAN = 1024  # voxels of an image's middle where it is not known what repeats
+VALID_SIZES = "valid input sizes"
+OTHER_IMAGES = "what it does with other images"
+THROUGH = "receptive field through "
+_NOT_FOLLOWED = (
+    "it is not known which values this operation reads; each counts as reading all of them, and a "
+    "receptive field through it is an upper bound"
+)
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +93,15 @@ class Audit:
             path, operator, output shape (empty if it has several), `Cost` (bytes are those in
             fp32) and the largest extent of the receptive field along each axis (None where that
             is the whole image or not known).
-        memory: `inference` and `training`, each in `fp32` and `bf16`.
+        memory: `inference` and `training`, each in `fp32` and `bf16`, where they are known.
         valid_sizes: Valid input sizes along each axis.
-        field: Receptive field along each axis, far from every border.
+        field: Receptive field along each axis, far from every border; None where it is the whole
+            image at any size, or not known.
+        field_here: The smallest and the largest extent of an output voxel's receptive field along
+            each axis, in this image, whose borders cut it.
         gridding: Stages whose dilated convolutions skip voxels, in words.
         upsamplings: A row per upsampling layer, see `upsampling_rows_of`.
+        not_known: What could not be known → why.
     """
 
     subject: Subject
@@ -78,8 +111,10 @@ class Audit:
     memory: dict[str, dict[str, Memory]]
     valid_sizes: tuple[SizeRule | None, ...]
     field: tuple[AxisField | None, ...]
+    field_here: tuple[tuple[int, int] | None, ...]
     gridding: list[str]
     upsamplings: list[dict[str, Any]]
+    not_known: dict[str, str]
 
     @property
     def total(self) -> Cost:
@@ -111,50 +146,173 @@ class Audit:
             },
             "valid_sizes": [rule and asdict(rule) for rule in self.valid_sizes],
             "field": [field and asdict(field) for field in self.field],
+            "field_here": self.field_here,
             "gridding": self.gridding,
             "upsamplings": self.upsamplings,
             "unknown": self.unknown,
+            "not_known": self.not_known,
         }
 
 
-def audit(subject: Subject) -> Audit:
-    """Audits a network without running it; see `Audit`.
+@dataclass(frozen=True)
+class _Parts:
+    """Finds one part after another, each within a time; a failure is noted and ends no other."""
+
+    seconds: float
+    not_known: dict[str, str] = field(default_factory=dict)
+
+    def find(self, name: str, part: Callable[[], Found]) -> Found | None:
+        """The part; None if it cannot be known."""
+        try:
+            with time_limit(self.seconds):
+                return part()
+        except TimeoutError:
+            self.not_known[name] = f"not found within {self.seconds:g} s"
+        except Exception as error:  # whatever a foreign module raises
+            self.not_known[name] = first_line(error)
+        return None
+
+
+class _Far(NamedTuple):
+    """A field far from every border, and the image in which it was found."""
+
+    trace: Trace
+    field: AxisField | None
+
+
+def audit(
+    network: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    name: str | None = None,
+    spacing: tuple[float, ...] | None = None,
+    deep_supervision: bool = False,
+    seconds: float = _SECONDS,
+) -> Audit:
+    """Audits a network; see `Audit`. It runs only if it asks for values, as by `if x.mean() > 0`.
+
+    Args:
+        network: Image → logits; left as it was.
+        input_shape: Of a batch, `(N, channels, *S)`; memory is that of the batch.
+        name: For the reader; None: the class.
+        spacing: mm per voxel along each axis; None if it is not known.
+        deep_supervision: Whether training asks for logits on coarser grids too.
+        seconds: Allowed for each part, such as the receptive field along one axis.
 
     Raises:
         ConfigError: the patch does not pass; the message names the layer and a valid size.
     """
-    network, channels, size = subject.network, subject.in_channels, subject.patch_size
-    traced = _traced(subject)
-    roomy = [roomy_trace(network, channels, size, axis) for axis in range(len(size))]
+    batch, channels, *size = input_shape
+    subject = Subject(
+        name=name or type(network).__name__,
+        network=network,
+        in_channels=channels,
+        patch_size=tuple(size),
+        spacing=spacing,
+        batch=batch,
+        deep_supervision=deep_supervision,
+    )
+    parts, axes = _Parts(seconds), range(len(size))
+    traced, on_noise = _traced(subject, parts)
+    at = partial(trace, network, channels)
+    for step in unfollowed(traced):
+        named = f"{step.operator} of {step.layer or 'the network itself'}"
+        parts.not_known[THROUGH + named] = _NOT_FOLLOWED
+    ends = [
+        parts.find(f"receptive field in this image, axis {axis}", partial(ends_here, traced, axis))
+        for axis in axes
+    ]
+    far = [
+        parts.find(far_from_borders(axis), partial(_far, at, size, axis, ends[axis]))
+        if not on_noise
+        else None
+        for axis in axes
+    ]
+    layers = layer_table(network, traced)
+    extents: list[dict[str, int | None]] = [{} for _ in axes]
+    for axis, found in enumerate(far):
+        if found is not None:
+            fill = partial(_fill_extents, extents[axis], found, axis, layers["layer"].to_list())
+            parts.find(layer_fields(axis), fill)
+    layers["extent"] = [tuple(e.get(layer) for e in extents) for layer in layers["layer"]]
+    sizes = (
+        None if on_noise else parts.find(VALID_SIZES, partial(valid_sizes, network, channels, size))
+    )
     return Audit(
         subject=subject,
         logits=traced.logits.shape[1:],
         parameters=count_parameters(network),
-        layers=layer_table(network, traced, roomy),
-        memory=memory_of(subject),
-        valid_sizes=valid_sizes(network, channels, size),
-        field=tuple(field_along(long, axis) for axis, long in enumerate(roomy)),
-        gridding=gridding_warnings(network),
-        upsamplings=upsampling_rows_of(network, traced),
+        layers=layers.reindex(columns=_COLUMNS),
+        memory=memory_of(subject, parts),
+        valid_sizes=sizes or (None,) * len(size),
+        field=tuple(found and found.field for found in far),
+        field_here=tuple(
+            None if end is None else (int(end.extents.min()), int(end.extents.max()))
+            for end in ends
+        ),
+        gridding=parts.find("gridding", partial(gridding_warnings, network)) or [],
+        upsamplings=parts.find("checkerboard", partial(upsampling_rows_of, network, traced)) or [],
+        not_known=parts.not_known,
     )
 
 
-def _traced(subject: Subject) -> Trace:
+def far_from_borders(axis: int) -> str:
+    """What `Audit.not_known` calls the receptive field along an axis."""
+    return f"receptive field, axis {axis}"
+
+
+def layer_fields(axis: int) -> str:
+    """What `Audit.not_known` calls the receptive fields of layers along an axis."""
+    return f"receptive fields of some layers, axis {axis}"
+
+
+def _traced(subject: Subject, parts: _Parts) -> tuple[Trace, bool]:
+    """The trace of the patch, and whether the network had to run for it."""
     network, channels, size = subject.network, subject.in_channels, subject.patch_size
     try:
-        return trace(network, channels, size)
-    except ConfigError as error:
-        fitting = next_valid_size(network, channels, size)
-        if fitting is None or fitting == tuple(size):
-            raise
-        raise ConfigError(f"{error}; choose for instance {list(fitting)}") from error
+        return trace(network, channels, size), False
+    except ConfigError as abstract:
+        try:
+            traced = trace(network, channels, size, on_noise=True)
+        except ConfigError as error:
+            fitting = next_valid_size(network, channels, size)
+            if fitting is None or fitting == tuple(size):
+                raise
+            raise ConfigError(f"{error}; choose for instance {list(fitting)}") from error
+        parts.not_known[OTHER_IMAGES] = f"it was run on noise, since it needs values ({abstract})"
+        return traced, True
 
 
-def memory_of(subject: Subject) -> dict[str, dict[str, Memory]]:
-    """Predicted memory of `inference` and `training`, each in `fp32` and `bf16`."""
-    return {
-        use: {
-            precision: predicted_memory(
+def _far(
+    at: Callable[[Sequence[int]], Trace], size: Sequence[int], axis: int, here: Ends | None
+) -> _Far:
+    """The field that is a property of the network alone.
+
+    Raises:
+        ConfigError: no longer image passes, or the field depends on the image's size.
+    """
+    traced, found = far_field(at, size, axis)
+    if found is not None and (here is None or not is_clipped(found, here)):
+        longer = list(traced.image.shape[2:])
+        longer[axis] *= 2
+        other = field_along(at(longer), axis)
+        extents = [one and (one.smallest, one.largest) for one in (found, other)]
+        if extents[0] != extents[1]:
+            raise ConfigError(
+                f"it depends on the image's size: up to {found.largest} of {longer[axis] // 2} "
+                f"voxels, {'all' if other is None else f'up to {other.largest}'} of {longer[axis]}"
+            )
+    return _Far(traced, found)
+
+
+def memory_of(subject: Subject, parts: _Parts | None = None) -> dict[str, dict[str, Memory]]:
+    """Predicted memory of `inference` and `training`, each in `fp32` and `bf16`, where known."""
+    parts = parts or _Parts(_SECONDS)
+    found: dict[str, dict[str, Memory]] = {"inference": {}, "training": {}}
+    for use, precisions in found.items():
+        for precision in ("fp32", "bf16"):
+            predicted = partial(
+                predicted_memory,
                 subject.network,
                 subject.in_channels,
                 subject.patch_size,
@@ -163,20 +321,14 @@ def memory_of(subject: Subject) -> dict[str, dict[str, Memory]]:
                 bf16=precision == "bf16",
                 run=subject.call(training=use == "training"),
             )
-            for precision in ("fp32", "bf16")
-        }
-        for use in ("inference", "training")
-    }
+            memory = parts.find(f"memory, {use} in {precision}", predicted)
+            if memory is not None:
+                precisions[precision] = memory
+    return found
 
 
-def layer_table(network: nn.Module, traced: Trace, roomy: Sequence[Trace]) -> pd.DataFrame:
-    """A row for every layer that calculates something or has weights, in the order of the trace.
-
-    Args:
-        network: That was traced.
-        traced: At the size whose cost is asked for.
-        roomy: For each axis, at a size beyond the receptive field along it.
-    """
+def layer_table(network: nn.Module, traced: Trace) -> pd.DataFrame:
+    """A row for every layer that calculates something or has weights, in the order of the trace."""
     costs: dict[str, Cost] = {}
     for step in traced.steps:
         costs[step.layer] = costs.get(step.layer, Cost()) + cost_of(step)
@@ -191,9 +343,8 @@ def layer_table(network: nn.Module, traced: Trace, roomy: Sequence[Trace]) -> pd
         made = outputs.get(layer, ())
         row: dict[str, Any] = {"layer": layer, "operator": _text(module)}
         row["output"] = made[0].shape[1:] if len(made) == 1 else ()
-        extent = tuple(_extent(long, axis, layer) for axis, long in enumerate(roomy))
-        rows.append(row | asdict(cost) | {"extent": extent})
-    return pd.DataFrame(rows, columns=_COLUMNS)
+        rows.append(row | asdict(cost))
+    return pd.DataFrame(rows, columns=[name for name in _COLUMNS if name != "extent"])
 
 
 def _own_parameters(module: nn.Module, counted: set[int]) -> int:
@@ -209,12 +360,28 @@ def _text(module: nn.Module) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
-def _extent(traced: Trace, axis: int, layer: str) -> int | None:
-    outputs = next((c.outputs for c in reversed(traced.calls) if c.layer == layer), ())
-    if len(outputs) != 1 or len(outputs[0].shape) != len(traced.image.shape):
-        return None
-    field = field_along(traced, axis, outputs[0])
-    return field.largest if field else None
+def _span(far: _Far, axis: int) -> int:
+    """Image voxels after which all layers' fields repeat, as far as it is known."""
+    step = min(stride(far.trace, axis), _LONGEST_SPAN)
+    if far.field is None or far.field.period is None:
+        return step
+    inputs, outputs = far.trace.image.shape[2 + axis], far.trace.logits.shape[2 + axis]
+    return max(step, round(far.field.period * inputs / outputs))
+
+
+def _fill_extents(
+    extents: dict[str, int | None], far: _Far, axis: int, layers: Sequence[str]
+) -> None:
+    """Finds the largest extent of each layer's field, one after another, as far as time allows."""
+    outputs = {call.layer: call.outputs for call in far.trace.calls}
+    rank = len(far.trace.image.shape)
+    made = {layer: outputs.get(layer, ()) for layer in layers}
+    values = {
+        layer: out[0] for layer, out in made.items() if len(out) == 1 and len(out[0].shape) == rank
+    }
+    found = largest_extents(far.trace, axis, list(values.values()), _span(far, axis))
+    for layer, extent in zip(values, found, strict=True):
+        extents[layer] = extent
 
 
 def upsampling_rows_of(network: nn.Module, traced: Trace) -> list[dict[str, Any]]:

@@ -4,7 +4,14 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from medseg.analysis.audit import Audit
+from medseg.analysis.audit import (
+    OTHER_IMAGES,
+    THROUGH,
+    VALID_SIZES,
+    Audit,
+    far_from_borders,
+    layer_fields,
+)
 from medseg.files import FileId, replacing, write_text
 from medseg.formatting import markdown_table
 
@@ -23,6 +30,7 @@ def markdown(audit: Audit, *, layers: bool = True) -> str:
     sections = [
         _totals(audit),
         _unknown(audit),
+        _not_known(audit),
         _sizes(audit),
         _field(audit),
         _memory(audit),
@@ -79,14 +87,26 @@ def _unknown(audit: Audit) -> str:
         return ""
     rows = [(layer or "the network itself", operation) for layer, operation in audit.unknown]
     return (
-        "## Unknown\n\nThe cost of these operations is in none of the numbers; their receptive "
-        f"field counts as the whole image.\n\n{markdown_table(('layer', 'operation'), rows)}"
+        "## Unknown\n\nThe cost of these operations is in none of the numbers.\n\n"
+        f"{markdown_table(('layer', 'operation'), rows)}"
     )
 
 
+def _not_known(audit: Audit) -> str:
+    if not audit.not_known:
+        return ""
+    return f"## Not known\n\n{markdown_table(('what', 'why'), audit.not_known.items())}"
+
+
 def _sizes(audit: Audit) -> str:
+    is_known = not {VALID_SIZES, OTHER_IMAGES} & audit.not_known.keys()
+    none = "only this one was found" if is_known else "not known"
     rows = [
-        (str(axis), str(size), str(rule) if rule else "only this one was found")
+        (
+            str(axis),
+            str(size),
+            str(rule or none),
+        )
         for axis, (size, rule) in enumerate(
             zip(audit.subject.patch_size, audit.valid_sizes, strict=True)
         )
@@ -95,32 +115,42 @@ def _sizes(audit: Audit) -> str:
 
 
 def _field(audit: Audit) -> str:
-    head = ["axis", "voxels", "mm", "of the patch", "phases", "coverage"]
-    spacing = audit.subject.spacing or (None,) * len(audit.subject.patch_size)
+    head = ["axis", "voxels", "mm", "of the patch", "phases", "coverage", "in this image"]
+    bounded = any(name.startswith(THROUGH) for name in audit.not_known)
+    at_most = "at most " if bounded else ""
     rows = []
-    for axis, (field, size, step) in enumerate(
-        zip(audit.field, audit.subject.patch_size, spacing, strict=True)
-    ):
-        if field is None:
-            rows.append((str(axis), "all", "all" if step else "", "", "", ""))
-            continue
-        ends = sorted({field.smallest, field.largest})
+    for axis, (field, size) in enumerate(zip(audit.field, audit.subject.patch_size, strict=True)):
+        ends, here = _ends(audit, axis), audit.field_here[axis]
+        spacing = audit.subject.spacing
+        in_mm = [round(end * spacing[axis], 1) for end in ends] if spacing and ends else []
+        whole = "" if ends or not _is_known(audit, axis) else "all"
         rows.append(
             (
                 str(axis),
-                _range(ends),
-                _range([round(end * step, 1) for end in ends]) if step else "",
-                f"{field.largest / size:.0%}",
-                str(field.period),
-                f"{field.coverage:.0%}",
+                at_most + (_range(ends) or whole) if ends or whole else "not known",
+                _range(in_mm) or (whole if spacing else ""),
+                f"{field.largest / size:.0%}" if field else "",
+                str(field.period or "it does not repeat") if field else "",
+                f"{field.coverage:.0%}" if field else "",
+                f"{at_most}{_range(sorted(set(here)))}" if here else "not known",
             )
         )
-    text = (
+    return (
         f"## Receptive field\n\n{markdown_table(head, rows)}\n"
         "Of the logits, far from every border, from the phase with the smallest field to the one "
-        "with the largest. Statistics of a normalisation count as given.\n"
+        "with the largest; in this image borders cut it. Statistics of a normalisation count as "
+        "given.\n" + "".join(f"\n**Gridding:** {warning}\n" for warning in audit.gridding)
     )
-    return text + "".join(f"\n**Gridding:** {warning}\n" for warning in audit.gridding)
+
+
+def _ends(audit: Audit, axis: int) -> list[int]:
+    """The smallest and the largest extent far from every border, one if they are equal."""
+    field = audit.field[axis]
+    return sorted({field.smallest, field.largest}) if field else []
+
+
+def _is_known(audit: Audit, axis: int) -> bool:
+    return not {far_from_borders(axis), OTHER_IMAGES} & audit.not_known.keys()
 
 
 def _memory(audit: Audit) -> str:
@@ -134,7 +164,8 @@ def _memory(audit: Audit) -> str:
     head = ("MiB", "", "weights", "gradients", "AdamW", "kept for backward", "peak", "all")
     return (
         f"## Memory, batch {audit.subject.batch}\n\n{markdown_table(head, rows)}\n"
-        "Peak: tensors at their most, besides weights, gradients and AdamW's state.\n"
+        "Of tensors. Peak: those at their most, besides weights, gradients and AdamW's state. The "
+        "process takes more: Python and torch themselves, and what the allocator keeps.\n"
     )
 
 
@@ -175,11 +206,19 @@ def _layers(audit: Audit) -> str:
             _count(row["macs"]),
             ", ".join(f"unknown: {name}" for name in row["unknown"]) or _count(row["other"]),
             _count(row["bytes_moved"]),
-            _times("all" if extent is None else extent for extent in row["extent"]),
+            _times(
+                (_whole(audit, axis) if extent is None else extent)
+                for axis, extent in enumerate(row["extent"])
+            ),
         )
         for row in audit.layers.to_dict("records")
     ]
     return f"## Layers\n\n{markdown_table(head, rows)}"
+
+
+def _whole(audit: Audit, axis: int) -> str:
+    known = _is_known(audit, axis) and layer_fields(axis) not in audit.not_known
+    return "all" if known else "?"
 
 
 def _count(number: int) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 
 from medseg.analysis import vocabulary as ops
 from medseg.analysis.memory import predicted_memory
-from medseg.analysis.trace import Step, trace
+from medseg.analysis.trace import WRITE_THROUGH_VIEW, Step, trace
 from medseg.errors import ConfigError
 from medseg.models.description import Description, build_network
 from medseg.models.unet import MultiscaleNetwork
@@ -53,6 +53,8 @@ def cost_of(step: Step) -> Cost:
     Reference: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning".
     """
     name = ops.base_name(step.operator)
+    if name == WRITE_THROUGH_VIEW:
+        return Cost()
     if name not in ops.KNOWN:
         return Cost(unknown=(step.operator,))
     if name in ops.VIEWS | ops.MAKERS:

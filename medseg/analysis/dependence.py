@@ -44,17 +44,35 @@ def dependencies(step: Step, of: OutputRegion) -> Dependencies:
     """The inputs of a step that a region of one of its outputs depends on, and their regions.
 
     The statistics of a normalisation count as given, as if they were stored: otherwise every voxel
-    would depend on all of them. So do the places where max-unpooling puts its values. An unknown
-    step depends on all its inputs.
+    would depend on all of them. So do the places where max-unpooling puts its values. A step that
+    is not followed depends on all its inputs.
     """
-    name = ops.base_name(step.operator)
-    rule = _RULES.get(name)
+    rule = _rule(step)
     if rule is not None:
         yield from rule(step, of)
-    elif name in ops.POINTWISE | ops.NORMS:
-        yield from _pointwise(step, of)
-    elif name not in ops.MAKERS:
+    else:
         yield from ((value, _whole(value, of)) for value in step.inputs)
+
+
+def is_followed(step: Step) -> bool:
+    """Whether it is known what a step's outputs depend on."""
+    return _rule(step) is not None
+
+
+def _rule(step: Step) -> "_Rule | None":
+    name = ops.base_name(step.operator)
+    if name in ops.UNPOOLINGS and step.arguments.get("pooling") is None:
+        return None
+    return _RULES.get(name)
+
+
+def largest_merge(step: Step) -> int:
+    """Most values of a run of axes that a reshape merges or splits; 1 for any other step."""
+    if _rule(step) is not _view:
+        return 1
+    runs = _equal_runs(step.outputs[0].shape, step.inputs[0].shape)
+    shape = step.inputs[0].shape
+    return max((math.prod(shape[inner]) for outer, inner in runs), default=1)
 
 
 def united(first: Region | None, second: Region) -> Region:
@@ -139,6 +157,8 @@ def _pointwise(step: Step, of: OutputRegion) -> Dependencies:
         pairs = list(zip(value.shape, own, strict=False))
         if all(n in (1, mask.shape[1]) for n, mask in pairs):
             yield value, tuple(_anywhere(mask) if n == 1 else mask for n, mask in pairs)
+        elif not value.is_weight:
+            yield value, _whole(value, of)
 
 
 def _convolution(step: Step, of: OutputRegion) -> Dependencies:
@@ -157,6 +177,25 @@ def _pool(step: Step, of: OutputRegion) -> Dependencies:
     dims = len(kernel)
     space = convolved_region(step.arguments, kernel, of.region[-dims:], image.shape[-dims:])
     yield image, (*of.region[:-dims], *space)
+
+
+def _unpooled(step: Step, of: OutputRegion) -> Dependencies:
+    """Each value may go anywhere in the window whose maximum it was."""
+    options, image = step.arguments["pooling"], step.inputs[0]
+    kernel = options["kernel_size"]
+    space, size = of.region[-len(kernel) :], image.shape[-len(kernel) :]
+    region = convolved_region(options | {"transposed": True}, kernel, space, size)
+    yield image, (*of.region[: -len(kernel)], *region)
+
+
+def _normalised(step: Step, of: OutputRegion) -> Dependencies:
+    """Statistics count as given; weights that are calculated do not."""
+    image, *others = step.inputs
+    if not of.output:
+        yield image, of.region
+    for value in others if not of.output else step.inputs:
+        if not value.is_weight:
+            yield value, _whole(value, of)
 
 
 def _along_axis(step: Step, of: OutputRegion) -> Dependencies:
@@ -409,14 +448,18 @@ _RULES: dict[str, _Rule] = {
         ({"select", "unbind"}, _selected),
         ({"cat", "stack"}, _joined),
         ({"slice"}, _by_axis(_sliced)),
-        ({"split", "split_with_sizes"}, _by_axis(_split)),
+        ({"split", "split_with_sizes", "unsafe_split"}, _by_axis(_split)),
         ({"flip"}, _by_axis(_flipped)),
         ({"roll"}, _by_axis(_rolled)),
         (ops.PADS, _by_axis(_padded)),
         ({"channel_shuffle", "native_channel_shuffle"}, _by_axis(_shuffled_channels)),
         ({"pixel_shuffle", "pixel_unshuffle"}, _by_axis(_shuffled)),
         ({"clone", "_to_copy", "detach", "alias", "contiguous", "copy"}, _pointwise),
-        ({"fill", "zero"}, lambda _step, _of: iter(())),
+        ({"zero"} | ops.MAKERS, lambda _step, _of: iter(())),
+        ({"fill"}, lambda step, of: ((value, _whole(value, of)) for value in step.inputs[1:])),
+        (ops.POINTWISE, _pointwise),
+        (ops.NORMS, _normalised),
+        (ops.UNPOOLINGS, _unpooled),
     )
     for name in names
 }

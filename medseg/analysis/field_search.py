@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 
 from medseg.analysis.cost import Load, abstract_network, costs
-from medseg.analysis.receptive_field import gridding_warnings, receptive_field
+from medseg.analysis.gridding import gridding_warnings
+from medseg.analysis.receptive_field import receptive_field
 from medseg.analysis.widths import Path, replaced_at
 from medseg.errors import ConfigError
 from medseg.models.description import Description, build

@@ -1,7 +1,9 @@
 """Valid input sizes: which images a network accepts, and which patches can be trained on."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import nn
@@ -11,6 +13,8 @@ from medseg.errors import ConfigError
 from medseg.models.unet import MultiscaleNetwork
 
 _LARGEST_STEP = 256
+_STEPS = [[odd << n for n in range(9) if odd << n <= _LARGEST_STEP] for odd in (1, 3, 5, 7, 9)]
+"""Powers of two, then their multiples by small odd numbers."""
 _INSTANCE_NORM = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 _IsValid = Callable[[int, int], bool]  # axis, length
@@ -120,7 +124,10 @@ def _grid(network: nn.Module, in_channels: int, size: Sequence[int]) -> tuple[in
 
 
 def _rule(axis: int, length: int, is_valid: _IsValid) -> SizeRule | None:
-    step = next((s for s in _steps() if is_valid(axis, length + s)), None)
+    small, *others = _STEPS
+    step = next((s for s in small if is_valid(axis, length + s)), None)
+    if step is None and is_valid(axis, length + math.lcm(*chain(*others))):
+        step = next((s for s in chain(*others) if is_valid(axis, length + s)), None)
     if step is None:
         return None
     for smaller in [d for d in range(1, step) if step % d == 0]:
@@ -128,15 +135,6 @@ def _rule(axis: int, length: int, is_valid: _IsValid) -> SizeRule | None:
             step = smaller
             break
     return SizeRule(least=_least(axis, length, step, is_valid), step=step)
-
-
-def _steps() -> Iterator[int]:
-    """Powers of two, then their multiples by small odd numbers."""
-    for odd in (1, 3, 5, 7, 9):
-        step = odd
-        while step <= _LARGEST_STEP:
-            yield step
-            step *= 2
 
 
 def _least(axis: int, length: int, step: int, is_valid: _IsValid) -> int:

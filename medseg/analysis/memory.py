@@ -19,7 +19,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from medseg.analysis.trace import copied
+from medseg.analysis.time_limit import check_time
+from medseg.analysis.trace import copied, first_line
 from medseg.errors import ConfigError
 from medseg.layers.context import CHANNELS_LAST
 
@@ -94,10 +95,9 @@ def predicted_memory(
                     kept = ledger.live
                     loss.backward()
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise ConfigError(
             f"size={list(size)} with {in_channels} channels does not pass "
-            f"{type(network).__name__}: {reason}"
+            f"{type(network).__name__}: {first_line(error)}"
         ) from error
     parameters = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     return Memory(
@@ -120,6 +120,7 @@ class _Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        check_time()
         result = _laid_out(func, args, func(*args, **(kwargs or {})))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):

@@ -1,21 +1,22 @@
-"""The receptive field: which voxels of the image an output voxel depends on, and how much.
+"""The receptive field: which voxels of the image an output voxel depends on.
 
-The theoretical field is followed back from the output through every step of a trace, as one mask
-per axis, through skips and decoder, for each phase of the network's stride. It is exact unless a
-reshape tears an axis or single channels go separate ways; then it may be too large, never too
-small. Recurrences over layers (Araujo, Norris & Sim 2019, "Computing Receptive Fields of
-Convolutional Neural Networks", Distill) are an upper bound wherever a network upsamples.
+It is followed back from the output through every step of a trace, as one mask per axis, through
+skips and decoder, for many output voxels at once. It is exact unless a reshape tears an axis or
+single channels go separate ways; then it may be too large. It is never too small where every step
+is followed (`unfollowed`) and what a network does depends on no value of the image.
+
+Recurrences over layers (Araujo, Norris & Sim 2019, "Computing Receptive Fields of Convolutional
+Neural Networks", Distill) are an upper bound wherever a network upsamples.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from medseg.analysis import vocabulary as ops
 from medseg.analysis.dependence import (
@@ -24,37 +25,69 @@ from medseg.analysis.dependence import (
     Region,
     convolved_region,
     dependencies,
+    is_followed,
+    largest_merge,
     united,
 )
-from medseg.analysis.trace import Trace, Value, trace
-from medseg.checkerboard.gridding import largest_gap
+from medseg.analysis.time_limit import check_time
+from medseg.analysis.trace import Step, Trace, Value, trace
 from medseg.layers.deformable import DeformableConv
-from medseg.layers.fast_conv import SharedSmoothing
 from medseg.layers.resampling import Nails
-from medseg.models.stage import Stage
 
 _RESIZING = ops.CONVOLUTIONS | ops.POOLS | ops.ADAPTIVE_POOLS
 """Operations that make coarser grids, whose axes are batch, channels and space."""
 _LARGEST_SIZE = 2**14
 _FIRST_SIZE = 256
-_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_WINDOWS = (128, 1024)  # output voxels among which a period is sought
+_REPEATS = 3  # of a period, before it is believed
+_AT_ONCE = 256  # queries of several tensors
+_CELLS = 2**25  # of a mask; more queries are followed one part after another
 
-_NOTICEABLE = 0.0455  # of the largest gradient: two standard deviations of a Gaussian
-_IMAGES = 8
+
+class Ends(NamedTuple):
+    """The fields of some output voxels along an axis, each an array with one entry per voxel.
+
+    Args:
+        first: First image voxel; `last + 1` where there is none.
+        last: Last image voxel.
+        voxels: Number of image voxels.
+        size: Of the image along the axis.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    voxels: np.ndarray
+    size: int
+
+    @property
+    def extents(self) -> np.ndarray:
+        """Voxels from the first to the last."""
+        return self.last - self.first + 1
+
+    @property
+    def touches(self) -> np.ndarray:
+        """Whether the field holds a voxel at the image's border."""
+        return (self.voxels > 0) & ((self.first == 0) | (self.last == self.size - 1))
+
+    def part(self, start: int, stop: int) -> "Ends":
+        """That of some of the output voxels."""
+        own = slice(start, stop)
+        return Ends(self.first[own], self.last[own], self.voxels[own], self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AxisField:
-    """The receptive field along one axis.
+    """The receptive field along one axis, far from every border.
 
     Args:
-        period: Output voxels after which it repeats.
+        period: Output voxels after which it repeats; None if it does not, as where grids are
+            aligned at their corners. It then holds output voxels of the middle, one after another.
         first: Offset of its first voxel from the output voxel's own, of each phase.
         last: Offset of its last voxel.
         voxels: Number of its voxels; fewer than `last - first + 1` where it has holes.
     """
 
-    period: int
+    period: int | None
     first: tuple[int, ...]
     last: tuple[int, ...]
     voxels: tuple[int, ...]
@@ -87,7 +120,7 @@ def receptive_field(
     """The receptive field of a network's output voxels, far from every border.
 
     Args:
-        network: Image → logits, whose spatial axes come last.
+        network: Image → logits, whose spatial axes come last; it does the same at every size.
         in_channels: Channels of the image.
         size: An image size that the network accepts; so must its multiples by 2.
 
@@ -97,25 +130,32 @@ def receptive_field(
     Raises:
         ConfigError: the network does not accept the size.
     """
-    axes = range(len(size))
-    return tuple(field_along(roomy_trace(network, in_channels, size, a), a) for a in axes)
+    at = partial(trace, network, in_channels)
+    return tuple(far_field(at, size, axis)[1] for axis in range(len(size)))
 
 
-def roomy_trace(network: nn.Module, in_channels: int, size: Sequence[int], axis: int) -> Trace:
-    """The trace of an image so long along an axis that its middle voxels depend on no border.
+def far_field(
+    at: Callable[[Sequence[int]], Trace], size: Sequence[int], axis: int
+) -> tuple[Trace, AxisField | None]:
+    """The field in an image so long along an axis that its middle voxels depend on no border.
 
-    Where they depend on a border at any size, it is the trace of the longest image tried.
+    Args:
+        at: Gives the trace at a size.
+        size: An image size that the network accepts.
+        axis: Along which the image is made longer.
 
-    Raises:
-        ConfigError: the network does not accept the size.
+    Returns:
+        The trace of the long image, and the field; None where the middle voxels depend on a border
+        at any size.
     """
     long = list(size)
     while long[axis] < _FIRST_SIZE:
         long[axis] *= 2
     while True:
-        traced = trace(network, in_channels, long)
-        if long[axis] > _LARGEST_SIZE or field_along(traced, axis) is not None:
-            return traced
+        traced = at(long)
+        field = field_along(traced, axis)
+        if field is not None or long[axis] > _LARGEST_SIZE:
+            return traced, field
         long[axis] *= 2
 
 
@@ -129,22 +169,126 @@ def field_along(traced: Trace, axis: int, value: Value | None = None) -> AxisFie
     """
     value = value or traced.logits
     inputs, outputs = traced.image.shape[2 + axis], value.shape[2 + axis]
-    period = max(1, round(_stride(traced, axis) * outputs / inputs))
-    middle = outputs // 2 // period * period
-    if middle + period > outputs:
+    middle = outputs // 2
+    if field_ends(traced, axis, [(value, middle)]).touches[0]:
         return None
-    phases = range(middle, middle + period)
-    masks = input_voxels(traced, axis, phases, value)
-    if masks[:, [0, -1]].any():
-        return None
-    first, last, voxels = [], [], []
-    for output, mask in zip(phases, masks, strict=True):
-        places = np.flatnonzero(mask)
-        own = output * inputs // outputs
-        first.append(int(places[0]) - own if len(places) else 0)
-        last.append(int(places[-1]) - own if len(places) else -1)
-        voxels.append(len(places))
-    return AxisField(period=period, first=tuple(first), last=tuple(last), voxels=tuple(voxels))
+    start, ends = middle, None
+    for width in _WINDOWS:
+        around = range(max(0, middle - width // 2), min(outputs, middle + width // 2))
+        all_ends = field_ends(traced, axis, [(value, place) for place in around])
+        start, ends = _untouched(all_ends, middle, around.start)
+        stop = start + len(ends.first)
+        if repeated := _period(ends):
+            period, shift = repeated
+            begin = min(middle // period, stop // period - 1) * period
+            begin += period if begin < start else 0
+            own = begin * inputs // outputs + np.arange(period) * shift // period
+            return _axis_field(period, ends.part(begin - start, begin - start + period), own)
+    if ends is None or len(ends.first) < _WINDOWS[-1]:
+        return None  # a longer image may show a period
+    own = (start + np.arange(len(ends.first))) * inputs // outputs
+    return _axis_field(None, ends, own)
+
+
+def _untouched(ends: Ends, middle: int, start: int) -> tuple[int, Ends]:
+    """Where the run of output voxels around the middle begins that see no border, and their ends.
+
+    Args:
+        ends: Of output voxels from `start` on.
+        middle: An output voxel that sees no border.
+        start: The first output voxel.
+    """
+    touching = np.flatnonzero(ends.touches)
+    before, after = touching[touching < middle - start], touching[touching > middle - start]
+    begin = int(before[-1]) + 1 if len(before) else 0
+    end = int(after[0]) if len(after) else len(ends.first)
+    return start + begin, ends.part(begin, end)
+
+
+def _period(ends: Ends) -> tuple[int, int] | None:
+    """Output voxels after which fields repeat, and image voxels by which they have moved then."""
+    count = len(ends.first)
+    for period in range(1, count // _REPEATS + 1):
+        seen = ends.voxels[period:] > 0
+        if (ends.voxels[period:] != ends.voxels[:-period]).any():
+            continue
+        moves = [(end[period:] - end[:-period])[seen] for end in (ends.first, ends.last)]
+        shift = int(moves[0][0]) if seen.any() else period
+        if shift > 0 and all((move == shift).all() for move in moves):
+            return period, shift
+    return None
+
+
+def _axis_field(period: int | None, ends: Ends, own: np.ndarray) -> AxisField:
+    """Offsets from each output voxel's own place in the image."""
+    seen = ends.voxels > 0
+    first, last = np.where(seen, ends.first - own, 0), np.where(seen, ends.last - own, -1)
+    numbers = (tuple(map(int, array)) for array in (first, last, ends.voxels))
+    return AxisField(period=period, **dict(zip(("first", "last", "voxels"), numbers, strict=True)))
+
+
+def is_clipped(field: AxisField, here: Ends) -> bool:
+    """Whether the fields of all output voxels of an image are the far one, cut at the borders.
+
+    Args:
+        field: Far from every border.
+        here: Of all output voxels of the image.
+    """
+    if field.period is None:
+        return False
+    outputs, seen = np.arange(len(here.first)), here.voxels > 0
+    own, phase = outputs * here.size // len(outputs), outputs % field.period
+    first = np.maximum(own + np.array(field.first)[phase], 0)
+    last = np.minimum(own + np.array(field.last)[phase], here.size - 1)
+    return bool(((first == here.first) & (last == here.last))[seen].all())
+
+
+def largest_extents(
+    traced: Trace, axis: int, values: Sequence[Value], voxels: int
+) -> Iterator[int | None]:
+    """The largest extent of the fields of each tensor's middle; None if one touches a border.
+
+    Args:
+        traced: Of a network.
+        axis: A spatial axis, from 0.
+        values: The tensors.
+        voxels: Of the image, whose part of each tensor is its middle.
+    """
+    size, waiting = traced.image.shape[2 + axis], list(values)
+    while waiting:  # several tensors at once, since most time goes into walking through the steps
+        starts: list[tuple[Value, int]] = []
+        counts = []
+        while waiting and len(starts) < _AT_ONCE:
+            value = waiting.pop(0)
+            outputs = value.shape[2 + axis]
+            counts.append(min(outputs, max(1, round(voxels * outputs / size))))
+            first = (outputs - counts[-1]) // 2
+            starts += [(value, place) for place in range(first, first + counts[-1])]
+        ends = field_ends(traced, axis, starts)
+        for stop, count in zip(accumulate(counts), counts, strict=True):
+            own = ends.part(stop - count, stop)
+            yield None if own.touches.any() else int(own.extents.max())
+
+
+def field_ends(traced: Trace, axis: int, starts: Sequence[tuple[Value, int]]) -> Ends:
+    """The fields of some positions of tensors along an axis; see `input_voxels`."""
+    size = traced.image.shape[2 + axis]
+    largest = max(size, *(largest_merge(step) for step in traced.steps), 1)
+    at_once = max(1, _CELLS // largest)
+    found = []
+    for start in range(0, len(starts), at_once):
+        masks = _followed(traced, axis, starts[start : start + at_once])
+        last = size - 1 - masks[:, ::-1].argmax(axis=1)
+        voxels = masks.sum(axis=1)
+        found.append((masks.argmax(axis=1), np.where(voxels, last, -1), voxels))
+    first, last, voxels = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    return Ends(first, last, voxels, size)
+
+
+def ends_here(traced: Trace, axis: int) -> Ends:
+    """The fields of all output voxels of the image that was traced."""
+    places = range(traced.logits.shape[2 + axis])
+    return field_ends(traced, axis, [(traced.logits, place) for place in places])
 
 
 def input_voxels(
@@ -161,18 +305,26 @@ def input_voxels(
     Returns:
         `(len(outputs), size of the image along the axis)`.
     """
-    queries = len(outputs)
-    start = value or traced.logits
-    region = [np.ones((queries, n), dtype=bool) for n in start.shape]
-    region[2 + axis][:] = False
-    region[2 + axis][range(queries), list(outputs)] = True
-    open_regions: dict[int, Region] = {start.index: tuple(region)}
+    return _followed(traced, axis, [(value or traced.logits, output) for output in outputs])
+
+
+def _followed(traced: Trace, axis: int, starts: Sequence[tuple[Value, int]]) -> Mask:
+    """Image voxels along an axis, `(starts, voxels)`, of positions of any tensors."""
+    queries = len(starts)
+    open_regions: dict[int, Region] = {}
 
     def add(source: Value, more: Region) -> None:
         open_regions[source.index] = united(open_regions.get(source.index), more)
 
+    for query, (value, place) in enumerate(starts):
+        if value.index not in open_regions:
+            add(value, tuple(np.zeros((queries, n), dtype=bool) for n in value.shape))
+        for own, mask in enumerate(open_regions[value.index]):
+            mask[query, place if own == 2 + axis else slice(None)] = True
+
     layers = {call.last: call for call in traced.calls if type(call.module) in _WHOLE_LAYERS}
     for done in range(len(traced.steps), 0, -1):
+        check_time()
         if done in layers:
             call = layers[done]
             part = open_regions.pop(call.outputs[0].index, None)
@@ -217,8 +369,8 @@ _WHOLE_LAYERS: dict[type, Callable[[Any, Value, Region], Region]] = {
 """Layers that are followed as a whole; their single steps would hide what they depend on."""
 
 
-def _stride(traced: Trace, axis: int) -> int:
-    """Image voxels per voxel of the coarsest grid."""
+def stride(traced: Trace, axis: int) -> int:
+    """Image voxels per voxel of the coarsest grid along an axis."""
     rank = len(traced.image.shape)
     sizes = [
         step.outputs[0].shape[2 + axis]
@@ -229,141 +381,19 @@ def _stride(traced: Trace, axis: int) -> int:
     return max((round(traced.image.shape[2 + axis] / n) for n in sizes), default=1)
 
 
-def skipped_voxels(taps: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Voxels that a stack of convolutions skips along an axis, and the extent of its field.
+def unfollowed(traced: Trace) -> list[Step]:
+    """Steps from the image to the logits of which nobody knows what their outputs depend on.
 
-    Args:
-        taps: Kernel and dilation of each convolution.
-
-    >>> skipped_voxels([(3, 2), (3, 2)]), skipped_voxels([(3, 1), (3, 2)])
-    ((4, 9), (0, 7))
+    They count as if each value depended on all; a field that passes through them is an upper bound.
     """
-    offsets = {0}
-    for kernel, rate in taps:
-        offsets = {offset + rate * tap for offset in offsets for tap in range(kernel)}
-    extent = max(offsets) + 1
-    return extent - len(offsets), extent
-
-
-def gridding(taps: Sequence[tuple[int, int]]) -> str | None:
-    """What is wrong with a stack of dilated convolutions, in words; None if nothing is.
-
-    Args:
-        taps: Kernel and dilation of each convolution.
-    """
-    skipped, extent = skipped_voxels(taps)
-    if not skipped:
-        return None
-    rates = [rate for _, rate in taps]
-    factor = math.gcd(*rates)
-    reason = (
-        f"they have the common factor {factor}"
-        if factor > 1
-        else f"their largest gap (HDC) is {largest_gap(rates)}"
-    )
-    listed = ", ".join(map(str, rates))
-    return (
-        f"dilations {listed} skip {skipped} of the {extent} voxels of their receptive field: "
-        f"{reason}"
-    )
-
-
-def gridding_warnings(network: nn.Module) -> list[str]:
-    """One sentence for every row of stages whose convolutions leave holes in their field.
-
-    The convolutions of a stage are taken one after the other; those of other stages, which may
-    fill the holes, do not count.
-    """
-    found = [
-        (problem, name)
-        for name, stage in network.named_modules()
-        if isinstance(stage, Stage)
-        for problem in [_gridding_of(stage)]
-        if problem
-    ]
-    return [
-        f"{', '.join(name for _, name in stages)}: {problem}; "
-        "choose conv=dilated_schedule, or rates without a common factor such as 1, 2, 5"
-        for problem, stages in groupby(sorted(found), key=lambda pair: pair[0])
-    ]
-
-
-def _gridding_of(stage: Stage) -> str | None:
-    for axis in zip(*_taps(stage), strict=True):
-        if problem := gridding([(kernel, rate) for kernel, rate in axis if kernel > 1]):
-            return problem
-    return None
-
-
-def _taps(stage: nn.Module) -> Iterator[list[tuple[int, int]]]:
-    """Kernel and dilation of each axis, of one convolution after the other."""
-    for module in stage.modules():
-        if isinstance(module, _CONV):
-            yield list(zip(module.kernel_size, module.dilation, strict=True))
-        elif isinstance(module, SharedSmoothing):
-            yield [(taps, 1) for taps in module.weight.shape[2:]]
-
-
-class EffectiveField(NamedTuple):
-    """How much each image voxel counts for the middle output voxel, averaged over images.
-
-    Args:
-        gradient: Mean absolute gradient by each image voxel, `(*S)`.
-        deviation: Standard deviation of the gradient's mass along each axis, in voxels.
-        extent: Edge of the cube whose voxels count at least 4.55 % of the most important one,
-            in voxels.
-    """
-
-    gradient: Tensor
-    deviation: tuple[float, ...]
-    extent: float
-
-
-def effective_field(
-    network: nn.Module, in_channels: int, size: Sequence[int], *, seed: int = 0
-) -> EffectiveField:
-    """The gradient of the middle logits by images of unit noise, at the network's own weights.
-
-    Args:
-        network: Image → logits; left as it was.
-        in_channels: Channels of the image.
-        size: A valid input size, larger than the theoretical field.
-        seed: Of the images.
-
-    Reference: Luo, Li, Urtasun & Zemel 2016, "Understanding the Effective Receptive Field in Deep
-    Convolutional Neural Networks", section 3 (4.55 %: section 4.1).
-    """
-    generator = torch.Generator().manual_seed(seed)
-    modes = {module: module.training for module in network.modules()}
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    network.eval()
-    total = torch.zeros(tuple(size), dtype=torch.float64)
-    try:
-        for _ in range(_IMAGES):
-            image = torch.randn((1, in_channels, *size), generator=generator).to(device)
-            image.requires_grad_()
-            logits = network(image)
-            middle = tuple(n // 2 for n in logits.shape[2:])
-            weights = torch.randn(logits.shape[1], generator=generator).to(device)
-            chosen = (logits[(0, slice(None), *middle)] * weights).sum()
-            (gradient,) = torch.autograd.grad(chosen, image)
-            total += gradient[0].abs().sum(0).double().cpu()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-    return _summary(total / _IMAGES)
-
-
-def _summary(gradient: Tensor) -> EffectiveField:
-    noticeable = int((gradient > _NOTICEABLE * gradient.max()).sum())
-    deviations = []
-    for axis in range(gradient.ndim):
-        others = [a for a in range(gradient.ndim) if a != axis]
-        mass = gradient.sum(dim=others) if others else gradient
-        mass = mass / mass.sum()
-        place = torch.arange(len(mass), dtype=mass.dtype)
-        mean = (mass * place).sum()
-        deviations.append(float((mass * (place - mean).square()).sum().sqrt()))
-    return EffectiveField(
-        gradient=gradient, deviation=tuple(deviations), extent=noticeable ** (1 / gradient.ndim)
-    )
+    seen, wanted = {traced.image.index}, {traced.logits.index}
+    for step in traced.steps:
+        if any(value.index in seen for value in step.inputs):
+            seen.update(value.index for value in step.outputs)
+    found = []
+    for step in reversed(traced.steps):
+        if any(value.index in wanted & seen for value in step.outputs):
+            wanted.update(value.index for value in step.inputs)
+            if not is_followed(step):
+                found.append(step)
+    return found[::-1]

@@ -2,22 +2,29 @@
 
 The network runs on abstract tensors, which have a shape and no values. Whatever it does in the
 end is one of torch's primitive operations (aten), so that every module is traced alike, ours,
-MONAI's or anybody's, skips and functional calls included.
+MONAI's or anybody's, skips and functional calls included. A network that asks for values, such as
+by `if x.mean() > 0`, has to run on noise instead.
 """
 
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
+from medseg.analysis.time_limit import check_time
+from medseg.analysis.vocabulary import POOLS, UNPOOLINGS
 from medseg.errors import ConfigError
 
+_SEED = 0  # of the noise
+_POOLING = ("kernel_size", "stride", "padding", "dilation")
 WRITE_THROUGH_VIEW = "write through a view"
 """The step of a tensor that is read after others on the same memory were overwritten."""
 
@@ -46,7 +53,8 @@ class Step:
     Args:
         operator: Its name in aten without namespace: `convolution`.
         layer: Path of the module that asked for it; empty for the network itself.
-        arguments: Name → argument, tensors replaced by values.
+        arguments: Name → argument, tensors replaced by values; of max-unpooling also `pooling`,
+            the options of the pooling that found the places, None if it is not known.
         outputs: What it made.
     """
 
@@ -97,31 +105,71 @@ class Trace:
     calls: tuple[Call, ...]
 
 
-def trace(network: nn.Module, in_channels: int, size: Sequence[int]) -> Trace:
+def trace(
+    network: nn.Module, in_channels: int, size: Sequence[int], *, on_noise: bool = False
+) -> Trace:
     """Follows an image `(1, in_channels, *size)` through a network in evaluation mode.
 
     The network is left as it was.
 
+    Args:
+        network: Image → logits.
+        in_channels: Channels of the image.
+        size: Of the image in voxels.
+        on_noise: Run the network itself on an image of noise, computing everything.
+
     Raises:
         ConfigError: the network does not accept the image; the message names the layer.
+        TimeoutError: see `time_limit`.
     """
-    abstract = abstracted(network).eval()
-    recorder = _Recorder(abstract)
-    image = torch.empty((1, in_channels, *size), device="meta")
+    own = network if on_noise else abstracted(network)
+    recorder = _Recorder(own)
+    image = _noise(own, in_channels, size) if on_noise else _shape(in_channels, size)
     shown = recorder.value(image)
     try:
-        with torch.no_grad(), recorder.watching_layers(), recorder:
-            result = abstract(image)
+        with evaluating(own), torch.no_grad(), recorder.watching_layers(), recorder:
+            result = own(image)
+    except TimeoutError:
+        raise
     except Exception as error:  # whatever a foreign module raises at a size that it cannot use
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             f"size={list(size)} with {in_channels} channels does not pass "
-            f"{_place(recorder, network)}: {reason}"
+            f"{_place(recorder, network)}: {first_line(error)}"
         ) from error
     outputs = _tensors(result)
     if not outputs:
         raise ConfigError(f"{type(network).__name__} returned no tensor; its output is {result!r}")
     return Trace(shown, recorder.value(outputs[0]), tuple(recorder.steps), tuple(recorder.calls))
+
+
+def _shape(in_channels: int, size: Sequence[int]) -> Tensor:
+    return torch.empty((1, in_channels, *size), device="meta")
+
+
+def _noise(network: nn.Module, in_channels: int, size: Sequence[int]) -> Tensor:
+    some = next(network.parameters(), torch.empty(0))
+    generator = torch.Generator().manual_seed(_SEED)
+    return torch.randn((1, in_channels, *size), generator=generator).to(some)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Sets a network to evaluation, and gives its modes and buffers back afterwards."""
+    modes = {module: module.training for module in network.modules()}
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its class if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def abstracted(network: nn.Module) -> nn.Module:
@@ -156,21 +204,28 @@ class _Recorder(TorchDispatchMode):
         self.steps: list[Step] = []
         self.calls: list[Call] = []
         self.path: list[str] = []
-        self._indices: dict[int, int] = {}
-        self._kept: list[Tensor] = []  # an id means nothing once its tensor is gone
-        self._written: dict[int, list[Tensor]] = {}  # memory → tensors that overwrote it
+        self._indices = WeakIdKeyDictionary()  # tensor → number; no memory is held by it
+        self._written: dict[int, list[Value]] = {}  # memory → values that overwrote it
+        self._pools: dict[int, dict[str, Any]] = {}  # places of maxima → how they were pooled
+        self._numbers = count(1)
         self._weights = {id(t) for t in (*network.parameters(), *network.buffers())}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        check_time()
         given = self._named(func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
         outputs = tuple(self._fresh(tensor) for tensor in _tensors(result))
-        self.steps.append(Step(func.overloadpacket.__name__, self._layer, given, outputs))
+        name = func.overloadpacket.__name__
+        if name in POOLS and len(outputs) == 2:
+            self._pools[outputs[1].index] = {option: given[option] for option in _POOLING}
+        if name in UNPOOLINGS:
+            given["pooling"] = self._pools.get(given["indices"].index)
+        self.steps.append(Step(name, self._layer, given, outputs))
         if func._schema.is_mutable:
-            for tensor in _tensors(result):
-                self._written.setdefault(_memory(tensor), []).append(tensor)
+            for tensor, value in zip(_tensors(result), outputs, strict=True):
+                self._written.setdefault(_memory(tensor), []).append(value)
         return result
 
     @property
@@ -179,18 +234,14 @@ class _Recorder(TorchDispatchMode):
 
     def value(self, tensor: Tensor) -> Value:
         """The value that a tensor now holds."""
-        if id(tensor) not in self._indices:
+        if tensor not in self._indices:
             return self._fresh(tensor)
-        if views := self._written_after(tensor):
-            given = {"self": self._described(tensor), "views": tuple(map(self._described, views))}
+        number = self._indices[tensor]
+        written = self._written.get(_memory(tensor), [])
+        if views := tuple(other for other in written if other.index > number):
+            given = {"self": self._described(tensor), "views": views}
             self.steps.append(Step(WRITE_THROUGH_VIEW, self._layer, given, (self._fresh(tensor),)))
         return self._described(tensor)
-
-    def _written_after(self, tensor: Tensor) -> list[Tensor]:
-        """Others that have overwritten a tensor's memory since it got its number."""
-        others = self._written.get(_memory(tensor), [])
-        own = self._indices[id(tensor)]
-        return [other for other in others if self._indices[id(other)] > own]
 
     @contextmanager
     def watching_layers(self) -> Iterator[None]:
@@ -239,14 +290,13 @@ class _Recorder(TorchDispatchMode):
 
     def _fresh(self, tensor: Tensor) -> Value:
         """A new number, also for a tensor that an operation has overwritten."""
-        self._kept.append(tensor)
-        self._indices[id(tensor)] = len(self._kept)
+        self._indices[tensor] = next(self._numbers)
         return self._described(tensor)
 
     def _described(self, tensor: Tensor) -> Value:
         size = tensor.numel() * tensor.element_size()
         is_weight = id(tensor) in self._weights
-        return Value(self._indices[id(tensor)], tuple(tensor.shape), size, is_weight)
+        return Value(self._indices[tensor], tuple(tensor.shape), size, is_weight)
 
 
 def _memory(tensor: Tensor) -> int:

@@ -12,7 +12,7 @@ def _names(text: str) -> frozenset[str]:
 VIEWS = _names(
     """
     view _unsafe_view reshape _reshape_alias permute transpose t unsqueeze squeeze expand select
-    slice narrow detach alias split split_with_sizes unbind unflatten movedim
+    slice narrow detach alias split split_with_sizes unsafe_split unbind unflatten movedim
     """
 )
 """Other shapes of the same memory."""
@@ -21,7 +21,7 @@ MAKERS = _names(
     """
     empty zeros ones full arange eye scalar_tensor empty_like zeros_like ones_like full_like
     new_zeros new_ones new_empty new_full new_empty_strided promote_types lift_fresh
-    empty_strided empty_permuted linspace rand randn rand_like randn_like bernoulli
+    empty_strided empty_permuted linspace rand randn rand_like randn_like
     """
 )
 """Tensors that depend on no other."""
@@ -34,16 +34,24 @@ PADS = _names(
 )
 NEAREST_INTERPOLATIONS = _names(
     """
-    upsample_nearest1d upsample_nearest2d upsample_nearest3d max_unpool2d max_unpool3d
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d
     """
 )
+UNPOOLINGS = _names(
+    """
+    max_unpool2d max_unpool3d
+    """
+)
+"""Values put where the maxima of windows were."""
+
 MOVES = (
     PADS
     | NEAREST_INTERPOLATIONS
+    | UNPOOLINGS
     | _names(
         """
     clone contiguous _to_copy copy cat stack repeat flip roll fill zero pixel_shuffle
-    pixel_unshuffle channel_shuffle native_channel_shuffle
+    pixel_unshuffle channel_shuffle native_channel_shuffle index index_select gather embedding
     """
     )
 )
@@ -57,7 +65,7 @@ POINTWISE = _names(
     clamp_min clamp_max add sub rsub mul div true_divide floor_divide remainder fmod pow maximum
     minimum addcmul addcdiv lerp where masked_fill eq ne lt le gt ge logical_and logical_or
     logical_not threshold dropout native_dropout bitwise_and bitwise_or bitwise_not nan_to_num
-    alpha_dropout feature_dropout
+    alpha_dropout feature_dropout bernoulli
     """
 )
 """One result per voxel, from that voxel of each input."""

@@ -1,8 +1,10 @@
 """`medseg audit`: cost, memory and receptive field of a network before it is trained."""
 
 import argparse
+import importlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ from medseg.errors import ConfigError
 from medseg.formatting import one_line
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from medseg.analysis.audit import Audit, Subject
 
 _MIB = 2**20
@@ -31,6 +35,8 @@ examples:
   medseg audit --model runs/mni152/2026-01-31_12-00-00
   medseg audit --network net.yaml --patch-size 64 64 64
     with net.yaml:  {name: monai.VNet, spatial_dims: 3, in_channels: 1, out_channels: 3}
+  medseg audit --network my_package.nets:make --allow-import --patch-size 64 64 64
+    with a function make() that returns a torch.nn.Module
 """
 
 
@@ -38,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "audit",
         "Show a network's cost and receptive field, layer by layer and in total, "
-        "without running it: parameters, multiply-accumulates, bytes moved, memory, valid input "
-        "sizes, receptive field, gridding, checkerboard.",
+        "without running it if that can be: parameters, multiply-accumulates, bytes moved, memory, "
+        "valid input sizes, receptive field, gridding, checkerboard.",
         _EXAMPLES,
     )
     parser.add_argument(
@@ -47,7 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", type=Path, metavar="RUN", help="a trained network instead")
     parser.add_argument(
-        "--network", type=Path, metavar="FILE", help="a network described in YAML or JSON instead"
+        "--network",
+        metavar="FILE",
+        help="a network described in YAML or JSON instead, or PACKAGE.MODULE:FACTORY of your own",
+    )
+    parser.add_argument(
+        "--allow-import",
+        action="store_true",
+        help="import PACKAGE.MODULE and call FACTORY; off by default, since whatever code stands "
+        "there runs with your rights: allow it for modules that you trust",
     )
     parser.add_argument(
         "--patch-size", type=positive, nargs="+", metavar="N", help="voxels along each axis"
@@ -59,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=positive, metavar="N", help="images at once, for memory")
     parser.add_argument("--layers", action="store_true", help="print every layer")
     parser.add_argument(
-        "--measure", action="store_true", help="also run it, for the memory it really takes"
+        "--measure",
+        action="store_true",
+        help="also run it, for the memory that tensors and the process really take",
     )
     parser.add_argument(
         "--effective", action="store_true", help="also run it for the effective receptive field"
@@ -83,65 +99,116 @@ def main(arguments: argparse.Namespace) -> int:
     from medseg.analysis.audit_document import OUTPUTS, markdown, write_audit
     from medseg.files import file_ids, require_replaceable
 
-    inputs = file_ids(filter(None, [arguments.network]))
+    named = arguments.network
+    inputs = file_ids([Path(named)] if named and not _is_import(named) else [])
     overwrite = arguments.overwrite
     if arguments.output is not None:
         targets = [arguments.output / name for name in OUTPUTS]
         require_replaceable(targets, overwrite=overwrite, inputs=inputs)
-    subject = _subject(arguments)
-    result = audit(subject)
+    network, shape, options = _network(arguments)
+    result = audit(network, shape, **options)
     print(markdown(result, layers=arguments.layers), end="")
     if arguments.measure:
-        print(_measured(subject, result), end="")
+        print(_measured(result), end="")
     if arguments.effective:
-        print(_effective(subject), end="")
+        print(_effective(result.subject), end="")
     if arguments.output is not None:
         for path in write_audit(result, arguments.output, overwrite=overwrite, inputs=inputs):
             print(one_line(str(path)))
     return 0
 
 
-def _subject(arguments: argparse.Namespace) -> "Subject":
+def _network(arguments: argparse.Namespace) -> "tuple[nn.Module, tuple[int, ...], dict[str, Any]]":
+    """The network, the shape of its input, and the other arguments of `audit`."""
     chosen = [arguments.model, arguments.network, arguments.overrides or None]
     if sum(source is not None for source in chosen) > 1:
         raise ConfigError("--model, --network and overrides name a network each; choose one")
+    if arguments.allow_import and not _is_import(arguments.network or ""):
+        raise ConfigError(
+            "--allow-import is for --network PACKAGE.MODULE:FACTORY alone; leave it out"
+        )
     import torch
 
-    from medseg.analysis.audit import Subject
     from medseg.cli.compose import compose_network
     from medseg.models.description import build_network
     from medseg.models.weights import load_model
 
     torch.manual_seed(_SEED)  # the DC gains of untrained weights are the same at every audit
+    batch, channels, spacing, deep = 1, 1, None, False
     if arguments.model is not None:
         trained = load_model(arguments.model)
         card, network = trained.card, trained.network
-        name, description, batch = str(arguments.model), card.network, 1
+        name, deep = str(arguments.model), bool(card.network.get("deep_supervision", False))
         channels, patch_size = card.in_channels, tuple(card.patch_size)
         spacing = card.preprocessing.get("spacing")
     elif arguments.network is not None:
         if arguments.patch_size is None:
             raise ConfigError("--network needs --patch-size; for instance --patch-size 64 64 64")
-        description = _read(arguments.network)
-        network, batch = build_network(description), 1
-        name = str(description.get("name", arguments.network))
-        channels, spacing = description.get("in_channels", 1), None
-        patch_size = (0,) * description.get("spatial_dims", len(arguments.patch_size))
+        patch_size = (0,) * len(arguments.patch_size)
+        if _is_import(arguments.network):
+            name = arguments.network
+            network = _imported(name, allowed=arguments.allow_import)
+        else:
+            description = _read(Path(arguments.network))
+            network, name = build_network(description), str(description.get("name"))
+            channels = description.get("in_channels", 1)
+            deep = bool(description.get("deep_supervision", False))
+            patch_size = (0,) * description.get("spatial_dims", len(patch_size))
     else:
         description, load, spacing = compose_network(arguments.overrides, arguments.patch_size)
         network, batch = build_network(description), load.batch
-        name = " ".join(arguments.overrides) or "the default configuration"
+        name, deep = " ".join(arguments.overrides), bool(description.get("deep_supervision", False))
+        name = name or "the default configuration"
         channels, patch_size = load.in_channels, load.patch_size
     patch_size = patch_of(arguments.patch_size, patch_size)
-    return Subject(
-        name=one_line(name) if arguments.model else f"{one_line(name)} (untrained, seed {_SEED})",
-        network=network,
-        in_channels=arguments.in_channels or channels,
-        patch_size=patch_size,
-        spacing=_spacing(arguments.spacing, spacing, len(patch_size)),
-        batch=arguments.batch or batch,
-        deep_supervision=bool(description.get("deep_supervision", False)),
-    )
+    shape = (arguments.batch or batch, arguments.in_channels or channels, *patch_size)
+    options = {
+        "name": one_line(name)
+        if arguments.model
+        else f"{one_line(name)} (untrained, seed {_SEED})",
+        "spacing": _spacing(arguments.spacing, spacing, len(patch_size)),
+        "deep_supervision": deep,
+    }
+    return network, shape, options
+
+
+def _is_import(network: str) -> bool:
+    """Whether it is PACKAGE.MODULE:FACTORY; a file of that name comes first."""
+    module, _, factory = network.partition(":")
+    names = [*module.split("."), factory]
+    return all(name.isidentifier() for name in names) and not Path(network).exists()
+
+
+def _imported(network: str, *, allowed: bool) -> "nn.Module":
+    """What the user's own factory makes.
+
+    Raises:
+        ConfigError: not allowed, it cannot be imported or called, or what it makes is no module.
+    """
+    from torch import nn
+
+    if not allowed:
+        raise ConfigError(
+            f"--network={network} is code of yours that would run; "
+            "if you trust it, repeat the command with --allow-import"
+        )
+    module, _, factory = network.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
+    try:
+        made = getattr(importlib.import_module(module), factory)()
+    except Exception as error:  # whatever the user's code raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ConfigError(
+            f"--network={network} cannot be made ({reason}); "
+            f"{factory}() must work without arguments in Python, started in this folder"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise ConfigError(
+            f"--network={network} made {type(made).__name__}, which is no torch.nn.Module; "
+            "return one from the factory"
+        )
+    return made
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -170,30 +237,46 @@ def _spacing(
     return tuple(spacing) if spacing and len(spacing) == dims else None
 
 
-def _measured(subject: "Subject", result: "Audit") -> str:
+def _measured(result: "Audit") -> str:
+    import torch
+
     from medseg.analysis.memory import network_peak_bytes
     from medseg.formatting import markdown_table
+    from medseg.hardware import peak_memory_bytes, restart_peak_memory
 
+    subject, cpu = result.subject, torch.device("cpu")
     shape = (subject.batch, subject.in_channels, *subject.patch_size)
     rows = []
-    for use, precisions in result.memory.items():
-        for precision, predicted in precisions.items():
+    for use in result.memory:
+        for precision in ("fp32", "bf16"):
             training = use == "training"
-            peak = network_peak_bytes(
-                subject.network,
-                shape,
-                training=training,
-                bf16=precision == "bf16",
-                run=subject.call(training=training),
-            )
-            sizes = (f"{peak / _MIB:.1f}", f"{predicted.peak / _MIB:.1f}")
-            rows.append((use, precision, *sizes, f"{predicted.peak / peak - 1:+.1%}"))
-    head = ("MiB", "", "measured peak", "predicted", "difference")
-    return f"\n## Memory, measured\n\n{markdown_table(head, rows)}"
+            restart_peak_memory(cpu)
+            try:
+                peak = network_peak_bytes(
+                    subject.network,
+                    shape,
+                    training=training,
+                    bf16=precision == "bf16",
+                    run=subject.call(training=training),
+                )
+            except Exception as error:  # whatever a foreign module raises
+                rows.append((use, precision, "", "", one_line(str(error))[:80], ""))
+                continue
+            predicted = result.memory[use].get(precision)
+            process = f"{peak_memory_bytes(cpu) / _MIB:.0f}"
+            known = ("", "")
+            if predicted is not None:
+                known = (f"{predicted.peak / _MIB:.1f}", f"{predicted.peak / peak - 1:+.1%}")
+            rows.append((use, precision, f"{peak / _MIB:.1f}", *known, process))
+    head = ("MiB", "", "measured peak of tensors", "predicted", "difference", "peak of the process")
+    return (
+        f"\n## Memory, measured\n\n{markdown_table(head, rows)}\n"
+        "Of the process: all that it held, Python, torch, weights and gradients included.\n"
+    )
 
 
 def _effective(subject: "Subject") -> str:
-    from medseg.analysis.receptive_field import effective_field
+    from medseg.analysis.effective_field import effective_field
 
     field = effective_field(subject.network, subject.in_channels, subject.patch_size)
     deviations = ", ".join(f"{deviation:.1f}" for deviation in field.deviation)

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import yaml
 
 from medseg.analysis.cost import count_macs, count_parameters
-from medseg.analysis.receptive_field import gridding_warnings
+from medseg.analysis.gridding import gridding_warnings
 from medseg.errors import DataError, MedsegError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.analysis.receptive_field import effective_field
+from medseg.analysis.effective_field import effective_field
 from medseg.models.description import build_network
 
 from ..models.networks import unet

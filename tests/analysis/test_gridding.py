@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from medseg.analysis.receptive_field import gridding, gridding_warnings, skipped_voxels
+from medseg.analysis.gridding import gridding, gridding_warnings, skipped_voxels
 from medseg.blocks import conv, unit
 from medseg.checkerboard.gridding import largest_gap
 from medseg.models.description import build_network

@@ -9,7 +9,8 @@ import pytest
 from medseg.analysis import field_search
 from medseg.analysis.cost import Load, costs
 from medseg.analysis.field_search import Advice, advise, as_it_is, changes
-from medseg.analysis.receptive_field import gridding_warnings, receptive_field
+from medseg.analysis.gridding import gridding_warnings
+from medseg.analysis.receptive_field import receptive_field
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 

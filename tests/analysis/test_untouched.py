@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.analysis.audit import Subject, audit
+from medseg.analysis.audit import audit
 from medseg.analysis.cost import count_macs
+from medseg.analysis.effective_field import effective_field
 from medseg.analysis.input_sizes import check_patch, valid_sizes
 from medseg.analysis.memory import predicted_memory
-from medseg.analysis.receptive_field import effective_field, receptive_field
+from medseg.analysis.receptive_field import receptive_field
 from medseg.analysis.trace import trace
 from medseg.checkerboard import gradient_rows, gridding_rows, upsampling_rows
 from medseg.checkerboard.layers import input_moments
@@ -23,7 +24,7 @@ from ..models.networks import block, unet
 SIZE = (16, 16)
 IMAGE = torch.arange(256.0).reshape(1, 1, *SIZE).sin() + 3
 MEASURES: dict[str, Callable[[nn.Module], Any]] = {
-    "audit": lambda n: audit(Subject(name="it", network=n, in_channels=1, patch_size=SIZE)),
+    "audit": lambda n: audit(n, (1, 1, *SIZE)),
     "check_patch": lambda n: check_patch(n, 1, SIZE, deep_supervision=False),
     "constant_response": lambda n: constant_response(n, IMAGE),
     "count_macs": lambda n: count_macs(n, 1, SIZE),
