@@ -73,11 +73,14 @@ def predicted_memory(
 
     Raises:
         ConfigError: the network does not accept the image.
+        TimeoutError: see `time_limit`.
     """
     mode = FakeTensorMode()
     tensors = [*network.parameters(), *network.buffers()]
     abstract = copied(network, {id(t): mode.from_tensor(t) for t in tensors})
     abstract.train(training)
+    for module in abstract.modules():  # what an operation raises would end the whole process
+        module.register_forward_pre_hook(lambda *_: check_time())
     device = tensors[0].device if tensors else torch.device("cpu")
     ledger = _Ledger()
     kept = 0
@@ -120,7 +123,6 @@ class _Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        check_time()
         result = _laid_out(func, args, func(*args, **(kwargs or {})))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
