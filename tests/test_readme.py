@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_module
+from hydra import compose
 from omegaconf import OmegaConf
 
 from medseg.blocks import conv
 from medseg.cli import ablate
-from medseg.cli.compose import register_resolvers
+from medseg.cli.compose import hydra_session
 from medseg.cli.operators import main as operators
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,6 @@ def options(group: str) -> set[str]:
 
 
 def compose_overrides(words: list[str]) -> None:
-    register_resolvers()
     flags = {"--multirun", "-m", "--cfg", "job"}
     # of a grid, its first cell
     overrides = [
@@ -49,7 +48,7 @@ def compose_overrides(words: list[str]) -> None:
         for word in words
         if word not in flags and not word.startswith("resume=")
     ]
-    with initialize_config_module("medseg.configs", version_base="1.3"):
+    with hydra_session():
         known = ["data.in_channels=1", "data.num_classes=3"]  # of one's own folder, unknown here
         config = compose("train", overrides=[*overrides, *known])
     OmegaConf.to_container(config.model, resolve=True, throw_on_missing=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import pytest
-from tests_support import OVERRIDES
+from tests_support import OVERRIDES, QUICK
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("medseg", "configs", "pyproject.toml", "README.md", "LICENSE")
@@ -75,7 +75,7 @@ def test_train_predict_and_report_from_the_wheel_in_an_empty_folder(
     here.mkdir()
     zipfile.ZipFile(wheel).extractall(site)
     environment = os.environ | {"PYTHONPATH": str(site), "MEDSEG_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-c", COMMANDS, str(site), *OVERRIDES]
+    command = [sys.executable, "-c", COMMANDS, str(site), *OVERRIDES, *QUICK]
     shown = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "Warning" not in shown.stderr, shown.stderr

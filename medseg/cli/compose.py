@@ -9,8 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -19,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medseg.cli.config_files import open_hydra
 from medseg.cli.hydra_settings import CONFIG_NAME, hydra_config, require_settings_of
 from medseg.cli.overrides import no_key, readable, require_options, values_of
 from medseg.errors import ConfigError, DataError, MedsegError
@@ -41,9 +41,7 @@ def hydra_session() -> Iterator["Hydra"]:
     """
     register_resolvers()
     try:
-        with initialize_config_module("medseg.configs", version_base="1.3", job_name="train"):
-            hydra = GlobalHydra.instance().hydra
-            assert hydra is not None
+        with open_hydra() as hydra:
             yield hydra
     except (HydraException, OmegaConfBaseException) as error:
         raise _answer(error) from error
@@ -321,9 +319,7 @@ def _answer(error: BaseException) -> MedsegError:
 
 
 def _default() -> DictConfig:
-    with initialize_config_module("medseg.configs", version_base="1.3", job_name="train"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
+    with open_hydra() as hydra:
         return hydra.compose_config(CONFIG_NAME, [], RunMode.RUN)
 
 

@@ -66,14 +66,6 @@ def test_a_network_and_volumes_become_page_tables_figures_and_maps(
     assert shown.splitlines()[-1] == str(out / "artifacts.html")
 
 
-def test_volumes_without_labels_have_no_truth(model_folder, images, tmp_path) -> None:
-    assert main([str(model_folder), str(images), "-o", str(tmp_path / "out"), "--shifts", "2"]) == 0
-    record = json.loads((tmp_path / "out" / "artifacts.json").read_text())
-    assert all({"truth", "decision"}.isdisjoint(case["values"]) for case in record["cases"])
-    assert not (tmp_path / "out" / "maps").exists()
-    assert "Decision" not in (tmp_path / "out" / "artifacts.md").read_text()
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -91,16 +83,6 @@ def test_impossible_options_are_refused(
     assert not (out / "artifacts.json").exists()
 
 
-def test_results_are_replaced_only_if_that_is_asked_for(
-    model_folder, images, tmp_path, capsys
-) -> None:
-    arguments = [str(model_folder), str(images), "-o", str(tmp_path / "out"), "--shifts", "2"]
-    assert main(arguments) == 0
-    assert main(arguments) == 2
-    assert "use --overwrite" in capsys.readouterr().err
-    assert main([*arguments, "--overwrite"]) == 0
-
-
 def test_labels_of_other_cases_are_refused(model_folder, images, labels, tmp_path, capsys) -> None:
     for path in labels.iterdir():
         path.rename(path.with_name("other_" + path.name))
@@ -109,13 +91,24 @@ def test_labels_of_other_cases_are_refused(model_folder, images, labels, tmp_pat
     assert "name them alike" in capsys.readouterr().err
 
 
-def test_a_damaged_volume_does_not_stop_the_others(model_folder, images, tmp_path, capsys) -> None:
+def test_a_damaged_volume_does_not_stop_the_others_nor_replace_results_unasked(
+    model_folder, images, tmp_path, capsys
+) -> None:
     first, _ = sorted(images.iterdir())
     first.write_bytes(b"not a volume")
     out = tmp_path / "out"
-    assert main([str(model_folder), str(images), "-o", str(out), "--shifts", "2"]) == 3
+    words = [str(model_folder), str(images), "-o", str(out), "--shifts", "2"]
+    assert main(words) == 3
     assert str(first) in capsys.readouterr().err
-    assert len(json.loads((out / "artifacts.json").read_text())["cases"]) == 1
+    (case,) = json.loads((out / "artifacts.json").read_text())["cases"]
+    assert {"truth", "decision"}.isdisjoint(case["values"])  # there are no labels
+    assert not (out / "maps").exists()
+    assert "Decision" not in (out / "artifacts.md").read_text()
+    before = (out / "artifacts.json").read_bytes()
+    assert main(words) == 2
+    assert "use --overwrite" in capsys.readouterr().err
+    assert (out / "artifacts.json").read_bytes() == before
+    assert main([*words, "--overwrite"]) == 3
 
 
 def test_a_network_without_strides_has_nothing_to_measure(model, images, tmp_path, capsys) -> None:

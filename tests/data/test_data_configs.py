@@ -3,11 +3,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import compose
 from monai.apps.datasets import DecathlonDataset
 from omegaconf import OmegaConf
 
-from medseg.cli.compose import register_resolvers
+from medseg.cli.compose import hydra_session
 from medseg.data.config import DataConfig
 from medseg.data.forms import read_dataset
 from medseg.data.phantom import Phantom
@@ -32,12 +32,11 @@ DECATHLON = {
 def _environment(monkeypatch):
     monkeypatch.delenv("MEDSEG_DATA", raising=False)
     monkeypatch.delenv("MEDSEG_CACHE", raising=False)
-    register_resolvers()
 
 
 @cache
 def composed(name):
-    with initialize_config_module("medseg.configs", version_base="1.3"):
+    with hydra_session():
         return compose("train", overrides=[f"data={name}"])
 
 
