@@ -27,6 +27,7 @@ _SEED = 0  # of the noise
 _POOLING = ("kernel_size", "stride", "padding", "dilation")
 WRITE_THROUGH_VIEW = "write through a view"
 """The step of a tensor that is read after others on the same memory were overwritten."""
+_SAMPLERS = (torch.ops.aten.grid_sampler_2d.default, torch.ops.aten.grid_sampler_3d.default)
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,11 @@ def copied(network: nn.Module, memo: dict[int, Any]) -> nn.Module:
         ) from error
 
 
+def _sampled(image: Tensor, places: Tensor) -> Tensor:
+    """What sampling returns; torch takes some hundred operations to find its shape."""
+    return image.new_empty((*image.shape[:2], *places.shape[1:-1]))
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -215,7 +221,7 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         check_time()
         given = self._named(func, args, kwargs or {})
-        result = func(*args, **(kwargs or {}))
+        result = _sampled(*args[:2]) if func in _SAMPLERS else func(*args, **(kwargs or {}))
         outputs = tuple(self._fresh(tensor) for tensor in _tensors(result))
         name = func.overloadpacket.__name__
         if name in POOLS and len(outputs) == 2:

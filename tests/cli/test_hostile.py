@@ -185,7 +185,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "a network that loads": {
         "model": {"_target_": "monai.networks.nets.Transchex", "path_or_repo_id": "."}
     },
-    "the environment": {"name": "${oc.env:HOME}"},
+    "an interpolation": {"seed": "${oc.decode:0}"},
     "hydra": {"hydra": {"callbacks": {"a": {"_target_": "evil.f"}}}},
     "a key of python": {"loss": {"_target_": "monai.losses.DiceLoss", "__class__": "evil.f"}},
 }  # fmt: skip

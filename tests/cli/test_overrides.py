@@ -1,5 +1,6 @@
 """What is typed: values literally, wrong words answered with the right one, keys without effect."""
 
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,12 @@ def parsed(word: str, **how: bool):
     return OverridesParser.create().parse_override(text).value()
 
 
-@pytest.mark.parametrize("key", ["data.root", "data.split_file", "runs", "hydra.run.dir", "name"])
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_a_path_means_what_is_typed(key: str, name: str) -> None:
-    assert parsed(f"{key}={name}") == name
+PATHS = ("data.root", "data.split_file", "runs", "hydra.run.dir", "name")
+
+
+@pytest.mark.parametrize(("kind", "key"), [*zip(NAMES, cycle(PATHS), strict=False)])
+def test_a_path_means_what_is_typed(kind: str, key: str) -> None:
+    assert parsed(f"{key}={NAMES[kind]}") == NAMES[kind]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
