@@ -185,3 +185,15 @@ def test_an_ablation_may_give_what_only_some_arms_use() -> None:
     require_effect({"data.slice_axis": 0}, [flat, deep])
     with pytest.raises(ConfigError, match="slice_axis"):
         require_effect({"data.slice_axis": 0}, [deep])
+
+
+def test_what_is_composed_leaves_nothing_behind(tmp_path: Path) -> None:
+    before = composed("train")
+    before["trainer"]["epochs"] = "changed"
+    assert composed("train", "seed=1")["trainer"]["epochs"] != "changed"
+    own = tmp_path / "loss/mine.yaml"
+    own.parent.mkdir()
+    for weight in (0.5, 2.0):  # a file of one's own is read anew, whatever was read before
+        own.write_text(f"_target_: monai.losses.DiceCELoss\nlambda_ce: {weight}\n")
+        config = composed("train", f"hydra.searchpath=[file://{tmp_path}]", "loss=mine")
+        assert config["loss"]["lambda_ce"] == weight
