@@ -46,7 +46,7 @@ def test_hippocampus_in_3d_reaches_084_and_083_on_52_held_out_cases(tmp_path: Pa
     assert mean_dice(record, "Anterior") >= 0.84
     assert mean_dice(record, "Posterior") >= 0.83
     images = HIPPOCAMPUS / "imagesTr"
-    for path in (run / "validation").iterdir():
+    for path in (run / "validation").glob("*.nii.gz"):
         image, predicted = nib.load(images / path.name), nib.load(path)
         np.testing.assert_array_equal(predicted.affine, image.affine)
         foreign = [sitk.ReadImage(str(p)) for p in (images / path.name, path)]

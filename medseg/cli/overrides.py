@@ -103,10 +103,17 @@ def require_options(given: Sequence[Override], groups: Mapping[str, Collection[s
 
 _OF_ABLATIONS = ("ablation.", "hydra.sweep.", "hydra.sweeper.", "hydra.launcher.", "hydra/")
 _OF_RUNS = ("hydra.run.",)
+_RIVALS = (
+    ("seed", "ablation.seeds", "which seeds are trained"),
+    ("runs", "hydra.run.dir", "where the run goes"),
+    ("runs", "hydra.sweep.dir", "where the runs go"),
+    ("resume", "hydra.run.dir", "where the run lies"),
+    ("resume", "runs", "where the run lies"),
+)
 
 
 def require_mode(given: Sequence[Override], *, several: bool) -> None:
-    """Refuses keys of ablations in a single run, and the other way round.
+    """Refuses keys of ablations in a single run, the other way round, and two of one meaning.
 
     Raises:
         ConfigError: one of them.
@@ -121,11 +128,9 @@ def require_mode(given: Sequence[Override], *, several: bool) -> None:
                 else "it is of an ablation, see medseg ablate --help"
             )
             raise ConfigError(f"{line} has no effect here: {remedy}")
-    if several and {"seed", "ablation.seeds"} <= keys.keys():
-        raise ConfigError(
-            f"{keys['seed']} and {keys['ablation.seeds']} both say which seeds are trained; "
-            "leave one out"
-        )
+    for one, other, what in _RIVALS:
+        if {one, other} <= keys.keys():
+            raise ConfigError(f"{keys[one]} and {keys[other]} both say {what}; leave one out")
 
 
 def no_option(word: str, options: Collection[str]) -> str:

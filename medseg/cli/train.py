@@ -4,7 +4,9 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_EARLY_LINES = 1000
 _HELP = """\
 Trains one network and records the run.
 
@@ -90,13 +93,16 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
     several = arguments.multirun or any(w.startswith("ablation=") for w in arguments.overrides)
     words = with_plans(arguments.overrides)
     words = arguments.overrides = readable(words, several=several)
-    with hydra_session() as hydra:
+    with hydra_session() as hydra, _early_lines() as early:
         given = parsed(words)
         if print_configuration(hydra, arguments, _parser()):
             return 0
         if any(o.get_key_element() == "resume" and o.value() for o in given):
+            require_mode(given, several=False)
             config, plan, asked = continued(hydra, given)
-            return _run(hydra, config, plan, is_new=False, command=command_line, **asked)
+            return _run(
+                hydra, config, plan, early=early, is_new=False, command=command_line, **asked
+            )
         lists = next((o.input_line for o in given if o.is_sweep_override()), None)
         several = arguments.multirun or (
             lists is not None and hydra.get_mode(CONFIG_NAME, words) == RunMode.MULTIRUN
@@ -112,7 +118,18 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
             config = job_config(hydra, more)
         require_mode(given, several=False)
         plan, asked = _planned(config, given), asked_by(config)
-        return _run(hydra, config, plan, is_new=True, command=command_line, **asked)
+        return _run(hydra, config, plan, early=early, is_new=True, command=command_line, **asked)
+
+
+@contextmanager
+def _early_lines() -> Iterator[MemoryHandler]:
+    """Keeps what is logged before there is a run's folder with a log."""
+    handler = MemoryHandler(_EARLY_LINES, flushLevel=logging.CRITICAL)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield handler
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def _planned(config: DictConfig, given: Sequence[Override]) -> "Plan":
@@ -133,7 +150,15 @@ def _is_chosen(config: DictConfig) -> bool:
     return any(str(word).startswith("hydra.run.dir=") for word in config.hydra.overrides.hydra)
 
 
-def _run(hydra: "Hydra", config: DictConfig, plan: "Plan", *, is_new: bool, **asked: Any) -> int:
+def _run(
+    hydra: "Hydra",
+    config: DictConfig,
+    plan: "Plan",
+    *,
+    early: MemoryHandler,
+    is_new: bool,
+    **asked: Any,
+) -> int:
     """Runs in Hydra's folder of the job, with its log; returns the exit code."""
     from medseg.experiment.folder import new_folder, require_unused
     from medseg.experiment.lock import alone_in
@@ -146,6 +171,10 @@ def _run(hydra: "Hydra", config: DictConfig, plan: "Plan", *, is_new: bool, **as
             config.hydra.run.dir = str(folder)
 
     def train(_config: DictConfig) -> int:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                early.setTarget(handler)
+                early.flush()
         log.info("the run goes to %s", folder)
         try:
             run(plan.config, folder, plan=plan, **asked)

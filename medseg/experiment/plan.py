@@ -1,6 +1,7 @@
 """A configuration turned into objects, before any data is read."""
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 _TRIED_EPOCHS = 1000
 _BYTES_PER_WEIGHT = 16  # itself, its gradient and an optimiser's two averages
 _STATES = 3  # the same without itself
+_HEAP = 1.7  # what a process takes of the tensors' sum: freed blocks lie between others (glibc)
+_FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,26 @@ class Plan:
             return None
         loss = self._predicted(nn.Identity(), self.data.config.num_classes, self._loss_of)
         step = max(found.peak, found.kept + (loss.peak if loss else 0))
-        return step + _STATES * found.gradients
+        return round(_HEAP * step) + _STATES * found.gradients
+
+    def require_memory_of_cases(self) -> None:
+        """Refuses held-out cases whose scores of all classes do not fit the memory.
+
+        Raises:
+            ResourceError: with what is needed and what is free.
+        """
+        if self.training.hardware.type != "cpu":
+            return
+        free, classes = available_memory_bytes(), self.data.config.num_classes
+        for case in self.data.prepared_validation():
+            channels, *grid = case.image.shape
+            # image, scores, their softmax, and the sum of the windows' weights
+            needed = _FLOAT32_BYTES * math.prod(grid) * (channels + 2 * classes + 1)
+            if needed > free:
+                raise ResourceError(
+                    f"{case.case_id}: {classes} classes on a grid of {grid} need {memory(needed)} "
+                    f"when it is scored, {memory(free)} are free; choose a coarser data.spacing"
+                )
 
     @cached_property
     def _memory(self) -> Memory | None:

@@ -106,6 +106,7 @@ def _set_up(plan: Plan, folder: Path, progress: "_Progress") -> None:
     assert dataset is not None
     assert split is not None
     split.write(folder / SPLIT)
+    plan.require_memory_of_cases()
     restart_peak_memory(device)
     progress.update(
         dataset=dataset.name,

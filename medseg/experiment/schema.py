@@ -336,6 +336,11 @@ def _has_folds(config: _Config) -> bool:
     return config["data"]["folds"] is not None or not _folds_are_drawn(config)
 
 
+def _source_has(key: str) -> Callable[[_Config], bool]:
+    """Whether a dataset's source takes a key, and takes it from the data section."""
+    return lambda config: config["data"]["source"].get(key) == config["data"][key]
+
+
 def _mirrors(config: _Config) -> bool:
     return bool((config["augmentation"] or {}).get("flip", 1))
 
@@ -349,11 +354,8 @@ EFFECTS: tuple[tuple[tuple[str, ...], Callable[[_Config], bool], str], ...] = (
         "data.folds=null and data.split_file=null",
     ),
     (("data.slice_axis",), lambda c: c["data"]["spatial_dims"] == 2, "data.spatial_dims=2"),
-    (
-        ("data.download",),
-        lambda c: "download" in c["data"]["source"],
-        "a dataset that can be downloaded",
-    ),
+    (("data.root",), _source_has("root"), "no other data.source.root"),
+    (("data.download",), _source_has("download"), "a dataset that can be downloaded"),
     (("augmentation.flip_axes",), _mirrors, "augmentation.flip above 0"),
     (
         ("augmentation.flip",),

@@ -204,17 +204,22 @@ class _Patience(EarlyStopping):
 
 
 class _AppendingWriter(ExperimentWriter):
-    """Goes on with the table that is there; Lightning's own deletes it."""
+    """Goes on with the table that is there; Lightning's own deletes it.
+
+    Its columns `epoch` and `step` are Lightning's and count from 0.
+    """
 
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
         if not path.is_file():
             return
+        with path.open("rb+") as table:  # a kill may have cut the last row, and its last number
+            table.truncate(whole := table.read().rfind(b"\n") + 1)
+        if not whole:
+            path.unlink()
+            return
         with path.open(newline="", encoding="utf-8") as table:
             self.metrics_keys = next(csv.reader(table), [])
-        with path.open("rb+") as table:  # a kill may have cut the last row
-            if not table.read().endswith(b"\n"):
-                table.write(b"\n")
 
 
 class _AppendingLogger(CSVLogger):

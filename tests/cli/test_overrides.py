@@ -104,6 +104,12 @@ INERT = {
     "a key of another option": (["augmentation=none", "augmentation.rotation=90"], "rotation"),
     "an ablation's key": (["ablation.folds=5"], "ablate"),
     "a launcher": (["hydra/launcher=joblib"], "ablate"),
+    "two places for a run": (["runs=x", "hydra.run.dir=y"], "hydra.run.dir"),
+    "two places for several": (
+        ["seed=0,1", "-m", "runs=x", "hydra.sweep.dir=y"],
+        "hydra.sweep.dir",
+    ),
+    "a root that the source does not take": (["data.root=x", "data.source.root=y"], "data.root"),
     "a run's folder of several": (["seed=0,1", "-m", "hydra.run.dir=x"], "hydra.sweep.dir"),
     "seeds twice": (["seed=0,1", "-m", "ablation.seeds=[3]"], "seed"),
     "a part of what is not printed": (["--package", "data"], "--cfg"),

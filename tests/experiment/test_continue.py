@@ -1,5 +1,6 @@
 """A run that goes on stays the run that it was: its schedule, split, data, places and logs."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -104,6 +105,19 @@ def test_a_run_from_before_a_key_was_added_goes_on(run: Path) -> None:
         written = yaml.safe_dump(content) if section is yaml else json.dumps(content)
         (run / name).write_text(written)
     assert resume(run, f"trainer.epochs={EPOCHS + 1}") == 0
+
+
+@pytest.mark.parametrize("cut", [5, -3, -60], ids=["the head", "a number", "a row"])
+def test_a_row_that_a_kill_has_cut_is_not_taken_for_numbers(run: Path, cut: int) -> None:
+    table = run / "metrics.csv"
+    whole = table.read_text()
+    table.write_text(whole[:cut])
+    assert resume(run, "trainer.epochs=3") == 0
+    head, *rows = list(csv.reader(table.read_text().splitlines()))
+    assert {len(row) for row in rows} == {len(head)}
+    assert rows[-1][head.index("epoch")] == "2"
+    kept = whole[:cut].splitlines()[:-1]
+    assert table.read_text().splitlines()[: len(kept)] == kept
 
 
 def test_what_does_not_make_it_another_run_may_change(run: Path) -> None:
@@ -301,6 +315,7 @@ def test_the_head_or_the_stem_is_made_anew_for_other_classes_or_channels(
     assert new
     assert all(name.startswith(part) for name in new)
     assert new[0] in caplog.text
+    assert new[0] in (the_run(tmp_path) / "train.log").read_text()  # said before it was opened
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests_support import QUICK, SWAPS, resume, the_run, train
+from tests_support import QUICK, SWAPS, arguments, resume, the_run, train
 
+from medseg.cli.compose import composed
 from medseg.data.phantom import Phantom
+from medseg.errors import ResourceError
+from medseg.experiment import plan as planning
+from medseg.experiment.plan import make_plan
 from medseg.hardware import peak_memory_bytes, restart_peak_memory
 from medseg.metrics import score_case
 from medseg.record import RunRecord
@@ -108,6 +112,25 @@ def test_training_stops_early_when_the_dice_no_longer_rises(tmp_path: Path) -> N
     frozen = ["optimizer.lr=1e-30", "trainer.patience=2", "trainer.epochs=9"]
     assert train(tmp_path, *frozen, *QUICK) == 0
     assert len(RunRecord.read(the_run(tmp_path) / "record.json").history) == 3
+
+
+def test_what_does_not_fit_the_memory_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = composed("train", *arguments(tmp_path))
+    plan = make_plan(config)
+    plan.data.setup()
+    plan.require_memory_of_cases()
+    step = plan.needed_memory_bytes
+    assert step is not None
+    assert plan.predicted_memory_bytes is not None
+    assert step > plan.predicted_memory_bytes
+    monkeypatch.setattr(planning, "available_memory_bytes", lambda: step - 1)
+    with pytest.raises(ResourceError, match=r"data\.batch_size"):
+        make_plan(config)
+    monkeypatch.setattr(planning, "available_memory_bytes", lambda: 10_000)
+    with pytest.raises(ResourceError, match=plan.data.prepared_validation()[0].case_id):
+        plan.require_memory_of_cases()
 
 
 def test_peak_memory_is_measured_anew_for_each_arm() -> None:

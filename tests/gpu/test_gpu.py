@@ -91,5 +91,5 @@ def test_a_large_convolution_of_the_default_network_trains_deterministically(
 
 
 def test_predicted_files_open_everywhere(run: Path) -> None:
-    for path in (run / "validation").iterdir():
+    for path in (run / "validation").glob("*.nii.gz"):
         assert nib.load(path).get_data_dtype() == np.uint8
