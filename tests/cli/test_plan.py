@@ -9,6 +9,7 @@ import pytest
 import yaml
 from tests_support import QUICK, the_run
 
+from medseg.cli.ablate import main as ablate
 from medseg.cli.audit import main as audit
 from medseg.cli.compose import composed
 from medseg.cli.plan import main as plan
@@ -43,6 +44,24 @@ def test_a_plan_is_composed_and_what_is_given_goes_before_it(planned, phantom) -
     assert config["data"]["root"] == str(phantom)
     other = composed("train", "data.batch_size=3", f"plan={planned}", "data.spacing=[2,2,2]")
     assert (other["data"]["batch_size"], other["data"]["spacing"]) == (3, [2, 2, 2])
+
+
+def test_groups_that_are_given_go_before_a_plan_too(planned) -> None:
+    root = f"data.root={planned.parent}"  # where a phantom may be made
+    config = composed("train", "model=resenc_unet", f"plan={planned}", "data=phantom", root)
+    assert config["data"]["source"]["_target_"].endswith("Phantom")
+    assert config["model"]["encoder"]["unit"]["_target_"].endswith("Residual")
+
+
+def test_every_arm_of_an_ablation_has_the_plan(planned, tmp_path) -> None:
+    arms = "conv@model.encoder.conv=standard,pointwise"
+    words = [arms, f"plan={planned}", *TINY, *places(tmp_path)]
+    assert ablate(words) == 0
+    configs = [RunRecord.read(p).config for p in (tmp_path / "runs").rglob("record.json")]
+    assert len({c["model"]["encoder"]["conv"]["_target_"] for c in configs}) == 2
+    assert {c["planned"]["text"] for c in configs} == {planned.read_text()}
+    spacing = yaml.safe_load(planned.read_text())["data"]["spacing"]
+    assert all(c["data"]["spacing"] == spacing for c in configs)
 
 
 def test_a_plan_is_priced(planned, capsys) -> None:
