@@ -215,8 +215,8 @@ def _exact_p(moved: NDArray[np.float64]) -> float:
 def outlying(values: ArrayLike) -> list[int]:
     """Places of values that do not belong to the normal distribution of the others, at 1 %.
 
-    The largest deviation is taken out and the rest looked at again, at most a fifth of the values,
-    so that two outliers cannot hide each other.
+    The largest deviation is taken out and the rest looked at again, so that two cannot hide
+    each other: at most a fifth of the values, and five.
 
     Reference: Rosner 1983, Technometrics 25:165 (generalized extreme Studentized deviate).
 
@@ -227,7 +227,7 @@ def outlying(values: ArrayLike) -> list[int]:
     places = np.arange(len(left))
     found: list[int] = []
     far = 0
-    for _ in range(len(left) // 5):
+    for _ in range(min(len(left) // 5, 5)):
         spread = left.std(ddof=1)
         if spread <= TIE * np.abs(left).max():
             break

@@ -118,7 +118,6 @@ class _Pair:
 
     def drawn(self, seeds: int, cases: int) -> tuple[Array, Callable[[float], Array]]:
         """Errors of the estimate in `DRAWS` ablations; their half-widths for a one-sided tail."""
-        points = _points()
         fewer_seeds, fewer_cases = self.seeds / seeds, self.cases / cases
         growth = (seeds - 1) / max(1, self.seeds - 1) if self.more_seeds else 1.0
 
@@ -126,7 +125,7 @@ class _Pair:
             return round(df * growth)
 
         def square(run: float, noise: float, df: int, column: int) -> Array:
-            return (run + noise * fewer_cases) * _chi_squared(points[:, column], df)
+            return (run + noise * fewer_cases) * _chi_squared(column, df)
 
         others_df = grown(self.others_df)
         others = square(*self.pool, others_df, 2) if others_df else np.zeros(DRAWS)
@@ -153,7 +152,7 @@ class _Pair:
             for load, arm in zip(loads, self.arms, strict=True)
         )
         shared = self.overlap * fewer_cases * fewer_seeds
-        by_cases = (self.between * fewer_cases + shared) * _chi_squared(points[:, 3], cases - 1)
+        by_cases = (self.between * fewer_cases + shared) * _chi_squared(3, cases - 1)
 
         def half(tail: float) -> Array:
             wide = special.stdtrit(max(1, pool_df), tail) ** 2
@@ -169,7 +168,7 @@ class _Pair:
             rest = special.stdtrit(cases - 1, tail) ** 2 * by_cases
             return np.sqrt(runs + np.maximum(0, rest - special.ndtri(tail) ** 2 * shared))
 
-        return np.sqrt(variance) * special.ndtri(points[:, 4]), half
+        return np.sqrt(variance) * special.ndtri(_points()[:, 4]), half
 
 
 def smallest_detectable(
@@ -283,9 +282,10 @@ def _points() -> Array:
     return qmc.Sobol(5, rng=np.random.default_rng(0)).random(DRAWS).clip(1e-9, 1 - 1e-9)
 
 
-def _chi_squared(points: Array, df: int) -> Array:
-    """χ²/df at these probabilities."""
-    return special.chdtri(df, 1 - points) / df
+@cache
+def _chi_squared(column: int, df: int) -> Array:
+    """χ²/df of every ablation."""
+    return special.chdtri(df, 1 - _points()[:, column]) / df
 
 
 def _least(enough: Callable[[int], bool], least: int, most: int) -> int | None:

@@ -109,7 +109,7 @@ def test_missing_cases_are_as_if_both_arms_lacked_them(rows: list[Row], lost: se
     assert dict(first.left_out) == {1: 0, 0: len(lost)}
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(sparse_tables(), st.sampled_from([None, 0.0, 0.1]), st.booleans())
 def test_nothing_fails_on_sparse_tables(
     rows: list[Row], margin: float | None, higher_is_better: bool

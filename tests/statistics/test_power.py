@@ -21,16 +21,16 @@ def observed(design: Design = DESIGN, seed: int = 0) -> Observations:
 
 def test_a_difference_of_that_size_is_found_with_the_power() -> None:
     """The typical pair's difference from each of many ablations, averaged, then planted."""
-    wanted = np.mean([smallest_detectable(observed(seed=seed)).difference for seed in range(10)])
+    wanted = np.mean([smallest_detectable(observed(seed=seed)).difference for seed in range(5)])
     generator, hits = np.random.default_rng(3), []
-    for _ in range(300):
+    for _ in range(120):
         pair = differences(
             Observations(rows(DESIGN, generator, [0.0, float(wanted)])), {1: 1.0, 0: -1.0}
         )
         assert pair.uncertainty is not None
         assert pair.estimate is not None
         hits.append(pair.uncertainty.p_value(pair.estimate) <= 0.05)
-    assert 0.73 <= np.mean(hits) <= 0.87
+    assert 0.7 <= np.mean(hits) <= 0.9
 
 
 def test_more_power_needs_a_larger_difference() -> None:
@@ -55,9 +55,9 @@ def test_as_many_seeds_as_it_says_decide_in_four_of_five_ablations(
     monkeypatch.setattr(import_module("medseg.statistics.contrast"), "bca", lambda *_: None)
     generator, wanted = np.random.default_rng(1), "equal" if margin else "better"
     sized = replace(design, seeds=seeds)
-    drawn = [Observations(rows(sized, generator, [0.0, difference])) for _ in range(60)]
+    drawn = [Observations(rows(sized, generator, [0.0, difference])) for _ in range(40)]
     found = np.mean([compare(o, 0, margin=margin)[0].verdict == wanted for o in drawn])
-    assert 0.65 < found < 0.95
+    assert 0.6 < found < 0.97
 
 
 def test_seeds_and_cases_together_do_what_neither_does_alone() -> None:

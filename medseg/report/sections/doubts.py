@@ -1,12 +1,12 @@
 """What stands in the way of verdicts: arms that scatter, cases that stand out, too few of both."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from medseg.formatting import MISSING, counted, joined, p_value, percent, signed, significant
+from medseg.formatting import MISSING, counted, p_value, percent, signed, significant
 from medseg.report.page import Note, Section
 from medseg.report.study import PRIMARY, Study
 from medseg.report.tables import Cell, Table, arm_cell, number, table
@@ -28,8 +28,8 @@ _SIZES = (
 def doubts(study: Study) -> list[Section]:
     """Sections on the verdicts by Dice; an empty one is left out."""
     found = {
-        "Arms whose trainings scatter": [_first(list(_scattering(study)))],
-        "Cases that stand out": [_first(list(_outliers(study)))],
+        "Arms whose trainings scatter": [_scattering(study)],
+        "Cases that stand out": [_outliers(study)],
         "What this study can find": [list(_power(study))],
     }
     sections = [Section(title, parts) for title, parts in found.items() if any(parts)]
@@ -97,64 +97,63 @@ def scattering_arms(study: Study) -> list[int]:
     trainings = observations.trainings
     if trainings is None:
         return []
-    order = sorted(trainings.alone, key=lambda place: (place not in trainings.apart, place))
+    order = sorted(
+        trainings.alone,
+        key=lambda place: (place not in trainings.apart, -trainings.own[place].value),
+    )
     return [observations.arms[place] for place in order]
 
 
-def _scattering(study: Study) -> Iterator[str]:
+def _scattering(study: Study) -> list[str]:
     observations = study.observations[PRIMARY]
-    trainings = observations.trainings
-    if trainings is None:
-        return
+    trainings, arms = observations.trainings, scattering_arms(study)
+    if trainings is None or not arms:
+        return []
+    lines = []
     if trainings.apart:
         own = [trainings.own[place] for place in trainings.apart]
         total = trainings.pool.df + sum(spread.df for spread in own)
         value = sum(spread.value * spread.df for spread in [trainings.pool, *own]) / total
-        names = joined(study.labels([observations.arms[place] for place in trainings.apart]))
         wider = math.sqrt(value / trainings.pool.value) if trainings.pool.value else math.inf
-        yield (
-            f"{names}: left out of the pooled spread of trainings. With "
-            f"{'it' if len(own) == 1 else 'them'} the other arms would be judged by a spread "
-            f"{significant(wider)} times as wide."
+        lines.append(
+            f"{counted(len(own), 'arm')} left out of the pooled spread of trainings; otherwise all "
+            f"others would be judged by a spread {significant(wider)} times as wide."
         )
-    for number_ in scattering_arms(study):
-        place = observations.arms.index(number_)
-        own, others = trainings.own[place], trainings.others[place]
-        apart = place in trainings.apart
-        (label,) = study.labels([number_])
-        luck = "" if apart else "; this may be luck, and another seed of it would tell"
-        yield (
-            f"{label}: its trainings differ by {significant(math.sqrt(own.value))} (SD of Dice, "
-            f"{counted(own.df, 'degree')} of freedom), those of the other arms by "
-            f"{significant(math.sqrt(others))}{luck}. {_cost(study, number_)}"
+    for arm in arms[:LINES]:
+        place = observations.arms.index(arm)
+        spread, others = trainings.own[place], trainings.others[place]
+        luck = "" if place in trainings.apart else ", which may be luck: another seed would tell"
+        lines.append(
+            f"{study.labels([arm])[0]}: its trainings differ by "
+            f"{significant(math.sqrt(spread.value))} (SD of Dice, {counted(spread.df, 'degree')} "
+            f"of freedom), those of the other arms by {significant(math.sqrt(others))}{luck}. "
+            f"{_cost(study, arm)}"
         )
+    return [*lines, *_rest(len(arms))]
 
 
 def _cost(study: Study, arm: int) -> str:
-    """What its own spread does to intervals."""
+    """What its own spread does to its interval; of the reference, to that of the first arm."""
     reference = study.reference.number
-    others = [int(other) for other in study.by()["arm"] if other != reference]
-    pairs = [(other, reference) for other in (others if arm == reference else [arm])]
-    widths = []
-    for first, second in pairs:
-        weights = {first: 1.0, second: -1.0}
-        now, alike = (
-            differences(study.observations[PRIMARY], weights, alike=alike).uncertainty
-            for alike in (False, True)
-        )
-        if now and alike:
-            widths.append((now.half_width(_LEVEL), alike.half_width(_LEVEL)))
-    if not widths:
+    first = int(study.by()["arm"].iloc[0]) if arm == reference else arm
+    now, alike = (
+        differences(
+            study.observations[PRIMARY], {first: 1.0, reference: -1.0}, alike=alike
+        ).uncertainty
+        for alike in (False, True)
+    )
+    if now is None or alike is None:
         return "Judged by its own spread."
-    now, alike = (significant(float(np.median(width))) for width in zip(*widths, strict=True))
-    whose = "every interval is" if arm == reference else "its interval is"
-    return f"Judged by its own spread, {whose} ±{now}, not ±{alike}."
+    ends = [significant(known.half_width(_LEVEL)) for known in (now, alike)]
+    whose = f"that of {study.labels([first])[0]}" if arm == reference else "its interval"
+    return f"Judged by its own spread, {whose} is ±{ends[0]}, not ±{ends[1]}."
 
 
-def _outliers(study: Study) -> Iterator[str]:
+def _outliers(study: Study) -> list[str]:
     rows: list[Any] = [*study.by().itertuples()]
     compared = {int(one.arm): one for one in rows}
-    for case, arms in outlying_cases(study).items():
+    cases, lines = outlying_cases(study), []
+    for case, arms in list(cases.items())[:LINES]:
         parts = []
         for arm in arms[:3]:
             one = compared[arm]
@@ -170,7 +169,8 @@ def _outliers(study: Study) -> Iterator[str]:
                 f"p {_p(one.p_holm)}, of trimmed means {_p(one.trimmed_holm)}"
             )
         more = f"; and {counted(len(arms) - 3, 'more arm')}" if len(arms) > 3 else ""
-        yield f"{case} in {'; '.join(parts)}{more}. Look at this case before you read the table."
+        lines.append(f"{case} in {'; '.join(parts)}{more}. Look at it before you read the table.")
+    return [*lines, *_rest(len(cases))]
 
 
 def _power(study: Study) -> Iterator[str]:
@@ -195,9 +195,8 @@ def _power(study: Study) -> Iterator[str]:
         )
 
 
-def _first(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - LINES
-    return [*lines[:LINES], *([f"And {more} more."] if more > 0 else [])]
+def _rest(count: int) -> list[str]:
+    return [f"And {count - LINES} more."] if count > LINES else []
 
 
 def _p(value: float | None) -> str:

@@ -217,8 +217,8 @@ def _of_study(study: Study) -> Iterator[str]:
 def _of_arms(study: Study) -> Iterator[str]:
     if wild := scattering_arms(study):
         yield (
-            f"{_some(study.labels(wild))}: trainings scatter more than those of the other arms, so "
-            "judged by their own spread; see Verdicts."
+            f"{_some(study.labels(wild))}: trainings differ more than those of the other arms, so "
+            "each is judged by its own spread; see Verdicts."
         )
     if dropped := [arm for arm in study.arms if arm.dropped]:
         yield (
