@@ -41,18 +41,18 @@ def read_dicom(path: Path) -> Stored:
         files = files_of_series(path)
         slices = [one for file in files for one in slices_of(file, read_header(file))]
         dataset = read_header(files[0])
-        is_picture = is_projection(slices, dataset)
-        if is_picture:
-            rows, columns = slices[0].spacing or (1.0, 1.0)
-            affine, notes = np.diag([columns, rows, 1.0, 1.0]), []
-        else:
-            slices, affine, notes = stack(slices, path, reader.of)
         rows, columns = slices[0].shape
         _require_readable(dataset, path)
         samples = int(dataset.get("SamplesPerPixel", 1))
         bytes_each = int(dataset.get("BitsAllocated", 16)) // 8 or 1
         values = rows * columns * len(slices) * samples
         require_memory(path, values * (bytes_each + 2 * FLOAT32_BYTES))
+        is_picture = is_projection(slices, dataset)
+        if is_picture:
+            rows, columns = slices[0].spacing or (1.0, 1.0)
+            affine, notes = np.diag([columns, rows, 1.0, 1.0]), []
+        else:
+            slices, affine, notes = stack(slices, path, reader.of)
         voxels, slope, intercept = _assemble(slices, reader)
     unstated = ((2,) if slices[0].spacing else (0, 1, 2)) if is_picture else None
     return Stored(

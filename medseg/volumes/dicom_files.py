@@ -41,8 +41,8 @@ _SCANNED = (
     "NumberOfFrames",
     "ImagePositionPatient",
 )
-SECTIONS = ("CT", "MR", "PT", "NM")
-"""Modalities whose images are sections: without its position, one is of no use."""
+_SECTIONS = ("CT", "MR", "PT", "NM")
+_SECTION_CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "4", "128", "20"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +128,12 @@ def kind_of(dataset: Dataset) -> Kind:
     if found is not None:
         return found  # pyright: ignore[reportReturnType]
     return "series" if dataset.get("Rows") else "other"
+
+
+def is_section_image(dataset: Dataset) -> bool:
+    """Whether an image is a section through the body, of which one without position is no use."""
+    is_class = str(dataset.get("SOPClassUID", "")) in _SECTION_CLASSES
+    return is_class or dataset.get("Modality") in _SECTIONS
 
 
 def scan_dicom(folder: Path, *, recursive: bool = True) -> list[DicomObject]:
@@ -245,7 +251,7 @@ def _object_of(path: Path) -> tuple[DicomObject, bool]:
     kind = kind_of(dataset)
     if kind in ("seg", "rtstruct"):
         dataset = read_header(path)
-    is_section = "ImagePositionPatient" in dataset or dataset.get("Modality") in SECTIONS
+    is_section = "ImagePositionPatient" in dataset or is_section_image(dataset)
     with foreign_faults(path, "pydicom"):
         is_slice = kind == "series" and is_section and int(dataset.get("NumberOfFrames") or 1) == 1
         scanned = replace(

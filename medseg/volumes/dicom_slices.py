@@ -13,7 +13,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from medseg.volumes.container import refusal
-from medseg.volumes.dicom_files import SECTIONS
+from medseg.volumes.dicom_files import is_section_image
 
 SAME_PLACE_MM = 0.01  # as in 3D Slicer
 _SAME_DIRECTION = 1e-3
@@ -56,15 +56,22 @@ class Slice:
 
 
 def slices_of(path: Path, dataset: Dataset) -> list[Slice]:
-    """The slices that a file holds."""
+    """The slices that a file holds.
+
+    Raises:
+        DataError: it does not say of each frame where it lies.
+    """
     count = int(dataset.get("NumberOfFrames", 1) or 1)
+    placed = len(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+    if count > 1 and count != placed:
+        fault = f"holds {count} frames and the positions of {placed}"
+        raise refusal(path, fault, _EXPORT)
     return [_slice_of(path, dataset, frame) for frame in range(count)]
 
 
 def is_projection(slices: Sequence[Slice], dataset: Dataset) -> bool:
     """Whether it is a single picture, such as a radiograph, which has no place in the patient."""
-    is_section = str(dataset.get("Modality", "")) in SECTIONS
-    return len(slices) == 1 and slices[0].position is None and not is_section
+    return len(slices) == 1 and slices[0].position is None and not is_section_image(dataset)
 
 
 def stack(

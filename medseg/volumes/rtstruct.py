@@ -72,7 +72,7 @@ def rasterise(contours: list[np.ndarray], shape: tuple[int, int, int]) -> np.nda
     planes: dict[float, list[np.ndarray]] = defaultdict(list)
     for points in contours:
         planes[round(float(points[:, 2].mean()), _PLANE_DIGITS)].append(points[:, :2])
-    mask = np.zeros(shape, bool)
+    mask = np.zeros(shape, bool, order="F")  # a slice lies in one piece
     for k, outlines in planes.items():
         if 0 <= round(k) < shape[2]:
             mask[:, :, round(k)] |= _filled(outlines, shape[:2])
@@ -85,13 +85,13 @@ def _filled(outlines: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     lines, places = _crossings(starts, ends, margin=0.0)
     first_inside = np.clip(np.ceil(places), 0, shape[0]).astype(int)
     is_there = (lines >= 0) & (lines < shape[1])
-    toggles = np.zeros((shape[0] + 1, shape[1]), np.int64)
-    np.add.at(toggles, (first_inside[is_there], lines[is_there]), 1)
-    mask = np.cumsum(toggles, axis=0)[:-1] % 2 == 1
+    toggles = np.zeros((shape[0] + 1, shape[1]), bool)
+    np.logical_xor.at(toggles, (first_inside[is_there], lines[is_there]), True)
+    mask = np.logical_xor.accumulate(toggles, axis=0)[:-1]
     for axis in (0, 1):  # rows that contours cross, then columns
-        lines, places = _crossings(
-            starts[:, ::-1] if axis else starts, ends[:, ::-1] if axis else ends, margin=_ON_CONTOUR
-        )
+        if axis:
+            starts, ends = starts[:, ::-1], ends[:, ::-1]
+        lines, places = _crossings(starts, ends, margin=_ON_CONTOUR)
         nearest = np.rint(places).astype(int)
         i, j = (lines, nearest) if axis else (nearest, lines)
         is_on = (np.abs(places - nearest) <= _ON_CONTOUR) & (i >= 0) & (i < shape[0])

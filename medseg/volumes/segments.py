@@ -79,9 +79,8 @@ def label_map(
     labels = np.zeros(voxels, np.uint16)
     for value in sorted(masks, key=lambda value: sizes[value], reverse=True):
         mask = np.unpackbits(masks[value], count=voxels).view(bool)
-        for other in np.unique(labels[mask]):
-            if other:
-                count = int(np.count_nonzero(labels[mask] == other))
+        for other, count in enumerate(np.bincount(labels[mask])):
+            if other and count:
                 notes.append(
                     f"{names[other][0]!r} and {names[value][0]!r} share {count} voxels, "
                     f"which are given to the smaller, {names[value][0]!r}"

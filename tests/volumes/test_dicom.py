@@ -16,6 +16,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    DigitalXRayImageStorageForPresentation,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -285,6 +286,7 @@ def test_positions_rounded_in_the_header_are_even(tmp_path: Path) -> None:
 def test_radiograph_is_a_picture(tmp_path: Path) -> None:
     one = dicom.ct_series(VOXELS[:1])[0]
     one.Modality, one.ImagerPixelSpacing = "DX", [0.2, 0.1]
+    one.SOPClassUID = DigitalXRayImageStorageForPresentation
     del one.ImagePositionPatient, one.ImageOrientationPatient, one.PixelSpacing
     other = deepcopy(one)
     other.SOPInstanceUID = generate_uid()
@@ -302,6 +304,22 @@ def test_series_may_hold_labels(tmp_path: Path) -> None:
         one.RescaleIntercept = 0
     labels = read_labels(dicom.save(images, tmp_path)[0], num_classes=3)
     np.testing.assert_array_equal(labels.array, (VOXELS % 3).T)
+
+
+@pytest.mark.parametrize("frames", [2, 2**31 - 1])
+def test_frames_without_positions_are_refused(frames: int, tmp_path: Path) -> None:
+    one = dicom.ct_series(VOXELS[:1])[0]
+    one.NumberOfFrames = frames
+    with pytest.raises(DataError, match=f"{frames} frames"):
+        read_image(dicom.save([one], tmp_path)[0])
+
+
+def test_slices_without_position_or_modality_are_no_pictures(tmp_path: Path) -> None:
+    images = dicom.ct_series(VOXELS)
+    for one in images:
+        del one.ImagePositionPatient, one.Modality
+    with pytest.raises(DataError, match="ImagePositionPatient"):
+        read_image(dicom.save(images, tmp_path)[0])
 
 
 def test_deflated_file_is_refused_unread(tmp_path: Path) -> None:
