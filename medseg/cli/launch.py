@@ -55,8 +55,8 @@ def train_cell(config: DictConfig) -> int:
     What became of the run stands in its folder, whatever a launcher makes of the code.
     """
     from medseg.experiment.ledger import is_completed, require_own
-    from medseg.experiment.lock import alone_in
     from medseg.experiment.run import run
+    from medseg.record.lock import alone_in
 
     settings = HydraConfig.get()
     folder = Path(settings.runtime.output_dir)

@@ -161,8 +161,8 @@ def _run(
 ) -> int:
     """Runs in Hydra's folder of the job, with its log; returns the exit code."""
     from medseg.experiment.folder import new_folder, require_unused
-    from medseg.experiment.lock import alone_in
     from medseg.experiment.run import run
+    from medseg.record.lock import alone_in
 
     folder = Path(config.hydra.run.dir)
     if is_new and not _is_chosen(config):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg.errors import ConfigError, DataError
-from medseg.experiment.lock import is_at_work
 from medseg.record import (
     FILE_NAME,
     PLAN_FILE,
@@ -18,6 +17,7 @@ from medseg.record import (
     RunStatus,
     digest,
 )
+from medseg.record.lock import is_at_work
 
 State = Literal["completed", "running", "waiting", "failed", "interrupted", "silent"]
 

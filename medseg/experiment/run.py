@@ -27,7 +27,6 @@ from medseg.experiment.folder import (
     former_record,
     place_results,
 )
-from medseg.experiment.lock import this_machine
 from medseg.experiment.outcome import score_lines
 from medseg.experiment.plan import Plan
 from medseg.experiment.resume import plan_of_continuation
@@ -43,6 +42,7 @@ from medseg.inference.predictor import Predictor
 from medseg.models.description import block_texts
 from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
 from medseg.record import RunRecord, RunStatus, content, data_digest, digest
+from medseg.record.lock import this_machine
 from medseg.training.callbacks import (
     Heartbeat,
     History,

@@ -20,10 +20,12 @@ from medseg.record import (
     ArtifactRecord,
     Cell,
     RunRecord,
+    RunStatus,
     content,
     data_digest,
     digest,
 )
+from medseg.record.lock import is_at_work
 
 Found = TypeVar("Found", RunRecord, AblationPlan)
 
@@ -124,7 +126,7 @@ def read_sources(
             f"{places}: no {FILE_NAME} in there; give the folder that training wrote to"
         )
     unreadable: dict[str, str] = {}
-    runs = _read(records, RunRecord.read, unreadable)
+    runs = [_seen_dead(run) for run in _read(records, RunRecord.read, unreadable)]
     if not runs:
         source, reason = next(iter(unreadable.items()))
         raise DataError(
@@ -133,6 +135,17 @@ def read_sources(
         )
     runs.sort(key=lambda run: (run.started, run.source))
     return runs, _read(plans, AblationPlan.read, unreadable), unreadable
+
+
+def _seen_dead(run: RunRecord) -> RunRecord:
+    """A run as it is: one that was killed still says that it runs."""
+    if run.status != "running":
+        return run
+    folder = run.path.parent
+    status = RunStatus.read(folder)
+    if is_at_work(folder, status.machine if status else ""):
+        return run
+    return replace(run, status="interrupted", error="killed: no process is at work in its folder")
 
 
 def told_apart(runs: Iterable[RunRecord]) -> list[RunRecord]:

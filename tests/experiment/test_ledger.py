@@ -11,8 +11,8 @@ from filelock import FileLock
 
 from medseg.errors import DataError
 from medseg.experiment.ledger import Ledger
-from medseg.experiment.lock import this_machine
 from medseg.record import AblationPlan, Cell, RunRecord, RunStatus
+from medseg.record.lock import this_machine
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from medseg.record import RunRecord
+from medseg.record.lock import LOCK
 from medseg.report import Report, write_report
 
 from .records import cell, finished, plan
@@ -55,6 +56,7 @@ def shared_ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for place, record in enumerate(records):
         record.write(folder / f"{place:03d}")
+        (folder / f"{place:03d}" / LOCK).touch()  # whoever runs shows a sign of life
     ran = [(u, s) for u in ("transposed", "trilinear") for s in (0, 1)]
     ran += [("pixel_shuffle", 0), ("nearest", 0)]
     cells = [cell(f"{place:03d}", *one) for place, one in enumerate(ran)]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from medseg.errors import DataError
 from medseg.record import RunRecord
+from medseg.record.lock import LOCK
 from medseg.report import write_report
 from medseg.report.arms import cell_name
 from medseg.report.page import Section
@@ -94,6 +96,7 @@ def test_every_run_is_counted_once_and_everywhere_alike(tmp_path: Path) -> None:
     folders = write_ablation(tmp_path, replace(SMALL, seeds=4))
     changed(folders[1], status="failed", error="why", cases=[], dataset="", blocks={})
     changed(folders[2], status="running", cases=[])
+    (folders[2] / LOCK).touch()
     changed(folders[4], status="interrupted", cases=[])
     (folders[6] / "record.json").unlink()
     collection = collect([tmp_path])
@@ -101,6 +104,8 @@ def test_every_run_is_counted_once_and_everywhere_alike(tmp_path: Path) -> None:
     assert collection.states == asked
     report = write_report([tmp_path], tmp_path / "report.html")
     (said,) = [found for found in text(report).splitlines() if "Without a result" in found]
+    (folders[2] / LOCK).unlink()  # it was killed, and no process is there any more
+    assert collect([tmp_path]).states == Counter(asked | {"running": 0, "interrupted": 2})
     for state, number in asked.items():
         assert f"{number} {state}" in report.headline
         assert state == "completed" or f"{number} {state}" in said

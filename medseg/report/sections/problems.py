@@ -9,7 +9,7 @@ MISSING_SHOWN = 200
 _WHY = {
     "failed": "no error was recorded",
     "interrupted": "stopped by a signal",
-    "running": "not finished: still going, or killed without a chance to say so",
+    "running": "not finished: a process is at work on it",
 }
 
 
