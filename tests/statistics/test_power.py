@@ -21,7 +21,7 @@ def observed(design: Design = DESIGN, seed: int = 0) -> Observations:
 
 def test_a_difference_of_that_size_is_found_with_the_power() -> None:
     """The typical pair's difference from each of many ablations, averaged, then planted."""
-    wanted = np.mean([smallest_detectable(observed(seed=seed)).difference for seed in range(5)])
+    wanted = np.mean([smallest_detectable(observed(seed=seed)).difference for seed in range(10)])
     generator, hits = np.random.default_rng(3), []
     for _ in range(120):
         pair = differences(
@@ -30,7 +30,7 @@ def test_a_difference_of_that_size_is_found_with_the_power() -> None:
         assert pair.uncertainty is not None
         assert pair.estimate is not None
         hits.append(pair.uncertainty.p_value(pair.estimate) <= 0.05)
-    assert 0.7 <= np.mean(hits) <= 0.9
+    assert 0.7 <= np.mean(hits) <= 0.92
 
 
 def test_more_power_needs_a_larger_difference() -> None:
