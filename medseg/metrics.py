@@ -108,20 +108,31 @@ def _metric(function: Callable[[Pair], float]) -> Callable[[Pair], float]:
 
 @_metric
 def surface_dice(pair: Pair) -> float:
-    """Share of both surfaces that lies within the tolerance of the other (Nikolov et al. 2018)."""
+    """Share of both surfaces that lies within the tolerance of the other.
+
+    Surfaces have areas in mm² (3-D) and contours lengths in mm (2-D), by the neighbourhood of each
+    voxel's corner, as DeepMind's `surface-distance` defines them.
+
+    Reference: Nikolov et al. 2018, arXiv:1809.04430.
+    """
     found = compute_surface_dice(
         *pair.tensors,
         class_thresholds=[pair.tolerance_mm],
         include_background=True,
         spacing=pair.spacing,
-        use_subvoxels=len(pair.spacing) == 3,
+        use_subvoxels=True,
     )
     return float(found)
 
 
 @_metric
 def hd95_mm(pair: Pair) -> float:
-    """95th percentile of the distances between surfaces, the larger direction, in mm."""
+    """95th percentile of the distances between surfaces, the larger direction, in mm.
+
+    Distances go from the centre of each surface voxel to the nearest of the other surface. MONAI
+    and DeepMind take the larger of the two directions' percentiles, too (DeepMind's weighted by
+    areas); medpy pools the distances of both directions and takes one percentile.
+    """
     found = compute_hausdorff_distance(
         *pair.tensors, include_background=True, percentile=95, spacing=pair.spacing
     )

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import surface_distance
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -74,15 +75,17 @@ class TestAgainstOtherLibraries:
         found = score(a, b, spacing=spacing)["hd95_mm"]
         assert found == pytest.approx(hd95_by_scipy(a, b, spacing), rel=1e-5)
 
+    @pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+    @pytest.mark.parametrize("even", [False, True], ids=["own spacing", "1 mm"])
     @pytest.mark.parametrize(("seed", "shape"), CASES)
-    def test_flat_surface_dice_counts_surface_pixels(self, seed, shape) -> None:
-        a, b = blobs(seed, shape[:2])
-        spacing = SPACINGS[2]
+    def test_surface_dice_is_deepminds_in_2d_and_3d(self, seed, shape, even) -> None:
+        a, b = blobs(seed, shape)
+        spacing = (1.0,) * len(shape) if even else SPACINGS[len(shape)]
+        distances = surface_distance.compute_surface_distances(b, a, spacing)
         for tolerance in (0.0, 1.0, 3.0):
-            there, back = distances(a, b, spacing), distances(b, a, spacing)
-            near = (there <= tolerance).sum() + (back <= tolerance).sum()
             found = score(a, b, spacing=spacing, tolerance_mm=tolerance)["surface_dice"]
-            assert found == pytest.approx(near / (there.size + back.size), abs=1e-6)
+            expected = surface_distance.compute_surface_dice_at_tolerance(distances, tolerance)
+            assert found == pytest.approx(expected, abs=1e-6)
 
     @pytest.mark.parametrize(("seed", "shape"), CASES)
     def test_cropping_to_the_masks_changes_nothing(self, seed, shape) -> None:
@@ -101,7 +104,7 @@ class TestAgainstOtherLibraries:
                 class_thresholds=[2.0],
                 include_background=True,
                 spacing=list(spacing),
-                use_subvoxels=len(shape) == 3,
+                use_subvoxels=True,
             )
         assert found["hd95_mm"] == pytest.approx(float(hd95))
         assert found["surface_dice"] == pytest.approx(float(near))

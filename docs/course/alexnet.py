@@ -23,7 +23,8 @@ def convolutions() -> Topic:
         text=(
             "AlexNet was split over two GPUs. Layers 2, 4 and 5 see only the channels of their "
             "own GPU, which makes them convolutions of two groups: (48 → 128) twice, and so on; "
-            "layer 3 sees all. The notes round down where they write ≈, except in layer 1.",
+            "layer 3 sees all. The notes cut off where they write ≈: rounded, 884K would be 885K, "
+            "663K 664K and 16M 17M.",
         ),
         works=(work("conv", size=27, kernel=5, in_channels=96, out_channels=256, groups=2),),
         facts=(
@@ -84,6 +85,7 @@ def dense_layers() -> Topic:
 def _rounded(layers: str) -> list[Fact]:
     """The rounded counts that the notes print for the layers of a kind."""
     how = "weights of the layer table by the closed form"
+    cut = f"{how}; the notes cut it off here where rounding goes up"
     return [
         fact.rounded(
             lecture=3,
@@ -91,7 +93,7 @@ def _rounded(layers: str) -> list[Fact]:
             printed=printed,
             stated=stated,
             computed=_weights()[layer],
-            how=how,
+            how=cut if fact.is_cut_off(stated, _weights()[layer]) else how,
         )
         for layer, printed, stated in _PRINTED
         if layer.startswith(layers)

@@ -121,9 +121,17 @@ def law(
 
 
 def rounded(*, stated: int, computed: int, **words: Any) -> Fact:
-    """A count printed in thousands or millions, rounded up or down."""
-    unit = 1_000_000 if stated >= 1_000_000 else 1_000
-    return Fact(stated=stated, computed=computed, within=unit, **words)
+    """A count printed in thousands or millions, rounded or cut off."""
+    return Fact(stated=stated, computed=computed, within=_unit(stated), **words)
+
+
+def is_cut_off(stated: int, computed: int) -> bool:
+    """Whether a printed count is the unit below where rounding gives the one above."""
+    return computed - stated >= _unit(stated) / 2
+
+
+def _unit(stated: int) -> int:
+    return 1_000_000 if stated >= 1_000_000 else 1_000
 
 
 def work(kind: str, *figures: str, **options: Any) -> tuple[Operator, tuple[str, ...]]:

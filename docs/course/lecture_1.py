@@ -31,7 +31,18 @@ def _why() -> Topic:
             "say little about one another. Vision also wants a wide receptive field. The "
             "variants below buy receptive field or cost with some loss of freedom.",
             "The contents list eight kinds, the sections are nine: depthwise-separable has its "
-            "own. What the contents call atrous deconvolution is the atrous convolution.",
+            "own.",
+        ),
+        facts=(
+            _fact(
+                place="Contents",
+                printed="Dilated Conv2d [atrous Deconvolution]",
+                stated="deconvolution",
+                computed="convolution",
+                how="the kind of layer that section 2 and the literature call atrous",
+                erratum="atrous convolution is meant, as the heading of section 2 has it; a "
+                "deconvolution is the transposed one.",
+            ),
         ),
     )
 

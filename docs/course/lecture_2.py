@@ -1,7 +1,6 @@
 """Lecture 2: the same convolutions in code."""
 
 import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,10 +29,6 @@ _OBLONG: dict[str, Any] = {
     "out_channels": 33,
 }
 _fact = partial(Fact, lecture=2)
-_SUPER = (
-    "its __init__ calls super(depthwise_separable_conv, self), the name of another class; "
-    "super().__init__() is meant."
-)
 
 
 def lecture() -> Lecture:
@@ -150,7 +145,19 @@ def _depthwise() -> Topic:
                 computed=_defaults("groups"),
                 how="the signature of torch.nn.Conv2d that is installed",
             ),
-            _constructed("5. Depthwise Convolution, code", "depthwise_conv", depthwise_conv),
+            _fact(
+                place="5. Depthwise Convolution and 7. Pointwise Convolution, code",
+                printed="class depthwise_conv, class pointwise_conv: "
+                "super(depthwise_separable_conv, self).__init__()",
+                stated=("a layer", "a layer"),
+                computed=(
+                    _made("depthwise_conv"),
+                    _made("pointwise_conv", depthwise_separable_conv),
+                ),
+                how="what becomes of the classes when they are made, in the order of the notes",
+                erratum="both name the class of section 6, which section 5 has not made yet "
+                "(NameError) and which is not theirs (TypeError); super().__init__() is meant.",
+            ),
         ),
     )
 
@@ -211,7 +218,6 @@ def _pointwise() -> Topic:
                 computed=closed_form.pointwise((1,), 16, 33, bias=True).parameters,
                 how="parameters at nin = 16, nout = 33, by the closed form",
             ),
-            _constructed("7. Pointwise Convolution, code", "pointwise_conv", pointwise_conv),
         ),
     )
 
@@ -226,34 +232,20 @@ class depthwise_separable_conv(nn.Module):  # noqa: N801 - the printed name
         self.pointwise = nn.Conv2d(inner, nout, kernel_size=1)
 
 
-class depthwise_conv(nn.Module):  # noqa: N801 - the printed name
-    """The beginning of the class of section 5 as it is printed."""
-
-    def __init__(self):
-        super(depthwise_separable_conv, self).__init__()  # pyright: ignore[reportArgumentType]
-
-
-class pointwise_conv(nn.Module):  # noqa: N801 - the printed name
-    """The beginning of the class of section 7 as it is printed."""
-
-    def __init__(self):
-        super(depthwise_separable_conv, self).__init__()  # pyright: ignore[reportArgumentType]
-
-
-def _constructed(place: str, name: str, printed: Callable[[], nn.Module]) -> Fact:
-    try:
-        printed()
-        outcome = "a layer"
-    except TypeError as error:
-        outcome = type(error).__name__
-    return _fact(
-        place=place,
-        printed=f"class {name}(nn.Module): … super(depthwise_separable_conv, self).__init__()",
-        stated="a layer",
-        computed=outcome,
-        how="what becomes of the class when it is made",
-        erratum=_SUPER,
+def _made(name: str, *known: type) -> str:
+    """What becomes of a class whose `__init__` begins as printed, where others are known."""
+    names = {"nn": nn, **{other.__name__: other for other in known}}
+    lines = (
+        f"class {name}(nn.Module):",
+        "    def __init__(self):",
+        "        super(depthwise_separable_conv, self).__init__()",
     )
+    exec("\n".join(lines), names)
+    try:
+        names[name]()
+    except (NameError, TypeError) as error:
+        return type(error).__name__
+    return "a layer"
 
 
 def _without_bias(channels: int, kernel: int, outputs: int) -> int:

@@ -113,8 +113,8 @@ def _colour() -> Topic:
                     *[networks.alexnet()[0].kernel] * 2,
                 ),
                 how="first row of the published layer table, 48 · 2 in lecture 3",
-                erratum="the network that won in 2012 has 96; 64 are in the one-tower variant of "
-                "Krizhevsky 2014, which torchvision has under the same name.",
+                erratum="a convention: 64 are in the one-tower variant of Krizhevsky 2014, which "
+                "torchvision has under the same name; the network that won in 2012 has 96.",
             ),
         ),
     )
@@ -223,7 +223,8 @@ def _stride() -> Topic:
                 stated=Fraction(8 - 3, 2) + 1,
                 computed=conv_output_size(8, 3, stride=2),
                 how="closed form at W = 8, K = 3, P = 0, S = 2",
-                erratum="the quotient must be rounded down; as printed it is 7/2 here.",
+                erratum="a convention that is not said: the quotient is rounded down; as printed "
+                "it is 7/2 here.",
             ),
         ),
     )

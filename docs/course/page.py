@@ -16,7 +16,10 @@ def lecture_page(lecture: Lecture) -> str:
     summary += f"{counted(len(lecture.facts), 'value')} agree, {len(lecture.errata)} do not."
     sections = [Section(f"Lecture {lecture.number}", [summary], key="summary")]
     if lecture.errata:
-        found = table("Printed values that are wrong", [_erratum(fact) for fact in lecture.errata])
+        found = table(
+            "Printed values that are wrong, or hold by a convention that is not said",
+            [_erratum(fact) for fact in lecture.errata],
+        )
         sections.append(Section("Errata", [found], key="errata"))
     topics = enumerate(lecture.topics, start=1)
     sections += [_topic(topic, f"topic-{number}") for number, topic in topics]

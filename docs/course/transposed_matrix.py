@@ -57,20 +57,12 @@ def why_transposed() -> Topic:
             ),
             _fact(
                 place="Why transposed?",
-                printed="Sparse Matrix Cᵀ: its columns start in rows 1, 2, 3, 4",
-                stated=(column_starts(_numbers(_printed_words())),),
-                computed=(column_starts(rows_of(right)),),
-                how="first non-zero row of each column of torch's matrix",
-                erratum="the image is 4 pixels wide, so columns 3 and 4 start in rows 5 and 6.",
-            ),
-            _fact(
-                place="Why transposed?",
                 printed="Sparse Matrix Cᵀ, all 64 entries",
                 stated=_numbers(_printed_words()),
                 computed=rows_of(right),
                 how="w₀₀ … w₂₂ written as 1 … 9",
-                erratum="columns 3 and 4 are two rows too high; the last two rows would be 0, and "
-                "two pixels of the image would never be reached.",
+                erratum="the image is 4 pixels wide, so columns 3 and 4 start in rows 5 and 6 and "
+                "not in 3 and 4; as printed two pixels would never be reached.",
             ),
         ),
     )

@@ -103,7 +103,8 @@ def _there_and_back() -> Topic:
                 stated=4,
                 computed=transposed_output_size(2, 3, stride=2, padding=1),
                 how="(2 − 1)·2 − 2·1 + (3 − 1) + 1",
-                erratum="4x4 needs an output padding of 1 besides; without it the result is 3x3.",
+                erratum="a convention: with an output padding of 1, as drawn; torch's default of 0 "
+                "gives 3x3.",
             ),
         ),
     )

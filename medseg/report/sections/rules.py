@@ -15,6 +15,10 @@ _NUMBERS = [
     "the mean and counted; absent from one of the two only, the value is 0.",
     "HD95: a class absent from label and prediction is undefined, left out and counted; absent "
     "from one of the two only, the value is the diagonal of the image in mm.",
+    "Surface Dice is DeepMind's (Nikolov et al. 2018): the share of both surfaces, by area in 3-D "
+    "and by length in 2-D, within the tolerance of the other. HD95 is the larger of the two "
+    "directions' 95th percentiles of distances between surface voxels; tools that pool both "
+    "directions, such as medpy, give other numbers.",
     "n is the number of cases with a value. Undefined values are counted singly, by run, case "
     "and class.",
     "Training step is the median step of a run; times and MACs are means over runs, peak memory "
