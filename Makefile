@@ -71,8 +71,9 @@ bench: $(STAMP)  ## every operator and network measured beside its reference, in
 	$(BIN)/python -m benchmarks --output bench
 
 .PHONY: levels
-levels: $(STAMP)  ## the simulations behind docs/statistics.md: levels, power, cover, printed as its tables
+levels: $(STAMP)  ## the simulations behind the docs' tables of levels, power and cover; HIPPOCAMPUS=FOLDER for real images
 	$(BIN)/python docs/error_rates.py
+	$(BIN)/python docs/checkerboard_levels.py $(HIPPOCAMPUS)
 
 .PHONY: house
 house: $(STAMP)  ## how large the package is; CHECKOUT=FOLDER for another

