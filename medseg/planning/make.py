@@ -117,6 +117,8 @@ def make_text(
     }
     written = _leaf_keys(tree)
     comments = {key: text for key, text in comments.items() if key in written and text}
+    if not encoder.get("kernel_sizes"):
+        comments.pop("model.encoder.kernel_sizes", None)
     heading = _heading(facts, grid, choice, network, dataset, config, limits)
     return text_of(tree, options, comments, heading)
 
