@@ -205,7 +205,10 @@ def _indices(classes: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:
 
 def _key(case: Case, preprocessing: Preprocessing, in_channels: int, num_classes: int) -> str:
     stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in _sources(case)]
-    return _sha256_of([_FORMAT, stats, preprocessing.describe(), in_channels, num_classes])[:16]
+    stated = [] if case.spacing is None else [case.spacing]
+    return _sha256_of(
+        [_FORMAT, stats, preprocessing.describe(), in_channels, num_classes, *stated]
+    )[:16]
 
 
 def _sources(case: Case) -> list[Path]:

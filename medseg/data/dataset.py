@@ -19,6 +19,7 @@ class Case:
         patient: whose image it is; None: each case has its own, or as `data.patient` says.
         fold: the fold that holds it out, where the dataset says.
         covariates: what else the dataset says of it, by name.
+        spacing: mm per axis of its files' arrays, where the dataset says what they do not.
     """
 
     case_id: str
@@ -27,6 +28,7 @@ class Case:
     patient: str | None = None
     fold: int | None = None
     covariates: Mapping[str, str] = field(default_factory=dict)
+    spacing: tuple[float, ...] | None = None
 
     @property
     def image(self) -> Path:

@@ -6,7 +6,7 @@ permutation, so a re-oriented copy of a volume gives the re-oriented result to t
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -175,15 +175,27 @@ class Preprocessing:
         return strongest(((labels == c).float() for c in range(classes)), size).to(labels.dtype)
 
     def read_labels(
-        self, path: Path, *, num_classes: int, prefer: Form = "sform", like: Volume | None = None
+        self,
+        path: Path,
+        *,
+        num_classes: int,
+        prefer: Form = "sform",
+        like: Volume | None = None,
+        spacing: Sequence[float] | None = None,
     ) -> Volume:
         """Reads labels on their own grid as classes, `num_classes` where they are ignored.
 
         Raises:
             DataError: see `medseg.volumes.read_labels`.
         """
-        values = self.label_values
-        return read_labels(path, num_classes=num_classes, values=values, prefer=prefer, like=like)
+        return read_labels(
+            path,
+            num_classes=num_classes,
+            values=self.label_values,
+            like=like,
+            spacing=spacing,
+            prefer=prefer,
+        )
 
     def truth(self, labels: Volume, num_classes: int) -> Tensor | None:
         """Labels `grid` for measures that need each voxel's class; None where some are ignored."""

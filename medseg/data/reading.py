@@ -29,24 +29,29 @@ def read_case(
     Raises:
         DataError: a file that must not be used, or files that do not lie on one grid.
     """
-    image = read_channels(case.images, in_channels)
-    label = preprocessing.read_labels(case.label, num_classes=num_classes, like=image)
+    image = read_channels(case.images, in_channels, spacing=case.spacing)
+    label = preprocessing.read_labels(
+        case.label, num_classes=num_classes, like=image, spacing=case.spacing
+    )
     return image, on_grid_of(image, label)
 
 
-def read_channels(paths: Sequence[Path], channels: int) -> Volume:
+def read_channels(
+    paths: Sequence[Path], channels: int, *, spacing: Sequence[float] | None = None
+) -> Volume:
     """Reads an image from one file with all channels, or joins files of one channel each.
 
     Args:
         paths: In channel order.
         channels: How many the image must have.
+        spacing: mm per axis of their arrays, where they do not say.
 
     Raises:
         DataError: a file that must not be used, or one that lies on another grid than the first.
     """
     if len(paths) == 1:
-        return read_image(paths[0], channels=channels)
-    first, *others = (read_image(path, channels=1) for path in paths)
+        return read_image(paths[0], channels=channels, spacing=spacing)
+    first, *others = (read_image(path, channels=1, spacing=spacing) for path in paths)
     turned = [on_grid_of(first, replace(other, array=other.array[0])) for other in others]
     notes = [f"{volume.path.name}: {note}" for volume in (first, *turned) for note in volume.notes]
     array = np.concatenate([first.array, *(other.array[None] for other in turned)])

@@ -111,6 +111,8 @@ def _set_up(plan: Plan, folder: Path, progress: "_Progress") -> None:
     progress.update(
         dataset=dataset.name,
         classes=list(dataset.classes),
+        label_values=dataset.label_values
+        and {str(k): to for k, to in dataset.label_values.items()},
         split={"train": list(split.train), "validation": list(split.validation)},
         cases_sha256=plan.data.case_digests(),
         init=plan.init or progress.record.init,

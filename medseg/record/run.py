@@ -100,6 +100,8 @@ class RunRecord:
         fold: Which fold was held out, from 0; None for a single split.
         dataset: Name of the dataset.
         classes: Names of the foreground classes, by label value from 1.
+        label_values: Value, colour or name in the label files → class, or "ignore"; None: values
+            are classes, or it is not known.
         split: `{"train": [case ids], "validation": [case ids]}`.
         cases_sha256: Case id → SHA-256 of the content of its image and label; empty if not known.
         init: Of a run that began with trained weights: `source`, its `sha256`, and `new`, the
@@ -146,6 +148,7 @@ class RunRecord:
     fold: int | None = None
     dataset: str = ""
     classes: list[str] = field(default_factory=list)
+    label_values: dict[str, int | str] | None = None
     split: dict[str, list[str]] = field(default_factory=dict)
     cases_sha256: dict[str, str] = field(default_factory=dict)
     init: dict[str, Any] = field(default_factory=dict)

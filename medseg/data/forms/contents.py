@@ -6,7 +6,6 @@ Headers of images are read and the voxels of label maps, both once per file and 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,21 +16,13 @@ from medseg.data.forms.form import same_ids
 from medseg.data.forms.matching import Findings
 from medseg.errors import DataError, one_volume
 from medseg.formatting import first_of
-from medseg.volumes import files_of, label_keys, read_image
+from medseg.volumes import Described, describe, files_of, label_keys
 
 _BLACK = "#000000"
 _MOST_VALUES = 64  # of masks that are pictures; smoothed ones have more
 _ODD_VALUES = 3  # of a mask alone, between those of the others: smoothed
 _WORKERS = 4
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Described:
-    """What the header of an image tells."""
-
-    channels: int
-    is_picture: bool
 
 
 def dataset_of(
@@ -283,8 +274,7 @@ def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=100_000)
 def _describe(path: Path, _: tuple[tuple[int, int], ...]) -> Described:
-    array = read_image(path, channels=None, nonfinite="replace").array
-    return Described(array.shape[0], array.shape[-1] == 1 and "pictures" in kind_of(path))
+    return describe(path)
 
 
 @lru_cache(maxsize=100_000)

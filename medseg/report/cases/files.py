@@ -121,9 +121,9 @@ def _image_and_label(shown: Sequence[tuple[RunRecord, CaseRecord]]) -> tuple[Vol
     for run, entry in shown:
         try:
             path = _named(entry.image, "image")
-            image = read_image(path, channels=_channels(run), nonfinite="replace")
+            image = read_image(path, channels=None, nonfinite="replace")
             label = _named(entry.label, "label")
-            label = read_labels(label, num_classes=None, values=_label_values(run))
+            label = read_labels(label, num_classes=None, values=_label_values(run), like=image)
             label = on_grid_of(image, label)
         except DataError as error:
             faults[str(error)] = None
@@ -149,15 +149,10 @@ def _named(path: str, what: str) -> Path:
     return Path(path)
 
 
-def _channels(run: RunRecord) -> int:
-    data = run.config.get("data")
-    found = data.get("in_channels") if isinstance(data, dict) else 1
-    return max(found, 1) if isinstance(found, int) else 1
-
-
 def _label_values(run: RunRecord) -> dict[int | str, int | str] | None:
     data = run.config.get("data")
     found = data.get("labels") if isinstance(data, dict) else None
+    found = found if run.label_values is None else run.label_values
     try:
         return None if found is None else checked_label_values(found)
     except ValueError as error:
