@@ -5,5 +5,6 @@ from medseg.data.folder import Folder
 from medseg.data.mni152 import Mni152
 from medseg.data.phantom import Phantom
 from medseg.data.preprocess import Window, ZScore
+from medseg.data.tcia import Tcia
 
-__all__ = ["Decathlon", "Folder", "Mni152", "Phantom", "Window", "ZScore"]
+__all__ = ["Decathlon", "Folder", "Mni152", "Phantom", "Tcia", "Window", "ZScore"]

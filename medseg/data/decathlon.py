@@ -3,27 +3,18 @@
 import hashlib
 import logging
 import shutil
-import socket
-import sys
 import tarfile
-import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 from monai.apps.datasets import DecathlonDataset
-from monai.apps.utils import download_url, extractall
+from monai.apps.utils import extractall
 
 from medseg.data.building import build_folder
+from medseg.data.download import content_length, fetch, require_space
 from medseg.data.forms import read_dataset
 from medseg.data.forms.description import DESCRIPTION
 from medseg.errors import ConfigError, DataError, ResourceError
-
-_STALLED_SECONDS = 60.0
 
 _logger = logging.getLogger(__name__)
 
@@ -88,7 +79,7 @@ class Decathlon:
         archive = part.parent / f"{self.task}.tar"
         if archive.is_file():
             _require_md5(archive, md5, remedy=f"remove {archive} and start again")
-            _require_space(part, archive.stat().st_size)
+            require_space(part, archive.stat().st_size)
         else:
             _download(url, archive, md5=md5, staging=part)
         _extract(archive, part)
@@ -96,52 +87,11 @@ class Decathlon:
 
 def _download(url: str, archive: Path, *, md5: str, staging: Path) -> None:
     # archive and extracted files lie side by side, and compressed volumes do not shrink
-    _require_space(staging, 2 * _content_length(url))
+    require_space(staging, 2 * content_length(url))
     _logger.info("downloading %s to %s", url, archive)
-    part = staging / archive.name
-    try:
-        with _staged_in(staging), warnings.catch_warnings():
-            # MONAI checks a checksum without showing what it got; it is checked below instead
-            warnings.filterwarnings("ignore", message="No hash value provided")
-            download_url(url, part, progress=sys.stderr.isatty())
-    except (OSError, HTTPException, RuntimeError, ValueError) as error:
-        raise ResourceError(
-            f"{url} could not be downloaded ({error}); check the connection and the free space and "
-            f"start again, or put the archive at {archive} by other means"
-        ) from error
+    part = fetch(url, archive, staging=staging)
     _require_md5(part, md5, remedy="nothing of it was kept; start again or name another url")
     part.replace(archive)
-
-
-@contextmanager
-def _staged_in(folder: Path) -> Iterator[None]:
-    """MONAI stages in the system's temporary folder, often too small, and waits for ever."""
-    place, timeout = tempfile.tempdir, socket.getdefaulttimeout()
-    tempfile.tempdir = str(folder)
-    socket.setdefaulttimeout(_STALLED_SECONDS)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = place
-        socket.setdefaulttimeout(timeout)
-
-
-def _content_length(url: str) -> int:
-    """Size that the server announces, bytes; 0 if it does not."""
-    try:
-        with urlopen(Request(url, method="HEAD"), timeout=_STALLED_SECONDS) as answer:
-            return int(answer.headers.get("Content-Length", 0))
-    except (OSError, HTTPException, ValueError):
-        return 0  # the download itself reports what is wrong
-
-
-def _require_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ResourceError(
-            f"{folder.parent} has {free / 2**20:.0f} MiB free and {needed / 2**20:.0f} MiB are "
-            "needed; free some space or set data.root to a larger disk"
-        )
 
 
 def _require_md5(archive: Path, expected: str, *, remedy: str) -> None:

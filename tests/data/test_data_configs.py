@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose
 from monai.apps.datasets import DecathlonDataset
+from monai.apps.tcia import TCIA_LABEL_DICT
 from omegaconf import OmegaConf
 
 from medseg.cli.compose import hydra_session
@@ -57,7 +58,13 @@ def resolved(name, tmp_path):
 
 def test_every_dataset_has_its_file():
     files = {name for name, *_ in DECATHLON.values()} | {"mni152", "phantom", "folder"}
-    assert set(CONFIGS) == files
+    collections = {name.lower().replace("-", "_"): name for name in TCIA_LABEL_DICT}
+    assert set(CONFIGS) == files | set(collections)
+    for name, collection in collections.items():
+        data = load(name)
+        assert data["source"]["collection"] == collection
+        assert data["labels"] == {c: n + 1 for c, n in TCIA_LABEL_DICT[collection].items()}
+        assert data["num_classes"] == len(data["labels"]) + 1
     assert set(DECATHLON) == set(DecathlonDataset.resource)
 
 
