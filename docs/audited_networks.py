@@ -1,0 +1,290 @@
+"""Audits of networks that medseg did not make, beside autograd, torch's counter and measured peaks.
+
+For each network: multiply-accumulates beside `FlopCounterMode`; the extents of the receptive
+fields of all voxels of this image beside the support of autograd's gradient (float64, norms and
+maxima replaced so that nothing cancels, as in the tests); the predicted peak of tensors beside the
+measured one; what the audit names as not known. Prints the table of docs/arithmetic.md.
+
+    pip install --no-deps --target FOLDER timm segmentation_models_pytorch einops \\
+        dynamic-network-architectures
+    PYTHONPATH=FOLDER:. python docs/audited_networks.py
+
+These packages need torchvision only where nothing is asked of it here; stubs stand in.
+"""
+
+import argparse
+import importlib.abc
+import importlib.machinery
+import sys
+import time
+import types
+import warnings
+
+import torch
+from monai.networks import nets
+from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from medseg.analysis.audit import OTHER_IMAGES, THROUGH, audit, far_from_borders
+from medseg.analysis.memory import network_peak_bytes
+from tests.analysis.positive import positive, seen_by_gradient
+
+warnings.simplefilter("ignore")
+
+
+class Anything(type):
+    """A class in which every name is another such class."""
+
+    def __getattr__(cls, name):
+        return stand_in(name)
+
+
+def stand_in(name):
+    """Something that can be called, subclassed and looked into, whatever it is."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    taking_all = {
+        "__new__": lambda cls, *_args, **_options: object.__new__(cls),
+        "__init__": lambda self, *_args, **_options: None,
+        "__init_subclass__": classmethod(lambda cls, **_options: None),
+    }
+    return Anything(name, (), taking_all)
+
+
+class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Empty modules in place of packages that are imported and not used."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torchvision", "huggingface_hub"):
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        module = types.ModuleType(spec.name)
+        module.__path__ = []
+        module.__getattr__ = stand_in
+        return module
+
+    def exec_module(self, module):
+        pass
+
+
+def smp(name, **options):
+    def build():
+        import segmentation_models_pytorch
+
+        return getattr(segmentation_models_pytorch, name)(
+            "tu-resnet18", encoder_weights=None, in_channels=1, classes=2, **options
+        )
+
+    return build
+
+
+def timm_features(name):
+    """The finest feature map."""
+
+    def build():
+        import timm
+
+        net = timm.create_model(name, pretrained=False, features_only=True, in_chans=1)
+        return Layers(lambda x, n: n(x)[-1], net)
+
+    return build
+
+
+def nnunet(name, dims, **options):
+    def build():
+        from dynamic_network_architectures.architectures import unet
+
+        conv, norm = (nn.Conv2d, nn.InstanceNorm2d) if dims == 2 else (nn.Conv3d, nn.InstanceNorm3d)
+        depths = {"n_blocks_per_stage": 1} if "Residual" in name else {"n_conv_per_stage": 2}
+        return getattr(unet, name)(
+            1, 3, (4, 8, 8), conv, 3, (1, 2, 2), **depths, num_classes=2,
+            n_conv_per_stage_decoder=1, conv_bias=True, norm_op=norm,
+            norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU, **options,
+        )  # fmt: skip
+
+    return build
+
+
+class Layers(nn.Module):
+    """A function of an image and of layers."""
+
+    def __init__(self, function, *layers):
+        super().__init__()
+        self.function, self.layers = function, nn.ModuleList(layers)
+
+    def forward(self, x):
+        return self.function(x, *self.layers)
+
+
+def conv(channels=1, out=4, kernel=3, stride=1):
+    return nn.Conv2d(channels, out, kernel, stride, kernel // 2)
+
+
+def resized(x, y):
+    return functional.interpolate(y, size=x.shape[2:], mode="bilinear")
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lstm = conv(), nn.LSTM(4, 4, batch_first=True)
+
+    def forward(self, x):
+        rows = self.conv(x)[0].permute(1, 2, 0)
+        return self.lstm(rows)[0].permute(2, 0, 1)[None]
+
+
+def sampled(x, first):
+    turn = torch.tensor([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0]], dtype=x.dtype)[None]
+    y = first(x)
+    return functional.grid_sample(
+        y, functional.affine_grid(turn, list(y.shape), align_corners=False), align_corners=False
+    )
+
+
+def attended(x, down, attention, up):
+    y = down(x)
+    tokens = y.flatten(2).transpose(1, 2)
+    tokens = attention(tokens, tokens, tokens, need_weights=False)[0]
+    return up(tokens.transpose(1, 2).unflatten(2, y.shape[2:]))
+
+
+SQUARE, CUBE = (64, 64), (32, 32, 32)
+NETWORKS = {
+    "MONAI UNETR": (lambda: nets.UNETR(1, 2, CUBE, 4, 24, 32, 2), CUBE),
+    "MONAI ViTAutoEnc": (
+        lambda: nets.ViTAutoEnc(1, CUBE, (16, 16, 16), out_channels=1, hidden_size=24, mlp_dim=32,
+                                num_layers=2, num_heads=2), CUBE),
+    "MONAI SwinUNETR": (
+        lambda: nets.SwinUNETR(in_channels=1, out_channels=2, feature_size=12, spatial_dims=2,
+                               num_heads=(1, 1, 1, 1)), SQUARE),
+    "MONAI VNet": (lambda: nets.VNet(3, 1, 2), CUBE),
+    "MONAI HighResNet": (lambda: nets.HighResNet(2, 1, 2), SQUARE),
+    "MONAI RegUNet": (lambda: nets.RegUNet(2, 1, 4, 2, out_kernel_initializer=None,
+                                           out_channels=2), SQUARE),
+    "MONAI FlexibleUNet": (
+        lambda: nets.FlexibleUNet(1, 2, "resnet18", spatial_dims=2), SQUARE),
+    "MONAI BasicUNet++": (
+        lambda: Layers(lambda x, n: n(x)[0], nets.BasicUNetPlusPlus(2, 1, 2, (4, 4, 8, 8, 8, 4))),
+        SQUARE),
+    "nnU-Net PlainConvUNet 2-D": (nnunet("PlainConvUNet", 2), SQUARE),
+    "nnU-Net PlainConvUNet 3-D": (nnunet("PlainConvUNet", 3), CUBE),
+    "nnU-Net ResidualEncoderUNet 2-D": (nnunet("ResidualEncoderUNet", 2), SQUARE),
+    "nnU-Net ResidualEncoderUNet 3-D": (nnunet("ResidualEncoderUNet", 3), CUBE),
+    "smp Unet": (smp("Unet"), SQUARE),
+    "smp Unet++": (smp("UnetPlusPlus"), SQUARE),
+    "smp MAnet": (smp("MAnet"), SQUARE),
+    "smp Linknet": (smp("Linknet"), SQUARE),
+    "smp FPN": (smp("FPN"), SQUARE),
+    "smp PSPNet": (smp("PSPNet"), SQUARE),
+    "smp PAN": (smp("PAN"), (128, 128)),
+    "smp DeepLabV3": (smp("DeepLabV3"), SQUARE),
+    "smp DeepLabV3+": (smp("DeepLabV3Plus"), SQUARE),
+    "smp UPerNet": (smp("UPerNet"), SQUARE),
+    "timm resnet18": (timm_features("resnet18"), SQUARE),
+    "timm convnext_atto": (timm_features("convnext_atto"), SQUARE),
+    "timm efficientnet_b0": (timm_features("efficientnet_b0"), SQUARE),
+    "timm mobilenetv3_small_050": (timm_features("mobilenetv3_small_050"), SQUARE),
+    "timm regnety_002": (timm_features("regnety_002"), SQUARE),
+    "adaptive mean, interpolated": (
+        lambda: Layers(lambda x, a, b: resized(x, b(functional.adaptive_avg_pool2d(a(x), 8))),
+                       conv(), conv(4)), SQUARE),
+    "adaptive mean": (
+        lambda: Layers(lambda x, a: functional.adaptive_avg_pool2d(a(x), 8), conv()), SQUARE),
+    "BatchNorm on one voxel": (
+        lambda: nn.Sequential(conv(1, 4, 3, 2), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 2, 2, 2)),
+        (2, 2)),
+    "grid_sample at constants": (lambda: Layers(sampled, conv()), SQUARE),
+    "LSTM along rows": (Recurrent, (32, 32)),
+    "a choice by value": (
+        lambda: Layers(lambda x, a: a(x) if float(x.detach().mean()) < 9 else x, conv()), SQUARE),
+    "multi-head attention": (
+        lambda: Layers(attended, conv(1, 8, 3, 4), nn.MultiheadAttention(8, 2, batch_first=True),
+                       nn.ConvTranspose2d(8, 2, 4, 4)), SQUARE),
+}  # fmt: skip
+
+
+def counted(network, image):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(image)
+    return counter.get_total_flops() // 2
+
+
+def extents_by_autograd(network, size, outputs):
+    """Smallest and largest extent along each axis, of all output voxels."""
+    found = []
+    for axis, count in enumerate(outputs):
+        image = torch.rand(1, 1, *size, dtype=torch.float64)
+        rows = seen_by_gradient(network, image, axis, range(count))
+        places = [row.nonzero()[0] for row in rows]
+        extents = [int(p[-1] - p[0] + 1) if len(p) else 0 for p in places]
+        found.append((min(extents), max(extents)))
+    return tuple(found)
+
+
+def text(ranges):
+    return ", ".join("–".join(map(str, sorted(set(r)))) if r else "?" for r in ranges)
+
+
+def unknown(result, axis):
+    return {far_from_borders(axis), OTHER_IMAGES} & result.not_known.keys()
+
+
+def row_of(name, axes):
+    build, size = NETWORKS[name]
+    torch.manual_seed(0)
+    network, shape = build(), (1, 1, *size)
+    start = time.perf_counter()
+    result = audit(network, shape, seconds=30)
+    seconds = time.perf_counter() - start
+    flops = counted(network, torch.rand(shape))
+    memory = []
+    for use in ("inference", "training"):
+        predicted = result.memory[use].get("fp32")
+        try:
+            peak = network_peak_bytes(network, shape, training=use == "training", bf16=False)
+        except (RuntimeError, ValueError):
+            peak = None
+        refused = "refused by torch" if peak is None else f"{peak / 2**20:.1f} (not predicted)"
+        both = predicted is not None and peak
+        memory.append(f"{peak / 2**20:.1f} ({predicted.peak / peak - 1:+.1%})" if both else refused)
+    autograd = extents_by_autograd(positive(network), size, result.logits[1:][:axes])
+    bounded = any(key.startswith(THROUGH) for key in result.not_known)
+    here = result.field_here[:axes]
+    agree = "=" if here == autograd else "≤" if bounded else "≠"
+    far = [
+        (f.smallest, f.largest) if f else ("?" if unknown(result, a) else "all",)
+        for a, f in enumerate(result.field)
+    ]
+    named = sorted({operation for _, operation in result.unknown})
+    named += sorted(key for key in result.not_known)
+    macs = f"{result.total.macs:,}" + ("" if flops == result.total.macs else f" ({flops:,})")
+    return (
+        f"| {name} | {macs} | {text(far)} | {text(autograd)} {agree} {text(here)} | "
+        f"{' | '.join(memory)} | {'; '.join(named) or '–'} | {seconds:.0f} |"
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="networks; all by default")
+    parser.add_argument("--axes", type=int, default=1, help="followed by autograd")
+    arguments = parser.parse_args()
+    sys.meta_path.append(Stubs())
+    print(
+        "| network | MACs (torch's, where they differ) | field far from borders, per axis | "
+        "autograd, audit in this image | peak inference | peak training | named as not known | s |"
+    )
+    print("|---" * 8 + "|")
+    for name in arguments.names or NETWORKS:
+        try:
+            print(row_of(name, arguments.axes), flush=True)
+        except Exception as error:
+            print(f"| {name} | {type(error).__name__}: {str(error).splitlines()[:1]} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
