@@ -172,7 +172,7 @@ def test_writing_makes_the_folder_and_replaces_the_record(record, tmp_path) -> N
 
 def test_a_record_needs_only_a_name_a_status_and_a_start(tmp_path) -> None:
     path = tmp_path / FILE_NAME
-    path.write_text('{"schema": 3, "name": "a", "status": "running", "started": "now"}')
+    path.write_text('{"schema": 4, "name": "a", "status": "running", "started": "now"}')
     assert RunRecord.read(path) == RunRecord(name="a", status="running", started="now")
 
 
@@ -182,7 +182,14 @@ def test_a_record_of_the_first_schema_is_read(record, tmp_path) -> None:
     new = {"digest", "levels", "matched", "fold", "exit_code", "restarts", "artifacts"}
     old = {k: v for k, v in content.items() if k not in new} | {"schema": 1}
     path.write_text(json.dumps(old | {"sweep": {"seed": ["0", "1"]}}))
+    content["history"][0]["epoch"] += 1
     assert asdict(RunRecord.read(path)) == content | {"path": path}
+
+
+def test_epochs_of_an_old_record_count_from_1(record, tmp_path) -> None:
+    path = replace(record, history=[{"epoch": e, "lr": 0.1} for e in (0, None, 2)]).write(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 3}))
+    assert [row["epoch"] for row in RunRecord.read(path).history] == [1, None, 3]
 
 
 def test_what_an_old_record_without_artifacts_has_of_them_is_read(record, tmp_path) -> None:
@@ -238,12 +245,12 @@ class TestReadRefuses:
     @pytest.mark.parametrize(
         ("content", "found"),
         [("[]", "'list'"), ("3", "'int'"), ("null", "'NoneType'"), ("{}", "None"),
-         ('{"schema": 0}', "0"), ('{"schema": 4}', "4"), ('{"schema": "1"}', "'1'")],
+         ('{"schema": 0}', "0"), ('{"schema": 5}', "5"), ('{"schema": "1"}', "'1'")],
     )  # fmt: skip
     def test_another_schema(self, content, found, tmp_path) -> None:
         path = tmp_path / FILE_NAME
         path.write_text(content)
-        message = rf"record\.json: schema={found}, this version reads schemas 1 to 3; read"
+        message = rf"record\.json: schema={found}, this version reads schemas 1 to 4; read"
         with pytest.raises(DataError, match=message) as caught:
             RunRecord.read(path)
         assert caught.value.exit_code == 3

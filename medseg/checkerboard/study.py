@@ -25,6 +25,7 @@ from medseg.checkerboard.registry import (
 from medseg.checkerboard.seasonal import CaseMaps
 from medseg.checkerboard.windows import CaseSums, Exemplar, analysed_levels
 from medseg.models.weights import ModelCard
+from medseg.progress import bar
 from medseg.record import ArtifactRecord, AxisSpectrum, CaseRow, Estimate
 from medseg.record.checkerboard import Values
 from medseg.record.figure_data import FigureData
@@ -139,10 +140,19 @@ class Study:
 
     def record(self) -> ArtifactRecord:
         """All numbers so far, with the claims over cases."""
-        moments = input_moments(self.network, self.images) if self.images else None
-        layers = upsampling_rows(self.network, moments)
-        gradients, dilated = gradient_rows(self.network), gridding_rows(self.network)
-        values = self._of_network()
+        with bar(5, "artifacts: layers") as step:
+            moments = input_moments(self.network, self.images) if self.images else None
+            layers = upsampling_rows(self.network, moments)
+            step(what="artifacts: gradients")
+            gradients, dilated = gradient_rows(self.network), gridding_rows(self.network)
+            step(what="artifacts: network")
+            values = self._of_network()
+            step(what="artifacts: cases")
+            maps = phase_map(self._moments["prediction"])
+            locked = {group: phase_locked(cases) for group, cases in self._moments.items() if cases}
+            step(what="artifacts: spectra")
+            spectra = self._spectra()
+            step()
         groups = [row.values for row in (*layers, *gradients, *dilated)] + [values]
         groups += [group for case in self._cases for group in case.values.values()]
         return ArtifactRecord(
@@ -155,9 +165,9 @@ class Study:
             values=values,
             cases=self._cases,
             means=self._means(),
-            phase_map=phase_map(self._moments["prediction"]),
-            **{group: phase_locked(cases) for group, cases in self._moments.items() if cases},
-            spectra=self._spectra(),
+            phase_map=maps,
+            **locked,
+            spectra=spectra,
             notes=self._notes,
         )
 

@@ -79,8 +79,10 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
         command_line: Kept in the plan.
 
     Raises:
-        ConfigError: the grid means nothing, or an arm cannot be matched in cost.
-        DataError: a dataset that cannot be used; no run was started.
+        ConfigError: the grid means nothing, an arm cannot be matched in cost, or completed runs
+            were measured or drawn in another way.
+        DataError: a dataset that cannot be used, or whose classes have other names than those of
+            completed runs; no run was started.
     """
     overrides = readable(overrides, several=True)
     given = parsed(overrides)
@@ -95,19 +97,20 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
             "an ablation is continued by repeating its command"
         )
     from medseg.cli.launch import launch
-    from medseg.experiment.grid import placed
+    from medseg.experiment.grid import placed, require_same_options
     from medseg.experiment.ledger import Ledger, entry_of
     from medseg.experiment.plan import data_digests
 
     folder = Path(config.hydra.sweep.dir)
     plan, configs = _plan(hydra, config, command_line, folder)
     try:  # once, before runs would wait for each other, and before anything is written
-        data = data_digests(configs)
+        data, classes = data_digests(configs)
     except DataError:
         if any(entry_of(cell, folder).is_unfinished for cell in plan.cells):
             raise
-        data = {}  # all is done, and stays so where the data are gone
+        data, classes = {}, {}  # all is done, and stays so where the data are gone
     plan, others = placed(plan, folder, data)
+    require_same_options(plan, folder, configs, classes)
     if others:
         log.warning(
             "%s: %d of its runs were trained on other files of the dataset, which changed since; "

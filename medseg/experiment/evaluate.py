@@ -57,21 +57,20 @@ def study_of(model: TrainedModel, predictor: Predictor, options: dict[str, Any])
 def trajectory_of(
     module: SegmentationModule, image: Tensor, options: dict[str, Any]
 ) -> ArtifactTrajectory | None:
-    """Measures a network in training on the middle of an image; None if it has no strides.
+    """Follows a network in training on the middle of an image; None if it has no strides.
 
     Args:
         module: What is being trained.
         image: A prepared case `(channels, *S)`.
         options: `artifacts` of the configuration.
     """
-    if not options["follow"]:
-        return None
     try:
         grid = stride_grid_of(module.network, len(module.patch_size))
     except ConfigError:
         return None
     window = central_patch(image, module.patch_size)[None]
-    return ArtifactTrajectory(module, window, grid, options["shifts"])
+    shifts, follows = options["shifts"], options["follow"]
+    return ArtifactTrajectory(module, window, grid, shifts=shifts, follows=follows)
 
 
 def evaluate_cases(

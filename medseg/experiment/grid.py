@@ -1,6 +1,7 @@
 """What an ablation varies → its runs, each known by what it does."""
 
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +12,12 @@ import torch
 
 from medseg.analysis.cost import LATENCY, Load
 from medseg.analysis.match import match
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
+from medseg.experiment.folder import former_record
+from medseg.experiment.ledger import entry_of
 from medseg.experiment.schema import RULES, broken
 from medseg.models.description import describe
-from medseg.record import AblationPlan, Cell, Matched, RunStatus, digest
+from medseg.record import AblationPlan, Cell, Matched, RunStatus, digest, leaves
 
 Config = dict[str, Any]
 Compose = Callable[[Sequence[str], Mapping[str, Any]], Config]
@@ -22,6 +25,7 @@ Compose = Callable[[Sequence[str], Mapping[str, Any]], Config]
 
 _LONGEST_NAME = 100  # of 255 bytes that a file system allows
 _DIGITS = 8
+_MEASURED = ("artifacts.", "pictures.")  # no part of what a run is known by
 SEED, FOLD, FOLDS = "seed", "data.fold", "data.folds"
 """Keys that a repetition sets."""
 
@@ -173,6 +177,45 @@ def placed(plan: AblationPlan, folder: Path, data: Mapping[str, str]) -> tuple[A
         name = f"{cell.folder}-{own[:_DIGITS]}" if is_other else cell.folder
         cells.append(replace(cell, data=own, folder=name))
     return replace(plan, cells=cells), others
+
+
+def require_same_options(
+    plan: AblationPlan,
+    folder: Path,
+    configs: Mapping[str, Mapping[str, Any]],
+    classes: Mapping[str, Sequence[str]],
+) -> None:
+    """Checks that runs that are not made again were measured, drawn and named as is asked now.
+
+    Args:
+        plan: What is asked for.
+        folder: Of the ablation.
+        configs: Digest of a cell's configuration → the configuration.
+        classes: The same digest → names of the foreground classes, where they are known.
+
+    Raises:
+        ConfigError: `artifacts` or `pictures` has another value.
+        DataError: classes have other names.
+    """
+    for cell in plan.cells:
+        former = former_record(folder / cell.folder)
+        if former is None or entry_of(cell, folder).is_unfinished:
+            continue
+        now = dict(leaves(configs[cell.digest]))
+        for key, was in leaves(former.config):
+            if key.startswith(_MEASURED) and now.get(key, was) != was:
+                told = json.dumps(was)
+                raise ConfigError(
+                    f"{key}={json.dumps(now[key])}: {folder / cell.folder} has {told} and is not "
+                    f"made again; give {key}={told}, or the ablation another name="
+                )
+        names = list(classes.get(cell.digest, former.classes))
+        if former.classes and former.classes != names:
+            raise DataError(
+                f"the classes are {', '.join(names)}, but {folder / cell.folder} was trained on "
+                f"{', '.join(former.classes)}; restore the names, or give the ablation another "
+                "name="
+            )
 
 
 def folder_name(levels: Mapping[str, str], seed: int, fold: int | None, digest: str) -> str:

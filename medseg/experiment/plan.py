@@ -178,32 +178,35 @@ def make_data(config: dict[str, Any], split: Split | None = None) -> Segmentatio
     )
 
 
-def data_digests(configs: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+def data_digests(
+    configs: Mapping[str, dict[str, Any]],
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """Prepares the data of many runs, of each dataset once.
 
     Args:
         configs: Resolved configurations, by a name.
 
     Returns:
-        Name → digest of the files that the run is trained on.
+        Name → digest of the files that the run is trained on, and name → their classes.
 
     Raises:
         DataError: data that cannot be used.
     """
-    known: list[tuple[dict[str, Any], str]] = []
-    found = {}
+    known: list[tuple[dict[str, Any], str, tuple[str, ...]]] = []
+    digests, classes = {}, {}
     for name, config in configs.items():
         section = {key: value for key, value in config["data"].items() if key != "fold"}
-        own = next((files for data, files in known if data == section), None)
+        own = next((files for files in known if files[0] == section), None)
         if own is None:
             data = make_data(config)
             data.setup()
             by_file = data.config.split_file is not None
             held_out = data.split.validation if by_file and data.split else ()
-            own = data_digest(data.case_digests(), held_out)
-            known.append((section, own))
-        found[name] = own
-    return found
+            names = data.dataset.classes if data.dataset else ()
+            own = section, data_digest(data.case_digests(), held_out), tuple(names)
+            known.append(own)
+        _, digests[name], classes[name] = own
+    return digests, classes
 
 
 def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:

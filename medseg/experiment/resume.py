@@ -18,6 +18,7 @@ from medseg.experiment.folder import CONFIG, SPLIT, former_record, require_own_r
 from medseg.experiment.plan import Plan, make_plan
 from medseg.models.weights import network_state, read_checkpoint
 from medseg.record import added_keys, content, is_place, leaves
+from medseg.training.callbacks import History, is_time_over
 from medseg.training.trainer import LAST
 
 _FREE = ("trainer", "surface_tolerance_mm")
@@ -183,11 +184,21 @@ def _require_fitting(
             f"give at least {done}"
         )
     idle = [key for key in changes if key.startswith("trainer.") and key not in _OF_EVALUATION]
-    if plan.training.max_seconds is None and epochs == done and idle:
+    seconds, more, is_over = plan.training.max_seconds, "trainer.epochs", epochs == done
+    if seconds is not None:
+        more, passed = "trainer.max_seconds", _seconds_of_steps(checkpoint)
+        is_over = is_time_over(passed, done, seconds)
+    if is_over and idle:
         raise ConfigError(
-            f"{idle[0]} has no effect: all {done} epochs of {folder} are trained; "
-            "give more trainer.epochs with it"
+            f"{idle[0]} has no effect: the {done} epochs of {folder} are all that {more} allows; "
+            f"give more {more}"
         )
+
+
+def _seconds_of_steps(checkpoint: Mapping[str, Any]) -> float:
+    """What training steps have taken so far; 0 if the checkpoint does not say."""
+    state = checkpoint.get("callbacks", {}).get(History.__qualname__, {})
+    return sum(state.get("step_seconds", []))
 
 
 def _require_same_cases(plan: Plan, folder: Path) -> None:

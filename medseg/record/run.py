@@ -18,7 +18,7 @@ from medseg.files import write_text
 from medseg.formatting import printable
 from medseg.record.checkerboard import ArtifactRecord
 
-SCHEMA = 3
+SCHEMA = 4
 FILE_NAME = "record.json"
 Kind = TypeVar("Kind")
 
@@ -115,7 +115,7 @@ class RunRecord:
             step. Of a run that was continued, `former` are those of epochs before its last start;
             `train` and `total` include them.
         peak_memory_bytes: Peak resident memory of the process (CPU) or allocated memory (GPU).
-        history: One dict per epoch: `epoch`, `train_loss`, `val_dice`, `val_dice_<class>`,
+        history: One dict per epoch: `epoch` from 1, `train_loss`, `val_dice`, `val_dice_<class>`,
             `lr`, `seconds`.
         cases: Final metrics per validation case.
         artifacts: Patterns of the strides on the validation cases; None where none can be.
@@ -185,12 +185,19 @@ class RunRecord:
         """Schema 1 had the grid of its ablation in every record; `ablation.json` has it now.
 
         Up to schema 2 a record repeated two of its artifacts, which is all that a record without
-        artifacts had. Those older than schema 3 are converted by `ArtifactRecord`.
+        artifacts had. Those older than schema 3 are converted by `ArtifactRecord`. Up to schema 3
+        epochs of `history` counted from 0.
         """
         if content["schema"] == SCHEMA:
             return content
         old: dict[str, Any] = {k: v for k, v in content.items() if k != "sweep"}
         old["schema"] = SCHEMA
+        old["history"] = [
+            row | {"epoch": row["epoch"] + 1} if row.get("epoch") is not None else row
+            for row in old.get("history", [])
+        ]
+        if content["schema"] == 3:
+            return old
         gains, response = old.pop("upsampling", []), old.pop("constant_response", None)
         if old.get("artifacts") is None and (gains or response is not None):
             rows = [{**gain, "values": {"dc_gain": gain.get("imbalance")}} for gain in gains]

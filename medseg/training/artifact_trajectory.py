@@ -29,9 +29,19 @@ class ArtifactTrajectory(pl.Callback):
         window: A window of a real case, `(1, channels, *patch)`.
         grid: Of the network.
         shifts: Forward passes of the cycle-spin residual.
+        follows: Whether it measures; a run that goes on without keeps the rows that it has.
     """
 
-    def __init__(self, module: SegmentationModule, window: Tensor, grid: StrideGrid, shifts: int):
+    def __init__(
+        self,
+        module: SegmentationModule,
+        window: Tensor,
+        grid: StrideGrid,
+        *,
+        shifts: int,
+        follows: bool = True,
+    ):
+        self.follows = follows
         self.module = module
         self.window = window
         self.grid = grid
@@ -48,12 +58,12 @@ class ArtifactTrajectory(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Measures what initialisation makes."""
-        if not self.rows and trainer.global_step == 0:
+        if self.follows and not self.rows and trainer.global_step == 0:
             self._measure(trainer, 0)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Measures what was learned."""
-        if not trainer.sanity_checking:
+        if self.follows and not trainer.sanity_checking:
             self._measure(trainer, trainer.current_epoch + 1)
 
     def _measure(self, trainer: pl.Trainer, epoch: int) -> None:

@@ -41,7 +41,7 @@ class SeedEachEpoch(pl.Callback):
 class History(pl.Callback):
     """Keeps one row of numbers per epoch and logs it as one plain line.
 
-    `rows` have `epoch`, `train_loss`, `val_dice`, `val_dice_<class>`, `lr`, `seconds`.
+    `rows` have `epoch` from 1, `train_loss`, `val_dice`, `val_dice_<class>`, `lr`, `seconds`.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,9 @@ class History(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        self.rows = list(state_dict["rows"])
+        rows = state_dict["rows"]
+        first = 1 - int(rows[0]["epoch"]) if rows else 0  # older checkpoints count from 0
+        self.rows = [row | {"epoch": row["epoch"] + first} for row in rows]
         self.step_seconds = list(state_dict["step_seconds"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
@@ -76,7 +78,7 @@ class History(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Adds the epoch's row."""
-        row: dict[str, float | None] = {"epoch": trainer.current_epoch}
+        row: dict[str, float | None] = {"epoch": trainer.current_epoch + 1}
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         for name, value in trainer.callback_metrics.items():
             if name.startswith("lr-") or (name.startswith("val/") and not validated):
@@ -203,6 +205,15 @@ class Heartbeat(pl.Callback):
         self.report(min(1.0, share), self._before + self._reported - self._began)
 
 
+def is_time_over(passed: float, done: int, seconds: float) -> bool:
+    """Whether an end after `done` epochs, which took `passed` seconds, is the nearest to `seconds`.
+
+    >>> is_time_over(8.0, 2, 10.0), is_time_over(9.0, 2, 10.0)
+    (False, True)
+    """
+    return done > 0 and passed + 0.5 * passed / done > seconds
+
+
 class TimeBudget(pl.Callback):
     """Ends training at the epoch whose end is nearest to `seconds` of training steps.
 
@@ -236,7 +247,7 @@ class TimeBudget(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Trains no further epoch in a run whose time is over."""
         passed, done = sum(self.history.step_seconds), trainer.current_epoch
-        if done and passed + 0.5 * passed / done > self.seconds:
+        if is_time_over(passed, done, self.seconds):
             trainer.should_stop = True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:

@@ -144,6 +144,17 @@ def test_repeating_the_command_launches_what_has_no_result(
     assert capsys.readouterr().out.count("] failed: ") == 2
 
 
+@pytest.mark.parametrize("word", ["artifacts.shifts=2", "pictures.cases=2"])
+def test_completed_runs_that_were_measured_otherwise_are_not_mixed_with_new_ones(
+    done: Path, launched: list[str], capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    before = plan(done)
+    assert ablate(done, *PRESET, "ablation.seeds=[3,4]", word) == 2
+    assert word.partition("=")[0] in capsys.readouterr().err
+    assert plan(done) == before
+    assert not launched
+
+
 def test_runs_on_other_files_stay_beside_and_are_no_part_of_the_ablation(
     phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +163,13 @@ def test_runs_on_other_files_stay_beside_and_are_no_part_of_the_ablation(
     assert ablate(tmp_path, *grid, f"data.root={mine}", "seed=0,1") == 0
     former = records(tmp_path)
     moved = Path(shutil.copytree(mine, tmp_path / "moved"))
+    described = (moved / "dataset.json").read_text()
+    content = json.loads(described)
+    content["labels"] = {value: f"{name} now" for value, name in content["labels"].items()}
+    (moved / "dataset.json").write_text(json.dumps(content))
+    assert ablate(tmp_path, *grid, f"data.root={moved}", "seed=0,1,2") == 3
+    assert records(tmp_path).keys() == former.keys()
+    (moved / "dataset.json").write_text(described)
     (run,) = [tmp_path / "runs/grid" / name for name, r in former.items() if r.seed == 1]
     assert resume(run, "trainer.epochs=2") == 0  # by hand: no longer what the grid asks for
     assert ablate(tmp_path, *grid, f"data.root={moved}", "seed=0,1") == 2

@@ -43,6 +43,7 @@ def test_a_training_shows_how_far_it_is_and_what_came_of_it(
     bars = [part for part in re.split("[\r\n]", text) if "%|" in part]
     assert any("epoch 3/3" in part and "loss" in part and "Dice" in part for part in bars)
     assert any("held-out cases" in part for part in bars)
+    assert any("artifacts: " in part for part in bars)  # minutes, for a large network
     for line in re.finditer(r"\d\d:\d\d:\d\d (INFO|WARNING) ", text):
         assert text[: line.start()][-1:] in ("", "\r", "\n"), "a line is glued to a bar"
     record = RunRecord.read(the_run(tmp_path) / "record.json")

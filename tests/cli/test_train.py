@@ -34,7 +34,7 @@ def test_a_run_leaves_everything_that_is_promised(finished: Path) -> None:
     json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
     record = RunRecord.read(finished / "record.json")
     assert record.status == "completed"
-    assert [row["epoch"] for row in record.history] == [0, 1]
+    assert [row["epoch"] for row in record.history] == [1, 2]
     assert {case.case for case in record.cases} == set(record.split["validation"])
     assert {p.name.split(".")[0] for p in (finished / "validation").glob("*.nii.gz")} == {
         case.case for case in record.cases
@@ -149,7 +149,7 @@ def test_a_run_that_was_stopped_and_killed_goes_on_where_it_was(tmp_path: Path) 
     assert resume(run, f"trainer.epochs={epochs}") == 0
     record = RunRecord.read(run / "record.json")
     assert (record.status, record.restarts) == ("completed", 2)
-    assert [row["epoch"] for row in record.history] == list(range(epochs))
+    assert [row["epoch"] for row in record.history] == list(range(1, epochs + 1))
     assert record.seconds["train"] >= sum(row["seconds"] or 0 for row in record.history)
 
 

@@ -152,6 +152,37 @@ def test_patience_is_that_of_now(run: Path) -> None:
     assert len(record(run).history) == done  # it has stopped, and stays so
 
 
+def test_a_run_that_time_has_ended_stays_so_until_it_is_given_more(
+    dataset: Path, tmp_path: Path
+) -> None:
+    assert train(tmp_path, *mine(dataset), "trainer.max_seconds=0.001", "trainer.epochs=3") == 0
+    run = the_run(tmp_path)
+    (row,) = record(run).history
+    assert resume(run) == 0
+    assert record(run).history == [row]
+    assert resume(run, "trainer.patience=5") == 2  # nothing is left for it to act on
+    assert resume(run, "trainer.max_seconds=0.0001") == 2
+    states = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    passed = sum(states["History"]["step_seconds"])
+    assert resume(run, f"trainer.max_seconds={1.6 * passed}") == 0
+    first, second = record(run).history
+    assert first == row
+    assert second["val_dice"] is not None
+    assert second["lr"] < first["lr"]  # by the time that has passed
+
+
+def test_following_of_artifacts_begins_and_ends_where_it_is_switched(run: Path) -> None:
+    assert resume(run, "trainer.epochs=3", "artifacts.follow=true") == 0
+    (measured,) = record(run).artifact_history
+    assert measured["epoch"] == 3
+    head, *rows = list(csv.reader((run / "metrics.csv").read_text().splitlines()))
+    assert {len(row) for row in rows} == {len(head)}
+    assert sum(row[head.index("artifacts/dc_gain")] != "" for row in rows) == 1
+    assert resume(run, "trainer.epochs=4", "artifacts.follow=false") == 0
+    assert record(run).artifact_history == [measured]
+    assert len(record(run).history) == 4
+
+
 def test_the_split_is_the_run_s_own_when_cases_are_added(
     run: Path, own: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

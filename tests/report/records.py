@@ -173,7 +173,7 @@ def finished(upsample: str = "transposed", seed: int = 0, **changes: Any) -> Run
         "seconds": {"train": 60 * 12 * step * 4, "validation": 90, "total": 1300, "step": step},
         "peak_memory_bytes": 1_288_490_188,
         "history": [
-            {"epoch": int(e), "train_loss": float(loss[e]), "val_dice": float(curve[e])}
+            {"epoch": int(e) + 1, "train_loss": float(loss[e]), "val_dice": float(curve[e])}
             for e in epochs
         ],
         "cases": [case(index) for index in range(12)],

@@ -173,7 +173,7 @@ def record(
         seconds={"train": 60 * step, "validation": 9.0, "total": 70 * step, "step": step},
         peak_memory_bytes=300 * 2**20 + int(430 * parameters * generator.uniform(0.9, 1.2)),
         history=[
-            {"epoch": e, "train_loss": float(1.2 - curve[e]), "val_dice": float(curve[e])}
+            {"epoch": e + 1, "train_loss": float(1.2 - curve[e]), "val_dice": float(curve[e])}
             for e in range(design.epochs)
         ],
         cases=[_case(c, value) for c, value in values.items()],

@@ -185,16 +185,16 @@ class TestScatter:
 
 
 def arm(number: int, *histories: list[float | None]) -> Any:
-    rows = [[{"epoch": e, "loss": v} for e, v in enumerate(h)] for h in histories]
+    rows = [[{"epoch": e, "loss": v} for e, v in enumerate(h, 1)] for h in histories]
     records = [SimpleNamespace(history=row, artifact_history=row) for row in rows]
     return SimpleNamespace(number=number, runs=records)
 
 
 class TestCurve:
-    def test_epochs_count_from_1_and_a_history_before_training_from_0(self) -> None:
+    def test_epochs_without_a_value_are_left_out(self) -> None:
         arms = [arm(1, [1.0, None, 0.5])]
         assert histories(arms, "loss")["epoch"].tolist() == [1, 3]
-        assert histories(arms, "loss", "artifact_history")["epoch"].tolist() == [0, 2]
+        assert histories(arms, "loss", "artifact_history")["epoch"].tolist() == [1, 3]
 
     def test_an_arm_is_the_mean_of_its_runs_with_the_runs_beside_it(self) -> None:
         figure = curve(histories([arm(31, [1.0, 0.5], [1.0, 0.7])], "loss"), "Loss", {31: 0})

@@ -37,7 +37,7 @@ def test_text_from_records_is_never_markup(runs: Write, tmp_path: Path) -> None:
         versions={evil: evil},
         split={evil: [evil]},
         pictures=[picture, bogus],
-        history=[{"epoch": 0, "val_dice": 0.5}],
+        history=[{"epoch": 1, "val_dice": 0.5}],
     )
     for record, name in ((evils, "evil"), (replace(evils, status="failed", error=evil), "fail")):
         shutil.rmtree(tmp_path / "runs")

@@ -154,7 +154,7 @@ def test_a_run_survives_the_loss_of_its_node_and_ends_as_if_nothing_had_been(
     assert [record.status, record.restarts] == ["completed", 1]
     assert [expected.status, expected.restarts] == ["completed", 0]
     assert trained_from_the_beginning(run) == 1
-    assert [row["epoch"] for row in record.history] == list(range(150))
+    assert [row["epoch"] for row in record.history] == list(range(1, 151))
     assert timeless(record) == timeless(expected)
     assert [case.metrics for case in record.cases] == [case.metrics for case in expected.cases]
     assert same_weights(run, other)
@@ -175,6 +175,6 @@ def test_a_run_longer_than_its_job_is_queued_again_until_it_is_completed(
     assert record.restarts >= 1
     assert (job, "REQUEUED") in cluster.job_states()
     assert trained_from_the_beginning(run) == 1
-    assert [row["epoch"] for row in record.history] == list(range(len(record.history)))
+    assert [row["epoch"] for row in record.history] == list(range(1, len(record.history) + 1))
     assert sum(row["seconds"] or 0.0 for row in record.history) >= 57
     assert json.loads((run / "status.json").read_text(encoding="utf-8"))["share"] == 1.0

@@ -20,8 +20,6 @@ def histories(
     arms: Iterable[Arm], key: str, field: Literal["history", "artifact_history"] = "history"
 ) -> pd.DataFrame:
     """One quantity of the runs' histories: columns arm, run, epoch (finished epochs) and value."""
-    # A row of `artifact_history` counts finished epochs, one of `history` starts from 0.
-    first = 1 if field == "history" else 0
     rows = [
         (arm.number, place, row.get("epoch"), row.get(key))
         for arm in arms
@@ -29,8 +27,7 @@ def histories(
         for row in getattr(run, field)
     ]
     frame = pd.DataFrame(rows, columns=["arm", "run", "epoch", "value"])
-    frame = frame.astype({"epoch": float, "value": float}).dropna()
-    return frame.assign(epoch=frame["epoch"] + first)
+    return frame.astype({"epoch": float, "value": float}).dropna()
 
 
 @styled()
