@@ -79,7 +79,7 @@ def against_shifts(
     after, phases = _after_every_shift(period), math.prod(period)
     generator = torch.Generator().manual_seed(seed)
     shifts = torch.randint(phases, (permutations, tables.shape[1]), generator=generator)
-    as_large = torch.zeros(len(tables))
+    as_large = torch.zeros(len(tables), dtype=torch.double)
     for some in shifts.split(max(1, _TABLES_AT_ONCE // phases // len(tables))):
         pooled = sum(tables[:, case][:, after[own]] for case, own in enumerate(some.T))
         # a shift common to all cases gives the same R², but for rounding

@@ -86,16 +86,16 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
     """
     overrides = readable(overrides, several=True)
     given = parsed(overrides)
-    require_mode(given, several=True)
     config = hydra_config(hydra, overrides, RunMode.MULTIRUN, logs=True)
-    if (more := planned_words(config, overrides, given)) != overrides:
-        config = hydra_config(hydra, more, RunMode.MULTIRUN)
-    HydraConfig.instance().set_config(config)
     if config.resume is not None:
         raise ConfigError(
             f"resume={config.resume}: continues a single run; "
             "an ablation is continued by repeating its command"
         )
+    require_mode(given, several=True)
+    if (more := planned_words(config, overrides, given)) != overrides:
+        config = hydra_config(hydra, more, RunMode.MULTIRUN)
+    HydraConfig.instance().set_config(config)
     from medseg.cli.launch import launch
     from medseg.experiment.grid import placed, require_same_options
     from medseg.experiment.ledger import Ledger, entry_of

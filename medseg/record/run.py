@@ -285,7 +285,8 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
     if origin is UnionType and value is None and NoneType in args:
         return None
     if origin is UnionType:
-        return _converted(value, next(arg for arg in args if arg is not NoneType), where)
+        kinds = [arg for arg in args if arg is not NoneType]
+        return _converted(value, type(value) if type(value) in kinds else kinds[0], where)
     if origin in (list, tuple) and isinstance(value, list | tuple):
         return origin(_converted(item, args[0], where) for item in value)
     if origin is dict and isinstance(value, dict):

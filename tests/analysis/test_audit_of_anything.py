@@ -128,7 +128,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int] | str | None]] =
     "a loop over slices": (
         lambda: Layers(
             lambda x, c: torch.cat([c(part) for part in x.split(4, 2)], 2), conv()), (2, 3)),
-    "places that are calculated": (lambda: Function(sampled), "values"),
+    "places that are calculated": (lambda: Function(sampled), None),
     "a choice by value": (
         lambda: Layers(lambda x, c: c(x) if float(x.detach().mean()) > 9 else c(c(x)), conv()),
         "values"),
