@@ -152,6 +152,38 @@ def attended(x, down, attention, up):
     return up(tokens.transpose(1, 2).unflatten(2, y.shape[2:]))
 
 
+def windows(x, first):
+    """Windows of 5 rows, shifted by 2."""
+    y = functional.pad(torch.roll(first(x), -2, 2), (0, 0, 0, -x.shape[2] % 5))
+    y = y.unflatten(2, (-1, 5))
+    return torch.roll((y + y.sum(3, keepdim=True)).flatten(2, 3)[:, :, : x.shape[2]], 2, 2)
+
+
+def excited(x, first, second):
+    y = first(x)
+    return y * second(y.mean((2, 3), keepdim=True)).sigmoid()
+
+
+def fused(x, down, up):
+    y = down(x)
+    tokens = y.flatten(2).transpose(1, 2).unflatten(2, (2, 4)).transpose(1, 2)
+    tokens = functional.scaled_dot_product_attention(tokens, tokens, tokens)
+    return up(tokens.transpose(1, 2).flatten(2).transpose(1, 2).unflatten(2, y.shape[2:]))
+
+
+def encoded(x, down, layer, up):
+    y = down(x)
+    return up(layer(y.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, y.shape[2:]))
+
+
+def unfolded(x, first):
+    return functional.fold(functional.unfold(first(x), 3, padding=1), x.shape[2:], 3, padding=1)
+
+
+def along_rows(x, first, layer):
+    return layer(first(x)[0].permute(1, 2, 0))[0].permute(2, 0, 1)[None]
+
+
 SQUARE, CUBE = (64, 64), (32, 32, 32)
 NETWORKS = {
     "MONAI UNETR": (lambda: nets.UNETR(1, 2, CUBE, 4, 24, 32, 2), CUBE),
@@ -163,8 +195,7 @@ NETWORKS = {
                                num_heads=(1, 1, 1, 1)), SQUARE),
     "MONAI VNet": (lambda: nets.VNet(3, 1, 2), CUBE),
     "MONAI HighResNet": (lambda: nets.HighResNet(2, 1, 2), SQUARE),
-    "MONAI RegUNet": (lambda: nets.RegUNet(2, 1, 4, 2, out_kernel_initializer=None,
-                                           out_channels=2), SQUARE),
+    "MONAI RegUNet": (lambda: nets.RegUNet(2, 1, 4, 2, out_channels=2), SQUARE),
     "MONAI FlexibleUNet": (
         lambda: nets.FlexibleUNet(1, 2, "resnet18", spatial_dims=2), SQUARE),
     "MONAI BasicUNet++": (
@@ -199,6 +230,34 @@ NETWORKS = {
         (2, 2)),
     "grid_sample at constants": (lambda: Layers(sampled, conv()), SQUARE),
     "LSTM along rows": (Recurrent, (32, 32)),
+    "GRU along rows": (
+        lambda: Layers(along_rows, conv(), nn.GRU(4, 4, batch_first=True)), (32, 32)),
+    "adaptive maximum": (
+        lambda: nn.Sequential(conv(), nn.AdaptiveMaxPool2d(8), conv(4)), SQUARE),
+    "windows with shifts": (lambda: Layers(windows, conv()), (30, 30)),
+    "squeeze and excitation": (lambda: Layers(excited, conv(), conv(4, 4, 1)), SQUARE),
+    "fused attention": (
+        lambda: Layers(fused, conv(1, 8, 3, 4), nn.ConvTranspose2d(8, 2, 4, 4)), SQUARE),
+    "transformer layer": (
+        lambda: Layers(encoded, conv(1, 8, 3, 4),
+                       nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+                       nn.ConvTranspose2d(8, 2, 4, 4)), SQUARE),
+    "unfold and fold": (lambda: Layers(unfolded, conv()), (32, 32)),
+    "sum of all rows before": (lambda: Layers(lambda x, a: a(x).cumsum(2), conv()), (32, 32)),
+    "corners aligned": (
+        lambda: nn.Sequential(conv(1, 4, 3, 2), nn.Upsample(
+            scale_factor=2, mode="bilinear", align_corners=True)), SQUARE),
+    "pixel shuffle": (
+        lambda: nn.Sequential(conv(1, 4, 3, 2), conv(4, 8), nn.PixelShuffle(2)), SQUARE),
+    "dilated branches": (
+        lambda: Layers(lambda x, *all: sum(each(x) for each in all),
+                       *(nn.Conv2d(1, 2, 3, padding=r, dilation=r) for r in (1, 6, 12))), SQUARE),
+    "layer norm of channels": (
+        lambda: Layers(lambda x, a, b, c: c(b(a(x).movedim(1, -1)).movedim(-1, 1)),
+                       conv(), nn.LayerNorm(4), conv(4)), SQUARE),
+    "reflected borders": (
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 5, padding=2, padding_mode="reflect"),
+                              nn.Conv2d(4, 2, 3, padding=1, padding_mode="circular")), SQUARE),
     "a choice by value": (
         lambda: Layers(lambda x, a: a(x) if float(x.detach().mean()) < 9 else x, conv()), SQUARE),
     "multi-head attention": (
@@ -233,12 +292,12 @@ def unknown(result, axis):
     return {far_from_borders(axis), OTHER_IMAGES} & result.not_known.keys()
 
 
-def row_of(name, axes):
+def row_of(name, axes, allowed):
     build, size = NETWORKS[name]
     torch.manual_seed(0)
     network, shape = build(), (1, 1, *size)
     start = time.perf_counter()
-    result = audit(network, shape, seconds=30)
+    result = audit(network, shape, seconds=allowed)
     seconds = time.perf_counter() - start
     flops = counted(network, torch.rand(shape))
     memory = []
@@ -250,7 +309,13 @@ def row_of(name, axes):
             peak = None
         refused = "refused by torch" if peak is None else f"{peak / 2**20:.1f} (not predicted)"
         both = predicted is not None and peak
-        memory.append(f"{peak / 2**20:.1f} ({predicted.peak / peak - 1:+.1%})" if both else refused)
+        if both:
+            at_least = "≥, " if predicted.unseen else ""
+            share = predicted.inside / max(predicted.peak, 1)
+            refused = (
+                f"{peak / 2**20:.1f} ({at_least}{predicted.peak / peak - 1:+.1%}; {share:.0%})"
+            )
+        memory.append(refused)
     autograd = extents_by_autograd(positive(network), size, result.logits[1:][:axes])
     bounded = any(key.startswith(THROUGH) for key in result.not_known)
     here = result.field_here[:axes]
@@ -272,6 +337,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="networks; all by default")
     parser.add_argument("--axes", type=int, default=1, help="followed by autograd")
+    parser.add_argument("--seconds", type=float, default=5.0, help="allowed for each part")
     arguments = parser.parse_args()
     sys.meta_path.append(Stubs())
     print(
@@ -281,7 +347,7 @@ def main():
     print("|---" * 8 + "|")
     for name in arguments.names or NETWORKS:
         try:
-            print(row_of(name, arguments.axes), flush=True)
+            print(row_of(name, arguments.axes, arguments.seconds), flush=True)
         except Exception as error:
             print(f"| {name} | {type(error).__name__}: {str(error).splitlines()[:1]} |", flush=True)
 

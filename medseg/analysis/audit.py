@@ -46,6 +46,8 @@ _LONGEST_SPAN = 1024  # voxels of an image's middle where it is not known what r
 VALID_SIZES = "valid input sizes"
 OTHER_IMAGES = "what it does with other images"
 THROUGH = "receptive field through "
+INSIDE = "memory inside "
+_LOWER_BOUND = "what this operation takes while it computes is not counted; peaks are lower bounds"
 _NOT_FOLLOWED = (
     "it is not known which values this operation reads; each counts as reading all of them, and a "
     "receptive field through it is an upper bound"
@@ -324,6 +326,7 @@ def memory_of(subject: Subject, parts: _Parts | None = None) -> dict[str, dict[s
             memory = parts.find(f"memory, {use} in {precision}", predicted)
             if memory is not None:
                 precisions[precision] = memory
+                parts.not_known.update({INSIDE + name: _LOWER_BOUND for name in memory.unseen})
     return found
 
 

@@ -159,13 +159,26 @@ def _memory(audit: Audit) -> str:
         for precision, memory in precisions.items():
             state = _ADAMW_STATE * memory.gradients
             fixed = memory.weights + memory.gradients + state
-            numbers = (memory.weights, memory.gradients, state, memory.kept, memory.peak)
-            rows.append((use, precision, *map(_mib, numbers), _mib(fixed + memory.peak)))
-    head = ("MiB", "", "weights", "gradients", "AdamW", "kept for backward", "peak", "all")
+            at_least = "at least " if memory.unseen else ""
+            rows.append(
+                (
+                    use,
+                    precision,
+                    *map(_mib, (memory.weights, memory.gradients, state, memory.kept)),
+                    at_least + _mib(memory.peak),
+                    f"{memory.inside / memory.peak:.0%}" if memory.peak else "",
+                    at_least + _mib(fixed + memory.peak),
+                )
+            )
+    head = ("MiB", "", "weights", "gradients", "AdamW", "kept for backward", "peak",
+            "estimated", "all")  # fmt: skip
     return (
         f"## Memory, batch {audit.subject.batch}\n\n{markdown_table(head, rows)}\n"
-        "Of tensors. Peak: those at their most, besides weights, gradients and AdamW's state. The "
-        "process takes more: Python and torch themselves, and what the allocator keeps.\n"
+        "Of tensors. Peak: those at their most, besides weights, gradients and AdamW's state. "
+        "Estimated: the share of the peak that is no tensor of the network but what one operation "
+        "takes while it computes; where it is large, as with small images, the peak is a rough "
+        "estimate (`--measure`). The process takes more: Python and torch themselves, and what the "
+        "allocator keeps.\n"
     )
 
 

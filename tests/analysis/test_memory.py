@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from medseg.analysis.audit import INSIDE, audit
+from medseg.analysis.audit_document import markdown
 from medseg.analysis.memory import network_peak_bytes, peak_memory_bytes, predicted_memory
 from medseg.errors import ConfigError
 from medseg.hardware import computes_in_bf16
@@ -140,3 +143,66 @@ def test_temporaries_inside_an_operation_count() -> None:
         (x + 1).mul(2).sum()
 
     assert peak_memory_bytes(call, torch.device("cpu")) == pytest.approx(8 * 2**20, rel=0.01)
+
+
+class Attention(nn.Module):
+    """Every voxel of an image attends to all others."""
+
+    def __init__(self, kind: str):
+        super().__init__()
+        self.layer = {
+            "fused": nn.Identity(),
+            "whole": nn.MultiheadAttention(8, 2, batch_first=True),
+            "encoder layer": nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+            "LSTM": nn.LSTM(8, 8, batch_first=True),
+        }[kind]
+        self.kind, self.scale = kind, nn.Parameter(torch.ones(8, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = (x * self.scale).flatten(2).transpose(1, 2)
+        if self.kind == "fused":
+            heads = tokens.unflatten(2, (2, 4)).transpose(1, 2)
+            made = functional.scaled_dot_product_attention(heads, heads, heads)
+            made = made.transpose(1, 2).flatten(2)
+        elif self.kind == "whole":
+            made = self.layer(tokens, tokens, tokens, need_weights=False)[0]
+        else:
+            made = self.layer(tokens)
+            made = made[0] if self.kind == "LSTM" else made
+        return made.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["prediction", "training"])
+@pytest.mark.parametrize("kind", ["fused", "whole"])
+@pytest.mark.parametrize("size", [(8, 16), (16, 16), (32, 32)], ids=str)
+def test_what_attention_takes_inside_is_in_the_peak(
+    size: tuple[int, int], kind: str, training: bool
+) -> None:
+    how: Any = {"training": training, "bf16": False}
+    network = Attention(kind)
+    predicted = predicted_memory(network, 1, size, **how)
+    assert predicted.peak == pytest.approx(
+        network_peak_bytes(network, (1, 1, *size), **how), rel=0.05
+    )
+    assert not predicted.unseen
+
+
+@pytest.mark.parametrize("kind", ["encoder layer", "LSTM"])
+def test_a_peak_is_a_lower_bound_where_an_operation_is_named(kind: str) -> None:
+    network = Attention(kind)
+    result = audit(network, (1, 1, 16, 16), seconds=20)
+    memory = result.memory["inference"]["fp32"]
+    measured = network_peak_bytes(network, (1, 1, 16, 16), training=False, bf16=False)
+    assert memory.unseen
+    assert memory.peak <= measured
+    assert {INSIDE + name for name in memory.unseen} <= result.not_known.keys()
+    assert result.plain()["memory"]["inference"]["fp32"]["unseen"] == memory.unseen
+    assert "at least" in markdown(result)
+
+
+def test_a_squeezed_image_is_not_taken_for_one_with_channels_last() -> None:
+    """A convolution of one voxel, as of squeeze and excitation."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(64, 256, 1), nn.Conv2d(256, 64, 1))
+    how: Any = {"training": False, "bf16": False}
+    measured = network_peak_bytes(network, (1, 64, 4, 4), **how)
+    assert predicted_memory(network, 64, (4, 4), **how).peak <= 2 * measured
