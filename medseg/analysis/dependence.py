@@ -1,10 +1,4 @@
-"""Which values of its inputs a step depends on, given a region of one of its outputs.
-
-A region is one mask per axis, `(queries, positions)`: it holds the values whose index lies in the
-mask of every axis, and several regions are followed at once. What an operation does along one axis
-is an array of sources, `(outputs, taps)`: the input positions that each output position takes;
-positions outside the input are none.
-"""
+"""Which values of its inputs a step depends on, given a region of one of its outputs."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medseg.analysis import vocabulary as ops
+from medseg.analysis.regions import (
+    Mask,
+    Region,
+    anywhere,
+    convolved_region,
+    gathered,
+    only_where,
+    positions,
+)
 from medseg.analysis.trace import Step, Value
-
-Mask = np.ndarray
-Region = tuple[Mask, ...]
 
 _LARGEST_DENOMINATOR = 1000  # of an interpolation's factor
 
@@ -75,76 +75,8 @@ def largest_merge(step: Step) -> int:
     return max((math.prod(shape[inner]) for outer, inner in runs), default=1)
 
 
-def united(first: Region | None, second: Region) -> Region:
-    """The smallest region that holds both; a region with an empty axis is empty."""
-    second = _only_where(np.logical_and.reduce([_anywhere(mask) for mask in second]), second)
-    if first is None:
-        return second
-    return tuple(a | b for a, b in zip(first, second, strict=True))
-
-
-def convolved_region(
-    options: dict[str, Any], kernel: Sequence[int], space: Region, size: Sequence[int]
-) -> Region:
-    """The spatial region of a convolution's input.
-
-    Args:
-        options: Stride, padding, dilation and `transposed`, as torch names them.
-        kernel: Taps per axis.
-        space: Spatial region of the output.
-        size: Voxels of the input per axis.
-    """
-    return tuple(
-        _gathered(mask, size[axis], _window(options, kernel, axis, _positions(mask)))
-        for axis, mask in enumerate(space)
-    )
-
-
-def _window(
-    options: dict[str, Any], kernel: Sequence[int], axis: int, outputs: np.ndarray
-) -> np.ndarray:
-    """Inputs `s·o + d·t − p`; of a transposed convolution the whole numbers `(o + p − d·t) / s`."""
-
-    def along(option: Sequence[int] | int) -> int:
-        if isinstance(option, int):
-            return option
-        return option[axis] if len(option) > 1 else option[0]
-
-    stride, padding = along(options["stride"] or kernel), along(options["padding"])
-    offsets = along(options.get("dilation", 1)) * np.arange(kernel[axis]) - padding
-    if not options.get("transposed"):
-        return outputs * stride + offsets
-    places = outputs - offsets
-    return np.where(places % stride == 0, places // stride, -1)
-
-
-def _positions(mask: Mask) -> np.ndarray:
-    """Of the outputs, `(outputs, 1)`."""
-    return np.arange(mask.shape[1])[:, None]
-
-
-def _gathered(mask: Mask, size: int, sources: np.ndarray) -> Mask:
-    """The mask of `size` inputs that an output mask takes."""
-    found = np.zeros((len(mask), size), dtype=bool)
-    queries, outputs = np.nonzero(mask)
-    for taken in sources[outputs].T:
-        inside = (taken >= 0) & (taken < size)
-        found[queries[inside], taken[inside]] = True
-    return found
-
-
 def _whole(value: Value, of: OutputRegion) -> Region:
     return tuple(np.ones((of.queries, size), dtype=bool) for size in value.shape)
-
-
-def _anywhere(mask: Mask) -> Mask:
-    """Whether the mask holds any position, `(queries, 1)`."""
-    return np.asarray(mask.any(axis=1, keepdims=True))
-
-
-def _only_where(queries: Mask, region: Region) -> Region:
-    """The region for some queries, nothing for the others; `queries` is `(queries, 1)`."""
-    return tuple(mask & queries for mask in region)
 
 
 # Operations that calculate
@@ -156,7 +88,7 @@ def _pointwise(step: Step, of: OutputRegion) -> Dependencies:
         own = of.region[len(of.region) - len(value.shape) :]
         pairs = list(zip(value.shape, own, strict=False))
         if all(n in (1, mask.shape[1]) for n, mask in pairs):
-            yield value, tuple(_anywhere(mask) if n == 1 else mask for n, mask in pairs)
+            yield value, tuple(anywhere(mask) if n == 1 else mask for n, mask in pairs)
         elif not value.is_weight:
             yield value, _whole(value, of)
 
@@ -202,7 +134,7 @@ def _along_axis(step: Step, of: OutputRegion) -> Dependencies:
     """All values along an axis."""
     region = list(of.region)
     axis = step.arguments["dim"] % len(region)
-    region[axis] = np.broadcast_to(_anywhere(region[axis]), region[axis].shape)
+    region[axis] = np.broadcast_to(anywhere(region[axis]), region[axis].shape)
     yield step.inputs[0], tuple(region)
 
 
@@ -240,9 +172,9 @@ def _by_axis(sources: _Sources) -> _Rule:
     def rule(step: Step, of: OutputRegion) -> Dependencies:
         image, region = step.inputs[0], list(of.region)
         for axis, (mask, size) in enumerate(zip(of.region, image.shape, strict=True)):
-            taken = sources(step, of.output, axis, _positions(mask), size)
+            taken = sources(step, of.output, axis, positions(mask), size)
             if taken is not None:
-                region[axis] = _gathered(mask, size, taken)
+                region[axis] = gathered(mask, size, taken)
         yield image, tuple(region)
 
     return rule
@@ -427,7 +359,7 @@ def _joined(step: Step, of: OutputRegion) -> Dependencies:
         own = region[axis][:, start : start + length]
         start += length
         kept = () if stacked else (own,)
-        yield part, _only_where(_anywhere(own), (*region[:axis], *kept, *region[axis + 1 :]))
+        yield part, only_where(anywhere(own), (*region[:axis], *kept, *region[axis + 1 :]))
 
 
 _RULES: dict[str, _Rule] = {

@@ -19,16 +19,8 @@ import numpy as np
 from torch import nn
 
 from medseg.analysis import vocabulary as ops
-from medseg.analysis.dependence import (
-    Mask,
-    OutputRegion,
-    Region,
-    convolved_region,
-    dependencies,
-    is_followed,
-    largest_merge,
-    united,
-)
+from medseg.analysis.dependence import OutputRegion, dependencies, is_followed, largest_merge
+from medseg.analysis.regions import Mask, Region, convolved_region, united
 from medseg.analysis.time_limit import check_time
 from medseg.analysis.trace import Step, Trace, Value, trace
 from medseg.layers.deformable import DeformableConv

@@ -198,6 +198,12 @@ def _whole_attention(arguments: tuple[Any, ...], result: Any) -> int:
     return inputs + max(inputs, scores) - _size(result[0])
 
 
+def _safe_softmax(arguments: tuple[Any, ...], _result: Any) -> int:
+    """Which scores are −∞, and in which rows all are; a byte each."""
+    scores, axis, *_ = arguments
+    return scores.numel() + scores.numel() // scores.shape[axis]
+
+
 def _sampling_backward(arguments: tuple[Any, ...], _result: Any) -> int:
     """A copy of a gradient that does not lie in one piece."""
     return 0 if arguments[0].is_contiguous() else _size(arguments[0])
@@ -209,6 +215,7 @@ _RULES = {
     "_scaled_dot_product_flash_attention_for_cpu": _fused_attention,
     "_scaled_dot_product_flash_attention_for_cpu_backward": _fused_attention_backward,
     "_native_multi_head_attention": _whole_attention,
+    "_safe_softmax": _safe_softmax,
     "grid_sampler_2d_backward": _sampling_backward,
     "grid_sampler_3d_backward": _sampling_backward,
 }

@@ -11,8 +11,9 @@ from monai.networks.nets import DynUNet, SegResNet
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from medseg.analysis.audit import Audit, Subject, audit, memory_of, upsampling_rows_of
+from medseg.analysis.audit import Audit, Subject, audit, memory_of
 from medseg.analysis.audit_document import markdown, write_audit
+from medseg.analysis.layer_table import upsampling_rows_of
 from medseg.analysis.receptive_field import receptive_field
 from medseg.analysis.trace import trace
 from medseg.errors import ConfigError

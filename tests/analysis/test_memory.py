@@ -173,7 +173,7 @@ class Attention(nn.Module):
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["prediction", "training"])
-@pytest.mark.parametrize("kind", ["fused", "whole"])
+@pytest.mark.parametrize("kind", ["fused", "whole", "encoder layer"])
 @pytest.mark.parametrize("size", [(8, 16), (16, 16), (32, 32)], ids=str)
 def test_what_attention_takes_inside_is_in_the_peak(
     size: tuple[int, int], kind: str, training: bool
@@ -187,12 +187,11 @@ def test_what_attention_takes_inside_is_in_the_peak(
     assert not predicted.unseen
 
 
-@pytest.mark.parametrize("kind", ["encoder layer", "LSTM"])
-def test_a_peak_is_a_lower_bound_where_an_operation_is_named(kind: str) -> None:
-    network = Attention(kind)
-    result = audit(network, (1, 1, 16, 16), seconds=20)
+def test_a_peak_is_a_lower_bound_where_an_operation_is_named() -> None:
+    network = Attention("LSTM")
+    result = audit(network, (1, 1, 2, 4))
     memory = result.memory["inference"]["fp32"]
-    measured = network_peak_bytes(network, (1, 1, 16, 16), training=False, bf16=False)
+    measured = network_peak_bytes(network, (1, 1, 2, 4), training=False, bf16=False)
     assert memory.unseen
     assert memory.peak <= measured
     assert {INSIDE + name for name in memory.unseen} <= result.not_known.keys()
