@@ -8,6 +8,7 @@ from medseg import __version__
 from medseg.cli.command import run_to_exit_code
 
 _COMMANDS = {
+    "check": "find what is wrong with a dataset",
     "plan": "read a dataset and write what to train on it",
     "train": "train a network (Hydra overrides)",
     "ablate": "train a grid of networks, or show how far one has come",

@@ -168,8 +168,6 @@ def _write(
     notes = [*image.notes, *label.notes]
     pixels = preprocessing.image(image).numpy()
     classes = preprocessing.labels(label).numpy()
-    if (classes == num_classes).all():
-        raise DataError(f"{case.label}: every voxel is ignored; remove the case")
     indices = _indices(classes, num_classes)
     present = [value for value in range(1, num_classes) if len(indices[f"class_{value}"])]
     if not present:
@@ -178,13 +176,13 @@ def _write(
     _save(folder / _LABEL, classes)
     with atomic_path(folder / _INDICES) as part, part.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **indices)
-    image_sha256 = _voxels_sha256(image)
+    image_sha256 = voxels_sha256(image)
     content = {
         "spacing": preprocessing.grid_spacing(image),
         "notes": notes,
         "classes": present,
         "intensities": [float(image.array.min()), float(image.array.max())],
-        "sha256": _sha256_of([image_sha256, _place(image), _voxels_sha256(label), _place(label)]),
+        "sha256": _sha256_of([image_sha256, _place(image), voxels_sha256(label), _place(label)]),
         "image_sha256": image_sha256,
     }
     checksums = {name: _checksum(folder / name) for name in (_IMAGE, _LABEL, _INDICES)}
@@ -224,7 +222,7 @@ def _sha256_of(content: list) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _voxels_sha256(volume: Volume) -> str:
+def voxels_sha256(volume: Volume) -> str:
     """SHA-256 of the voxels along RAS axes, however they are stored."""
     voxels = to_ras(volume.array, volume.geometry.affine)
     digest = hashlib.sha256(str(voxels.shape).encode())

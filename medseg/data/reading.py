@@ -8,6 +8,7 @@ import numpy as np
 
 from medseg.data.dataset import Case
 from medseg.data.preprocess import Preprocessing
+from medseg.errors import DataError
 from medseg.volumes import Volume, on_grid_of, read_image
 
 
@@ -27,12 +28,15 @@ def read_case(
         `num_classes`.
 
     Raises:
-        DataError: a file that must not be used, or files that do not lie on one grid.
+        DataError: a file that must not be used, files that do not lie on one grid, or a label
+            of which every voxel is ignored.
     """
     image = read_channels(case.images, in_channels, spacing=case.spacing)
     label = preprocessing.read_labels(
         case.label, num_classes=num_classes, like=image, spacing=case.spacing
     )
+    if (label.array == num_classes).all():
+        raise DataError(f"{case.label}: every voxel is ignored; remove the case")
     return image, on_grid_of(image, label)
 
 

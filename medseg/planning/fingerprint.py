@@ -28,6 +28,7 @@ from medseg.volumes import Volume, files_of, to_ras
 log = logging.getLogger(__name__)
 
 _FORMAT = 1
+_HU_WORDS = ("ct",)
 _SAMPLES = 100_000  # intensities of the whole dataset that are kept of each channel
 _BYTES_PER_FILE_BYTE = 20  # that a compressed case takes while it is read
 
@@ -188,7 +189,7 @@ def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
             return error
 
     log.info("reading the %d cases of %s", len(dataset.cases), dataset.name)
-    with ThreadPoolExecutor(_readers(dataset)) as pool:
+    with ThreadPoolExecutor(cases_at_once(dataset)) as pool:
         results = list(pool.map(read, dataset.cases))
     if problems := [str(result) for result in results if isinstance(result, DataError)]:
         raise DataError(f"{len(problems)} of {len(results)} cases are unusable:", *problems)
@@ -203,9 +204,15 @@ def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
     return found
 
 
-def _readers(dataset: Dataset) -> int:
+def in_hounsfield_units(channels: Sequence[str]) -> bool:
+    """Whether all channels are CT by their names, as nnU-Net has it."""
+    return all(name.casefold() in _HU_WORDS for name in channels)
+
+
+def cases_at_once(dataset: Dataset) -> int:
     """Cases that are read at a time: as many as there are cores, if the memory holds them."""
-    largest = max(sum(f.stat().st_size for f in _files(case)) for case in dataset.cases)
+    sizes = (sum(f.stat().st_size for f in _files(case)) for case in dataset.cases)
+    largest = max(sizes, default=0)
     held = available_memory_bytes() // 2 // max(1, _BYTES_PER_FILE_BYTE * largest)
     return max(1, min(usable_cpus(), held))
 

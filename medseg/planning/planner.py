@@ -15,7 +15,7 @@ import numpy as np
 from medseg.errors import ResourceError
 from medseg.formatting import memory
 from medseg.planning import rules
-from medseg.planning.fingerprint import Fingerprint
+from medseg.planning.fingerprint import Fingerprint, in_hounsfield_units
 from medseg.planning.network import PlannedNetwork
 from medseg.planning.rules import Shape
 
@@ -23,7 +23,6 @@ WIDTHS = (rules.FIRST_WIDTH, rules.FIRST_WIDTH // 2)
 _LEAST_BATCH = 2
 _LEAST_EDGE = 32  # of a cube; a smaller patch is not made smaller still
 _DIGITS = 6
-_HU_WORDS = ("ct",)
 _CROPPED = 0.75  # share of a case below which only what is not 0 is normalised
 
 
@@ -124,7 +123,7 @@ def grid_of(facts: Fingerprint, data: Mapping[str, Any], fixed: Collection[str])
 
 def normalisation(facts: Fingerprint) -> tuple[dict[str, Any], str]:
     """How intensities are mapped, as a configuration, and why."""
-    if all(name.casefold() in _HU_WORDS for name in facts.channels):
+    if in_hounsfield_units(facts.channels):
         bounds = [facts.percentiles(c, (0.5, 99.5)) for c in range(len(facts.channels))]
         if all(len(ends) == 2 and ends[0] < ends[1] for ends in bounds):
             low, high = min(ends[0] for ends in bounds), max(ends[1] for ends in bounds)

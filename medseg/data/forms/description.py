@@ -29,7 +29,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing; {_REMEDY}") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no readable JSON ({error}); {_REMEDY}") from error
+        raise DataError(
+            f"{path}, as the Decathlon and nnU-Net have it, is no readable JSON ({error}); "
+            f"{_REMEDY}"
+        ) from error
     if not isinstance(description, dict):
         raise DataError(f"{path} holds no JSON object; {_REMEDY}")
     return description

@@ -1,0 +1,137 @@
+"""One case, read to its last byte: its facts, what is odd about it, and three slices of it."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from medseg.data.cache import voxels_sha256
+from medseg.data.dataset import Case, Dataset
+from medseg.data.preprocess import Preprocessing, ZScore
+from medseg.data.reading import read_case, read_channels
+from medseg.data.sides import side_pairs
+from medseg.errors import DataError, one_volume
+from medseg.planning.fingerprint import CaseFacts, facts_of
+from medseg.volumes import Volume, best_slice, draw_slice, to_png, to_ras
+
+_EDGE = 132  # pixels of the longest side of a slice
+_GAP = 4
+_COLOURS = 48
+_PLANES = {2: ("L", "R"), 1: ("L", "R"), 0: ("P", "A")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is kept of a case.
+
+    Args:
+        case: As the dataset lists it.
+        problem: Why it cannot be used; empty if it can. The rest is then empty.
+        notes: Of its readers.
+        facts: As the plan has them.
+        highest: Of each channel, the largest value; the smallest is among the facts.
+        image_sha256: Of its image's voxels in RAS.
+        label_sha256: Of its label's.
+        crossed: Pairs of classes named left and right of which the left lies on the right.
+        picture: Three slices with the label's outlines as PNG in base64, where they were asked for.
+    """
+
+    case: Case
+    problem: str = ""
+    notes: tuple[str, ...] = ()
+    facts: CaseFacts | None = None
+    highest: tuple[float, ...] = ()
+    image_sha256: str = ""
+    label_sha256: str = ""
+    crossed: tuple[tuple[str, str], ...] = ()
+    picture: str = ""
+
+
+def see(case: Case, dataset: Dataset, *, pictures: bool) -> Seen:
+    """Reads a case; whatever goes wrong with it is its own problem.
+
+    Args:
+        case: Of the dataset.
+        dataset: Says what channels and classes it must have.
+        pictures: Whether slices are drawn.
+    """
+    seen = Seen(case=case)
+    gone = [path for path in (*case.images, case.label) if not path.exists()]
+    if gone:
+        return replace(seen, problem=f"{gone[0]}: no such file; restore it or remove the case")
+    try:
+        with one_volume(case.image):
+            return _read(seen, dataset, pictures=pictures)
+    except DataError as error:
+        return replace(seen, problem=str(error))
+
+
+def _read(seen: Seen, dataset: Dataset, *, pictures: bool) -> Seen:
+    case, channels = seen.case, dataset.in_channels
+    if not dataset.classes:  # a fault that is told already; what else is wrong can still be found
+        image = read_channels(case.images, channels, spacing=case.spacing)
+        return replace(seen, notes=image.notes)
+    as_it_is = Preprocessing(intensity=ZScore(), label_values=dataset.label_values)
+    sizes = {"in_channels": channels, "num_classes": dataset.num_classes}
+    image, label = read_case(case, as_it_is, **sizes)
+    return replace(
+        seen,
+        notes=tuple(dict.fromkeys([*image.notes, *label.notes])),
+        facts=facts_of(case.case_id, image, label, dataset.classes, samples=0),
+        highest=tuple(float(channel.max()) for channel in image.array),
+        image_sha256=voxels_sha256(image),
+        label_sha256=voxels_sha256(label),
+        crossed=_crossed(label, image, dataset.classes) if dataset.spatial_dims == 3 else (),
+        picture=_drawn(image, label) if pictures else "",
+    )
+
+
+def _crossed(label: Volume, image: Volume, classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Pairs of sides that lie the other way round; where only one of them is there, none."""
+    pairs = side_pairs(classes)
+    if not pairs:
+        return ()
+    array = to_ras(label.array, image.geometry.affine)
+    across = np.arange(array.shape[0])  # towards the patient's right
+
+    def place(name: str) -> float:
+        counts = np.count_nonzero(array == classes.index(name) + 1, axis=(1, 2))
+        return float((across * counts).sum() / counts.sum()) if counts.any() else np.nan
+
+    return tuple(pair for pair in pairs if place(pair[0]) > place(pair[1]))
+
+
+def _drawn(image: Volume, label: Volume) -> str:
+    """The slices with most label across each axis side by side, in the patient's proportions."""
+    channel = to_ras(image.array, image.geometry.affine)[0]
+    classes = to_ras(label.array, image.geometry.affine)
+    spacing = image.geometry.ras_spacing
+    longest = max(np.multiply(channel.shape, spacing))
+    slices = []
+    for axis, sides in _PLANES.items():
+        i, j = (a for a in range(3) if a != axis)
+        if channel.shape[i] == 1 or channel.shape[j] == 1:
+            continue
+        index = best_slice(classes, axis)
+        extent = max(channel.shape[i] * spacing[i], channel.shape[j] * spacing[j])
+        slices.append(
+            draw_slice(
+                channel.take(index, axis),
+                (spacing[i], spacing[j]),
+                label=classes.take(index, axis),
+                size=max(1, round(_EDGE * extent / longest)),
+                sides=sides if channel.shape[2] > 1 else ("", ""),
+            )
+        )
+    return base64.b64encode(to_png(_side_by_side(slices))).decode() if slices else ""
+
+
+def _side_by_side(slices: Sequence[Image.Image]) -> Image.Image:
+    width = sum(each.width for each in slices) + _GAP * (len(slices) - 1)
+    sheet, left = Image.new("RGB", (width, max(each.height for each in slices))), 0
+    for each in slices:
+        sheet.paste(each, (left, (sheet.height - each.height) // 2))
+        left += each.width + _GAP
+    return sheet.quantize(_COLOURS, dither=Image.Dither.NONE)

@@ -1,0 +1,124 @@
+"""`medseg check`: what is wrong with a dataset, before anything is trained."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medseg.cli.command import add_overwrite, command, make_parser, output_folder
+from medseg.errors import ConfigError, DataError
+from medseg.formatting import encodable, one_line
+
+if TYPE_CHECKING:
+    from medseg.checking import Checked
+
+_KEYS = ("data.form", "data.files", "data.labels", "data.patient")
+_CASES = 8
+_EXAMPLES = f"""\
+examples:
+  medseg check DIR                            a dataset of any form
+  medseg check DIR -o checked                 also as a page with slices of every case, and as CSV
+  medseg check DIR data.form=nnunet 'data.labels={{4: 3, 255: ignore}}'
+
+overrides: {", ".join(_KEYS)}, as `medseg train data=folder` takes them
+exit codes: 0 fine or warned, 2 a wrong word, 3 it cannot be trained as it is
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "check",
+        "Read every file of a dataset and list all that is wrong with it, with remedies: files, "
+        "grids, label values, intensities, units, copies, folds, classes.",
+        _EXAMPLES,
+    )
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="its folder")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OVERRIDE", help="what does not show in the folder"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=output_folder,
+        metavar="FOLDER",
+        help="receives check.html, findings.csv and cases.csv; without it nothing is written",
+    )
+    add_overwrite(parser)
+    return parser
+
+
+@command(_parser)
+def main(arguments: argparse.Namespace) -> int:
+    """Checks a dataset; returns 0, or 3 where it cannot be trained."""
+    from medseg.checking import check_dataset, write_check
+    from medseg.checking.output import require_outside
+    from medseg.data.forms import look_at_dataset
+
+    given = _given(arguments.overrides)
+    if arguments.output:
+        require_outside(arguments.output, arguments.dataset)
+    dataset = look_at_dataset(
+        arguments.dataset,
+        given.get("data.labels"),
+        form=given.get("data.form"),
+        files=given.get("data.files"),
+    )
+    pictures = arguments.output is not None
+    checked = check_dataset(dataset, patient=given.get("data.patient"), pictures=pictures)
+    _show(checked)
+    if arguments.output:
+        for path in write_check(checked, arguments.output, overwrite=arguments.overwrite):
+            print(one_line(str(path)))
+    return DataError.exit_code if checked.is_refused else 0
+
+
+def _given(words: list[str]) -> dict[str, Any]:
+    """Overrides of the dataset: key → value.
+
+    Raises:
+        ConfigError: another key, or no override.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from medseg.cli.overrides import readable
+
+    found = {}
+    for override in OverridesParser.create().parse_overrides(readable(words)):
+        if override.key_or_group not in _KEYS:
+            raise ConfigError(
+                f"{override.input_line}: is of no use to a check; it takes {', '.join(_KEYS)}"
+            )
+        found[override.key_or_group] = override.value()
+    return found
+
+
+def _show(checked: "Checked") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from medseg.checking.output import classes_table, count_by_severity, headline
+    from medseg.formatting import first_of
+
+    console = Console(highlight=False)
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(encodable(text, console.file), style), soft_wrap=True)
+
+    line(headline(checked.dataset))
+    if any(each.facts for each in checked.seen):
+        classes = Table(box=None, pad_edge=False, header_style="bold")
+        found = classes_table(checked)
+        for title, right in zip(found.frame.columns, found.numeric, strict=True):
+            classes.add_column(title, justify="right" if right else "left", overflow="fold")
+        for row in found.rows:
+            texts = (encodable(one_line(cell.text), console.file) for cell in row)
+            classes.add_row(*map(Text, texts))
+        console.print(classes)
+    colours = {"refuse": "bold red", "warn": "yellow", "repairable": "cyan"}
+    for severity, count in count_by_severity(checked.findings).items():
+        line(f"{severity} ({count})", colours[severity])
+        for finding in checked.findings:
+            if finding.severity == severity:
+                where = f"{first_of(finding.cases, _CASES)}: " if finding.cases else ""
+                line(one_line(f"  {where}{finding.text}"))
+    line("it cannot be trained as it is" if checked.is_refused else "it can be trained")
