@@ -104,7 +104,7 @@ def planned_words(config: DictConfig, words: Sequence[str], given: Sequence[Over
     key = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
     kept = Path(task["data"]["cache"]).expanduser() / f"plan-{key}.yaml"
     if not kept.is_file():
-        text = _text(config, given, Limits(), left_out=sorted(fixed))
+        text = _text(config, given, Limits(), dataset, left_out=sorted(fixed))
         write_text(kept, text)
         log.info("no plan= was given; one was made for %s: %s", dataset.folder, kept)
     else:
@@ -128,7 +128,8 @@ def plan_of(words: Sequence[str], limits: "Limits") -> str:
         given = parsed(asked)
         if any(o.key_or_group in (_GROUP, "resume", "init") for o in given):
             raise ConfigError("plan=, resume= and init= have no place here; leave them out")
-        return _text(job_config(hydra, asked), given, limits)
+        config = job_config(hydra, asked)
+        return _text(config, given, limits, _dataset(plain_task(config)))
 
 
 def _chooses_data(words: Sequence[str]) -> bool:
@@ -158,6 +159,7 @@ def _text(
     config: DictConfig,
     given: Sequence[Override],
     limits: "Limits",
+    dataset: "Dataset",
     *,
     left_out: Sequence[str] = (),
 ) -> str:
@@ -165,7 +167,6 @@ def _text(
     from medseg.planning.make import make_text
 
     task = plain_task(config)
-    dataset = _dataset(task)
     facts = fingerprint(dataset, cache=Path(task["data"]["cache"]))
     known = dict(groups())
     chosen = {o.key_or_group: o for o in given if o.key_or_group in known}

@@ -24,7 +24,7 @@ from medseg.training.trainer import LAST
 _FREE = ("trainer", "surface_tolerance_mm")
 """What may change besides places and pictures: how long and on what is trained, how is scored."""
 _FOLLOWS = "scheduler"
-_OF_EVALUATION = ("trainer.epochs", "trainer.device", "trainer.precision")
+_OF_EVALUATION = ("trainer.device", "trainer.precision")
 _SHOWN = 5
 
 
@@ -183,11 +183,17 @@ def _require_fitting(
             f"trainer.epochs={epochs} is fewer than the {done} that {folder} has trained; "
             f"give at least {done}"
         )
-    idle = [key for key in changes if key.startswith("trainer.") and key not in _OF_EVALUATION]
     seconds, more, is_over = plan.training.max_seconds, "trainer.epochs", epochs == done
     if seconds is not None:
         more, passed = "trainer.max_seconds", _seconds_of_steps(checkpoint)
         is_over = is_time_over(passed, done, seconds)
+    # an interrupted run may be ended where it is: it is evaluated, and no epoch is trained
+    ends_here = "trainer.epochs" if seconds is None else ""
+    idle = [
+        key
+        for key in changes
+        if key.startswith("trainer.") and key not in (*_OF_EVALUATION, ends_here)
+    ]
     if is_over and idle:
         raise ConfigError(
             f"{idle[0]} has no effect: the {done} epochs of {folder} are all that {more} allows; "

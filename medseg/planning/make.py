@@ -82,7 +82,8 @@ def make_text(
     device = choose_device(config["trainer"]["device"], key="trainer.device")
     described = describe(config["model"])
     network = network_of(config, described, device, is_free="model" not in fixed)
-    choice = _choice(grid, network, dataset, data, limits, fixed)
+    memory_bytes = _memory_bytes(network, limits)
+    choice = _choice(grid, network, dataset, data, limits, memory_bytes, fixed)
     intensity, why = normalisation(facts)
     if "data.intensity" in fixed:
         intensity, why = dict(data["intensity"]), "given"
@@ -119,7 +120,7 @@ def make_text(
     comments = {key: text for key, text in comments.items() if key in written and text}
     if not encoder.get("kernel_sizes"):
         comments.pop("model.encoder.kernel_sizes", None)
-    heading = _heading(facts, grid, choice, network, dataset, config, limits)
+    heading = _heading(facts, grid, choice, network, dataset, config, limits, memory_bytes)
     return text_of(tree, options, comments, heading)
 
 
@@ -129,6 +130,7 @@ def _choice(
     dataset: Dataset,
     data: Mapping[str, Any],
     limits: Limits,
+    memory_bytes: int,
     fixed: Collection[str],
 ) -> Choice:
     if limits.like_nnunet:
@@ -138,7 +140,7 @@ def _choice(
         grid=grid,
         network=network,
         num_classes=dataset.num_classes,
-        memory_bytes=_memory_bytes(network, limits),
+        memory_bytes=memory_bytes,
         step_seconds=limits.step_seconds,
         patch=data["patch_size"] if "data.patch_size" in fixed else None,
         batch=data["batch_size"] if "data.batch_size" in fixed else None,
@@ -163,6 +165,7 @@ def _heading(
     dataset: Dataset,
     config: Mapping[str, Any],
     limits: Limits,
+    memory_bytes: int,
 ) -> list[str]:
     lines = [
         f"{dataset.name}: {len(dataset.cases)} cases, {dataset.form}; planned by medseg "
@@ -172,8 +175,10 @@ def _heading(
         "",
     ]
     if choice.bytes is not None:
-        lines.append(f"A training step takes {memory(choice.bytes)} by exact prediction")
-        lines[-1] += f" of {memory(_memory_bytes(network, limits))}"
+        lines.append(
+            f"A training step takes {memory(choice.bytes)} of {memory(memory_bytes)} by exact "
+            "prediction"
+        )
     if choice.seconds is not None:
         epoch = choice.seconds * config["data"]["batches_per_epoch"]
         lines.append(

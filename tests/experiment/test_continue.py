@@ -161,6 +161,7 @@ def test_a_run_that_time_has_ended_stays_so_until_it_is_given_more(
     assert resume(run) == 0
     assert record(run).history == [row]
     assert resume(run, "trainer.patience=5") == 2  # nothing is left for it to act on
+    assert resume(run, "trainer.epochs=9") == 2
     assert resume(run, "trainer.max_seconds=0.0001") == 2
     states = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
     passed = sum(states["History"]["step_seconds"])
