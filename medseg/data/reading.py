@@ -57,6 +57,10 @@ def read_channels(
         return read_image(paths[0], channels=channels, spacing=spacing)
     first, *others = (read_image(path, channels=1, spacing=spacing) for path in paths)
     turned = [on_grid_of(first, replace(other, array=other.array[0])) for other in others]
-    notes = [f"{volume.path.name}: {note}" for volume in (first, *turned) for note in volume.notes]
+    notes = [
+        type(note)(f"{volume.path.name}: {note}")  # a doubt stays one
+        for volume in (first, *turned)
+        for note in volume.notes
+    ]
     array = np.concatenate([first.array, *(other.array[None] for other in turned)])
     return replace(first, array=array, notes=tuple(notes))

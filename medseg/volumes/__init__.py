@@ -6,6 +6,7 @@ the patient is settled, or refuse with one line that names the file, the fault a
 `write_labels` and `write_probabilities` put results on the grid of the volume they came from.
 """
 
+from medseg.volumes.container import Doubt
 from medseg.volumes.description import Described, describe
 from medseg.volumes.dicom_files import DicomObject, scan_dicom
 from medseg.volumes.finder import Found, case_id, files_of, find_volumes
@@ -21,6 +22,7 @@ __all__ = [
     "OKABE_ITO",
     "Described",
     "DicomObject",
+    "Doubt",
     "Form",
     "Found",
     "Geometry",

@@ -33,6 +33,10 @@ _POINTERS = {
 }
 
 
+class Doubt(str):
+    """A note of a reader that a person has to judge; any other says what is read as it is meant."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stored:
     """A volume as its file holds it, before scaling and checks of its values.
