@@ -9,8 +9,7 @@ from PIL import Image
 
 from medseg.data.cache import voxels_sha256
 from medseg.data.dataset import Case, Dataset
-from medseg.data.preprocess import Preprocessing, ZScore
-from medseg.data.reading import read_case, read_channels
+from medseg.data.reading import read_case_of, read_channels
 from medseg.data.sides import side_pairs
 from medseg.errors import DataError, one_volume
 from medseg.planning.fingerprint import CaseFacts, facts_of
@@ -69,13 +68,11 @@ def see(case: Case, dataset: Dataset, *, pictures: bool) -> Seen:
 
 
 def _read(seen: Seen, dataset: Dataset, *, pictures: bool) -> Seen:
-    case, channels = seen.case, dataset.in_channels
+    case = seen.case
     if not dataset.classes:  # a fault that is told already; what else is wrong can still be found
-        image = read_channels(case.images, channels, spacing=case.spacing)
+        image = read_channels(case.images, dataset.in_channels, spacing=case.spacing)
         return replace(seen, notes=image.notes)
-    as_it_is = Preprocessing(intensity=ZScore(), label_values=dataset.label_values)
-    sizes = {"in_channels": channels, "num_classes": dataset.num_classes}
-    image, label = read_case(case, as_it_is, **sizes)
+    image, label = read_case_of(dataset, case)
     return replace(
         seen,
         notes=tuple(dict.fromkeys([*image.notes, *label.notes])),

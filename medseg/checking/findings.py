@@ -1,6 +1,5 @@
 """All that is wrong with a dataset, in one list: structure, files, voxels, folds."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,13 +22,12 @@ from medseg.errors import DataError
 from medseg.formatting import first_of
 from medseg.planning.fingerprint import CaseFacts, cases_at_once, in_hounsfield_units
 from medseg.progress import bar
+from medseg.volumes import Doubt
 
 Severity = Literal["refuse", "warn", "repairable"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """It cannot be trained; a person has to look; it is read as it is meant, which is said."""
 
-_DOUBTFUL = re.compile(r"same value|\bassum|\boutside\b|\bbeside\b|\bhas no \b|\bloss\b")
-"""Notes of the readers that a person has to judge; the others say what was put right."""
 _FACTOR_OF_SIZES = 10  # between a case's extent and the median's: another unit
 _LEAST_RANGE = 20  # HU from air to bone are some thousand
 _SHARE_OF_PATIENTS = 0.2
@@ -43,11 +41,13 @@ class Finding:
         severity: How much that matters.
         cases: Ids of the cases; none where it is the dataset's.
         text: What, and the remedy.
+        is_fixed: Whether `--fix` writes a copy without it.
     """
 
     severity: Severity
     cases: tuple[str, ...] = ()
     text: str
+    is_fixed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +58,10 @@ class Checked:
     seen: tuple[Seen, ...]
     findings: tuple[Finding, ...]
 
-    @property
-    def is_refused(self) -> bool:
-        """Whether it cannot be trained as it is."""
-        return any(finding.severity == "refuse" for finding in self.findings)
+    def is_refused(self, *, fixed: bool = False) -> bool:
+        """Whether it cannot be trained as it is, or as `--fix` writes it."""
+        left = [finding for finding in self.findings if not (fixed and finding.is_fixed)]
+        return any(finding.severity == "refuse" for finding in left)
 
 
 def check_dataset(dataset: Dataset, *, patient: Patients = None, pictures: bool = False) -> Checked:
@@ -120,8 +120,13 @@ def _notes(seen: Sequence[Seen]) -> Iterator[Finding]:
         for note in each.notes:
             cases_of[note].append(each.case.case_id)
     for note, cases in cases_of.items():
-        severity = "warn" if _DOUBTFUL.search(note) else "repairable"
-        yield Finding(severity=severity, cases=tuple(cases), text=note)
+        is_doubt = isinstance(note, Doubt)
+        yield Finding(
+            severity="warn" if is_doubt else "repairable",
+            cases=tuple(cases),
+            text=note if is_doubt else f"{note}; --fix writes it so",
+            is_fixed=not is_doubt,
+        )
 
 
 def _patients(dataset: Dataset, patient: Patients) -> Patients:
@@ -150,6 +155,7 @@ def _folds(dataset: Dataset, patient: Patients) -> Iterator[Finding]:
 def _copies(dataset: Dataset, seen: Sequence[Seen]) -> Iterator[Finding]:
     """Images, and labels of different images, with the same voxels."""
     read = {each.case.case_id: each for each in seen if each.facts}
+    copies = copies_of(seen)
     images = {case_id: each.image_sha256 for case_id, each in read.items()}
     for same in same_content(images):
         patients = {read[c].case.patient or c for c in same}
@@ -162,13 +168,28 @@ def _copies(dataset: Dataset, seen: Sequence[Seen]) -> Iterator[Finding]:
         remedy = "keep one of them, or name the patient that they share with data.patient"
         if parted:
             text += f", and a fold of {dataset.folds_from} trains on one and validates on the other"
-        severity = "refuse" if parted else "warn"
-        yield Finding(severity=severity, cases=tuple(same), text=f"{text}; {remedy}")
+        is_fixed = any(set(same) == {first, *others} for first, others in copies)
+        yield Finding(
+            severity="refuse" if parted else "warn",
+            cases=tuple(same),
+            text=f"{text}; {remedy}" + (f"; --fix keeps {same[0]}" if is_fixed else ""),
+            is_fixed=is_fixed,
+        )
     filled = {c: each for c, each in read.items() if any(_voxels(each).values())}
     for same in same_content({c: each.label_sha256 for c, each in filled.items()}):
         if len({images[c] for c in same}) > 1:
             text = "their labels are identical and their images are not; was one copied?"
             yield Finding(severity="warn", cases=tuple(same), text=text)
+
+
+def copies_of(seen: Sequence[Seen]) -> list[tuple[str, tuple[str, ...]]]:
+    """A case, and the others whose images and labels have its voxels and sizes of voxels."""
+    contents = {
+        each.case.case_id: f"{each.image_sha256}{each.label_sha256}{each.facts.spacing}"
+        for each in seen
+        if each.facts
+    }
+    return [(first, tuple(others)) for first, *others in same_content(contents)]
 
 
 def _labels(dataset: Dataset, seen: Sequence[Seen]) -> Iterator[Finding]:

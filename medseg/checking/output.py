@@ -144,7 +144,7 @@ def _printable(frame: pd.DataFrame) -> pd.DataFrame:
 def _page(checked: Checked) -> str:
     dataset = checked.dataset
     counts = [f"{n} {severity}" for severity, n in count_by_severity(checked.findings).items()]
-    verdict = "It cannot be trained as it is." if checked.is_refused else "It can be trained."
+    verdict = "It cannot be trained as it is." if checked.is_refused() else "It can be trained."
     findings = [
         {
             "Severity": words(finding.severity),

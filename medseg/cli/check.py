@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.cli.command import add_overwrite, command, make_parser, output_folder
 from medseg.errors import ConfigError, DataError
-from medseg.formatting import encodable, one_line
+from medseg.formatting import counted, encodable, one_line
 
 if TYPE_CHECKING:
     from medseg.checking import Checked
@@ -17,10 +17,12 @@ _EXAMPLES = f"""\
 examples:
   medseg check DIR                            a dataset of any form
   medseg check DIR -o checked                 also as a page with slices of every case, and as CSV
+  medseg check DIR --fix -o repaired          a copy in which is put right what needs no guess
   medseg check DIR data.form=nnunet 'data.labels={{4: 3, 255: ignore}}'
 
 overrides: {", ".join(_KEYS)}, as `medseg train data=folder` takes them
-exit codes: 0 fine or warned, 2 a wrong word, 3 it cannot be trained as it is
+exit codes: 0 fine or warned, 2 a wrong word, 3 it cannot be trained as it is (--fix: not all of it
+could be repaired)
 """
 
 
@@ -42,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="receives check.html, findings.csv and cases.csv; without it nothing is written",
     )
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="write a repaired copy, as the Decathlon has datasets, to FOLDER instead",
+    )
     add_overwrite(parser)
     return parser
 
@@ -49,11 +56,14 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser)
 def main(arguments: argparse.Namespace) -> int:
     """Checks a dataset; returns 0, or 3 where it cannot be trained."""
-    from medseg.checking import check_dataset, write_check
+    from medseg.checking import check_dataset, write_check, write_repaired
+    from medseg.checking.fix import REPAIRS
     from medseg.checking.output import require_outside
     from medseg.data.forms import look_at_dataset
 
     given = _given(arguments.overrides)
+    if arguments.fix and not arguments.output:
+        raise ConfigError("--fix writes a repaired copy; name a new folder for it with -o FOLDER")
     if arguments.output:
         require_outside(arguments.output, arguments.dataset)
     dataset = look_at_dataset(
@@ -62,13 +72,20 @@ def main(arguments: argparse.Namespace) -> int:
         form=given.get("data.form"),
         files=given.get("data.files"),
     )
-    pictures = arguments.output is not None
-    checked = check_dataset(dataset, patient=given.get("data.patient"), pictures=pictures)
+    pictures = arguments.output is not None and not arguments.fix
+    patient = given.get("data.patient")
+    checked = check_dataset(dataset, patient=patient, pictures=pictures)
     _show(checked)
-    if arguments.output:
+    if arguments.fix:
+        copied = write_repaired(checked, arguments.output, patient=patient)
+        cases = counted(len(copied.names), "case")
+        print(one_line(f"{arguments.output}: {cases}; {REPAIRS} says what was done to each"))
+        for case_id, why in copied.left_out.items():
+            print(one_line(f"  left out: {case_id}: {why}"))
+    elif arguments.output:
         for path in write_check(checked, arguments.output, overwrite=arguments.overwrite):
             print(one_line(str(path)))
-    return DataError.exit_code if checked.is_refused else 0
+    return DataError.exit_code if checked.is_refused(fixed=arguments.fix) else 0
 
 
 def _given(words: list[str]) -> dict[str, Any]:
@@ -121,4 +138,4 @@ def _show(checked: "Checked") -> None:
             if finding.severity == severity:
                 where = f"{first_of(finding.cases, _CASES)}: " if finding.cases else ""
                 line(one_line(f"  {where}{finding.text}"))
-    line("it cannot be trained as it is" if checked.is_refused else "it can be trained")
+    line("it cannot be trained as it is" if checked.is_refused() else "it can be trained")

@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import nibabel as nib
 from filelock import FileLock
@@ -89,6 +90,7 @@ def write_description(
     modalities: Sequence[str],
     classes: Sequence[str],
     case_ids: Sequence[str],
+    patients: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
     """Writes `folder`'s dataset.json for cases that `write_case` wrote.
 
@@ -101,6 +103,7 @@ def write_description(
         modalities: one name per channel.
         classes: foreground names by label value from 1.
         case_ids: in the order they shall be listed.
+        patients: whose the cases are, where that is known.
     """
     content = {
         "name": name,
@@ -113,7 +116,8 @@ def write_description(
         "numTraining": len(case_ids),
         "numTest": 0,
         "training": [
-            {"image": f"./imagesTr/{case_id}.nii.gz", "label": f"./labelsTr/{case_id}.nii.gz"}
+            {part: f"./{part}sTr/{case_id}.nii.gz" for part in ("image", "label")}
+            | ({"patient": patients[case_id]} if patients.get(case_id) else {})
             for case_id in case_ids
         ],
         "test": [],

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.data.dataset import Case
-from medseg.data.preprocess import Preprocessing
+from medseg.data.dataset import Case, Dataset
+from medseg.data.preprocess import Preprocessing, ZScore
 from medseg.errors import DataError
 from medseg.volumes import Volume, on_grid_of, read_image
 
@@ -38,6 +38,16 @@ def read_case(
     if (label.array == num_classes).all():
         raise DataError(f"{case.label}: every voxel is ignored; remove the case")
     return image, on_grid_of(image, label)
+
+
+def read_case_of(dataset: Dataset, case: Case) -> tuple[Volume, Volume]:
+    """Reads a case as its dataset says; what is returned and raised as of `read_case`."""
+    return read_case(
+        case,
+        Preprocessing(intensity=ZScore(), label_values=dataset.label_values),
+        in_channels=dataset.in_channels,
+        num_classes=dataset.num_classes,
+    )
 
 
 def read_channels(

@@ -18,8 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from medseg.data.dataset import Case, Dataset
-from medseg.data.preprocess import Preprocessing, ZScore
-from medseg.data.reading import read_case
+from medseg.data.reading import read_case_of
 from medseg.errors import DataError, one_volume
 from medseg.files import write_text
 from medseg.hardware import available_memory_bytes, usable_cpus
@@ -177,13 +176,11 @@ def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
         except (ValueError, KeyError, TypeError):
             log.warning("%s: damaged; the dataset is read again", kept)
     samples = max(1, _SAMPLES // len(dataset.cases))
-    as_it_is = Preprocessing(intensity=ZScore(), label_values=dataset.label_values)
-    sizes = {"in_channels": dataset.in_channels, "num_classes": dataset.num_classes}
 
     def read(case: Case) -> CaseFacts | DataError:
         try:
             with one_volume(case.image):
-                image, labels = read_case(case, as_it_is, **sizes)
+                image, labels = read_case_of(dataset, case)
                 return facts_of(case.case_id, image, labels, dataset.classes, samples=samples)
         except DataError as error:
             return error

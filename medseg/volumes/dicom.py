@@ -9,6 +9,7 @@ from pydicom.pixels import pixel_array
 
 from medseg.volumes.container import (
     FLOAT32_BYTES,
+    Doubt,
     Stored,
     foreign_faults,
     header_of,
@@ -156,7 +157,7 @@ def _is_inverted(dataset: Dataset) -> bool:
 
 
 def _notes(dataset: Dataset, *, is_lossy: bool) -> list[str]:
-    notes = ["was compressed with loss"] if is_lossy else []
+    notes: list[str] = [Doubt("was compressed with loss")] if is_lossy else []
     if _is_inverted(dataset):
         notes.append(
             "is MONOCHROME1, in which low values are white: inverted, so that white is high"

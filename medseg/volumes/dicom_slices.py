@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from medseg.volumes.container import refusal
+from medseg.volumes.container import Doubt, refusal
 from medseg.volumes.dicom_files import is_section_image
 
 SAME_PLACE_MM = 0.01  # as in 3D Slicer
@@ -99,7 +99,7 @@ def stack(
     kept, notes = _without_foreign(slices, where)
     kept, double_notes = _without_doubles(_sorted(kept), where, pixels)
     step, step_notes = _step(kept, where)
-    spacing_notes = [] if kept[0].spacing else ["states no PixelSpacing; 1 mm is assumed"]
+    spacing_notes = [] if kept[0].spacing else [Doubt("states no PixelSpacing; 1 mm is assumed")]
     return kept, plane(kept[0], step), [*notes, *double_notes, *step_notes, *spacing_notes]
 
 

@@ -20,6 +20,7 @@ from isal import isal_zlib
 from medseg.volumes.container import (
     FLOAT32_BYTES,
     TRANSFER_AGAIN,
+    Doubt,
     Stored,
     header_of,
     open_content,
@@ -35,6 +36,7 @@ HEADER_LIMIT_BYTES = 1 << 20
 _LINE_LIMIT = 4000
 _CHUNK_BYTES = 1 << 16  # inflates to at most 64 MiB
 _SAVE_PLAINLY = "save it again as one file with raw or gzip encoding, or as .nii.gz"
+_NO_DIRECTIONS = Doubt("states no directions; assuming that its axes run left, posterior, superior")
 _REPAIR = "repair the header, or convert the volume again from its source"
 _NRRD_NAMES = {
     1: "signed char, int8, int8_t, uchar, unsigned char, uint8, uint8_t",
@@ -231,7 +233,7 @@ def read_nrrd(path: Path) -> Stored:
     )
     notes = suffix_note(path, (".nrrd",), "NRRD")
     if "spacedirections" not in header.fields:
-        notes += ("states no directions; assuming that its axes run left, posterior, superior",)
+        notes += (_NO_DIRECTIONS,)
     units = header.fields.get("spaceunits") or header.fields.get("units", "")
     return _through_simpleitk(path, "NrrdImageIO", checksum, notes, re.findall(r'"([^"]*)"', units))
 
@@ -300,7 +302,7 @@ def read_metaimage(path: Path) -> Stored:
     )
     notes = suffix_note(path, (".mha", ".mhd"), "MetaImage")
     if not header.fields.keys() & {"transformmatrix", "orientation", "rotation"}:
-        notes += ("states no directions; assuming that its axes run left, posterior, superior",)
+        notes += (_NO_DIRECTIONS,)
     units = [header.fields.get("distanceunits", "")]
     return _through_simpleitk(path, "MetaImageIO", checksum, notes, units)
 

@@ -18,6 +18,7 @@ from nibabel.orientations import (
 from nibabel.spatialimages import HeaderDataError
 
 from medseg.errors import DataError
+from medseg.volumes.container import Doubt
 
 Form = Literal["sform", "qform"]
 
@@ -81,6 +82,11 @@ def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[G
     }
     pixdim *= millimetres
     other: Form = "qform" if prefer == "sform" else "sform"
+    faults = {form: fault for form, affine in forms.items() if (fault := _fault(affine))}
+    if len(faults) == 1 and len(forms) == 2:
+        ((broken, fault),) = faults.items()
+        del forms[broken]
+        notes.append(f"its {broken} affine {fault}; the {next(iter(forms))} is used")
     if prefer in forms:
         geometry = Geometry(forms[prefer], prefer)
     elif other in forms:
@@ -88,10 +94,13 @@ def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[G
     else:
         geometry = Geometry(np.diag([*pixdim, 1.0]), "pixdim")
         notes.append(
-            "states no orientation (sform_code=0 and qform_code=0); assuming that its axes run "
-            "to the right, anterior and superior from a corner at 0 mm"
+            Doubt(
+                "states no orientation (sform_code=0 and qform_code=0); assuming that its axes run "
+                "to the right, anterior and superior from a corner at 0 mm"
+            )
         )
-    _require_invertible(geometry)
+    if fault := _fault(geometry.affine):
+        raise DataError(f"its {geometry.source} affine {fault}; repair the header")
     if len(forms) == 2:
         notes += _disagreement_of_forms(forms, used=prefer, other=other)
     return geometry, notes + unit_notes + _oddities(header, geometry, pixdim)
@@ -163,7 +172,7 @@ def _unit(header: nib.Nifti1Header) -> tuple[float, list[str]]:
     if code in _MILLIMETRE_OR_UNKNOWN:
         return 1.0, []
     if code not in _UNITS:
-        return 1.0, [f"declares a unit of length that NIfTI lacks (code {code}); read as mm"]
+        return 1.0, [Doubt(f"declares a unit of length that NIfTI lacks (code {code}); read as mm")]
     name, millimetres = _UNITS[code]
     return millimetres, [f"declares its lengths in {name}; they are converted to mm"]
 
@@ -204,33 +213,28 @@ def _qform(header: nib.Nifti1Header, pixdim: np.ndarray) -> np.ndarray:
         return np.full((4, 4), np.nan)
 
 
-def _require_invertible(geometry: Geometry) -> None:
-    affine, spacing = geometry.affine, np.array(geometry.spacing)
+def _fault(affine: np.ndarray) -> str:
+    """Why an affine is no map from voxels to mm; empty if it is one."""
+    spacing = _column_norms(affine)
     if not np.isfinite(affine).all() or not np.isfinite(spacing).all():
-        fault = "holds NaN or infinite numbers"
-    elif (spacing == 0).any():
-        fault = f"gives a voxel size of zero (spacing {_numbers(spacing)} mm)"
-    elif abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
-        fault = "is singular: two array axes run in the same direction"
-    else:
-        return
-    remedy = {
-        "sform": "prefer the qform if that is sound, or repair the header",
-        "qform": "prefer the sform if that is sound, or repair the header",
-        "pixdim": "repair the header",
-    }[geometry.source]
-    raise DataError(f"its {geometry.source} affine {fault}; {remedy}")
+        return "holds NaN or infinite numbers"
+    if (spacing == 0).any():
+        return f"gives a voxel size of zero (spacing {_numbers(spacing)} mm)"
+    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-6:
+        return "is singular: two array axes run in the same direction"
+    return ""
 
 
 def _disagreement_of_forms(forms: dict[Form, np.ndarray], *, used: Form, other: Form) -> list[str]:
-    with np.errstate(invalid="ignore"):  # a broken other form disagrees, by NaN
-        furthest = np.abs(forms["sform"] - forms["qform"]).max()
+    furthest = np.abs(forms["sform"] - forms["qform"]).max()
     if furthest <= _TOLERANCE * _column_norms(forms[used]).min():
         return []
     sizes = " and ".join(f"{form} {_numbers(_column_norms(forms[form]))}" for form in forms)
     return [
-        f"sform and qform disagree (voxel sizes in mm: {sizes}); the {used} is used; "
-        f"to use the other, set prefer={other}"
+        Doubt(
+            f"sform and qform disagree (voxel sizes in mm: {sizes}); the {used} is used; "
+            f"to use the other, set prefer={other}"
+        )
     ]
 
 
@@ -240,14 +244,18 @@ def _oddities(header: nib.Nifti1Header, geometry: Geometry, pixdim: np.ndarray) 
     spacing = np.array(geometry.spacing)
     if not np.allclose(spacing[:axes], pixdim[:axes], rtol=_TOLERANCE, atol=0):
         notes.append(
-            f"pixdim {_numbers(pixdim)} mm disagrees with the voxel size {_numbers(spacing)} mm "
-            f"of the {geometry.source}; the {geometry.source} is used"
+            Doubt(
+                f"pixdim {_numbers(pixdim)} mm disagrees with the voxel size {_numbers(spacing)} "
+                f"mm of the {geometry.source}; the {geometry.source} is used"
+            )
         )
     directions = geometry.affine[:3, :3] / spacing
     if np.abs(directions.T @ directions - np.eye(3)).max() > _TOLERANCE:
         notes.append(
-            "its axes are sheared (not at right angles); the voxel grid is used as it is, "
-            "distances in mm are those along the axes"
+            Doubt(
+                "its axes are sheared (not at right angles); the voxel grid is used as it is, "
+                "distances in mm are those along the axes"
+            )
         )
     return notes
 

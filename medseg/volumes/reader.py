@@ -10,13 +10,14 @@ import nibabel as nib
 import numpy as np
 
 from medseg.errors import DataError
-from medseg.volumes.container import Stored, header_of, refusal
+from medseg.volumes.container import Doubt, Stored, header_of, refusal
 from medseg.volumes.formats import read_stored
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, in_axes_of
 
 Nonfinite = Literal["refuse", "replace"]
 
 _SILENT_VOXELS = 1e-3
+_ROUNDED_VOXELS = 0.05
 _TOLERATED_VOXELS = 0.5
 
 
@@ -105,9 +106,8 @@ def on_grid_of(image: Volume, labels: Volume) -> Volume:
             "grid with nearest neighbour, else export it again",
         )
     if voxels > _SILENT_VOXELS:
-        notes.append(
-            f"lies up to {voxels:.2g} voxels away from {image.path}; taken as the same grid"
-        )
+        note = f"lies up to {voxels:.2g} voxels away from {image.path}; taken as the same grid"
+        notes.append(note if voxels <= _ROUNDED_VOXELS else Doubt(note))
     geometry = replace(labels.geometry, affine=affine)
     if geometry.axcodes != labels.geometry.axcodes:
         own, others = "".join(labels.geometry.axcodes), "".join(geometry.axcodes)
@@ -131,7 +131,7 @@ def place(
         affine = np.asarray(header.get_best_affine()) @ np.diag(sizes)
         header = header_of(stored.voxels.shape[:3], affine)
         if spacing is None:
-            notes.append("states no voxel size; 1 mm is assumed")
+            notes.append(Doubt("states no voxel size; 1 mm is assumed"))
     try:
         geometry, geometry_notes = decide_geometry(header, prefer)
     except DataError as error:
@@ -202,7 +202,7 @@ def _settle_values(array: np.ndarray, path: Path, nonfinite: Nonfinite) -> list[
         if not np.isfinite(channel.min()) or not np.isfinite(channel.max()):
             notes.append(name + _replace_nonfinite(channel, path, nonfinite))
         if channel.min() == channel.max():
-            notes.append(f"{name}every voxel has the same value, {channel.flat[0]:g}")
+            notes.append(Doubt(f"{name}every voxel has the same value, {channel.flat[0]:g}"))
     return notes
 
 

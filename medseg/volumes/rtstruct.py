@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from medseg.volumes.container import foreign_faults, refusal
+from medseg.volumes.container import Doubt, foreign_faults, refusal
 from medseg.volumes.dicom import LPS_TO_RAS
 from medseg.volumes.dicom_files import is_closed, read_header
 from medseg.volumes.reader import Volume
@@ -155,12 +155,14 @@ def _notes_of(
     notes = []
     if (between := np.abs(planes - np.rint(planes)).max()) > _BETWEEN:
         notes.append(
-            f"{name!r} was drawn up to {between:.2g} slices beside those of the image; "
-            "each contour goes to the nearest slice"
+            Doubt(
+                f"{name!r} was drawn up to {between:.2g} slices beside those of the image; "
+                "each contour goes to the nearest slice"
+            )
         )
     outside = np.count_nonzero((np.rint(planes) < 0) | (np.rint(planes) >= grid[2]))
     if outside == len(planes):
         raise refusal(path, f"{name!r} lies outside the image", _DRAW_AGAIN)
     if outside:
-        notes.append(f"{outside} contours of {name!r} lie outside the image: left out")
+        notes.append(Doubt(f"{outside} contours of {name!r} lie outside the image: left out"))
     return notes

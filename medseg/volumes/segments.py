@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from medseg.volumes.container import refusal, require_memory
+from medseg.volumes.container import Doubt, refusal, require_memory
 from medseg.volumes.labels import LARGEST_LABEL, Key
 
 
@@ -82,12 +82,14 @@ def label_map(
         for other, count in enumerate(np.bincount(labels[mask])):
             if other and count:
                 notes.append(
-                    f"{names[other][0]!r} and {names[value][0]!r} share {count} voxels, "
-                    f"which are given to the smaller, {names[value][0]!r}"
+                    Doubt(
+                        f"{names[other][0]!r} and {names[value][0]!r} share {count} voxels, "
+                        f"which are given to the smaller, {names[value][0]!r}"
+                    )
                 )
         labels[mask] = value
         if not sizes[value]:
-            notes.append(f"{names[value][0]!r} has no voxel")
+            notes.append(Doubt(f"{names[value][0]!r} has no voxel"))
     return labels.reshape(segmentation.shape), notes
 
 
@@ -118,5 +120,5 @@ def _differences(
         notes.append(f"no class is given for {', '.join(map(repr, left))}: left out")
     absent = {value for value in values.values() if value} - set(classes.values())
     if names := [str(key) for key, value in values.items() if value in absent]:
-        notes.append(f"has no {', '.join(map(repr, names))}")
+        notes.append(Doubt(f"has no {', '.join(map(repr, names))}"))
     return notes

@@ -18,6 +18,7 @@ import tifffile
 from medseg.volumes.container import (
     FLOAT32_BYTES,
     TRANSFER_AGAIN,
+    Doubt,
     Stored,
     foreign_faults,
     header_of,
@@ -182,7 +183,7 @@ def _pages_first(pixels: np.ndarray, axes: str, path: Path) -> tuple[np.ndarray,
     if not page:
         return pixels[None], ()
     if page == ["T"]:
-        return pixels, (f"calls its {len(pixels)} pages times; they are read as slices",)
+        return pixels, (Doubt(f"calls its {len(pixels)} pages times; they are read as slices"),)
     return pixels, ()
 
 

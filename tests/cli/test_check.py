@@ -237,6 +237,83 @@ def test_nothing_of_the_users_is_replaced(root, tmp_path, capsys) -> None:
     assert not (root / "checked").exists()
 
 
+def bad_qform(root: Path) -> None:
+    written = nib.Nifti1Image(image(2), np.eye(4))
+    written.header["qform_code"], written.header["quatern_b"] = 1, np.nan
+    nib.save(written, image_of(root, 2))
+
+
+def rounded_header(root: Path) -> None:
+    affine = np.eye(4)
+    affine[:3, 3] = 0.004
+    nib.save(nib.Nifti1Image(label(3), affine), label_of(root, 3))
+
+
+def float_labels(root: Path) -> None:
+    write(label_of(root, 4), label(4) * np.float32(1.0001))
+
+
+def micrometres(root: Path) -> None:
+    for path, array in ((image_of(root, 5), image(5)), (label_of(root, 5), label(5))):
+        nifti = nib.Nifti1Image(array, np.diag([1000, 1000, 1000, 1]))
+        nifti.header.set_xyzt_units("micron")
+        nib.save(nifti, path)
+
+
+def copied_whole(root: Path) -> None:
+    write(image_of(root, 0), image(3))
+    write(label_of(root, 0), label(3))
+
+
+def test_what_needs_no_guess_is_repaired_in_a_copy(root, tmp_path, capsys) -> None:
+    repairs = [other_axes, bad_qform, float_labels, micrometres, copied_whole]
+    for plant in repairs:
+        plant(root)
+    (root / "imagesTr/._c1_0000.nii.gz").write_bytes(b"litter")
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    copy = tmp_path / "repaired"
+    assert check([str(root), "--fix", "-o", str(copy)]) == 0
+    assert "c3" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    history = json.loads((copy / "repairs.json").read_text())
+    assert set(history["left_out"]) == {"c3"}
+    assert all(history["cases"][c]["repaired"] for c in ("c1", "c2", "c4", "c5"))
+    assert check([str(copy)]) == 0
+    said = capsys.readouterr().out
+    assert "5 cases" in said
+    assert not [word for word in ("refuse", "warn", "repairable") if word in said]
+    assert "2 folds" in said
+    for case in (1, 2, 4, 5):
+        for written, array in (("images", image(case)), ("labels", label(case))):
+            nifti = nib.load(copy / f"{written}Tr/c{case}.nii.gz")
+            np.testing.assert_array_equal(np.asarray(nifti.dataobj), array)
+            np.testing.assert_allclose(nifti.header.get_zooms(), 1, rtol=1e-6)
+    assert check([str(root), "--fix", "-o", str(copy)]) == 2
+    assert check([str(root), "--fix"]) == 2
+
+
+def test_a_guess_is_not_made_and_is_named(root, tmp_path, capsys) -> None:
+    nan(root)
+    label_of(root, 2).unlink()
+    rounded_header(root)
+    copy = tmp_path / "repaired"
+    assert check([str(root), "--fix", "-o", str(copy)]) == 3
+    said = capsys.readouterr().out
+    assert all(f"left out: {case}" in said for case in ("c1", "c2"))
+    assert check([str(copy)]) == 0
+    assert sorted(path.name for path in (copy / "labelsTr").iterdir()) == [
+        f"c{case}.nii.gz" for case in (0, 3, 4, 5)
+    ]
+
+
+def test_where_it_is_open_what_the_cases_are_nothing_is_copied(root, tmp_path) -> None:
+    described = json.loads((root / "dataset.json").read_text())
+    described["labels"]["kidney right"] = 3
+    (root / "dataset.json").write_text(json.dumps(described))
+    assert check([str(root), "--fix", "-o", str(tmp_path / "repaired")]) == 3
+    assert not (tmp_path / "repaired").exists()
+
+
 def test_what_does_not_show_can_be_said(root, capsys) -> None:
     unknown_value(root)
     assert check([str(root), "data.labels={1: 1, 2: 2, 6: 0, 7: 1, 8: 2}"]) == 0

@@ -180,10 +180,9 @@ def test_constant_image_is_noted(save: Save) -> None:
 
 
 def test_geometry_fault_names_the_file(voxels: np.ndarray, save_edited: Save) -> None:
-    path = save_edited(voxels, srow_x=np.nan)
+    path = save_edited(voxels, srow_x=np.nan, qform_code=0)
     with pytest.raises(DataError, match=r"scan\.nii: its sform affine holds NaN"):
         read_image(path)
-    assert read_image(path, prefer="qform").geometry.source == "qform"
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

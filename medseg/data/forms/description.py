@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from medseg.data.dataset import Case
 from medseg.data.forms.form import is_litter, stem_of
+from medseg.data.splits import NNUNET_FOLDS, Split, faults_of_folds, read_folds
 from medseg.errors import ConfigError, DataError
 from medseg.volumes import IGNORE, checked_label_values
 
@@ -81,6 +83,14 @@ def listed_cases(description: Mapping[str, Any], problems: list[str]) -> list[tu
             lacking = "label" if isinstance(image, str) else "image"
             problems.append(f"training[{number}]: {image or label or entry} has no {lacking}")
     return listed
+
+
+def folds_beside(folder: Path, cases: Iterable[Case], problems: list[str]) -> tuple[Split, ...]:
+    """The folds of nnU-Net's file beside a dataset.json, if it is there."""
+    path = folder / NNUNET_FOLDS
+    folds = read_folds(path) if path.is_file() else ()
+    problems += faults_of_folds(folds, [case.case_id for case in cases], NNUNET_FOLDS)
+    return folds
 
 
 def provenance(description: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from medseg.data.forms.description import (
     DESCRIPTION,
     channel_file,
     classes_of,
+    folds_beside,
     listed_cases,
     modalities_of,
     nnunet_version,
@@ -32,7 +33,7 @@ from medseg.data.forms.description import (
     read_description,
 )
 from medseg.data.forms.form import Form, images_in, same_ids, stem_of
-from medseg.data.splits import NNUNET_FOLDS, faults_of_folds, read_folds
+from medseg.data.splits import NNUNET_FOLDS
 from medseg.formatting import first_of
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -83,10 +84,7 @@ class NnunetV2(Form):
             for path in (*case.images, case.label)
             if not path.is_file()
         ]
-        folds = ()
-        if (folder / NNUNET_FOLDS).is_file():
-            folds = read_folds(folder / NNUNET_FOLDS)
-            problems += faults_of_folds(folds, [c.case_id for c in cases], NNUNET_FOLDS)
+        folds = folds_beside(folder, cases, problems)
         dims = dimensions_of(cases, problems)
         notes += _about_reader(description.get("overwrite_image_reader_writer"), dims)
         notes += _about_channels(folder, cases, channels)

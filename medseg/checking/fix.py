@@ -1,0 +1,178 @@
+"""A copy of a dataset in which all is put right that needs no guess.
+
+What readers note as read the way it is meant is written so: label values, axes, units, headers,
+names, channels. What they doubt is written as they took it and named; what cannot be read is left
+out and named, and so is a case whose voxels are another's.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from medseg.checking.case import Seen
+from medseg.checking.findings import Checked, copies_of
+from medseg.data.building import build_folder, write_case, write_description
+from medseg.data.dataset import Case, Dataset
+from medseg.data.reading import read_case_of
+from medseg.data.splits import NNUNET_FOLDS, Patients, Split, patient_of
+from medseg.errors import ConfigError, DataError
+from medseg.files import write_text
+from medseg.planning.fingerprint import cases_at_once
+from medseg.progress import bar
+from medseg.volumes import IGNORE, Doubt, Volume
+
+REPAIRS = "repairs.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copied:
+    """What became of the cases.
+
+    Args:
+        names: Case → its name in the copy.
+        left_out: Case → why it is not in the copy.
+    """
+
+    names: dict[str, str]
+    left_out: dict[str, str]
+
+
+def write_repaired(checked: Checked, folder: Path, *, patient: Patients = None) -> Copied:
+    """Writes the copy as the Decathlon has datasets, with patients and folds; whole or not at all.
+
+    Args:
+        checked: The dataset; nothing of it is touched.
+        folder: Absent or empty, outside the dataset.
+        patient: As `data.patient`; None: as the dataset says.
+
+    Raises:
+        ConfigError: something lies in the folder.
+        DataError: no case can be read, or a fault leaves open what the cases are.
+        ResourceError: it cannot be written.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise ConfigError(f"-o {folder} is not empty; name a new folder for the repaired copy")
+    left_out = dict(_left_out(checked))
+    kept = [each for each in checked.seen if each.case.case_id not in left_out]
+    if not kept:
+        raise DataError(f"{checked.dataset.folder}: no case can be used, so that none is copied")
+    copied = Copied(names=_names([each.case for each in kept]), left_out=left_out)
+    build_folder(folder, stamp="", build=lambda part: _build(part, checked, kept, copied, patient))
+    return copied
+
+
+def _left_out(checked: Checked) -> Iterator[tuple[str, str]]:
+    """Cases that are not copied, and why.
+
+    Raises:
+        DataError: faults that are of no case; what they leave open would have to be guessed.
+    """
+    dataset = checked.dataset
+    faults = [f for f in dataset.faults if not (dataset.folds_from and dataset.folds_from in f)]
+    of_cases = {fault: _owners(fault, dataset.cases) for fault in faults}
+    if unowned := [fault for fault, owners in of_cases.items() if not owners]:
+        raise DataError(f"{dataset.folder}: not copied before it is clear what it holds", *unowned)
+    for fault, owners in of_cases.items():
+        yield from ((case_id, fault) for case_id in owners)
+    yield from ((each.case.case_id, each.problem) for each in checked.seen if each.problem)
+    for first, others in copies_of(checked.seen):
+        yield from ((case_id, f"the same image and label as {first}") for case_id in others)
+
+
+def _owners(fault: str, cases: Sequence[Case]) -> list[str]:
+    """The cases that a fault begins with, by their ids or files."""
+    head, colon, _ = fault.partition(": ")
+    words = {Path(word).name for word in head.split()} if colon else set()
+    return [
+        case.case_id
+        for case in cases
+        if words & {case.case_id, case.label.name, *(path.name for path in case.images)}
+    ]
+
+
+def _names(cases: Sequence[Case]) -> dict[str, str]:
+    """Names of files that all systems take, no two of them alike."""
+    names, taken = {}, Counter[str]()
+    for case in cases:
+        name = re.sub(r"[^\w.+-]+", "_", case.case_id).strip(".") or "case"
+        taken[name.casefold()] += 1
+        count = taken[name.casefold()]
+        names[case.case_id] = f"{name}_{count}" if count > 1 else name
+    return names
+
+
+def _build(
+    part: Path, checked: Checked, kept: Sequence[Seen], copied: Copied, patient: Patients
+) -> None:
+    dataset, names = checked.dataset, copied.names
+
+    def write(each: Seen) -> None:
+        image, label = read_case_of(dataset, each.case)
+        name = names[each.case.case_id]
+        write_case(part, name, image=_nifti(image), label=_nifti(label))
+
+    with bar(len(kept), "writing") as step, ThreadPoolExecutor(cases_at_once(dataset)) as pool:
+        for _ in pool.map(write, kept):
+            step()
+    ignored = [IGNORE] if IGNORE in (dataset.label_values or {}).values() else []
+    write_description(
+        part,
+        name=dataset.name,
+        description=f"Repaired copy of {dataset.folder.name} ({dataset.form})",
+        reference=dataset.reference,
+        licence=dataset.licence,
+        modalities=dataset.modalities,
+        classes=[*dataset.classes, *ignored],
+        case_ids=[*names.values()],
+        patients={names[each.case.case_id]: _patient(each.case, patient) for each in kept},
+    )
+    if folds := [fold for fold in _folds(dataset, names) if fold["train"] and fold["val"]]:
+        write_text(part / NNUNET_FOLDS, json.dumps(folds, indent=1) + "\n")
+    cases = {names[each.case.case_id]: _history(each) for each in kept}
+    history = {"dataset": str(dataset.folder), "cases": cases, "left_out": copied.left_out}
+    write_text(part / REPAIRS, json.dumps(history, indent=1, ensure_ascii=False) + "\n")
+
+
+def _patient(case: Case, patient: Patients) -> str | None:
+    return case.patient if patient is None else patient_of(case.case_id, patient=patient)
+
+
+def _folds(dataset: Dataset, names: dict[str, str]) -> list[dict[str, list[str]]]:
+    """The folds of the cases that are copied; one that trains and validates on a case is none."""
+
+    def side(case_ids: Sequence[str]) -> list[str]:
+        return [names[case_id] for case_id in case_ids if case_id in names]
+
+    def is_sound(fold: Split) -> bool:
+        return not set(fold.train) & set(fold.validation)
+
+    if not all(map(is_sound, dataset.folds)):
+        return []
+    return [{"train": side(fold.train), "val": side(fold.validation)} for fold in dataset.folds]
+
+
+def _history(each: Seen) -> dict[str, list[str]]:
+    notes = {True: [n for n in each.notes if isinstance(n, Doubt)]}
+    notes[False] = [n for n in each.notes if not isinstance(n, Doubt)]
+    files = [str(path) for path in (*each.case.images, each.case.label)]
+    return {"from": files, "repaired": notes[False], "to be judged": notes[True]}
+
+
+def _nifti(volume: Volume) -> nib.Nifti1Image:
+    """A volume with its channels last, in the smallest type that holds its values."""
+    array = volume.array if volume.array.ndim == 3 else np.moveaxis(volume.array, 0, -1)
+    array = array[..., 0] if array.shape[3:] == (1,) else array
+    bounds = np.iinfo(np.int16)
+    if array.dtype.kind == "f" and bounds.min <= array.min() and array.max() <= bounds.max:
+        whole = array.astype(np.int16)
+        array = whole if np.array_equal(whole, array) else array
+    nifti = nib.Nifti1Image(array, volume.geometry.affine)
+    nifti.header.set_xyzt_units("mm")
+    return nifti
