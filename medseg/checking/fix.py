@@ -159,10 +159,11 @@ def _folds(dataset: Dataset, names: dict[str, str]) -> list[dict[str, list[str]]
 
 
 def _history(each: Seen) -> dict[str, list[str]]:
-    notes = {True: [n for n in each.notes if isinstance(n, Doubt)]}
-    notes[False] = [n for n in each.notes if not isinstance(n, Doubt)]
-    files = [str(path) for path in (*each.case.images, each.case.label)]
-    return {"from": files, "repaired": notes[False], "to be judged": notes[True]}
+    return {
+        "from": [str(path) for path in (*each.case.images, each.case.label)],
+        "repaired": [note for note in each.notes if not isinstance(note, Doubt)],
+        "to be judged": [str(note) for note in each.notes if isinstance(note, Doubt)],
+    }
 
 
 def _nifti(volume: Volume) -> nib.Nifti1Image:

@@ -76,7 +76,7 @@ def main(arguments: argparse.Namespace) -> int:
     patient = given.get("data.patient")
     checked = check_dataset(dataset, patient=patient, pictures=pictures)
     _show(checked)
-    if arguments.fix:
+    if arguments.fix and arguments.output:
         copied = write_repaired(checked, arguments.output, patient=patient)
         cases = counted(len(copied.names), "case")
         print(one_line(f"{arguments.output}: {cases}; {REPAIRS} says what was done to each"))

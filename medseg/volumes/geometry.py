@@ -82,11 +82,15 @@ def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[G
     }
     pixdim *= millimetres
     other: Form = "qform" if prefer == "sform" else "sform"
-    faults = {form: fault for form, affine in forms.items() if (fault := _fault(affine))}
-    if len(faults) == 1 and len(forms) == 2:
-        ((broken, fault),) = faults.items()
-        del forms[broken]
-        notes.append(f"its {broken} affine {fault}; the {next(iter(forms))} is used")
+    sound: dict[Form, np.ndarray] = {
+        form: affine for form, affine in forms.items() if not _fault(affine)
+    }
+    if sound and len(sound) < len(forms):
+        notes += [
+            f"its {b} affine {_fault(forms[b])}; the other form is used"
+            for b in forms.keys() - sound
+        ]
+        forms = sound
     if prefer in forms:
         geometry = Geometry(forms[prefer], prefer)
     elif other in forms:

@@ -115,6 +115,8 @@ def _read_voxels(content: Content, header: nib.Nifti1Header, path: Path) -> Stor
     notes = _name_notes(path, content, header)
     if left_over := content.finish():
         notes += (f"holds {left_over} bytes after its last voxel; they are ignored",)
+    if len(shape) > 3 and set(shape[3:]) == {1}:
+        notes += (f"has {len(shape)} axes, of one voxel beyond the third; they are left out",)
     return Stored(voxels, slope, intercept, header, notes)
 
 

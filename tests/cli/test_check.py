@@ -253,6 +253,10 @@ def float_labels(root: Path) -> None:
     write(label_of(root, 4), label(4) * np.float32(1.0001))
 
 
+def empty_axis(root: Path) -> None:
+    write(image_of(root, 4), image(4)[..., None, None])
+
+
 def micrometres(root: Path) -> None:
     for path, array in ((image_of(root, 5), image(5)), (label_of(root, 5), label(5))):
         nifti = nib.Nifti1Image(array, np.diag([1000, 1000, 1000, 1]))
@@ -266,7 +270,7 @@ def copied_whole(root: Path) -> None:
 
 
 def test_what_needs_no_guess_is_repaired_in_a_copy(root, tmp_path, capsys) -> None:
-    repairs = [other_axes, bad_qform, float_labels, micrometres, copied_whole]
+    repairs = [other_axes, empty_axis, bad_qform, float_labels, micrometres, copied_whole]
     for plant in repairs:
         plant(root)
     (root / "imagesTr/._c1_0000.nii.gz").write_bytes(b"litter")
