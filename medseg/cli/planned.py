@@ -95,14 +95,14 @@ def planned_words(config: DictConfig, words: Sequence[str], given: Sequence[Over
     if chosen.get("data") != "folder" or any(o.key_or_group == _GROUP for o in given):
         return list(words)
     from medseg.files import write_text
-    from medseg.planning.fingerprint import files_key
+    from medseg.planning.fingerprint import KEPT, files_key
     from medseg.planning.make import Limits
 
     task = plain_task(config)
     dataset, fixed = _dataset(task), _fixed(config, given)
     meant = [files_key(dataset), sorted(fixed), [_shaping(task[name]) for name in _SHAPES_RUN]]
     key = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
-    kept = Path(task["data"]["cache"]).expanduser() / f"plan-{key}.yaml"
+    kept = Path(task["data"]["cache"]).expanduser() / KEPT / f"plan-{key}.yaml"
     if not kept.is_file():
         text = _text(config, given, Limits(), dataset, left_out=sorted(fixed))
         write_text(kept, text)

@@ -159,6 +159,10 @@ class Fingerprint:
         return cls(name=plain["name"], cases=cases, **names)
 
 
+KEPT = ".plans"
+"""Folder in the cache of what is known of datasets as a whole; the others are prepared cases."""
+
+
 def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
     """Reads all cases of a dataset.
 
@@ -169,7 +173,7 @@ def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
     Raises:
         DataError: some cases cannot be read; a line for each.
     """
-    kept = cache and Path(cache).expanduser() / f"fingerprint-{files_key(dataset)}.json"
+    kept = cache and Path(cache).expanduser() / KEPT / f"fingerprint-{files_key(dataset)}.json"
     if kept and kept.is_file():
         try:
             return Fingerprint.of(json.loads(kept.read_text(encoding="utf-8")))

@@ -100,7 +100,7 @@ def test_a_folder_without_a_plan_gets_one_and_keeps_it(phantom, tmp_path, caplog
     words += ["data.batches_per_epoch=1", "data.patch_size=[8,8,8]"]
     caplog.set_level("INFO")
     assert train([*words, "seed=0"]) == 0
-    (kept,) = (tmp_path / "cache").glob("plan-*.yaml")
+    (kept,) = (tmp_path / "cache").rglob("plan-*.yaml")
     assert str(kept) in caplog.text
     first = RunRecord.read(the_run(tmp_path) / "record.json").config
     assert first["data"]["patch_size"] == [8, 8, 8]

@@ -30,7 +30,7 @@ def test_facts_of_a_box_however_it_is_stored(as_volume, turn, codes) -> None:
 def test_a_dataset_is_read_once(phantom, tmp_path) -> None:
     dataset = read_dataset(phantom)
     found = fingerprint(dataset, cache=tmp_path)
-    (kept,) = tmp_path.glob("fingerprint-*.json")
+    (kept,) = tmp_path.rglob("fingerprint-*.json")
     changed = kept.read_text().replace('"name": "', '"name": "kept ', 1)
     kept.write_text(changed)
     again = fingerprint(dataset, cache=tmp_path)
