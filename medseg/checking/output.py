@@ -19,6 +19,10 @@ from medseg.report.page import Html, Page, Section, environment, render_html
 from medseg.report.tables import Cell, Table, number, table, to_csv, words
 
 PAGE, FINDINGS, CASES = "check.html", "findings.csv", "cases.csv"
+_ABOUT = (
+    "Axial, coronal and sagittal, each where the label is largest, with the outlines of its "
+    "classes; L, R, P and A are the patient’s left, right, back and front."
+)
 
 
 def write_check(checked: Checked, folder: Path, *, overwrite: bool = False) -> tuple[Path, ...]:
@@ -36,8 +40,8 @@ def write_check(checked: Checked, folder: Path, *, overwrite: bool = False) -> t
     require_outside(folder, checked.dataset.folder)
     texts = {
         folder / PAGE: _page(checked),
-        folder / FINDINGS: to_csv(_printable(_finding_rows(checked.findings))),
-        folder / CASES: to_csv(_printable(_case_rows(checked))),
+        folder / FINDINGS: to_csv(_finding_rows(checked.findings)),
+        folder / CASES: to_csv(_case_rows(checked)),
     }
     with replacing(texts, overwrite=overwrite):
         for path, text in texts.items():
@@ -137,10 +141,6 @@ def _case_rows(checked: Checked) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _printable(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.map(lambda value: one_line(value) if isinstance(value, str) else value)
-
-
 def _page(checked: Checked) -> str:
     dataset = checked.dataset
     counts = [f"{n} {severity}" for severity, n in count_by_severity(checked.findings).items()]
@@ -181,7 +181,7 @@ def _contact_sheet(checked: Checked) -> Html:
         for case_id in finding.cases:
             found_in.setdefault(case_id, []).append(finding.severity)
     shots = [_shot(each, found_in.get(each.case.case_id, [])) for each in checked.seen]
-    text = environment().get_template("contact.html.j2").render(shots=shots)
+    text = environment().get_template("contact.html.j2").render(shots=shots, about=_ABOUT)
     return Html(Markup(text))
 
 

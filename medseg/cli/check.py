@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import add_overwrite, command, make_parser, output_folder
+from medseg.cli.command import add_overwrite, command, make_parser, output_folder, print_table
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import counted, encodable, one_line
 
@@ -110,7 +110,6 @@ def _given(words: list[str]) -> dict[str, Any]:
 
 def _show(checked: "Checked") -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from medseg.checking.output import classes_table, count_by_severity, headline
@@ -123,14 +122,7 @@ def _show(checked: "Checked") -> None:
 
     line(headline(checked.dataset))
     if any(each.facts for each in checked.seen):
-        classes = Table(box=None, pad_edge=False, header_style="bold")
-        found = classes_table(checked)
-        for title, right in zip(found.frame.columns, found.numeric, strict=True):
-            classes.add_column(title, justify="right" if right else "left", overflow="fold")
-        for row in found.rows:
-            texts = (encodable(one_line(cell.text), console.file) for cell in row)
-            classes.add_row(*map(Text, texts))
-        console.print(classes)
+        print_table(classes_table(checked), console)
     colours = {"refuse": "bold red", "warn": "yellow", "repairable": "cyan"}
     for severity, count in count_by_severity(checked.findings).items():
         line(f"{severity} ({count})", colours[severity])

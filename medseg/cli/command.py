@@ -14,10 +14,15 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
-from medseg.formatting import one_line
+from medseg.formatting import encodable, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from medseg.report.tables import Table
 
 _FILE_SUFFIXES = (
     *(".nii", ".gz", ".hdr", ".img", ".nrrd", ".mha", ".mhd", ".html", ".htm", ".md", ".csv"),
@@ -232,6 +237,19 @@ def add_prediction(parser: argparse.ArgumentParser) -> None:
         default="sform",
         help="which orientation to believe where a NIfTI header holds two that differ",
     )
+
+
+def print_table(found: "Table", console: "Console") -> None:
+    """Prints a table's texts without their notes, in columns that fit the terminal."""
+    from rich import table
+    from rich.text import Text
+
+    shown = table.Table(box=None, pad_edge=False, header_style="bold")
+    for title, right in zip(found.frame.columns, found.numeric, strict=True):
+        shown.add_column(title, justify="right" if right else "left", overflow="fold")
+    for row in found.rows:
+        shown.add_row(*(Text(encodable(one_line(cell.text), console.file)) for cell in row))
+    console.print(shown)
 
 
 class _Record(logging.LogRecord):

@@ -13,6 +13,7 @@ _COMMANDS = {
     "train": "train a network (Hydra overrides)",
     "ablate": "train a grid of networks, or show how far one has come",
     "predict": "segment volumes with a trained network",
+    "evaluate": "score label maps against the truth",
     "artifacts": "measure patterns that are locked to a network's strides",
     "report": "compare runs in one HTML, Markdown and CSV report",
     "audit": "show a network's cost and receptive field before it is trained",

@@ -12,7 +12,7 @@ from statistics import fmean
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from medseg.formatting import MISSING, is_missing, markdown_table
+from medseg.formatting import MISSING, is_missing, markdown_table, one_line
 from medseg.report.arms import Arm
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -170,7 +170,7 @@ def plain_latex(text: str) -> str:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """Writes values as CSV; a text that a spreadsheet would run gets an apostrophe in front."""
+    """Writes values as CSV, texts on one line; one that would be a formula gets an apostrophe."""
     frame = frame.rename(columns=_harmless)
     for name, column in frame.items():
         if not is_numeric_dtype(column):
@@ -180,6 +180,7 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def _harmless(text: str) -> str:
+    text = one_line(text)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
