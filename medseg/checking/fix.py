@@ -5,9 +5,9 @@ names, channels. What they doubt is written as they took it and named; what cann
 out and named, and so is a case whose voxels are another's.
 """
 
+import itertools
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -99,12 +99,14 @@ def _owners(fault: str, cases: Sequence[Case]) -> list[str]:
 
 def _names(cases: Sequence[Case]) -> dict[str, str]:
     """Names of files that all systems take, no two of them alike."""
-    names, taken = {}, Counter[str]()
+    names: dict[str, str] = {}
+    taken: set[str] = set()
     for case in cases:
-        name = re.sub(r"[^\w.+-]+", "_", case.case_id).strip(".") or "case"
-        taken[name.casefold()] += 1
-        count = taken[name.casefold()]
-        names[case.case_id] = f"{name}_{count}" if count > 1 else name
+        plain = re.sub(r"[^\w.+-]+", "_", case.case_id).strip(".") or "case"
+        numbered = (f"{plain}_{number}" for number in itertools.count(2))
+        name = next(n for n in itertools.chain([plain], numbered) if n.casefold() not in taken)
+        taken.add(name.casefold())
+        names[case.case_id] = name
     return names
 
 

@@ -11,8 +11,7 @@ import pandas as pd
 from medseg.data.dataset import Case, Dataset
 from medseg.data.forms import look_at_dataset
 from medseg.data.forms.form import refuse_faults
-from medseg.data.preprocess import Preprocessing, ZScore
-from medseg.data.reading import read_case
+from medseg.data.reading import read_case_of
 from medseg.errors import DataError, one_volume
 from medseg.formatting import first_of
 from medseg.metrics import score_case
@@ -101,13 +100,7 @@ class Truth:
         if self.dataset is None or self.case is None:
             assert self.labels is not None
             return None, read_labels(self.labels, num_classes=None)
-        as_it_is = Preprocessing(intensity=ZScore(), label_values=self.dataset.label_values)
-        return read_case(
-            self.case,
-            as_it_is,
-            in_channels=self.dataset.in_channels,
-            num_classes=self.dataset.num_classes,
-        )
+        return read_case_of(self.dataset, self.case)
 
 
 def evaluate(predictions: Path, truth: Path, *, tolerance_mm: float = 1.0) -> Evaluation:

@@ -310,6 +310,17 @@ def test_a_guess_is_not_made_and_is_named(root, tmp_path, capsys) -> None:
     ]
 
 
+def test_no_case_of_a_copy_takes_the_name_of_another(root, tmp_path) -> None:
+    (root / "splits_final.json").unlink()
+    names = ["p 1", "p_1", "p_1_2", "P_1", "pä", "p-1"]
+    for case, name in enumerate(names):
+        image_of(root, case).rename(root / f"imagesTr/{name}_0000.nii.gz")
+        label_of(root, case).rename(root / f"labelsTr/{name}.nii.gz")
+    assert check([str(root), "--fix", "-o", str(tmp_path / "repaired")]) == 0
+    copies = [nib.load(path) for path in (tmp_path / "repaired/imagesTr").iterdir()]
+    assert len({np.asarray(copy.dataobj).tobytes() for copy in copies}) == len(names)
+
+
 def test_where_it_is_open_what_the_cases_are_nothing_is_copied(root, tmp_path) -> None:
     described = json.loads((root / "dataset.json").read_text())
     described["labels"]["kidney right"] = 3
