@@ -368,3 +368,25 @@ def test_values_become_classes_in_their_order(tmp_path: Path) -> None:
     assert read_dataset(tmp_path).label_values == {3: 1, 7: 2}
     dataset = read_dataset(tmp_path, {3: 0, 7: 1})
     assert (dataset.num_classes, dataset.label_values) == (2, {3: 0, 7: 1})
+
+
+def test_a_dataset_is_read_once_until_a_file_changes(tmp_path: Path) -> None:
+    pairs(tmp_path)
+    first = read_dataset(tmp_path)
+    assert read_dataset(str(tmp_path)) is first
+    assert read_dataset(tmp_path, {1: 1, 2: "ignore"}).classes == ("1",)
+    volume(tmp_path / "labels/p1.nii.gz", label=True, values=(1, 2, 3))
+    assert read_dataset(tmp_path).classes == ("1", "2", "3")
+    volume(tmp_path / "images/new.nii.gz")
+    volume(tmp_path / "labels/new.nii.gz", label=True)
+    assert len(read_dataset(tmp_path).cases) == len(first.cases) + 1
+
+
+def test_folders_may_be_links_that_lead_in_circles(tmp_path: Path) -> None:
+    pairs(tmp_path / "store", "{}/scan/t1.nii.gz", "{}/scan/seg.nii.gz")
+    root = tmp_path / "dataset"
+    for case in CASES:
+        (root / case).mkdir(parents=True)
+        (root / case / "scan").symlink_to(tmp_path / "store" / case / "scan")
+    (root / "p1/again").symlink_to(root)
+    assert [case.case_id for case in read_dataset(root).cases] == ["p1", "p10", "p2"]

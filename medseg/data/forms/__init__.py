@@ -4,7 +4,10 @@ A form is recognised by a file that describes the dataset, else by what lies whe
 goes before the second. Two forms at once are refused, never chosen between.
 """
 
+import hashlib
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from typing import Any
 from medseg.data.dataset import Dataset
 from medseg.data.forms.decathlon import Decathlon
 from medseg.data.forms.dicom import Dicom
-from medseg.data.forms.form import Form, entries_of, refuse_faults
+from medseg.data.forms.form import Form, entries_of, files_below, refuse_faults
 from medseg.data.forms.names import says_image, says_label, says_test
 from medseg.data.forms.nnunet import NnunetV1, NnunetV2
 from medseg.data.forms.pairs import Pairs, SideBySide
@@ -36,6 +39,10 @@ FORMS: tuple[Form, ...] = (
 """All forms; a new one is a class in this package and an entry here."""
 
 
+_KNOWN: dict[tuple[str, str], tuple[str, Dataset]] = {}
+"""What was read, by what was asked for, as long as the files are those: a start reads it often."""
+
+
 def look_at_dataset(
     folder: Path | str,
     label_values: Mapping[Any, Any] | None = None,
@@ -50,10 +57,16 @@ def look_at_dataset(
         ConfigError: `label_values` or `form` is something else.
     """
     folder = Path(folder).expanduser()
-    if files is not None:
-        return _with_patients(read_patterns(folder, files, label_values))
-    found, place = _recognised(folder, form)
-    return _with_patients(found.read(place, label_values))
+    known = (os.path.abspath(folder), repr((label_values, form, files)))
+    state = _state(folder)
+    if _KNOWN.get(known, (None,))[0] != state:
+        if files is not None:
+            dataset = read_patterns(folder, files, label_values)
+        else:
+            found, place = _recognised(folder, form)
+            dataset = found.read(place, label_values)
+        _KNOWN[known] = state, _with_patients(dataset)
+    return _KNOWN[known][1]
 
 
 def read_dataset(
@@ -79,6 +92,17 @@ def read_dataset(
     dataset = look_at_dataset(folder, label_values, form=form, files=files)
     refuse_faults(dataset)
     return dataset
+
+
+def _state(folder: Path) -> str:
+    """Changes whenever a file below a folder comes, goes or is written to."""
+    digest = hashlib.sha256()
+    for path in files_below(folder):
+        digest.update(os.fsencode(path))
+        with suppress(OSError):  # a broken link
+            status = path.stat()
+            digest.update(f"{status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()
 
 
 def _with_patients(dataset: Dataset) -> Dataset:

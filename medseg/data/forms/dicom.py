@@ -12,7 +12,7 @@ from typing import Any
 
 from medseg.data.dataset import Case, Dataset
 from medseg.data.forms.contents import dataset_of
-from medseg.data.forms.form import Form, is_litter, stem_of
+from medseg.data.forms.form import Form, files_below, stem_of
 from medseg.data.forms.matching import Findings
 from medseg.formatting import first_of
 from medseg.volumes import DicomObject, scan_dicom
@@ -30,8 +30,7 @@ class Dicom(Form):
 
     def evidence(self, folder: Path) -> str:
         """The first file that is DICOM by its bytes."""
-        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-        unknown = (path for path in files if not is_litter(path) and stem_of(path) == path.name)
+        unknown = (path for path in files_below(folder) if stem_of(path) == path.name)
         for path, _ in zip(unknown, range(_LOOKED_AT), strict=False):
             if starts_as_dicom(path):
                 return f"{path.relative_to(folder)} is DICOM"

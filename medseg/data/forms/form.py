@@ -1,8 +1,9 @@
 """What a form of dataset is, and how its faults are told: all at once, one line each."""
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -89,6 +90,18 @@ def entries_of(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if not is_litter(path))
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below a folder in order of its folders, links followed, without litter."""
+    seen = {*Path(os.path.realpath(folder)).parents}  # links may lead round in circles
+    for place, folders, names in os.walk(folder, followlinks=True):
+        identity = Path(os.path.realpath(place))
+        is_new = identity not in seen
+        seen.add(identity)
+        folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
+        paths = (Path(place, name) for name in sorted(names) if is_new)
+        yield from (path for path in paths if not is_litter(path))
 
 
 def images_in(folder: Path) -> list[Path]:

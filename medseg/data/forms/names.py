@@ -1,11 +1,10 @@
 """What names of files and folders say: whole words, never a part of one."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg.data.forms.form import is_litter, stem_of
+from medseg.data.forms.form import files_below, stem_of
 
 _LABEL = re.compile(
     "annotations?|gt|groundtruth|labels?|manual|masks?|rois?|segs?|segmentations?|targets?|truth"
@@ -48,15 +47,8 @@ def tokens_of(name: str) -> Tokens:
 
 def images_below(folder: Path) -> list[Path]:
     """All images and labels below a folder by their endings, as paths from it, in order."""
-    found = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(place, name).relative_to(folder)
-            for name in files
-            if not is_litter(Path(name)) and stem_of(Path(name)) != name
-        ]
-    return sorted(found)
+    paths = (path for path in files_below(folder) if stem_of(path) != path.name)
+    return sorted(path.relative_to(folder) for path in paths)
 
 
 def core_names(paths: Sequence[Path]) -> dict[Path, Tokens]:
