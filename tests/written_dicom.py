@@ -22,6 +22,7 @@ def ct_series(
     *,
     orientation: Sequence[float] = AXIAL,
     origin: Sequence[float] = (-20.0, 10.0, 30.0),
+    spacing: Sequence[float] = SPACING,
     description: str = "thin",
 ) -> list[Dataset]:
     """A CT series; `voxels` are stored pixels (slices, rows, columns), value = pixel - 1024."""
@@ -43,9 +44,9 @@ def ct_series(
             setattr(one, empty, "")
         one.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         one.Rows, one.Columns = pixels.shape
-        one.PixelSpacing, one.SliceThickness = list(SPACING[1:]), SPACING[0]
+        one.PixelSpacing, one.SliceThickness = list(spacing[1:]), spacing[0]
         one.ImageOrientationPatient = list(orientation)
-        place = np.array(origin) + index * SPACING[0] * np.cross(row, column)
+        place = np.array(origin) + index * spacing[0] * np.cross(row, column)
         one.ImagePositionPatient = [float(f"{value:.10g}") for value in place]
         one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
         one.BitsAllocated, one.BitsStored, one.HighBit = 16, 16, 15

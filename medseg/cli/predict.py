@@ -18,6 +18,9 @@ from medseg.errors import DataError
 from medseg.formatting import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from medseg.data.dataset import Scan
     from medseg.inference.files import Outputs
     from medseg.volumes import Found
 
@@ -28,8 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "predict",
         "Segments volumes with a trained network. Each label map lies on its "
-        "volume's own grid, under the volume's name, with a JSON beside it that says what was "
-        "done. A volume that cannot be used does not stop the others.",
+        "volume's own grid, under the case's name, with a JSON beside it that says what was "
+        "done. A volume that cannot be used does not stop the others. Several channels are one "
+        "file, or one file each: case_0000.nii.gz, case_0001.nii.gz, or after their names.",
         "exit codes: 0 all done, 2 usage, 3 some inputs unusable (failures.json), "
         "4 machine (memory, disk, device), 130 interrupted",
     )
@@ -48,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         nargs="+",
         metavar="PATH",
-        help="volumes, pictures, DICOM series (a folder or one of its files), and folders of them",
+        help="volumes, pictures, DICOM series (a folder or one of its files), folders of them, of "
+        "patients or of channels, and tables (CSV)",
     )
     parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
     add_prediction(parser)
@@ -66,31 +71,32 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser, stopped="stopped; the cases done so far are complete", continued_by="--continue")
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
+    from medseg.data.forms.scans import find_scans
     from medseg.files import replacing, require_writable
     from medseg.inference.files import is_done, predict_file
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
-    from medseg.volumes import find_volumes
 
-    found = find_volumes(arguments.input)
-    planned = _planned(found, arguments)
-    require_writable(arguments.output)
     model = load_model(arguments.model)
+    card = model.card
+    found, scans = find_scans(arguments.input, channels=card.in_channels, names=card.channels)
+    planned = _planned(found, scans, arguments)
+    require_writable(arguments.output)
     predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
     options = {"probabilities": arguments.probabilities, "prefer": arguments.prefer}
 
     def segment(source: Path) -> str:
-        outputs = planned[source]
+        outputs, scan = planned[source], scans[source]
         if isinstance(outputs, DataError):
             raise outputs
-        if arguments.resume and is_done(source, outputs, model, predictor=predictor, **options):
+        if arguments.resume and is_done(scan, outputs, model, predictor=predictor, **options):
             return f"{source}: already done"
         had_probabilities = os.path.lexists(outputs.probabilities)
         for path in outputs.paths:
             if os.path.lexists(path) and not (arguments.overwrite or arguments.resume):
                 raise DataError(f"{path} exists; use --overwrite or --continue")
         with replacing(outputs.paths, overwrite=arguments.overwrite):
-            report = predict_file(source, outputs, model=model, predictor=predictor, **options)
+            report = predict_file(scan, outputs, model=model, predictor=predictor, **options)
         notes = report["notes"]
         if had_probabilities and not os.path.lexists(outputs.probabilities):
             notes = [*notes, f"{outputs.probabilities} was of the older label map; removed"]
@@ -106,13 +112,18 @@ def main(arguments: argparse.Namespace) -> int:
     return report_error(DataError(f"{failed} of {total} volumes failed; see {listing}"))
 
 
-def _planned(found: "Found", arguments: argparse.Namespace) -> "dict[Path, Outputs | DataError]":
+def _planned(
+    found: "Found", scans: "Mapping[Path, Scan]", arguments: argparse.Namespace
+) -> "dict[Path, Outputs | DataError]":
     """The outputs of every volume, or why it can have none: all names are settled beforehand."""
     from medseg.files import file_ids
-    from medseg.inference.files import Outputs
+    from medseg.inference.files import Outputs, files_of_scan
     from medseg.volumes import files_of
 
-    inputs = file_ids(p for volume in (*found.volumes, *found.unusable) for p in files_of(volume))
+    inputs = file_ids(
+        [p for scan in scans.values() for p in files_of_scan(scan)]
+        + [p for volume in found.unusable for p in files_of(volume)]
+    )
     listings = (arguments.output / name for name in (FAILURES, TRACES))
     taken: dict[Path, Any] = dict.fromkeys(listings, "the list of failures")
     planned: dict[Path, Outputs | DataError] = {}
@@ -126,7 +137,7 @@ def _planned(found: "Found", arguments: argparse.Namespace) -> "dict[Path, Outpu
         return "would have too long a name; shorten that of the volume" if too_long else ""
 
     for source in found.volumes:
-        outputs = Outputs.of(source, arguments.output)
+        outputs = Outputs.of(scans[source], arguments.output)
         written = outputs.written(probabilities=arguments.probabilities)
         faults = [f"its output {path} {why}" for path in written if (why := fault(path))]
         planned[source] = DataError(f"{source}: {faults[0]}") if faults else outputs

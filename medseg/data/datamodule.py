@@ -117,6 +117,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Whether some voxels may be ignored."""
         return IGNORE in (self.preprocessing.label_values or {}).values()
 
+    @property
+    def channel_names(self) -> list[str]:
+        """Names of the image's channels, as the dataset has them."""
+        return list(self.dataset.modalities) if self.dataset else []
+
     def validation_cases(self) -> list[Case]:
         """The held-out cases as they lie on disk."""
         if self.dataset is None or self.split is None:

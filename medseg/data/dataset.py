@@ -8,32 +8,41 @@ from medseg.data.splits import Split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """One image and its label map, as files.
+class Scan:
+    """One image, as files.
 
     Attributes:
         case_id: unique in its dataset.
         images: one file per channel in channel order, or one with all of them. A DICOM series is
             named by any of its files.
-        label: its label map: a file, or a folder of masks that are named after their classes.
-        patient: whose image it is; None: each case has its own, or as `data.patient` says.
-        fold: the fold that holds it out, where the dataset says.
-        covariates: what else the dataset says of it, by name.
         spacing: mm per axis of its files' arrays, where the dataset says what they do not.
     """
 
     case_id: str
     images: tuple[Path, ...]
-    label: Path
-    patient: str | None = None
-    fold: int | None = None
-    covariates: Mapping[str, str] = field(default_factory=dict)
     spacing: tuple[float, ...] | None = None
 
     @property
     def image(self) -> Path:
         """The first of its image files, by which it is named."""
         return self.images[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(Scan):
+    """One image and its label map, as files.
+
+    Attributes:
+        label: its label map: a file, or a folder of masks that are named after their classes.
+        patient: whose image it is; None: each case has its own, or as `data.patient` says.
+        fold: the fold that holds it out, where the dataset says.
+        covariates: what else the dataset says of it, by name.
+    """
+
+    label: Path
+    patient: str | None = None
+    fold: int | None = None
+    covariates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def read_case_of(dataset: Dataset, case: Case) -> tuple[Volume, Volume]:
 
 
 def read_channels(
-    paths: Sequence[Path], channels: int, *, spacing: Sequence[float] | None = None
+    paths: Sequence[Path], channels: int, *, spacing: Sequence[float] | None = None, **options: Any
 ) -> Volume:
     """Reads an image from one file with all channels, or joins files of one channel each.
 
@@ -59,13 +60,14 @@ def read_channels(
         paths: In channel order.
         channels: How many the image must have.
         spacing: mm per axis of their arrays, where they do not say.
+        options: Further ones of `read_image`.
 
     Raises:
         DataError: a file that must not be used, or one that lies on another grid than the first.
     """
     if len(paths) == 1:
-        return read_image(paths[0], channels=channels, spacing=spacing)
-    first, *others = (read_image(path, channels=1, spacing=spacing) for path in paths)
+        return read_image(paths[0], channels=channels, spacing=spacing, **options)
+    first, *others = (read_image(path, channels=1, spacing=spacing, **options) for path in paths)
     turned = [on_grid_of(first, replace(other, array=other.array[0])) for other in others]
     notes = [
         type(note)(f"{volume.path.name}: {note}")  # a doubt stays one

@@ -133,6 +133,7 @@ def _fit(plan: Plan, folder: Path, progress: "_Progress") -> None:
         in_channels=plan.data.config.in_channels,
         classes=progress.record.classes,
         patch_size=list(plan.data.config.patch_size),
+        channels=plan.data.channel_names,
     )
     module = SegmentationModule(
         network=plan.network,

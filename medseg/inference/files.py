@@ -1,4 +1,4 @@
-"""Prediction of one file: read, segment, write, report."""
+"""Prediction of one image: read, segment, write, report."""
 
 import json
 import time
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from medseg import __version__
+from medseg.data.dataset import Scan
+from medseg.data.reading import read_channels
 from medseg.errors import DataError
 from medseg.files import file_ids, sha256, write_text
 from medseg.inference.predictor import Predictor
@@ -17,9 +19,7 @@ from medseg.models.weights import TrainedModel
 from medseg.volumes import (
     Form,
     Volume,
-    case_id,
     files_of,
-    read_image,
     read_labels,
     write_labels,
     write_probabilities,
@@ -31,7 +31,7 @@ class Outputs:
     """The files one case becomes.
 
     Args:
-        labels: Label map, under the input's name.
+        labels: Label map, under the case's name.
         probabilities: Class probabilities.
         report: What was done.
     """
@@ -41,9 +41,9 @@ class Outputs:
     report: Path
 
     @classmethod
-    def of(cls, source: Path, folder: Path) -> "Outputs":
-        """Names derived from the input's."""
-        name = case_id(source)
+    def of(cls, scan: Scan, folder: Path) -> "Outputs":
+        """Names derived from the case's."""
+        name = scan.case_id
         return cls(
             labels=folder / f"{name}.nii.gz",
             probabilities=folder / f"{name}_probabilities.nii.gz",
@@ -61,7 +61,7 @@ class Outputs:
 
 
 def predict_file(
-    source: Path,
+    scan: Scan,
     outputs: Outputs,
     *,
     model: TrainedModel,
@@ -69,7 +69,7 @@ def predict_file(
     probabilities: bool = False,
     prefer: Form = "sform",
 ) -> dict[str, Any]:
-    """Segments one file and writes its outputs; the report last.
+    """Segments one image and writes its outputs; the report last.
 
     Voxels that are NaN or infinite are replaced by the channel's smallest value, with a note.
 
@@ -81,11 +81,17 @@ def predict_file(
         ResourceError: memory or disk do not suffice.
     """
     start = time.perf_counter()
-    if file_ids(outputs.paths) & file_ids(files_of(source)):
+    if file_ids(outputs.paths) & file_ids(files_of_scan(scan)):
         raise DataError(
-            f"{source}: its own result would overwrite it; choose another output folder"
+            f"{scan.image}: its own result would overwrite it; choose another output folder"
         )
-    volume = read_image(source, channels=model.card.in_channels, nonfinite="replace", prefer=prefer)
+    volume = read_channels(
+        scan.images,
+        model.card.in_channels,
+        spacing=scan.spacing,
+        nonfinite="replace",
+        prefer=prefer,
+    )
     read = time.perf_counter()
     prediction = predictor.predict(volume, probabilities=probabilities)
     predicted = time.perf_counter()
@@ -94,12 +100,12 @@ def predict_file(
     write_labels(outputs.labels, prediction.labels, volume)
     empty = [] if prediction.labels.any() else ["nothing was segmented: the label map is empty"]
     notes = [*volume.notes, *empty]
-    files = _files_sha256(source)
+    files = _files_sha256(scan)
     seconds = {"read": read - start, **prediction.seconds}
     seconds |= {"write": time.perf_counter() - predicted, "total": time.perf_counter() - start}
     report = {
-        "input": str(source),
-        "input_sha256": files.get(source.name) or next(iter(files.values())),
+        "input": str(scan.image),
+        "input_sha256": files.get(scan.image.name) or next(iter(files.values())),
         "files_sha256": files,
         "output": outputs.labels.name,
         "probabilities": outputs.probabilities.name if probabilities else None,
@@ -145,13 +151,21 @@ def _class_sizes(labels: np.ndarray, classes: list[str], volume: Volume) -> dict
     }
 
 
-def _files_sha256(source: Path) -> dict[str, str]:
-    """Name → SHA-256 of every file that holds a volume."""
-    return {path.name: sha256(path) for path in files_of(source)}
+def files_of_scan(scan: Scan) -> list[Path]:
+    """All files of an image."""
+    return [file for path in scan.images for file in files_of(path)]
+
+
+def _files_sha256(scan: Scan) -> dict[str, str]:
+    """Name → SHA-256 of every file of an image; with its folder where names are not unique."""
+    files = files_of_scan(scan)
+    if len({path.name for path in files}) < len(files):
+        return {f"{path.parent.name}/{path.name}": sha256(path) for path in files}
+    return {path.name: sha256(path) for path in files}
 
 
 def is_done(
-    source: Path,
+    scan: Scan,
     outputs: Outputs,
     model: TrainedModel,
     *,
@@ -164,11 +178,11 @@ def is_done(
         return False
     try:
         report = json.loads(outputs.report.read_text(encoding="utf-8"))
-        files = _files_sha256(source)
+        files = _files_sha256(scan)
         # reports of medseg 0.1.0 know one file of an input, and not the preferred orientation
         if "files_sha256" not in report:
-            files = {source.name: files[source.name]}
-            report["files_sha256"] = {source.name: report["input_sha256"]}
+            files = {scan.image.name: files[scan.image.name]}
+            report["files_sha256"] = {scan.image.name: report["input_sha256"]}
         found = read_labels(outputs.labels, num_classes=None)
         return (
             report["files_sha256"] == files

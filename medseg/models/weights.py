@@ -49,6 +49,7 @@ class ModelCard:
         in_channels: Channels of an image.
         classes: Names of the foreground classes, by label value from 1.
         patch_size: Window of prediction in voxels.
+        channels: Names of the channels, in their order; empty where they are not known.
         medseg: Version that wrote it.
     """
 
@@ -58,6 +59,7 @@ class ModelCard:
     in_channels: int
     classes: list[str]
     patch_size: list[int]
+    channels: list[str] = dataclasses.field(default_factory=list)
     medseg: str = __version__
 
     def plain(self) -> dict[str, Any]:

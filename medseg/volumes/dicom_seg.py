@@ -86,7 +86,7 @@ def _mask(
     kind = str(dataset.get("SegmentationType", "BINARY"))
     for one in frames:
         with foreign_faults(path, "pydicom"):
-            pixels = pixel_array(dataset, index=one.frame, raw=True)
+            pixels = _frame(dataset, one.frame)
         if kind == "LABELMAP":
             is_in = pixels == number
         else:
@@ -98,6 +98,20 @@ def _mask(
             raise refusal(path, f"frame {one.frame + 1} reaches beyond its image", _OTHER_GRID)
         mask[i, j, k] = True
     return mask
+
+
+def _frame(dataset: Dataset, index: int) -> np.ndarray:
+    """Pixels (rows, columns) of a frame; bits are unpacked here, as frames may share a byte.
+
+    pydicom 3.0 refuses those whose pixels are no multiple of 8.
+    """
+    if dataset.BitsAllocated > 1 or dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return pixel_array(dataset, index=index, raw=True)
+    count = dataset.Rows * dataset.Columns
+    start, left_over = divmod(index * count, 8)
+    packed = np.frombuffer(dataset.PixelData, np.uint8)[start : start + count // 8 + 2]
+    bits = np.unpackbits(packed, bitorder="little")[left_over : left_over + count]
+    return bits.reshape(dataset.Rows, dataset.Columns)
 
 
 def _place(one: Slice, like: Volume) -> np.ndarray:

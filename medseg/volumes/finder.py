@@ -1,7 +1,7 @@
 """Which volumes the user means, and what each case is called."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from os.path import isdir
 from pathlib import Path
@@ -35,13 +35,14 @@ class Found:
     skipped: dict[Path, str]
 
 
-def find_volumes(inputs: Iterable[Path]) -> Found:
+def find_volumes(inputs: Iterable[Path], *, named: Callable[[Path], str] | None = None) -> Found:
     """The volumes that files and folders name, and what becomes of everything else there.
 
     Args:
         inputs: files, taken as they are; folders, of which the volumes are taken in order of
             their names, but no hidden files and no subfolders. A folder without volumes gives its
             pictures; one without those is itself the volume, if it holds one DICOM series.
+        named: what a case is called; None: `case_id`.
 
     Raises:
         DataError: there are inputs and no volume can be used: why the first cannot.
@@ -59,7 +60,7 @@ def find_volumes(inputs: Iterable[Path]) -> Found:
             other = found.setdefault(_identity(volume), volume)
             if other != volume and volume not in files_of(other):
                 skipped[volume] = f"the same volume as {other}"
-    unusable |= dict(_sharing_a_case(found.values()))
+    unusable |= dict(_sharing_a_case(found.values(), named or case_id))
     volumes = [path for path in found.values() if path not in unusable]
     if unusable and not volumes:
         raise DataError(next(iter(unusable.values())))
@@ -146,11 +147,13 @@ def _identity(path: Path) -> Path:
     return Path(os.path.realpath(files_of(path)[0]))  # `resolve` raises on loops before Python 3.13
 
 
-def _sharing_a_case(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+def _sharing_a_case(
+    paths: Iterable[Path], named: Callable[[Path], str]
+) -> Iterator[tuple[Path, str]]:
     """Volumes whose outputs would have the same names, each with the message."""
     bearers: dict[str, list[Path]] = {}
     for path in paths:
-        bearers.setdefault(case_id(path), []).append(path)
+        bearers.setdefault(named(path), []).append(path)
     for case, (first, *others) in bearers.items():
         for path in (first, *others) if others else ():
             other = others[0] if path == first else first

@@ -12,11 +12,13 @@ import written_dicom as dicom
 from nibabel.nifti2 import Nifti2Image
 
 from medseg import __version__
+from medseg.data.dataset import Scan
 from medseg.errors import DataError
 from medseg.files import sha256
 from medseg.inference.files import Outputs, predict_file
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
+from medseg.volumes import case_id
 
 from ..pairwise import covering
 
@@ -26,12 +28,18 @@ MakeModel = Callable[..., Path]
 AFFINE = np.diag([1.0, 1.25, 1.5, 1.0])
 
 
+def scan_of(source: Path) -> Scan:
+    return Scan(case_id=case_id(source), images=(source,))
+
+
 def predicted(
     source: Path, model: TrainedModel, folder: Path | None = None, **options
 ) -> tuple[Outputs, dict[str, Any]]:
-    outputs = Outputs.of(source, folder or source.parent / "out")
+    outputs = Outputs.of(scan_of(source), folder or source.parent / "out")
     predictor = Predictor(model, device="cpu")
-    return outputs, predict_file(source, outputs, model=model, predictor=predictor, **options)
+    return outputs, predict_file(
+        scan_of(source), outputs, model=model, predictor=predictor, **options
+    )
 
 
 def voxels(path: Path) -> np.ndarray:

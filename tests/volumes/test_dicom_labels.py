@@ -14,7 +14,9 @@ from medseg.errors import DataError
 from medseg.volumes import Volume, label_keys, read_image, read_labels, scan_dicom
 from medseg.volumes.rtstruct import rasterise
 
-VOXELS = np.random.default_rng(0).integers(0, 4000, (6, 12, 10), np.uint16)
+VOXELS = np.random.default_rng(0).integers(
+    0, 4000, (6, 13, 11), np.uint16
+)  # frames of SEG share bytes
 LIVER, TUMOUR = np.zeros((2, *VOXELS.shape), bool)
 LIVER[1:5, 2:9, 1:8], TUMOUR[2:4, 4:6, 3:5] = True, True
 OBLIQUE = (0.8, 0.6, 0, -0.6, 0.8, 0)
@@ -43,6 +45,13 @@ def test_segmentation_holds_drawn_slices_on_the_grid_of_its_image(
     np.testing.assert_allclose(labels.geometry.affine, image.geometry.affine, atol=1e-5)
     own = read_labels(path, num_classes=None, like=image)
     np.testing.assert_array_equal(own.array, EXPECTED)
+
+
+def test_frames_of_a_segmentation_may_share_bytes(tmp_path: Path) -> None:
+    images, mask = dicom.ct_series(VOXELS[:, :9, :7]), VOXELS[:, :9, :7] > 2000
+    path = dicom.save([dicom.segmentation(images, {"Liver": mask})], tmp_path / "seg")[0]
+    image = read_image(dicom.save(images, tmp_path / "ct")[0])
+    np.testing.assert_array_equal(read_labels(path, num_classes=2, like=image).array, mask.T)
 
 
 def test_segments_that_overlap_give_the_voxel_to_the_smaller(

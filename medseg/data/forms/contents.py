@@ -3,16 +3,20 @@
 Headers of images are read and the voxels of label maps, both once per file and process.
 """
 
+import json
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, Dataset, Scan
 from medseg.data.forms.description import BACKGROUND, checked_labels, merged_classes
-from medseg.data.forms.form import same_ids
+from medseg.data.forms.form import same_ids, stem_of
 from medseg.data.forms.matching import Findings
 from medseg.errors import DataError, one_volume
 from medseg.formatting import first_of
@@ -23,6 +27,7 @@ _MOST_VALUES = 64  # of masks that are pictures; smoothed ones have more
 _ODD_VALUES = 3  # of a mask alone, between those of the others: smoothed
 _WORKERS = 4
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=Scan)
 
 
 def dataset_of(
@@ -41,6 +46,7 @@ def dataset_of(
         ConfigError: `label_values` maps no label values.
     """
     found.faults.extend(same_ids(found.cases))
+    found.cases[:] = [with_spacing(case, found.faults) for case in found.cases]
     modalities, dims = contents_of(found.cases, found.channels, found.faults)
     classes, values = classes_in(found, label_values, is_picture=dims == 2)
     kinds = sorted({kind_of(case.image) for case in found.cases})
@@ -164,6 +170,21 @@ def kind_of(path: Path) -> str:
     kinds |= {"tif": "TIFF pictures", "tiff": "TIFF pictures", "bmp": "BMP pictures"}
     kinds |= {"nii": "NIfTI", "gz": "NIfTI", "hdr": "NIfTI", "img": "NIfTI"}
     return kinds.get(ending, "DICOM")
+
+
+def with_spacing(case: _S, faults: list[str]) -> _S:
+    """With what nnU-Net's CASE.json beside a TIFF says: mm per axis, that of the pages first."""
+    path = case.image.with_name(re.sub(r"_\d{4}$", "", stem_of(case.image)) + ".json")
+    if not kind_of(case.image).startswith("TIFF") or not path.is_file():
+        return case
+    try:
+        spacing = [float(mm) for mm in json.loads(path.read_text(encoding="utf-8"))["spacing"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        spacing = []
+    if len(spacing) not in (2, 3) or not all(0 < mm < math.inf for mm in spacing):
+        faults.append(f'{path.name}: must hold {{"spacing": [page, row, column]}} in mm')
+        return case
+    return replace(case, spacing=(*spacing[::-1], 1.0)[:3])
 
 
 def _numbered_classes(

@@ -11,8 +11,6 @@ Reference: Isensee et al. 2021, nnU-Net, doi 10.1038/s41592-020-01008-z, and its
 documentation/dataset_format.md.
 """
 
-import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.data.dataset import Case, Dataset
-from medseg.data.forms.contents import dimensions_of, kind_of
+from medseg.data.forms.contents import dimensions_of, kind_of, with_spacing
 from medseg.data.forms.description import (
     DESCRIPTION,
     channel_file,
@@ -76,7 +74,7 @@ class NnunetV2(Form):
             cases = _listed_cases(folder, description, channels, problems)
         else:
             cases = _found_cases(folder, description, channels, problems, notes)
-        cases = [_with_spacing(case, problems) for case in _with_colours(cases, channels)]
+        cases = [with_spacing(case, problems) for case in _with_colours(cases, channels)]
         problems += same_ids(cases)
         problems += [
             f"{path.relative_to(folder) if path.is_relative_to(folder) else path}: no such file"
@@ -211,21 +209,6 @@ def _with_colours(cases: list[Case], channels: int) -> list[Case]:
     if channels == 1 or not pictures or any(path.is_file() for path in files):
         return cases
     return [replace(case, images=case.images[:1]) for case in cases]
-
-
-def _with_spacing(case: Case, problems: list[str]) -> Case:
-    """With what CASE.json beside a TIFF says: mm per axis, that of the pages first."""
-    path = case.image.with_name(_CHANNEL.sub(r"\1", stem_of(case.image)) + ".json")
-    if not kind_of(case.image).startswith("TIFF") or not path.is_file():
-        return case
-    try:
-        spacing = [float(mm) for mm in json.loads(path.read_text(encoding="utf-8"))["spacing"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        spacing = []
-    if len(spacing) not in (2, 3) or not all(0 < mm < math.inf for mm in spacing):
-        problems.append(f'{path.name}: must hold {{"spacing": [page, row, column]}} in mm')
-        return case
-    return replace(case, spacing=(*spacing[::-1], 1.0)[:3])
 
 
 def _about_channels(folder: Path, cases: list[Case], channels: int) -> list[str]:

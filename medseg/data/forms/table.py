@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, Dataset, Scan
 from medseg.data.forms.contents import dataset_of
 from medseg.data.forms.form import Form, entries_of, stem_of
 from medseg.data.forms.matching import Findings
@@ -108,9 +108,49 @@ class Table(Form):
         )
 
 
+def is_table(path: Path) -> bool:
+    """Whether a path is a table whose columns point to images."""
+    return path.suffix.lower() in _ENDINGS and path.is_file() and bool(_sheet(path).pointing())
+
+
+def scans_of_table(path: Path, channels: int, names: Sequence[str]) -> list[Scan]:
+    """The images of a table, labels or not, of all sets and folds.
+
+    Args:
+        path: Of a table, as of `is_table`.
+        channels: How many an image has.
+        names: Of the channels, if they are known: which columns they are.
+
+    Raises:
+        DataError: its columns are others, a cell is empty, or a file is named twice.
+    """
+    sheet = _sheet(path)
+    columns = [column for column in sheet.pointing() if not says_label(column)]
+    if set(names) <= set(columns):
+        columns = [*names] or columns
+    if len(columns) not in (1, channels):
+        raise DataError(
+            f"{path}: the columns of images are {', '.join(columns)}; the network takes "
+            f"{channels} channels{', ' if names else ''}{', '.join(names)}"
+        )
+    case, scans = sheet.column("case"), []
+    seen: dict[Path | None, int] = {}
+    for line, cells in sheet.rows:
+        if lacking := [column for column in columns if not cells[column]]:
+            raise DataError(f"{path}, line {line}: has no {lacking[0]}; name a file, or remove it")
+        files = [_path(path.parent, cells[column]) for column in columns]
+        if (first := seen.setdefault(files[0], line)) != line:
+            raise DataError(
+                f"{path}, line {line}: {files[0]} is in line {first} as well; remove one"
+            )
+        name = cells[case] if case else stem_of(Path(cells[columns[0]]))
+        scans.append(Scan(case_id=name, images=tuple(filter(None, files))))
+    return scans
+
+
 def _sheets(folder: Path) -> list[_Sheet]:
     paths = [path for path in entries_of(folder) if path.suffix.lower() in _ENDINGS]
-    return [sheet for path in paths if path.is_file() and (sheet := _sheet(path)).pointing()]
+    return [_sheet(path) for path in paths if is_table(path)]
 
 
 def _sheet(path: Path) -> _Sheet:
