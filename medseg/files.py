@@ -192,6 +192,19 @@ def replacing(
                 folder.rmdir()
 
 
+def own_text(path: Path) -> str | None:
+    """The content of a file as `replacing` wrote it; None if it is not there or was changed."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return None
+    known = _written(Path(path).parent).get(Path(path).name, [])
+    if hashlib.sha256(content).hexdigest() in known:
+        return content.decode()
+    log.warning("%s: is damaged or was changed; it is made again", path)
+    return None
+
+
 def _put_in_place(group: _Set) -> None:
     """Renames finished parts; wherever that is interrupted, old and new are known as medseg's."""
     new = {target: sha256(part) for target, part in group.parts.items()}

@@ -18,6 +18,7 @@ from medseg.errors import ConfigError, ResourceError
 from medseg.files import (
     atomic_path,
     file_ids,
+    own_text,
     replacing,
     require_writable,
     sha256,
@@ -317,3 +318,15 @@ def test_many_that_write_into_one_folder_know_all_files_as_theirs(tmp_path) -> N
 def test_lone_surrogates_of_a_file_name_can_be_written(tmp_path) -> None:
     write_text(tmp_path / "a.md", "caf\udce9")
     assert (tmp_path / "a.md").read_text(encoding="utf-8") == "caf\\udce9"
+
+
+@pytest.mark.parametrize("change", [b"", b"other", b"\xff", None], ids=str)
+def test_a_text_that_was_changed_is_no_longer_ones_own(change, tmp_path) -> None:
+    target = tmp_path / "kept.yaml"
+    with replacing([target]):
+        write_text(target, "ü: 1\n")
+    assert own_text(target) == "ü: 1\n"
+    target.unlink()
+    if change is not None:
+        target.write_bytes(change)
+    assert own_text(target) is None

@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 )
 def main(arguments: argparse.Namespace) -> int:
     """Measures; returns the exit code (see `medseg.errors`)."""
+    from medseg.analysis.windows import window_bytes
     from medseg.checkerboard import Study
     from medseg.checkerboard.decision import examine
     from medseg.files import file_ids, replacing, require_replaceable, require_writable
@@ -92,7 +93,12 @@ def main(arguments: argparse.Namespace) -> int:
     require_replaceable(maps.values(), overwrite=True, inputs=inputs)
     require_writable(arguments.output)
     model = load_model(arguments.run)
-    predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
+    predictor = Predictor(
+        model,
+        device=arguments.device,
+        overlap=arguments.overlap,
+        window_bytes=window_bytes(model.network, model.card),
+    )
     study = Study(predictor.network, model.card, shifts=arguments.shifts)
 
     def measure(source: Path) -> str:

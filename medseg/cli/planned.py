@@ -94,7 +94,7 @@ def planned_words(config: DictConfig, words: Sequence[str], given: Sequence[Over
     chosen = config.hydra.runtime.choices
     if chosen.get("data") != "folder" or any(o.key_or_group == _GROUP for o in given):
         return list(words)
-    from medseg.files import write_text
+    from medseg.files import own_text, replacing, write_text
     from medseg.planning.fingerprint import KEPT, files_key
     from medseg.planning.make import Limits
 
@@ -103,12 +103,12 @@ def planned_words(config: DictConfig, words: Sequence[str], given: Sequence[Over
     meant = [files_key(dataset), sorted(fixed), [_shaping(task[name]) for name in _SHAPES_RUN]]
     key = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
     kept = Path(task["data"]["cache"]).expanduser() / KEPT / f"plan-{key}.yaml"
-    if not kept.is_file():
+    if (text := own_text(kept)) is None:
         text = _text(config, given, Limits(), dataset, left_out=sorted(fixed))
-        write_text(kept, text)
+        with replacing([kept], overwrite=True):
+            write_text(kept, text)
         log.info("no plan= was given; one was made for %s: %s", dataset.folder, kept)
     else:
-        text = kept.read_text(encoding="utf-8")
         log.info("no plan= was given; the one made before for %s is used: %s", dataset.folder, kept)
     return [*words, f"{_WORD}{register(text, str(kept))}"]
 

@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser, stopped="stopped; the cases done so far are complete", continued_by="--continue")
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
+    from medseg.analysis.windows import window_bytes
     from medseg.data.forms.scans import find_scans
     from medseg.files import replacing, require_writable
     from medseg.inference.files import is_done, predict_file
@@ -82,7 +83,12 @@ def main(arguments: argparse.Namespace) -> int:
     found, scans = find_scans(arguments.input, channels=card.in_channels, names=card.channels)
     planned = _planned(found, scans, arguments)
     require_writable(arguments.output)
-    predictor = Predictor(model, device=arguments.device, overlap=arguments.overlap)
+    predictor = Predictor(
+        model,
+        device=arguments.device,
+        overlap=arguments.overlap,
+        window_bytes=window_bytes(model.network, card),
+    )
     options = {"probabilities": arguments.probabilities, "prefer": arguments.prefer}
 
     def segment(source: Path) -> str:

@@ -147,7 +147,11 @@ class Preprocessing:
 
     def grid_shape(self, volume: Volume) -> tuple[int, ...]:
         """Voxels along each axis of the network's grid for that volume."""
-        return self._grid_size(self._onto_axes(volume.array, volume).shape[-3:], volume)
+        return self._grid_size(self.own_shape(volume), volume)
+
+    def own_shape(self, volume: Volume) -> tuple[int, ...]:
+        """Voxels of the volume along each axis of the network's grid."""
+        return self._onto_axes(volume.array, volume).shape[-3:]
 
     def image(self, volume: Volume) -> Tensor:
         """Image `(channels, *grid)`, float32, normalised.
@@ -204,16 +208,13 @@ class Preprocessing:
 
     def restore_labels(self, scores: Tensor, volume: Volume) -> np.ndarray:
         """Scores `(classes, *grid)` → labels on the volume's own grid."""
-        own = self._onto_axes(volume.array, volume).shape[-3:]
-        labels = strongest(scores, own).numpy()
+        labels = strongest(scores, self.own_shape(volume)).numpy()
         return from_ras(self._from_axes(labels), volume.geometry.affine)
 
     def restore_scores(self, scores: Tensor, volume: Volume) -> np.ndarray:
         """Scores `(classes, *grid)` → the same on the volume's own grid, float32."""
-        own = self._onto_axes(volume.array, volume).shape[-3:]
-        return from_ras(
-            self._from_axes(resample(scores.float(), own).numpy()), volume.geometry.affine
-        )
+        restored = resample(scores.float(), self.own_shape(volume)).numpy()
+        return from_ras(self._from_axes(restored), volume.geometry.affine)
 
     def _grid_size(self, own: tuple[int, ...], volume: Volume) -> tuple[int, ...]:
         before = self._axes(volume.geometry.ras_spacing)

@@ -1,7 +1,6 @@
 """A configuration turned into objects, before any data is read."""
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from torch.nn.modules.loss import _Loss
 from medseg.analysis.cost import training_call
 from medseg.analysis.input_sizes import check_patch
 from medseg.analysis.memory import Memory, predicted_memory
+from medseg.analysis.windows import window_bytes
 from medseg.build import build
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
@@ -29,6 +29,8 @@ from medseg.hardware import (
     keep_freed_memory,
     limit_threads,
 )
+from medseg.inference.memory import scoring_bytes
+from medseg.inference.sliding_window import WINDOWS_PER_BATCH
 from medseg.models.description import TooLargeError, at_most, build_network, describe
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
@@ -42,7 +44,6 @@ _TRIED_EPOCHS = 1000
 _BYTES_PER_WEIGHT = 16  # itself, its gradient and an optimiser's two averages
 _STATES = 3  # the same without itself
 _HEAP = 1.7  # what a process takes of the tensors' sum: freed blocks lie between others (glibc)
-_FLOAT32_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +98,23 @@ class Plan:
         """
         if self.training.hardware.type != "cpu":
             return
-        free, classes = available_memory_bytes(), self.data.config.num_classes
+        free, data, windows = available_memory_bytes(), self.data.config, WINDOWS_PER_BATCH
+        activations = window_bytes(self.network, data, bf16=self.precision == "bf16")(windows)
         for case in self.data.prepared_validation():
             channels, *grid = case.image.shape
-            # image, scores, their softmax, and the sum of the windows' weights
-            needed = _FLOAT32_BYTES * math.prod(grid) * (channels + 2 * classes + 1)
+            needed = scoring_bytes(
+                grid,
+                data.patch_size,
+                channels=channels,
+                classes=data.num_classes,
+                windows=windows,
+                activations=activations,
+            )
             if needed > free:
                 raise ResourceError(
-                    f"{case.case_id}: {classes} classes on a grid of {grid} need {memory(needed)} "
-                    f"when it is scored, {memory(free)} are free; choose a coarser data.spacing"
+                    f"{case.case_id}: {data.num_classes} classes on a grid of {grid} need "
+                    f"{memory(needed)} when it is scored, {memory(free)} are free; choose a "
+                    "coarser data.spacing or a smaller data.patch_size"
                 )
 
     @cached_property

@@ -17,6 +17,7 @@ import yaml
 
 from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.gridding import gridding_warnings
+from medseg.analysis.windows import window_bytes
 from medseg.errors import DataError, MedsegError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import (
@@ -195,8 +196,13 @@ def _evaluate(plan: Plan, progress: "_Progress") -> None:
     start = time.perf_counter()
     trained_in = progress.results if progress.keeps_former else progress.folder
     model = load_model(trained_in / MODEL_FOLDER)
-    bf16 = True if plan.precision == "bf16" else None
-    predictor = Predictor(model, device=str(plan.training.hardware), bf16=bf16)
+    bf16 = plan.precision == "bf16"
+    predictor = Predictor(
+        model,
+        device=str(plan.training.hardware),
+        bf16=bf16 or None,
+        window_bytes=window_bytes(model.network, model.card, bf16=bf16),
+    )
     study = study_of(model, predictor, plan.config["artifacts"])
     held_out = plan.data.validation_cases()
     cases, pictures, failures = evaluate_cases(

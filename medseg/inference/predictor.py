@@ -3,18 +3,20 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, ResourceError
-from medseg.hardware import choose_device, computes_in_bf16
-from medseg.inference.sliding_window import Observer, slide, window_starts
+from medseg.hardware import available_memory_bytes, choose_device, computes_in_bf16
+from medseg.inference.memory import prediction_bytes, scoring_bytes
+from medseg.inference.sliding_window import WINDOWS_PER_BATCH, Observer, slide, windows_along
 from medseg.models.weights import TrainedModel
 from medseg.progress import bar
 from medseg.volumes import Volume
@@ -23,6 +25,10 @@ from medseg.volumes.container import FLOAT32_BYTES, require_memory
 log = logging.getLogger(__name__)
 
 SECONDS_SILENT = 1.0  # before a bar is shown
+_TENSORS = 16  # more than a network holds at once of its widest tensor
+
+WindowBytes = Callable[[int], int]
+"""Windows that are computed at once → bytes that the network takes for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,7 @@ class Predictor:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         overlap: Share of a window that it has in common with the next, in [0, 1).
         bf16: Compute in bfloat16; None: fp32 on a CPU, bf16 on a GPU that has it.
+        window_bytes: Memory of the network, asked for where it may be short; None: not counted.
 
     Raises:
         ConfigError: an overlap outside [0, 1).
@@ -61,6 +68,7 @@ class Predictor:
         device: str = "auto",
         overlap: float = 0.5,
         bf16: bool | None = None,
+        window_bytes: WindowBytes | None = None,
     ):
         if not 0 <= overlap < 1:
             raise ConfigError(f"overlap={overlap} must lie in [0, 1); for instance 0.5")
@@ -69,6 +77,7 @@ class Predictor:
         self.network = model.network.to(self.device).eval()
         self.preprocessing = Preprocessing.from_description(model.card.preprocessing)
         self.overlap = overlap
+        self._window_bytes = window_bytes
         on_gpu = self.device.type == "cuda"
         self.bf16 = on_gpu and computes_in_bf16(self.device) if bf16 is None else bf16
 
@@ -118,11 +127,7 @@ class Predictor:
         Raises:
             ResourceError: not even one window fits.
         """
-        axes = [*self.card.patch_size, *[1] * (image.ndim - 1 - len(self.card.patch_size))]
-        windows = math.prod(
-            len(window_starts(n, window, self.overlap))
-            for n, window in zip(image.shape[1:], axes, strict=True)
-        )
+        windows = self._windows(image.shape[1:])
         for device, accumulate_on, batch in self._attempts():
             try:
                 network = self.network.to(device)
@@ -146,27 +151,49 @@ class Predictor:
             "not even one window fits the memory; free some, or train a smaller patch"
         )
 
-    def require_memory(self, volume: Volume, *, probabilities: bool = False, maps: int = 2) -> None:
+    def require_memory(self, volume: Volume, *, probabilities: bool = False, held: int = 0) -> None:
         """Refuses a volume whose prediction would not fit the memory, before any of it is made.
 
         Args:
             volume: The volume.
             probabilities: Those of every class are wanted, too.
-            maps: Maps of all classes on the network's grid that exist at once.
+            held: Maps of all classes on the network's grid that exist besides.
 
         Raises:
             DataError: with what is needed and what is free.
         """
-        shape = self.preprocessing.grid_shape(volume)
-        window = (*self.card.patch_size, 1)[:3]
-        grid = math.prod(max(sizes) for sizes in zip(shape, window, strict=True))  # as padded
-        own = volume.array[0].size
-        channels, classes = len(volume.array), len(self.card.classes) + 1
-        predicted = channels * grid + (maps * classes + 1) * grid  # and the sum of weights
-        restored = channels * grid + classes * grid + 4 * own + own // 2
-        if probabilities:
-            restored += 2 * classes * own
-        require_memory(volume.path, FLOAT32_BYTES * max(predicted, restored))
+        needed = partial(self._needed_bytes, volume, probabilities=probabilities, held=held)
+        bound = needed(_window_bound(self.network, self.card.patch_size))
+        if bound > available_memory_bytes():  # what is exact takes a second
+            require_memory(volume.path, needed(self._window_bytes or (lambda _windows: 0)))
+
+    def _needed_bytes(
+        self, volume: Volume, activations: WindowBytes, *, probabilities: bool, held: int
+    ) -> int:
+        shape, classes = self.preprocessing.grid_shape(volume), len(self.card.classes) + 1
+        windows = min(WINDOWS_PER_BATCH, self._windows(shape)) if self.device.type == "cpu" else 0
+        scoring = scoring_bytes(
+            shape,
+            self.card.patch_size,
+            channels=len(volume.array),
+            classes=classes,
+            windows=windows,
+            activations=activations(windows) if windows else 0,
+            held=held,
+        )
+        return prediction_bytes(
+            volume,
+            self.preprocessing,
+            classes=classes,
+            scoring=scoring,
+            probabilities=probabilities,
+            held=held,
+        )
+
+    def _windows(self, shape: Sequence[int]) -> int:
+        axes = (*self.card.patch_size, 1)[:3]
+        sizes = zip(shape, axes, strict=True)
+        return math.prod(windows_along(size, window, self.overlap) for size, window in sizes)
 
     def _attempts(self) -> Iterator[tuple[torch.device, torch.device, int]]:
         cpu = torch.device("cpu")
@@ -174,7 +201,7 @@ class Predictor:
             yield self.device, self.device, 8
             yield self.device, cpu, 8
             yield self.device, cpu, 1
-        yield cpu, cpu, 4
+        yield cpu, cpu, WINDOWS_PER_BATCH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,3 +257,10 @@ def _counted(observe: Observer | None, step: Callable[..., None]) -> Observer:
             observe(seen, logits, starts)
 
     return counted
+
+
+def _window_bound(network: nn.Module, patch_size: Sequence[int]) -> WindowBytes:
+    """More than a network takes, by its widest weight."""
+    widest = max((n for p in network.parameters() for n in p.shape[:2]), default=1)
+    window = FLOAT32_BYTES * math.prod(patch_size) * widest
+    return lambda windows: _TENSORS * windows * window

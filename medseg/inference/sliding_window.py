@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.data.utils import dense_patch_slices
 from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
+
+WINDOWS_PER_BATCH = 4
 
 Observer = Callable[[Tensor, Tensor, list[tuple[int, ...]]], None]
 """Windows `(n, channels, *window)`, their logits `(n, classes, *window)`, and where each starts on
@@ -19,7 +20,7 @@ def slide(
     patch_size: Sequence[int],
     *,
     overlap: float,
-    windows_per_batch: int = 4,
+    windows_per_batch: int = WINDOWS_PER_BATCH,
     compute_on: torch.device | None = None,
     observe: Observer | None = None,
 ) -> Tensor:
@@ -63,22 +64,19 @@ def slide(
     )
 
 
-def window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """Along one axis, where each window of `slide` starts; below 0 where the grid is padded.
+def windows_along(size: int, window: int, overlap: float) -> int:
+    """How many windows of `slide` lie along one axis.
 
     Args:
         size: Voxels of the grid.
         window: Voxels of the window.
         overlap: Share of a window that it has in common with the next, in [0, 1).
 
-    >>> window_starts(10, 4, 0.5), window_starts(2, 4, 0.5)
-    ([0, 2, 4, 6], [-1])
+    >>> windows_along(10, 4, 0.5), windows_along(2, 4, 0.5)
+    (4, 1)
     """
-    if size <= window:
-        return [-_padding_before([size], [window])[0]]
     step = max(1, int(window * (1 - overlap)))
-    parts = dense_patch_slices((size,), (window,), (step,))
-    return sorted({int(part[0].start) for part in parts})
+    return 1 + max(0, -(-(size - window) // step))
 
 
 def _padding_before(size: Sequence[int], window: Sequence[int]) -> list[int]:

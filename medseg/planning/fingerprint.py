@@ -20,7 +20,7 @@ from scipy import ndimage
 from medseg.data.dataset import Case, Dataset
 from medseg.data.reading import read_case_of
 from medseg.errors import DataError, one_volume
-from medseg.files import write_text
+from medseg.files import own_text, replacing, write_text
 from medseg.hardware import available_memory_bytes, usable_cpus
 from medseg.volumes import Volume, files_of, to_ras
 
@@ -174,11 +174,8 @@ def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
         DataError: some cases cannot be read; a line for each.
     """
     kept = cache and Path(cache).expanduser() / KEPT / f"fingerprint-{files_key(dataset)}.json"
-    if kept and kept.is_file():
-        try:
-            return Fingerprint.of(json.loads(kept.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError):
-            log.warning("%s: damaged; the dataset is read again", kept)
+    if kept and (text := own_text(kept)) is not None:
+        return Fingerprint.of(json.loads(text))
     samples = max(1, _SAMPLES // len(dataset.cases))
 
     def read(case: Case) -> CaseFacts | DataError:
@@ -201,7 +198,8 @@ def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
         cases=tuple(result for result in results if isinstance(result, CaseFacts)),
     )
     if kept:
-        write_text(kept, json.dumps(found.plain()))
+        with replacing([kept], overwrite=True):
+            write_text(kept, json.dumps(found.plain()))
     return found
 
 

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from functools import cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from medseg.cli.compose import composed
 from medseg.data.patches import PatchDataset
 from medseg.errors import MedsegError
 from medseg.experiment.plan import Plan, make_plan
+from medseg.experiment.run import run
 
-COMMON = [*OVERRIDES, *QUICK, "data.source.cases=4"]
+HOME = TemporaryDirectory(prefix="fuzz")
+PLACES = [f"data.root={HOME.name}/data", f"data.cache={HOME.name}/cache"]
+COMMON = [*OVERRIDES, *QUICK, *PLACES, "data.source.cases=4"]
 VARIANTS = (
     (),
     ("optimizer=sgd", "scheduler=cosine", "loss=dice_focal"),
@@ -75,6 +79,45 @@ def mutated(draw: st.DrawFn) -> tuple[tuple[Any, ...], Any, dict[str, Any]]:
     value = draw(ODD)
     node[place[-1]] = value
     return place, value, config
+
+
+def near(value: Any) -> list[Any]:
+    """Values that differ little, as a slip of a hand leaves them."""
+    match value:
+        case bool():
+            return [not value, int(value)]
+        case int():
+            return [
+                0,
+                -value,
+                value // 2,
+                2 * value,
+                value + 1,
+                value - 1,
+                float(value),
+                value + 0.5,
+            ]
+        case float():
+            return [0, -value, value / 2, 10 * value, value / 1e6, 1, 1 - value]
+        case str():
+            return [f"{value}x", value.upper(), "", "0", "auto", "bf16", "none"]
+        case list() if value:
+            return [[], value[:-1], [*value, value[-1]], value[0], [near(v)[0] for v in value]]
+        case dict() if value:
+            return [dict(list(value.items())[1:]), value | {"more": 1}]
+        case _:
+            return [0, 1, 0.5, "x", [1], [2.0, 2.0, 2.0], {}]
+
+
+@st.composite
+def slipped(draw: st.DrawFn) -> tuple[tuple[Any, ...], Any, dict[str, Any]]:
+    config = copy.deepcopy(base(draw(st.sampled_from(VARIANTS))))
+    place = draw(st.sampled_from([p for p in places(config) if p[0] != "name"]))
+    node: Any = config
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = draw(st.sampled_from(near(node[place[-1]])))
+    return place, node[place[-1]], config
 
 
 def refused(act: Callable[[], Any]) -> tuple[Any, MedsegError | None]:
@@ -155,3 +198,21 @@ def test_a_value_is_refused_in_words_or_makes_a_step(mutation) -> None:
 @given(mutated())
 def test_each_of_many_values_is_refused_in_words_or_makes_a_step(mutation) -> None:
     check(mutation)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@given(slipped())
+def test_a_slip_of_a_hand_is_refused_in_words_or_trained_with_to_the_end(
+    tmp_path_factory: pytest.TempPathFactory, mutation
+) -> None:
+    place, _, config = mutation
+    plan = planned(config)
+    event(f"{place[0]}: {'refused' if plan is None else 'trained'}")
+    if plan is None:
+        return
+    data = plan.data.config
+    assume(data.batch_size * np.prod(data.patch_size) < 50_000 and data.batches_per_epoch < 9)
+    assume(plan.training.epochs < 5 and plan.data.config.source.cases < 9)  # type: ignore[attr-defined]
+    folder = tmp_path_factory.mktemp("slip")
+    assert run(config, folder / "run", plan=plan).status == "completed"

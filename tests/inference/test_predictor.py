@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -137,7 +138,7 @@ def least_memory(
     model: TrainedModel, volume: Volume, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> int:
     """The least free memory at which a volume is predicted, in bytes."""
-    predictor = Predictor(model, device="cpu")
+    predictor = Predictor(model, device="cpu", window_bytes=options.pop("window_bytes", None))
 
     def stops(*_: Any, **__: Any) -> Tensor:
         raise EnoughError
@@ -174,6 +175,8 @@ def test_memory_is_asked_for_before_any_of_it_is_taken_whatever_is_wanted(
     on_fine_grid = 4 * 2 * classes * voxels * 10 * 12.5 * 15
     assert least_memory(fine, volume, monkeypatch) >= on_fine_grid
     assert least_memory(fine, as_volume(scan[None, :, :, :1]), monkeypatch) > on_fine_grid / 30
+    windows = partial(least_memory, model, volume, monkeypatch)
+    assert windows(window_bytes=lambda _: 10**6) >= 10**6 + windows(window_bytes=lambda _: 0)
     micrometres = as_volume(scan[None], np.diag([1000.0, 1250, 1500, 1]))
     assert least_memory(fine, micrometres, monkeypatch) == 1 << 40
 
