@@ -120,11 +120,6 @@ def shortened(text: str, letters: int) -> str:
     return line if len(line) <= letters else f"{line[: letters - 1].rstrip()}…"
 
 
-def to_svg(figure: Figure | None, title: str) -> str:
-    """A figure as an SVG element of a page; no text for None. See `inline_svg`."""
-    return "" if figure is None else inline_svg(svg_text(figure), title)
-
-
 def inline_svg(content: str, title: str) -> str:
     """An SVG as an element of a page, with the page's font, as wide as the page lets it be.
 

@@ -3,6 +3,7 @@
 import gc
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     assert main(arguments(folder, *SWAPS)) == 0
     return the_run(folder)
+
+
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages are written without figures, which take most of their time."""
+    import medseg.report.artifacts
+    import medseg.report.write  # noqa: F401
+
+    for name, module in list(sys.modules.items()):
+        for key, value in vars(module).copy().items() if name.startswith("medseg.report.") else ():
+            if getattr(value, "__module__", "").startswith("medseg.report.figures"):
+                monkeypatch.setattr(module, key, lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -95,8 +95,8 @@ records = st.builds(
     fold=st.none() | st.integers(0, 9),
     config=tables(trees),
     machine=tables(trees),
-    seed=st.integers(),
-    parameters=st.none() | st.integers(0),
+    seed=st.integers(-(2**62), 2**62),
+    parameters=st.none() | st.integers(0, 2**62),
     patch_size=st.none() | lists(st.integers(1, 512)),
     seconds=tables(st.floats(0, allow_infinity=False)),
     history=lists(tables(st.none() | st.floats())),
@@ -121,7 +121,7 @@ def refuse(constant: str):
     raise AssertionError(f"{constant} is not JSON")
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(record=records)
 def test_a_record_is_read_as_it_was_written(record, tmp_path) -> None:
     path = record.write(tmp_path)
@@ -274,6 +274,8 @@ class TestReadRefuses:
             {"cases": [{"case": "a"}]},
             {"cases": [{"case": "a", "metrics": {}, "more": 1}]},
             {"seed": 0.5},
+            {"seed": 2**63},
+            {"fold": -(2**70)},
             {"parameters": True},
             {"history": [{"val_dice": "high"}]},
             {"pictures": [None]},

@@ -1,11 +1,12 @@
 """The one average of metric values."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from medseg.record import CaseRecord, RunRecord
 from medseg.record.frame import case_means, frame, run_means, summaries
-from medseg.report.cases.section import case_views
 from medseg.report.sections.arms import arms_table
 from medseg.report.study import collect
 
@@ -27,7 +28,7 @@ ONE_CLASS_UNDEFINED = (run(0, left=0.2, right=0.8), run(1, left=0.2, right=None)
 
 def test_classes_are_averaged_within_a_run_before_runs_are(tmp_path) -> None:
     """Runs have 0.5 and 0.2, so 0.35; runs first would give the classes 0.2 and 0.8, so 0.50."""
-    table = frame({1: ONE_CLASS_UNDEFINED})
+    table = frame(ONE_CLASS_UNDEFINED).assign(arm=1)
     assert run_means(table)["value"].tolist() == pytest.approx([0.5, 0.2])
     assert case_means(table)["value"].tolist() == pytest.approx([0.35])
     for record in ONE_CLASS_UNDEFINED:
@@ -35,27 +36,24 @@ def test_classes_are_averaged_within_a_run_before_runs_are(tmp_path) -> None:
     data = collect([tmp_path])
     assert arms_table(data).frame["Dice"][0].value == pytest.approx(0.35)
     assert data.studies[0].observations["dice"].mean(1) == pytest.approx(0.35)
-    (sheet,) = case_views(data.arms, 1, [1], budget_bytes=0).missing
-    assert all("0.350" in reason for reason in sheet.reasons)
 
 
 def test_single_values_are_counted_and_classes_stay_apart() -> None:
-    table = frame({1: ONE_CLASS_UNDEFINED})
+    table = frame(ONE_CLASS_UNDEFINED).assign(arm=1)
     found = summaries(table).loc[(1, "dice")]
     assert (found["cases"], found["undefined"], found["total"]) == (1, 1, 4)
     classes = summaries(table, "class")["mean"]
     assert classes.to_dict() == pytest.approx({(1, "dice", "left"): 0.2, (1, "dice", "right"): 0.8})
 
 
-def test_rows_have_the_keys_of_a_run_and_the_levels_of_its_arm() -> None:
-    levels = {"up": "x"}
+def test_rows_have_the_keys_of_a_run() -> None:
     first = RunRecord(
-        name="a", status="completed", started="", seed=3, fold=1, levels=levels,
+        name="a", status="completed", started="", seed=3, fold=1, path=Path("a/record.json"),
         cases=[CaseRecord(case="c", metrics={"organ": {"hd95_mm": None}})],
     )  # fmt: skip
-    (row,) = frame({7: [first], 8: []}).to_dict("records")
+    (row,) = frame([first]).to_dict("records")
     assert pd.isna(row.pop("value"))
     assert row == {
-        "arm": 7, "seed": 3, "fold": 1, "case": "c", "class": "organ", "metric": "hd95_mm",
-        "level up": "x",
+        "run": "a/record.json", "seed": 3, "fold": 1, "case": "c", "class": "organ",
+        "metric": "hd95_mm",
     }  # fmt: skip

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -52,12 +51,15 @@ def write_run(folder: Path, *, dice: float, gain: float) -> None:
 
 
 @pytest.fixture
-def table(tmp_path) -> list[str]:
+def table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> list[str]:
     """The rows for one upsampling with two seeds."""
     for seed, (dice, gain) in enumerate([(0.8, 0.02), (0.9, 0.04)]):
         write_run(tmp_path / "nearest" / str(seed) / "data" / "run", dice=dice, gain=gain)
-    command = [sys.executable, SCRIPT, tmp_path]
-    return subprocess.run(command, check=True, text=True, capture_output=True).stdout.splitlines()
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(tmp_path)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    return capsys.readouterr().out.splitlines()
 
 
 def test_a_row_has_ranges_over_seeds_and_intervals_over_seeds_and_cases(table) -> None:

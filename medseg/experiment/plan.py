@@ -31,7 +31,8 @@ from medseg.hardware import (
 )
 from medseg.inference.memory import scoring_bytes
 from medseg.inference.sliding_window import WINDOWS_PER_BATCH
-from medseg.models.description import TooLargeError, at_most, build_network, describe
+from medseg.models.description import build_network, describe
+from medseg.models.size_limit import TooLargeError, at_most
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
 from medseg.training.loss import make_loss

@@ -9,18 +9,17 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import nn
-from torch.nn.modules import module as torch_module
 
 import medseg.blocks
 import medseg.models
 from medseg.arguments import construct
 from medseg.errors import ConfigError
 from medseg.hardware import available_memory_bytes
+from medseg.models.size_limit import at_most
 
 Description = Mapping[str, Any]
 
@@ -46,10 +45,6 @@ _SEGMENTING = (
     "UNETR",
     "UNet",
     "VNet",
-)
-_REGISTRATIONS = (
-    torch_module.register_module_parameter_registration_hook,
-    torch_module.register_module_buffer_registration_hook,
 )
 _BYTES_PER_WEIGHT = 4
 _DOWNLOADING = ("pretrained", "progress")  # options that fetch weights of another network
@@ -100,10 +95,6 @@ def build(description: Any, key: str = "") -> Any:
 def build_network(description: Description, key: str = "") -> nn.Module:
     """Builds a network; see `build`.
 
-    Args:
-        description: Plain data.
-        key: Where it stands in the configuration, for messages.
-
     Raises:
         ConfigError: as `build`, what is described is a block and not a network, or its weights
             exceed the memory that is free.
@@ -114,42 +105,6 @@ def build_network(description: Description, key: str = "") -> nn.Module:
         name = description.get(_NAME) if isinstance(description, Mapping) else description
         raise ConfigError(f"{name!r} is not a network; choose models.unet.UNet")
     return network
-
-
-class TooLargeError(ConfigError):
-    """A description of more weights than there may be."""
-
-
-@contextmanager
-def at_most(weights: int, tensors: int = 20_000) -> Iterator[None]:
-    """Ends the building of networks in its block where they become too large.
-
-    A few digits describe more than a machine holds. What is too large is noticed before its memory
-    is written to, which is what takes it.
-
-    Args:
-        weights: Numbers that their parameters and buffers may have, those without memory left out.
-        tensors: Tensors that these may be in.
-
-    Raises:
-        TooLargeError: they are more.
-    """
-    found = [0, 0]
-
-    def note(_module: nn.Module, _name: str, tensor: Any) -> None:
-        if tensor is not None:
-            found[0] += 0 if tensor.is_meta else tensor.numel()
-            found[1] += 1
-        if found[0] > weights or found[1] > tensors:
-            raise TooLargeError(
-                f"a network of at least {found[0]:,} weights in {found[1]:,} tensors, where "
-                f"{weights:,} in {tensors:,} are the most; choose fewer channels or layers"
-            )
-
-    with ExitStack() as hooks:
-        for register in _REGISTRATIONS:
-            hooks.callback(register(note).remove)
-        yield
 
 
 def block_texts(description: Description) -> dict[str, str]:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from medseg import __version__
 from medseg.errors import DataError
 from medseg.files import atomic_path, sha256
-from medseg.models.description import TooLargeError, at_most, build_network
+from medseg.models.description import build_network
+from medseg.models.size_limit import TooLargeError, at_most
 from medseg.record import from_plain
 
 MODEL_FOLDER = "model"

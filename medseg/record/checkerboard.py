@@ -6,7 +6,7 @@ table needs neither torch nor a second list. `medseg.checkerboard.registry` fill
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Level = Literal["weights", "network", "cases"]
@@ -208,10 +208,15 @@ class ArtifactRecord:
         return max((value for value in found if value is not None), default=None)
 
     def describe(self, measure: str) -> Measure:
-        """The measure's description; of a name that the record does not describe, its name."""
+        """The measure's description; of a name that the record does not describe, its name.
+
+        A title that several measures bear has the name behind it.
+        """
         title = measure.replace("_", " ")
         unknown = Measure(title=title, unit="", meaning="", level="cases", of=[])
-        return self.measures.get(measure, unknown)
+        found = self.measures.get(measure, unknown)
+        same = sum(other.title == found.title for other in self.measures.values()) > 1
+        return replace(found, title=f"{found.title} ({measure})") if same else found
 
     @classmethod
     def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:

@@ -5,48 +5,36 @@ its value in an arm is the mean of these over the runs of the arm. A class that 
 undefined therefore never weighs more than the runs do.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import pandas as pd
 
 from medseg.record.run import RunRecord
 
-LEVEL = "level "  # in front of a factor's name, as column
 
-
-def frame(arms: Mapping[int, Iterable[RunRecord]]) -> pd.DataFrame:
-    """One row per arm × run × case × class × metric.
-
-    Args:
-        arms: Number of an arm → the runs that it is averaged over.
+def frame(runs: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per run × case × class × metric.
 
     Returns:
-        Columns `arm`, `seed`, `fold` (−1 for a single split), `case`, `class`, `metric`,
-        `value` (NaN where undefined), and `level <factor>` for each factor of an ablation.
+        Columns `run` (`RunRecord.source`), `seed`, `fold` (−1 for a single split), `case`,
+        `class`, `metric`, `value` (NaN where undefined).
     """
     rows = [
-        (number, run.seed, -1 if run.fold is None else run.fold, case.case, name, metric, value)
-        for number, runs in arms.items()
+        (run.source, run.seed, -1 if run.fold is None else run.fold, case.case, name, metric, value)
         for run in runs
         for case in run.cases
         for name, metrics in case.metrics.items()
         for metric, value in metrics.items()
     ]
-    columns = ["arm", "seed", "fold", "case", "class", "metric", "value"]
-    table = pd.DataFrame.from_records(rows, columns=columns).astype({"value": float})
-    levels = {
-        number: next((r.levels for r in runs if r.levels), {}) for number, runs in arms.items()
-    }
-    for factor in dict.fromkeys(factor for own in levels.values() for factor in own):
-        table[f"{LEVEL}{factor}"] = [levels[number].get(factor, "") for number in table["arm"]]
-    return table
+    columns = ["run", "seed", "fold", "case", "class", "metric", "value"]
+    return pd.DataFrame.from_records(rows, columns=columns).astype({"value": float})
 
 
 def run_means(table: pd.DataFrame, *by: str) -> pd.DataFrame:
     """Mean over the classes that are defined: one row per arm × metric × run × case.
 
     Args:
-        table: What `frame` returns.
+        table: What `frame` returns, with a column `arm`.
         by: Further columns that stay apart, for instance `class`.
     """
     keys = ["arm", "metric", "fold", "seed", "case", *by]

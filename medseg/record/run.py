@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from medseg.errors import DataError
 from medseg.files import write_text
@@ -20,7 +20,7 @@ from medseg.record.checkerboard import ArtifactRecord
 
 SCHEMA = 4
 FILE_NAME = "record.json"
-Kind = TypeVar("Kind")
+_WHOLE = 2.0**63  # from here on arrays hold no whole number
 
 Status = Literal["running", "completed", "failed", "interrupted"]
 
@@ -247,38 +247,35 @@ def finite(value: Any) -> Any:
             return value
 
 
-def from_plain(kind: type[Kind], content: Any) -> Kind:
-    """Builds a dataclass from plain data, every field converted to its annotation.
+def from_plain(kind: Any, value: Any, where: str = "") -> Any:
+    """Converts plain data to what an annotation asks for, most often a dataclass.
 
     A field that is absent takes its default. A number that is not finite becomes None. A class
     with a method `upgraded(content) -> content` reads its own older forms.
 
+    Args:
+        kind: A dataclass, or any annotation of its fields.
+        value: Plain data.
+        where: Its name in messages.
+
     Raises:
         TypeError: unknown fields, a field without a value, or a value of another type.
     """
-    if not isinstance(content, dict):
-        raise TypeError(f"{kind.__name__}={content!r:.60} must be an object")
-    if (upgraded := getattr(kind, "upgraded", None)) is not None:
-        content = upgraded(content)
-    fields = _fields(kind)
-    if unknown := [name for name in content if name not in fields]:
-        raise TypeError(f"{kind.__name__} has no field {unknown[0]!r:.60}")
-    return kind(**{name: _converted(value, fields[name], name) for name, value in content.items()})
-
-
-def _converted(value: Any, kind: Any, where: str) -> Any:
     if kind is Any or (kind is float and type(value) is float and math.isfinite(value)):
         return value
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        content, fields = getattr(kind, "upgraded", dict)(value), _fields(kind)
+        if unknown := [name for name in content if name not in fields]:
+            raise TypeError(f"{where} has no field {unknown[0]!r:.60}".lstrip())
+        return kind(**{name: from_plain(fields[name], v, name) for name, v in content.items()})
     if kind is str and isinstance(value, str | int | float):
         return printable(str(value))
     if kind is bool and isinstance(value, bool):
         return value
-    if kind is int and (whole := _number(value)) == whole // 1:
+    if kind is int and (whole := _number(value)) == whole // 1 and abs(whole) < _WHOLE:
         return int(value)
     if kind is float and (value is None or type(value) in (int, float)):
         return None if math.isnan(number := _number(value)) else number
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return from_plain(kind, value)
     origin, args = _parts(kind)
     if origin is Literal and value in args:
         return value
@@ -286,14 +283,14 @@ def _converted(value: Any, kind: Any, where: str) -> Any:
         return None
     if origin is UnionType:
         kinds = [arg for arg in args if arg is not NoneType]
-        return _converted(value, type(value) if type(value) in kinds else kinds[0], where)
+        return from_plain(type(value) if type(value) in kinds else kinds[0], value, where)
     if origin in (list, tuple) and isinstance(value, list | tuple):
-        return origin(_converted(item, args[0], where) for item in value)
+        return origin(from_plain(args[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):
         # A group that was switched off has no option: its choice is null.
         known = value if args[1] is not str else {k: v for k, v in value.items() if v is not None}
-        return {printable(k): _converted(v, args[1], f"{where}[{k!r}]") for k, v in known.items()}
-    raise TypeError(f"{where}={value!r:.60} must be {getattr(kind, '__name__', kind)}")
+        return {printable(k): from_plain(args[1], v, f"{where}[{k!r}]") for k, v in known.items()}
+    raise TypeError(f"{where}={value!r:.60} must be {getattr(kind, '__name__', kind)}".lstrip("="))
 
 
 def _number(value: object) -> float:
@@ -312,6 +309,6 @@ def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 @cache
-def _fields(kind: type) -> dict[str, Any]:
+def _fields(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}

@@ -6,10 +6,10 @@ A file that cannot be read never hides the others.
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from medseg.errors import DataError
 from medseg.formatting import printable
@@ -27,13 +27,15 @@ from medseg.record import (
 )
 from medseg.record.lock import is_at_work
 
-Found = TypeVar("Found", RunRecord, AblationPlan)
-
 # What an experiment or an ablation chose stands in the configuration itself.
 _LAUNCH_CHOICES = ("experiment", "sweep", "ablation")
 _FOLDS = ("data.fold", "fold")
 _DIGITS = 8
 _SPLIT = "split_seed"  # other cases are another experiment
+_KILLED: Any = {
+    "status": "interrupted",
+    "error": "killed: no process is at work in its folder",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,36 +127,42 @@ def read_sources(
         raise DataError(
             f"{places}: no {FILE_NAME} in there; give the folder that training wrote to"
         )
+    runs: list[RunRecord] = []
+    found: list[AblationPlan] = []
     unreadable: dict[str, str] = {}
-    runs = [_seen_dead(run) for run in _read(records, RunRecord.read, unreadable)]
+    for path in (*records, *plans):
+        try:
+            if path in plans:
+                found.append(AblationPlan.read(path))
+            else:
+                runs.append(RunRecord.read(path))
+        except DataError as error:
+            source = printable(str(path))
+            unreadable[source] = printable(str(error)).removeprefix(f"{source}: ")
     if not runs:
         source, reason = next(iter(unreadable.items()))
         raise DataError(
             f"{source}: {reason} "
             f"({len(unreadable)} found, not one can be read, so there is nothing to report)"
         )
-    runs.sort(key=lambda run: (run.started, run.source))
-    return runs, _read(plans, AblationPlan.read, unreadable), unreadable
+    runs = [replace(run, **_KILLED) if _is_dead(run) else run for run in runs]
+    return sorted(runs, key=lambda run: (run.started, run.source)), found, unreadable
 
 
-def _seen_dead(run: RunRecord) -> RunRecord:
-    """A run as it is: one that was killed still says that it runs."""
+def _is_dead(run: RunRecord) -> bool:
+    """Whether a run was killed, which then still says that it runs."""
     if run.status != "running":
-        return run
-    folder = run.path.parent
-    status = RunStatus.read(folder)
-    if is_at_work(folder, status.machine if status else ""):
-        return run
-    return replace(run, status="interrupted", error="killed: no process is at work in its folder")
+        return False
+    status = RunStatus.read(run.path.parent)
+    return not is_at_work(run.path.parent, status.machine if status else "")
 
 
-def told_apart(runs: Iterable[RunRecord]) -> list[RunRecord]:
-    """Runs whose dataset has another name where its files were others.
+def names_of_datasets(runs: Sequence[RunRecord]) -> list[str]:
+    """The dataset of each run, by another name where its files were others.
 
     Datasets of one name are different if a case of both has other files. A run that does not say
     what its files were counts with the first of that name.
     """
-    runs = list(runs)
     versions: dict[str, list[dict[str, str]]] = defaultdict(list)
     places = []
     for run in runs:
@@ -166,9 +174,9 @@ def told_apart(runs: Iterable[RunRecord]) -> list[RunRecord]:
         known[place] |= run.cases_sha256
         places.append(place)
     return [
-        replace(run, dataset=f"{run.dataset} (files {data_digest(known[place])[:_DIGITS]})")
+        f"{run.dataset} (files {data_digest(known[place])[:_DIGITS]})"
         if run.dataset and len(known := versions[run.dataset]) > 1
-        else run
+        else run.dataset
         for run, place in zip(runs, places, strict=True)
     ]
 
@@ -327,16 +335,3 @@ def _find(sources: Iterable[Path], name: str) -> list[Path]:
         for path in sorted(source.rglob(name)) if source.is_dir() else [source]:
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
-
-
-def _read(
-    paths: Iterable[Path], read: Callable[[Path], Found], unreadable: dict[str, str]
-) -> list[Found]:
-    found = []
-    for path in paths:
-        source = printable(str(path))
-        try:
-            found.append(read(path))
-        except DataError as error:
-            unreadable[source] = printable(str(error)).removeprefix(f"{source}: ")
-    return found

@@ -10,7 +10,7 @@ import pandas as pd
 from medseg.errors import DataError
 from medseg.files import replacing, write_text
 from medseg.formatting import TO, counted, fixed, percent, printable, significant, sizes
-from medseg.plotting import save
+from medseg.plotting import save, svg_file
 from medseg.record import (
     FILE_NAME,
     ArtifactRecord,
@@ -53,7 +53,7 @@ _SPUN = (
 def write_results(
     folder: Path, record: ArtifactRecord, data: FigureData, *, title: str, run: Path
 ) -> None:
-    """Writes page, Markdown, cases as CSV, the record, and each figure as PNG and PDF.
+    """Writes page, Markdown, cases as CSV, the record, and each figure as PNG and SVG.
 
     All are made before the first is replaced. Figures of medseg's that are there already and are
     not drawn again are removed.
@@ -71,11 +71,7 @@ def write_results(
     plain = finite(dataclasses.asdict(record))
     record = from_plain(ArtifactRecord, plain)  # makes the names of cases printable
     figures = drawn(record, data, _training(run))
-    pictures = {
-        folder / "figures" / f"{name}.{ending}": figure.drawn
-        for name, figure in figures.items()
-        for ending in ("png", "pdf")
-    }
+    pictures = {folder / "figures" / f"{name}.png": one for name, one in figures.items()}
     page, parts = Page(printable(title)), sections(record, figures.values())
     texts = {
         folder / "artifacts.json": json.dumps(plain, indent=1) + "\n",
@@ -83,13 +79,14 @@ def write_results(
         folder / "artifacts.md": render_markdown(page, parts),
         folder / RESULT: render_html(page, parts),
     }
-    older = (folder / "figures").glob("*.p*")
+    texts |= {path.with_suffix(".svg"): svg_file(one.content) for path, one in pictures.items()}
+    older = [p for end in ("png", "svg", "pdf") for p in (folder / "figures").glob(f"*.{end}")]
     with replacing((*pictures, *texts, *older), overwrite=True):
-        for path, picture in pictures.items():
-            assert not isinstance(picture, str | None)
-            save(picture, path)
         for path, text in texts.items():
             write_text(path, text)
+        for path, figure in pictures.items():
+            assert not isinstance(figure.drawn, str | None)
+            save(figure.drawn, path)
 
 
 def sections(record: ArtifactRecord, figures: Iterable[Figure]) -> list[Section]:

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from medseg.errors import ConfigError
 from medseg.plotting import HIGHLIGHTS
 from medseg.record import METRICS, AblationPlan, Cell, RunRecord
 from medseg.record.frame import frame, run_means, summaries
-from medseg.report.arms import Arm, arms_of, missing_cells, read_sources, told_apart
+from medseg.report.arms import Arm, arms_of, missing_cells, names_of_datasets, read_sources
 from medseg.report.labels import labelled
 from medseg.statistics import (
     Comparison,
@@ -106,7 +106,9 @@ class ReportData:
     """Everything that the sections show.
 
     Args:
-        arms: All arms; their runs are all readable ones.
+        arms: All arms; their runs are all readable ones, without the metrics of their cases.
+        values: Every metric value of every run (`medseg.record.frame`), with `arm` in front.
+        frame: Of these, those of the runs that count.
         plans: All readable plans of ablations.
         unreadable: Each file that is neither record nor plan, with the reason.
         missing: Cells of plans without a record.
@@ -116,6 +118,8 @@ class ReportData:
     """
 
     arms: tuple[Arm, ...]
+    values: pd.DataFrame
+    frame: pd.DataFrame
     plans: tuple[AblationPlan, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[tuple[AblationPlan, Cell], ...] = ()
@@ -140,11 +144,6 @@ class ReportData:
     def without_result(self) -> dict[str, int]:
         """The states of runs that give no number, with how many there are."""
         return {state: n for state, n in self.states.items() if state != "completed"}
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """Every metric value of the counted runs (`medseg.record.frame`)."""
-        return frame({arm.number: arm.counted for arm in self.arms})
 
     @cached_property
     def costs(self) -> pd.DataFrame:
@@ -201,14 +200,26 @@ def collect(
     Raises:
         DataError: nothing is there, or nothing that can be read.
     """
-    found, plans, unreadable = read_sources([Path(source) for source in sources])
-    runs = told_apart(found)
-    changed = {run.dataset for run, own in zip(found, runs, strict=True) if run != own}
+    runs, plans, unreadable = read_sources([Path(source) for source in sources])
+    values = frame(runs)
+    datasets = names_of_datasets(runs)
+    changed = {run.dataset for run, name in zip(runs, datasets, strict=True) if run.dataset != name}
+    # From here on values stand in the frame alone, so that nothing averages them another way.
+    bare = [
+        replace(run, dataset=name, cases=[replace(case, metrics={}) for case in run.cases])
+        for run, name in zip(runs, datasets, strict=True)
+    ]
+    arms = labelled(arms_of(bare, plans))
+    numbers = {run.source: arm.number for arm in arms for run in arm.runs}
+    values.insert(0, "arm", [numbers[run] for run in values["run"]])
+    counted = [run.source for arm in arms for run in arm.counted]
     return ReportData(
-        arms=labelled(arms_of(runs, plans)),
+        arms=arms,
+        values=values,
+        frame=values.loc[values["run"].isin(counted)],
         plans=tuple(plans),
         unreadable=unreadable,
-        missing=tuple(missing_cells(plans, runs, unreadable)),
+        missing=tuple(missing_cells(plans, bare, unreadable)),
         changed=tuple(sorted(changed)),
         reference=reference,
         margin=margin,

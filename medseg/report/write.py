@@ -12,12 +12,10 @@ from medseg.errors import ConfigError
 from medseg.files import atomic_path, replacing
 from medseg.formatting import counted
 from medseg.record import METRICS
-from medseg.record.frame import frame
 from medseg.report.arms import cell_name
 from medseg.report.page import Page, render_html, render_markdown, vector_files
 from medseg.report.sections import SECTIONS
 from medseg.report.sections.arms import arms_table
-from medseg.report.sections.problems import problems_table
 from medseg.report.sections.verdicts import comparisons, verdict_table
 from medseg.report.study import ReportData, collect
 from medseg.report.tables import Table, to_csv, to_latex
@@ -39,14 +37,12 @@ class Report:
         files: Everything that was written, the page first, the folder of figures last.
         headline: How many runs, arms and seeds.
         arms: The table of arms.
-        problems: Runs without a result.
         unreadable: Each file that is neither record nor plan, with the reason.
     """
 
     files: tuple[Path, ...]
     headline: str
     arms: Table
-    problems: Table
     unreadable: Mapping[str, str]
 
 
@@ -81,13 +77,14 @@ def write_report(
     if target.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"output={target}: the report is a page; give a name ending in .html")
     data = collect(sources, reference=reference, margin=margin)
+    shown = arms_table(data)
     page, sections = _page(data), [section(data) for section in SECTIONS]
     texts = {
         target: render_html(page, sections),
         target.with_suffix(".md"): render_markdown(page, sections),
         target.with_suffix(".csv"): to_csv(values(data)),
         target.with_name(f"{target.stem}_comparisons.csv"): to_csv(comparisons(data)),
-        target.with_suffix(".tex"): _latex(data),
+        target.with_suffix(".tex"): _latex(data, shown),
     }
     folder = target.with_name(f"{target.stem}_figures")
     texts |= {folder / name: text for name, text in vector_files(sections).items()}
@@ -98,8 +95,7 @@ def write_report(
     return Report(
         files=tuple(dict.fromkeys(folder if p.parent == folder else p for p in texts)),
         headline=_headline(data),
-        arms=arms_table(data),
-        problems=problems_table(data),
+        arms=shown,
         unreadable=data.unreadable,
     )
 
@@ -120,9 +116,8 @@ def values(data: ReportData) -> pd.DataFrame:
         (cell_name(c), plan.name, "missing", str(c.seed), _fold(c.fold), "", c.digest, "")
         for plan, c in data.missing
     ]
-    lines = frame({place: [run] for place, (_, run) in enumerate(runs)}).set_index("arm")
-    found = pd.DataFrame([*heads, *gaps], columns=columns)
-    found = found.join(lines[["case", "class", "metric", "value"]])
+    lines = data.values.set_index("run")[["case", "class", "metric", "value"]]
+    found = pd.DataFrame([*heads, *gaps], columns=columns).join(lines, on="record")
     return found.fillna({"case": "", "class": "", "metric": ""})
 
 
@@ -153,9 +148,9 @@ def _headline(data: ReportData) -> str:
     )
 
 
-def _latex(data: ReportData) -> str:
+def _latex(data: ReportData, shown: Table) -> str:
     """One table of the arms, and one of the comparisons by each metric and dataset."""
-    tables = [to_latex(arms_table(data), _ARMS, "arms")]
+    tables = [to_latex(shown, _ARMS, "arms")]
     for place, study in enumerate(data.studies):
         for metric in study.observations:
             shown = verdict_table(study, metric)

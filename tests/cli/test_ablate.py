@@ -252,7 +252,7 @@ def test_the_status_of_no_ablation_is_refused(tmp_path: Path) -> None:
     assert main(["status", str(tmp_path)]) == 3
 
 
-LONG = [TWO, "trainer.epochs=15", "trainer.validate_every=15", "artifacts.follow=false"]
+LONG = [TWO, "trainer.epochs=8", "trainer.validate_every=8", "artifacts.follow=false"]
 
 
 def test_a_signal_leaves_the_whole_ablation_and_the_command_continues_it(tmp_path: Path) -> None:

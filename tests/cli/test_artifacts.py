@@ -14,6 +14,8 @@ from medseg.models.description import build_network
 from medseg.models.weights import load_model, save_model
 from medseg.record import ArtifactRecord, from_plain
 
+undrawn = pytest.mark.usefixtures("without_figures")
+
 
 def volumes(phantom: Path, kind: str, folder: Path, count: int) -> Path:
     """The first volumes of the phantom in a folder whose name has a space."""
@@ -91,6 +93,7 @@ def test_labels_of_other_cases_are_refused(model_folder, images, labels, tmp_pat
     assert "name them alike" in capsys.readouterr().err
 
 
+@undrawn
 def test_a_damaged_volume_does_not_stop_the_others_nor_replace_results_unasked(
     model_folder, images, tmp_path, capsys
 ) -> None:
@@ -124,6 +127,7 @@ def test_a_network_without_strides_has_nothing_to_measure(model, images, tmp_pat
     assert "stride 1 everywhere" in capsys.readouterr().err
 
 
+@undrawn
 def test_a_diverged_network_is_said_to_have_no_numbers(
     model_folder, images, tmp_path, capsys
 ) -> None:
@@ -139,6 +143,7 @@ def test_a_diverged_network_is_said_to_have_no_numbers(
     assert record["prediction"] is None
 
 
+@undrawn
 def test_every_label_map_and_volume_is_accounted_for(
     model_folder, images, labels, tmp_path, capsys
 ) -> None:
@@ -155,6 +160,7 @@ def test_every_label_map_and_volume_is_accounted_for(
     assert set(failures) == {str(second), str(second).removesuffix(".gz")}
 
 
+@undrawn
 def test_a_map_never_replaces_an_input(model_folder, images, tmp_path, capsys) -> None:
     out = tmp_path / "out"
     (out / "maps").mkdir(parents=True)

@@ -147,6 +147,7 @@ def test_a_card_names_no_preprocessing_of_its_own(name: str, stranger: Stranger)
     assert types(stranger, "predict", *words) in (2, 3)
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_whole_run_of_a_stranger_is_used_without_its_code(stranger: Stranger) -> None:
     run, scans = stranger.run, stranger.scan.parent
     assert types(stranger, "predict", "-m", "model", "-i", scans, "-o", "OUT/b") == 0
@@ -206,6 +207,7 @@ SOURCES = (
 )  # fmt: skip
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_a_record_names_files_and_no_more(stranger: Stranger) -> None:
     def change(record: dict[str, Any]) -> None:
         record["pictures"] = [{"case": "a", "caption": "a", "png": png} for png in SOURCES]

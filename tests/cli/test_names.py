@@ -30,6 +30,7 @@ FORMULA = ("=", "+", "@")
 COMMANDS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_volumes_of_any_name_are_measured_and_their_names_obeyed_nowhere(
     model_folder: Path,
     save_scan: SaveScan,

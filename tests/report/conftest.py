@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,12 +74,3 @@ def ablation(shared_ablation: Path, tmp_path: Path) -> Path:
 def written(shared_ablation: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Its report."""
     return write_report([shared_ablation], tmp_path_factory.mktemp("report") / "report.html")
-
-
-@pytest.fixture
-def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is drawn: what tests read of a report is in its tables and texts."""
-    for name, module in list(sys.modules.items()):
-        for key, value in vars(module).copy().items() if name.startswith("medseg.report.") else ():
-            if getattr(value, "__module__", "").startswith("medseg.report.figures"):
-                monkeypatch.setattr(module, key, lambda *_, **__: None)

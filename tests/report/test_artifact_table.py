@@ -71,3 +71,10 @@ def test_few_cases_have_a_size_and_no_test(arms) -> None:
 def test_an_arm_that_was_not_measured_has_no_row(arms) -> None:
     assert headlines(arms(finished(artifacts=None), finished("nearest"))).rows[0][0].arm == 2
     assert len(headlines(arms(finished("trilinear", artifacts=None))).rows) == 1
+
+
+def test_measures_of_one_title_have_a_column_each(arms) -> None:
+    twice = {name: artifacts().describe("gain") for name in ("gain", "older")}
+    both = {"gain": Estimate(mean=0.1, cases=3), "older": Estimate(mean=0.2, cases=3)}
+    table = headlines(arms(finished(artifacts=replace(artifacts(), measures=twice, means=both))))
+    assert [column(table, f"Gain κ ({name})")[0].value for name in twice] == [0.1, 0.2]

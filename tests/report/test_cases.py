@@ -15,17 +15,28 @@ from PIL import Image
 
 from medseg.errors import DataError
 from medseg.record import ArtifactRecord, CaseRow, Picture, RunRecord
-from medseg.report.cases import CaseViews, case_views
+from medseg.record.frame import case_means
 from medseg.report.cases.files import open_case
-from medseg.report.cases.pictures import choose_planes
-from medseg.report.cases.section import artifact_scores, choose
+from medseg.report.cases.pictures import Sheet, choose_planes
+from medseg.report.page import Figure, Html
+from medseg.report.sections.cases import artifact_scores, choose, lowest_table
+from medseg.report.sections.cases import cases as section
+from medseg.report.study import collect
 from medseg.volumes import to_ras
 from medseg.volumes.overlay import ERROR_COLOURS, FALSE_NEGATIVE, FALSE_POSITIVE
 
 from .records import png
-from .volume_runs import AFFINE, CASES, SHAPE, arms_of, label, prediction, save, write_runs
-
-BUDGET = 8 * 2**20
+from .volume_runs import (
+    AFFINE,
+    CASES,
+    SHAPE,
+    arms_of,
+    drawn_cases,
+    label,
+    prediction,
+    save,
+    write_runs,
+)
 
 
 @pytest.fixture
@@ -33,9 +44,9 @@ def folder(tmp_path: Path) -> Path:
     return write_runs(tmp_path)
 
 
-def views(folder: Path, budget: int = BUDGET) -> CaseViews:
-    arms = arms_of(folder)
-    return case_views(arms, 1, [arm.number for arm in arms], budget_bytes=budget)
+def sheets_of(folder: Path) -> list[Sheet]:
+    sheets, _ = drawn_cases(folder)
+    return sheets
 
 
 def rewrite(folder: Path, arm: str, **changes: object) -> None:
@@ -86,7 +97,7 @@ def test_a_case_whose_class_is_undefined_in_one_run_has_the_average_of_the_table
         replace(record, seed=seed, cases=[case]).write(folder / f"missing_{seed}")
     shutil.rmtree(folder / "missing")
     shutil.rmtree(folder / "extra")
-    (sheet,) = views(folder).sheets
+    (sheet,) = sheets_of(folder)
     assert "Dice 0.350" in sheet.reasons[0]
 
 
@@ -115,22 +126,18 @@ def test_the_frame_holds_the_label_and_the_planes_show_where_arms_differ(folder:
     assert np.count_nonzero(opened.frame.label) == np.count_nonzero(whole)
     assert opened.spacing == (1.5, 2.0, 1.0)
     differ = to_ras(prediction("missing"), AFFINE) != to_ras(prediction("extra"), AFFINE)
-    planes = choose_planes(opened)
-    for axis, index in planes.indices.items():
+    indices, caption = choose_planes(opened)
+    for axis, index in indices.items():
         counts = [np.count_nonzero(plane) for plane in np.moveaxis(differ, axis, 0)]
         assert counts[start[axis] + index] == max(counts)
-    assert "where the arms differ most" in planes.caption
+    assert "where the arms differ most" in caption
 
 
 def test_errors_have_their_colour_and_dice_stands_below(folder: Path) -> None:
-    sheet = views(folder).sheets[0]
+    sheet = sheets_of(folder)[0]
     truth, missing, extra = (
         {tuple(c) for c in np.array(picture.convert("RGB")).reshape(-1, 3).tolist()}
-        for picture in (
-            Image.open(io.BytesIO(base64.b64decode(shot.drawn.png)))
-            for shot in sheet.shots
-            if shot.drawn
-        )
+        for picture in (Image.open(io.BytesIO(base64.b64decode(shot.png))) for shot in sheet.shots)
     )
 
     def like(colours: set[tuple[int, ...]], error: int) -> bool:
@@ -164,15 +171,15 @@ def test_errors_far_from_the_label_are_told(folder: Path) -> None:
 def test_data_that_was_moved_is_named_and_the_records_pictures_stand_in(folder: Path) -> None:
     (folder.parent / "data").rename(folder.parent / "elsewhere")
     rewrite(folder, "extra", pictures=[Picture(case="ease_2", caption="slice 7", png=png())])
-    found = views(folder)
-    assert [sheet.case for sheet in found.sheets] == ["ease_2"]
-    (sheet,) = found.sheets
-    assert str(folder.parent / "data" / "ease_2.nii.gz") in sheet.note
-    assert "does not exist" in sheet.note
-    assert [bool(shot.drawn) for shot in sheet.shots] == [False, True]
-    assert {sheet.case for sheet in found.missing} == {"ease_0", "ease_1"}
-    assert found.viewer.data == ""
-    assert found.scripts == ()
+    sheets = sheets_of(folder)
+    (sheet,) = [found for found in sheets if found.shots]
+    assert sheet.case == "ease_2"
+    assert str(folder.parent / "data" / "ease_2.nii.gz") in sheet.caption
+    assert "does not exist" in sheet.caption
+    assert [bool(shot.png) for shot in sheet.shots] == [False, True]
+    assert {found.case for found in sheets if not found.shots} == {"ease_0", "ease_1"}
+    (html,) = [part for part in section(collect([folder])).parts if isinstance(part, Html)]
+    assert html.scripts == ()
 
 
 def test_a_record_of_an_older_version_says_so(folder: Path) -> None:
@@ -182,19 +189,21 @@ def test_a_record_of_an_older_version_says_so(folder: Path) -> None:
             for case in RunRecord.read(folder / arm / "record.json").cases
         ]
         rewrite(folder, arm, cases=cases, pictures=[Picture(case="other", caption="", png=png())])
-    found = views(folder)
-    assert "does not say where the image lies" in found.missing[0].note
-    assert [sheet.case for sheet in found.sheets] == ["other"]
+    *missing, last = sheets_of(folder)
+    assert "does not say where the image lies" in missing[0].caption
+    assert [bool(sheet.shots) for sheet in missing] == [False] * len(missing)
+    assert last.case == "other"
+    assert last.shots
 
 
 def test_a_damaged_prediction_is_named_and_the_other_arm_is_drawn(folder: Path) -> None:
     broken = folder / "missing" / "validation" / "ease_0.nii.gz"
     broken.write_bytes(broken.read_bytes()[:-30])
-    sheet = next(sheet for sheet in views(folder).sheets if sheet.case == "ease_0")
+    sheet = next(sheet for sheet in sheets_of(folder) if sheet.case == "ease_0")
     label_shot, missing, extra = sheet.shots
-    assert label_shot.drawn
-    assert extra.drawn
-    assert missing.drawn is None
+    assert label_shot.png
+    assert extra.png
+    assert not missing.png
     assert "ease_0.nii.gz" in missing.note
     assert "cut off" in missing.note
 
@@ -221,7 +230,8 @@ def test_a_label_without_foreground_shows_the_whole_volume(folder: Path) -> None
 
 
 def test_the_lowest_dice_come_first(folder: Path) -> None:
-    table = views(folder).worst
+    data = collect([folder])
+    table = lowest_table(case_means(data.frame, "class"), data.arms, 1)
     lowest = [cell.value for cell in table.frame["Lowest Dice"]]
     assert lowest == sorted(lowest, key=float)
     assert [cell.text for cell in table.frame["Case"]][:2] == ["ease_0", "ease_1"]
@@ -231,16 +241,17 @@ def test_the_lowest_dice_come_first(folder: Path) -> None:
 
 
 def test_each_class_has_a_figure_and_one_arm_no_comparison(folder: Path) -> None:
-    found = views(folder)
-    assert (len(found.distributions), len(found.by_case)) == (2, 1)
-    assert views(folder / "missing").by_case == ()
+    def figures(folder: Path) -> list[Figure]:
+        return section(collect([folder])).parts[0]
+
+    assert [bool(figure) for figure in figures(folder)] == [True] * 3
+    assert [bool(figure) for figure in figures(folder / "missing")] == [True, True, False]
 
 
 def test_only_the_references_dataset_is_shown(folder: Path) -> None:
     rewrite(folder, "extra", dataset="other boxes")
-    found = views(folder)
-    assert [number for number, _ in found.arms] == [1]
-    assert "Only cases of boxes are shown." in found.notes
+    assert len(sheets_of(folder)[0].shots) == 2
+    assert any("boxes are shown" in str(part) for part in section(collect([folder])).parts)
 
 
 @pytest.mark.parametrize("path", ["a\0b.nii.gz", "x" * 5000, "."])
@@ -248,11 +259,12 @@ def test_a_path_that_is_none_is_named_and_no_crash(folder: Path, path: str) -> N
     cases = RunRecord.read(folder / "extra" / "record.json").cases
     changed = [replace(case, prediction=path) for case in cases]
     rewrite(folder, "extra", cases=changed)
-    sheet = next(sheet for sheet in views(folder).sheets if sheet.case == "ease_0")
-    assert sheet.shots[1].drawn
-    assert sheet.shots[2].drawn is None
+    sheet = next(sheet for sheet in sheets_of(folder) if sheet.case == "ease_0")
+    assert sheet.shots[1].png
+    assert not sheet.shots[2].png
     assert sheet.shots[2].note
     for arm in ("missing", "extra"):
         rewrite(folder, arm, cases=[replace(case, image=path) for case in cases])
-    assert not views(folder).sheets
-    assert "No slices could be drawn" in views(folder).missing[0].note
+    first, *others = sheets_of(folder)
+    assert not any(sheet.shots for sheet in (first, *others))
+    assert "No slices could be drawn" in first.caption

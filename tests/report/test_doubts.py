@@ -95,8 +95,6 @@ def test_nothing_is_named_where_nothing_is_odd(tmp_path: Path) -> None:
     write_ablation(tmp_path, Design(factors={"up": ["x", "y"]}, seeds=5, cases=20))
     study = collect([tmp_path]).studies[0]
     assert outlying_cases(study) == {}
-    titles = [section.title for section in doubts(study)]
-    assert "What this study can find" in titles
-    assert "Cases that stand out" not in titles
+    assert "Cases that stand out" not in [section.title for section in doubts(study)]
     (found,) = compare(study.observations["dice"], study.reference.number, margin=0.01)
     assert found.outliers == ()

@@ -98,11 +98,12 @@ def test_one_run_has_all_its_provenance_in_one_list(runs: Write) -> None:
 
 def test_levels_are_columns_and_matched_quantities_are_shown(runs: Write) -> None:
     half = Matched(quantity="inference_memory", value=50.0, wanted=100.0)
-    levels = [{"up": "x", "Dice": "1"}, {"up": "y", "Dice": "2"}]
+    levels = [{"up": "x", "Dice": "1", "MACs": "a"}, {"up": "y", "Dice": "2", "MACs": "b"}]
     first, second = (simple({"a": 1.0}, levels=own, config=own) for own in levels)
     table = arms_table(collect([runs(first, replace(second, matched=half))]))
     assert [cell.text for cell in column(table, "up")] == ["x", "y"]
     assert column(table, "Dice")[0].value == 1.0  # a factor of that name takes nothing away
+    assert [cell.text for cell in column(table, "MACs (varied)")] == ["a", "b"]
     assert [cell.text for cell in column(table, "Verdict")] == ["reference", "undecided"]
     matched = [(cell.text, cell.note) for cell in column(table, "Made equal")]
     assert matched == [("–", ""), ("50.0 %", "of inference memory")]

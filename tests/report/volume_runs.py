@@ -6,7 +6,11 @@ import nibabel as nib
 import numpy as np
 
 from medseg.record import CaseRecord, RunRecord
+from medseg.record.frame import case_means
 from medseg.report.arms import Arm
+from medseg.report.cases.files import Opened
+from medseg.report.cases.pictures import Sheet
+from medseg.report.sections.cases import artifact_scores, choose, draw_cases, shown_arms
 from medseg.report.study import collect
 
 AFFINE = np.array([[-1.5, 0, 0, 40], [0, 0, 2.0, -20], [0, 1.0, 0, 5], [0, 0, 0, 1]])
@@ -86,3 +90,13 @@ def record(arm: str, folder: Path, place: int) -> RunRecord:
 def arms_of(folder: Path) -> tuple[Arm, ...]:
     """Arms of the records below a folder."""
     return collect([folder]).arms
+
+
+def drawn_cases(folder: Path) -> tuple[list[Sheet], dict[str, Opened]]:
+    """Sheets of the cases that the section chooses, and their volumes."""
+    data = collect([folder])
+    arms, _ = shown_arms(data, data.arms[0])
+    means = case_means(data.frame)
+    chosen = choose(means[means["metric"] == "dice"], 1, artifact_scores(arms))
+    sheets, volumes, _ = draw_cases(chosen, arms, data.frame)
+    return sheets, volumes

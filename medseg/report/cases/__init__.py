@@ -1,5 +1,1 @@
-"""Single cases: which are shown and why, the same slices in every arm, a viewer in 3-D."""
-
-from medseg.report.cases.section import CaseViews, case_views
-
-__all__ = ["CaseViews", "case_views"]
+"""What a case's files hold, drawn: the same slices in every arm, and a viewer in 3-D."""

@@ -3,10 +3,11 @@
 import base64
 import binascii
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from medseg.errors import DataError
@@ -27,30 +28,23 @@ _KEPT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """A PNG in base64 with its size in pixels."""
-
-    png: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Shot:
     """One picture of a row.
 
     Args:
+        label: Of the arm, or of the label alone.
         arm: Number of the arm, 0 for the label alone.
-        label: Of the arm.
-        drawn: The picture, None where there is none.
+        png: In base64; empty where there is no picture.
+        size: Width and height in pixels.
         caption: Dice by class and seed, or what the record says of its picture.
         note: Why something is missing; empty where nothing is.
     """
 
-    arm: int
     label: str
-    drawn: Drawn | None
-    caption: str
+    arm: int = 0
+    png: str = ""
+    size: tuple[int, int] = (0, 0)
+    caption: str = ""
     note: str = ""
 
 
@@ -61,9 +55,8 @@ class Sheet:
     Args:
         case: Its id.
         reasons: Why it is shown.
-        caption: Which slices.
+        caption: Which slices, or why these are not the slices.
         shots: The pictures.
-        note: Why these are not the slices, if so.
         errors: Whether errors are marked in it.
     """
 
@@ -71,52 +64,49 @@ class Sheet:
     reasons: tuple[str, ...]
     caption: str
     shots: tuple[Shot, ...]
-    note: str = ""
     errors: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planes:
-    """Which slices are drawn.
+def sheet_of(
+    case: str, reasons: Sequence[str], arms: Sequence[Arm], values: pd.DataFrame
+) -> tuple[Sheet, Opened | None]:
+    """The row of a case from its files, or from the records where these are not there.
 
-    Attributes:
-        indices: Axis across the slice → index in the frame.
-        caption: The same in words, counted in the whole volume.
+    Args:
+        case: Its id.
+        reasons: Why it is shown.
+        arms: Those shown.
+        values: Metrics of their runs (`ReportData.frame`).
     """
-
-    indices: dict[int, int]
-    caption: str
-
-
-def sheet_of(case: str, reasons: Sequence[str], arms: Sequence[Arm]) -> tuple[Sheet, Opened | None]:
-    """The row of a case from its files, or from the records where these are not there."""
     try:
         opened = open_case(case, arms)
     except DataError as error:
-        return _from_records(case, reasons, arms, str(error)), None
-    planes = choose_planes(opened)
-    label = Shot(arm=0, label="Label", drawn=draw(opened, planes, None), caption="true classes")
-    shots = (label, *(_shot(case, arm, opened, planes) for arm in arms))
-    sheet = Sheet(
-        case=case,
-        reasons=tuple(reasons),
-        caption=planes.caption,
-        shots=shots,
-        errors=True,
-    )
-    return sheet, opened
+        shots = tuple(_picture(case, arm) for arm in arms)
+        kept = any(shot.png for shot in shots)
+        instead = "these are the pictures of the records" if kept else "the records have no picture"
+        note = f"No slices could be drawn ({error}); {instead}."
+        empty = Sheet(case=case, reasons=tuple(reasons), caption=note, shots=shots if kept else ())
+        return empty, None
+    indices, caption = choose_planes(opened)
+    png, size = draw(opened, indices, None)
+    label = Shot(label="Label", png=png, size=size, caption="true classes")
+    shots = (label, *(_shot(case, arm, opened, indices, values) for arm in arms))
+    return Sheet(
+        case=case, reasons=tuple(reasons), caption=caption, shots=shots, errors=True
+    ), opened
 
 
-def dice_of(run: RunRecord, case: str, *, classes: bool = True) -> str:
+def dice_of(run: RunRecord, case: str, values: pd.DataFrame, *, classes: bool = True) -> str:
     """Dice of a case in one run: the mean, then, if wanted, by class and the seed."""
-    entry = next(entry for entry in run.cases if entry.case == case)
-    by_class = {name: metrics.get("dice") for name, metrics in entry.metrics.items()}
-    known = [value for value in by_class.values() if value is not None]
-    text = f"Dice {fixed(math.fsum(known) / len(known))}" if known else "Dice undefined"
+    same = (values["run"] == run.source) & (values["case"] == case) & (values["metric"] == "dice")
+    own = values.loc[same, ["class", "value"]]
+    mean = float(own["value"].mean())
+    text = "Dice undefined" if math.isnan(mean) else f"Dice {fixed(mean)}"
     if not classes:
         return text
-    if len(by_class) > 1:
-        text += f" ({', '.join(f'{name} {fixed(value)}' for name, value in by_class.items())})"
+    if len(own) > 1:
+        pairs = zip(own["class"], own["value"], strict=True)
+        text += f" ({', '.join(f'{name} {fixed(value)}' for name, value in pairs)})"
     return f"{text}, seed {run.seed}"
 
 
@@ -127,10 +117,13 @@ def kept_cases(arms: Sequence[Arm]) -> dict[str, list[str]]:
     return {case: ["the runs kept a picture of it"] for case in list(cases)[:_KEPT]}
 
 
-def choose_planes(opened: Opened) -> Planes:
+def choose_planes(opened: Opened) -> tuple[dict[int, int], str]:
     """Per axis the slice with the most voxels on which the arms differ.
 
     Where they do not differ at all, the one with the most errors; without errors, the most label.
+
+    Returns:
+        Axis across the slice → index in the frame, and the same in words, counted in the volume.
     """
     counted, why = _counted(opened.frame)
     axes = [a for a in _PLANES if all(counted.shape[b] > 1 for b in range(3) if b != a)]
@@ -139,16 +132,18 @@ def choose_planes(opened: Opened) -> Planes:
         for axis in axes
     }
     slices = [f"{_PLANES[a][0]} slice {opened.start[a] + i}" for a, i in indices.items()]
-    return Planes(indices=indices, caption=f"{', '.join(slices).capitalize()}: {why}.")
+    return indices, f"{', '.join(slices).capitalize()}: {why}."
 
 
-def draw(opened: Opened, planes: Planes, arm: int | None) -> Drawn:
-    """The planes one above the other, of one arm, or of the label alone."""
+def draw(
+    opened: Opened, indices: Mapping[int, int], arm: int | None
+) -> tuple[str, tuple[int, int]]:
+    """The planes one above the other, of one arm, or of the label alone; base64 and size."""
     grids = opened.frame
     prediction = None if arm is None else grids.predictions[arm]
     longest = max(np.multiply(grids.image.shape, opened.spacing))
     pictures = []
-    for axis, index in planes.indices.items():
+    for axis, index in indices.items():
         i, j = (b for b in range(3) if b != axis)
         spacing = (opened.spacing[i], opened.spacing[j])
         extent = max(grids.image.shape[i] * spacing[0], grids.image.shape[j] * spacing[1])
@@ -178,7 +173,7 @@ def _counted(grids: Grids) -> tuple[np.ndarray, str]:
     return grids.label > 0, "where the label is largest"
 
 
-def _stacked(pictures: Sequence[Image.Image]) -> Drawn:
+def _stacked(pictures: Sequence[Image.Image]) -> tuple[str, tuple[int, int]]:
     width = max(picture.width for picture in pictures)
     height = sum(picture.height for picture in pictures) + _GAP * (len(pictures) - 1)
     sheet, top = Image.new("RGB", (width, height)), 0
@@ -186,49 +181,38 @@ def _stacked(pictures: Sequence[Image.Image]) -> Drawn:
         sheet.paste(picture, ((width - picture.width) // 2, top))
         top += picture.height + _GAP
     reduced = sheet.quantize(_COLOURS, dither=Image.Dither.NONE)
-    png = base64.b64encode(to_png(reduced)).decode()
-    return Drawn(png=png, width=width, height=height)
+    return base64.b64encode(to_png(reduced)).decode(), (width, height)
 
 
-def _from_records(case: str, reasons: Sequence[str], arms: Sequence[Arm], fault: str) -> Sheet:
-    shots = tuple(_picture(case, arm) for arm in arms)
-    kept = any(shot.drawn for shot in shots)
-    instead = "these are the pictures of the records" if kept else "the records have no picture"
-    return Sheet(
-        case=case,
-        reasons=tuple(reasons),
-        caption="",
-        shots=shots if kept else (),
-        note=f"No slices could be drawn ({fault}); {instead}.",
-    )
-
-
-def _shot(case: str, arm: Arm, opened: Opened, planes: Planes) -> Shot:
+def _shot(
+    case: str, arm: Arm, opened: Opened, indices: Mapping[int, int], values: pd.DataFrame
+) -> Shot:
+    shot = Shot(label=arm.label, arm=arm.number)
     found = shown_run(arm, case)
     if found is None:
-        note = "not among the validation cases of this arm"
-        return Shot(arm=arm.number, label=arm.label, drawn=None, caption="", note=note)
-    caption, note = dice_of(found[0], case), opened.faults.get(arm.number, "")
-    if note:
-        return Shot(arm=arm.number, label=arm.label, drawn=None, caption=caption, note=note)
+        return replace(shot, note="not among the validation cases of this arm")
+    shot = replace(shot, caption=dice_of(found[0], case, values))
+    if note := opened.faults.get(arm.number, ""):
+        return replace(shot, note=note)
+    png, size = draw(opened, indices, arm.number)
     share = opened.outside[arm.number]
     if share >= _TINY_SHARE:
         note = f"{100 * share:.0f} % of its wrong voxels lie outside the picture"
-    drawn = draw(opened, planes, arm.number)
-    return Shot(arm=arm.number, label=arm.label, drawn=drawn, caption=caption, note=note)
+    return replace(shot, png=png, size=size, note=note)
 
 
 def _picture(case: str, arm: Arm) -> Shot:
+    shot = Shot(label=arm.label, arm=arm.number, note="no picture was kept")
     for run in arm.counted:
         for picture in run.pictures:
-            if picture.case == case and (drawn := _checked(picture.png)):
+            if picture.case == case and (size := _size_of(picture.png)):
                 caption = f"{picture.caption}, seed {run.seed}"
-                return Shot(arm=arm.number, label=arm.label, drawn=drawn, caption=caption)
-    return Shot(arm=arm.number, label=arm.label, drawn=None, caption="", note="no picture was kept")
+                return replace(shot, png=picture.png, size=size, caption=caption, note="")
+    return shot
 
 
-def _checked(png: str) -> Drawn | None:
-    """A picture whose base64 and header are sound; its width and height in pixels."""
+def _size_of(png: str) -> tuple[int, int] | None:
+    """Width and height in pixels of a picture whose base64 and header are sound."""
     try:
         header = base64.b64decode(png, validate=True)[:24]
     except (binascii.Error, ValueError):
@@ -236,4 +220,4 @@ def _checked(png: str) -> Drawn | None:
     if len(header) < 24 or not header.startswith(_PNG):
         return None
     width, height = (int.from_bytes(header[at : at + 4], "big") for at in (16, 20))
-    return Drawn(png=png, width=width, height=height)
+    return width, height

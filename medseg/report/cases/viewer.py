@@ -24,26 +24,35 @@ _LEVEL = 9
 
 @dataclass(frozen=True, kw_only=True)
 class Viewer:
-    """The viewer's data blocks and scripts.
+    """The viewer's volumes.
 
     Attributes:
         data: JSON without any `<`; empty if there is no viewer.
-        library: NiiVue, gzip in base64.
-        script: What runs when the page is loaded.
-        scripts: Everything that may run: `script` and NiiVue.
         left_out: What did not fit, in words.
     """
 
     data: str = ""
-    library: str = ""
-    script: str = ""
-    scripts: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    @property
+    def library(self) -> str:
+        """NiiVue, gzip in base64."""
+        return _library()
+
+    @property
+    def script(self) -> str:
+        """What runs when the page is loaded, and waits until the reader asks for the viewer."""
+        return _read("templates", "viewer.js").strip()
+
+    @property
+    def scripts(self) -> tuple[str, ...]:
+        """Everything that may run."""
+        return (self.script, niivue()) if self.data else ()
 
     @property
     def size(self) -> int:
         """Bytes that it adds to the page."""
-        return sum(len(part.encode()) for part in (self.data, self.library, self.script))
+        return len(f"{self.data}{self.library}{self.script}".encode()) if self.data else 0
 
 
 def build_viewer(
@@ -61,9 +70,8 @@ def build_viewer(
         classes: Their names.
         budget_bytes: What the viewer may add to the page.
     """
-    script, library = viewer_script(), _library()
     frame: dict[str, Any] = {"classes": list(classes), "colours": OKABE_ITO, "cases": []}
-    room = budget_bytes - len(script.encode()) - len(library) - len(_plain(frame))
+    room = budget_bytes - Viewer(data=_plain(frame)).size
     shown: list[dict[str, Any]] = []
     left_out: list[str] = []
     for case, (opened, names) in cases.items():
@@ -77,26 +85,14 @@ def build_viewer(
         left_out += [
             f"arm {arm} of {case}" for arm in opened.small.predictions if arm not in fitting
         ]
-    if not shown:
-        return Viewer(left_out=tuple(left_out))
-    return Viewer(
-        data=_plain(frame | {"cases": shown}),
-        library=library,
-        script=script,
-        scripts=(script, niivue()),
-        left_out=tuple(left_out),
-    )
+    data = _plain(frame | {"cases": shown}) if shown else ""
+    return Viewer(data=data, left_out=tuple(left_out))
 
 
 @cache
 def niivue() -> str:
     """NiiVue's source, as its package has it."""
     return _read("assets", "niivue.umd.js")
-
-
-def viewer_script() -> str:
-    """The script that the page runs, which waits until the reader asks for the viewer."""
-    return _read("templates", "viewer.js").strip()
 
 
 @cache

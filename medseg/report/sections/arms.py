@@ -14,8 +14,6 @@ from medseg.report.tables import Cell, Table, arm_cell, mean_cell, number, table
 
 _ALWAYS = ("encoder.conv", "decoder.conv")
 _SETTINGS_SHOWN = 4
-_TITLES = ["Arm", "Dataset", "Runs", "Verdict", "MACs", "Parameters", "Training"]
-_TITLES += [metric.title for metric in METRICS.values()]
 METRIC_UNITS = {
     metric.title: f"{metric.unit}, mean ± SD" if metric.unit else "mean ± SD"
     for metric in METRICS.values()
@@ -40,11 +38,12 @@ def arms(data: ReportData) -> Section:
 
 def arms_table(data: ReportData) -> Table:
     """One row per arm."""
+    metrics = metric_cells(data)
     verdicts: dict[int, str] = {}
     for study in data.studies:
         found = study.by(reference=True)
         verdicts |= dict(zip(found["arm"], found["verdict"], strict=True))
-    means, costs = summaries(data.frame).to_dict("index"), data.costs.to_dict("index")
+    costs = data.costs.to_dict("index")
     factors, settings = varying_factors(data.arms), varying_settings(data.arms)
     slots = [] if all(arm.levels for arm in data.arms) else _slots(data.arms)
     datasets = len({arm.dataset for arm in data.arms}) > 1
@@ -52,29 +51,28 @@ def arms_table(data: ReportData) -> Table:
     rows = []
     for arm in data.arms:
         verdict = verdicts.get(arm.number, "")
-        rows.append(
-            {"Arm": arm_cell(arm)}
-            | ({"Dataset": words(arm.dataset)} if datasets else {})
-            | {_apart(factor): words(arm.levels.get(factor, "")) for factor in factors}
-            | {_apart(slot.replace(".", " ")): _slot(arm, slot) for slot in slots}
-            | ({"Other settings": _settings(arm, settings)} if settings else {})
+        gains = [record.largest("dc_gain") for record in arm.records]
+        responses = [record.constant_response for record in arm.records]
+        made_of = {factor: words(arm.levels.get(factor, "")) for factor in factors}
+        made_of |= {slot.replace(".", " "): _slot(arm, slot) for slot in slots}
+        first = {"Arm": arm_cell(arm)} | ({"Dataset": words(arm.dataset)} if datasets else {})
+        rest = (
+            ({"Other settings": _settings(arm, settings)} if settings else {})
             | {
                 "Runs": _runs(arm),
                 "Verdict": Cell(verdict, verdict, look="verdict") if verdict else words(""),
             }
+            | metrics.get((arm.number,), _no_metrics(arm))
             | {
-                metric.title: _metric(means.get((arm.number, name)), arm, metric.digits)
-                for name, metric in METRICS.items()
-            }
-            | {
-                "DC-gain imbalance": mean_cell([r.largest("dc_gain") for r in arm.records], fixed),
-                "Constant response": mean_cell(
-                    [r.constant_response for r in arm.records], significant
-                ),
+                "DC-gain imbalance": mean_cell(gains, fixed),
+                "Constant response": mean_cell(responses, significant),
             }
             | _costs(arm, costs[arm.number])
             | ({"Made equal": _matched(arm)} if matched else {})
         )
+        taken = first | rest
+        own = {f"{k} (varied)" if k in taken else k: cell for k, cell in made_of.items()}
+        rows.append(first | own | rest)
     return table(
         "Mean ± standard deviation over cases",
         rows,
@@ -94,37 +92,38 @@ def arms_table(data: ReportData) -> Table:
 
 def classes_table(data: ReportData) -> Table:
     """One row per arm and class."""
-    means = summaries(data.frame, "class").to_dict("index")
-    arms_by_number = {arm.number: arm for arm in data.arms}
-    pairs = data.frame[["arm", "class"]].drop_duplicates().itertuples(index=False, name=None)
+    arms = {arm.number: arm for arm in data.arms}
     rows = [
-        {"Arm": arm_cell(arms_by_number[number]), "Class": words(name)}
-        | {
-            metric.title: _metric(
-                means.get((number, key, name)), arms_by_number[number], metric.digits
-            )
-            for key, metric in METRICS.items()
-        }
-        for number, name in pairs
+        {"Arm": arm_cell(arms[number]), "Class": words(name)} | cells
+        for (number, name), cells in metric_cells(data, "class").items()
     ]
     return table("Mean ± standard deviation over cases, by class", rows, METRIC_UNITS)
 
 
-def _apart(title: str) -> str:
-    """A factor or slot whose name is that of another column gets a mark."""
-    return f"{title} (varied)" if title in _TITLES else title
+def metric_cells(data: ReportData, *by: str) -> dict[tuple[Any, ...], dict[str, Cell]]:
+    """Arm, and further columns of the frame → the cell of each metric, by its title."""
+    found = summaries(data.frame, *by)
+    cells: dict[tuple[Any, ...], dict[str, Cell]] = {}
+    for (arm, name, *rest), one in zip(found.index, found.to_dict("records"), strict=True):
+        blank = {metric.title: Cell(MISSING, note="not recorded") for metric in METRICS.values()}
+        row = cells.setdefault((arm, *rest), blank)
+        if name in METRICS:
+            row[METRICS[name].title] = _metric(one, METRICS[name].digits)
+    return cells
 
 
-def _metric(found: dict[str, Any] | None, arm: Arm, digits: int) -> Cell:
+def _metric(found: dict[Any, Any], digits: int) -> Cell:
     """Mean ± standard deviation over cases, and of how many; why there is none."""
-    if found is None:
-        unfinished = f"no run finished ({arm.runs[-1].status})"
-        return Cell(MISSING, note="not recorded" if arm.counted else unfinished)
-    undefined = int(found["undefined"])
-    note = f"n {int(found['cases'])}" + (f", {undefined} undefined" if undefined else "")
+    undefined, text = int(found["undefined"]), spread(found["mean"], found["deviation"], digits)
     if undefined == found["total"]:
-        note = f"{undefined} undefined: class absent from label and prediction"
-    return number(found["mean"], lambda mean: spread(mean, found["deviation"], digits), note)
+        return Cell(text, note=f"{undefined} undefined: class absent from label and prediction")
+    note = f"n {int(found['cases'])}" + (f", {undefined} undefined" if undefined else "")
+    return Cell(text, found["mean"], note)
+
+
+def _no_metrics(arm: Arm) -> dict[str, Cell]:
+    note = "not recorded" if arm.counted else f"no run finished ({arm.runs[-1].status})"
+    return {metric.title: Cell(MISSING, note=note) for metric in METRICS.values()}
 
 
 def _slots(arms: Sequence[Arm]) -> list[str]:

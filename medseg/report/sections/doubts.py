@@ -1,7 +1,6 @@
 """What stands in the way of verdicts: arms that scatter, cases that stand out, too few of both."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from medseg.formatting import MISSING, counted, p_value, percent, signed, signif
 from medseg.report.page import Note, Section
 from medseg.report.study import PRIMARY, Study
 from medseg.report.tables import Cell, Table, arm_cell, number, table
-from medseg.statistics import needed_for, smallest_detectable
+from medseg.statistics import needed_for
 from medseg.statistics.contrast import differences
 
 LINES = 8
@@ -30,7 +29,6 @@ def doubts(study: Study) -> list[Section]:
     found = {
         "Arms whose trainings scatter": [_scattering(study)],
         "Cases that stand out": [_outliers(study)],
-        "What this study can find": [list(_power(study))],
     }
     sections = [Section(title, parts) for title, parts in found.items() if any(parts)]
     needed = needed_table(study)
@@ -171,28 +169,6 @@ def _outliers(study: Study) -> list[str]:
         more = f"; and {counted(len(arms) - 3, 'more arm')}" if len(arms) > 3 else ""
         lines.append(f"{case} in {'; '.join(parts)}{more}. Look at it before you read the table.")
     return [*lines, *_rest(len(cases))]
-
-
-def _power(study: Study) -> Iterator[str]:
-    found = smallest_detectable(study.observations[PRIMARY])
-    if found.difference is None:
-        yield (
-            "Without two seeds of an arm, or two folds, nothing tells how far trainings of one arm "
-            "differ, so no difference of arms can be told from the luck of a seed: train every arm "
-            "with a second seed, better with two more."
-        )
-        return
-    yield (
-        f"Two arms of this study, with {counted(found.seeds, 'seed')} and "
-        f"{counted(found.cases, 'case')}, are told apart with {100 * found.power:.0f} % power if "
-        f"their Dice differ by {significant(found.difference)}, at p ≤ {found.alpha:g} before the "
-        "correction for the number of arms."
-    )
-    if found.seeds == 2:
-        yield (
-            "With two seeds the spread of an arm’s trainings is hardly known: a third one finds "
-            "far more than any number of cases does."
-        )
 
 
 def _rest(count: int) -> list[str]:

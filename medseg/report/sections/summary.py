@@ -171,10 +171,15 @@ def _variance(study: Study) -> str:
 def _detectable(study: Study) -> str:
     found = smallest_detectable(study.observations[PRIMARY])
     if found.difference is None:
-        return "unknown, for nothing tells how far trainings of one arm differ"
+        return (
+            "unknown, for nothing tells how far trainings of one arm differ: train every arm with "
+            "a second seed, better with two more"
+        )
+    few = "; a third seed finds far more than any number of cases" if found.seeds == 2 else ""
     return (
         f"{significant(found.difference)} Dice, with {percent(found.power)} power, by "
-        f"{counted(found.seeds, 'seed')} and {counted(found.cases, 'case')}"
+        f"{counted(found.seeds, 'seed')} and {counted(found.cases, 'case')}, at p ≤ "
+        f"{found.alpha:g} before the correction for the number of arms{few}"
     )
 
 
