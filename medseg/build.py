@@ -17,9 +17,9 @@ from medseg.errors import ConfigError
 # Classes that compute on tensors. None of them loads code, and no value of a configuration can be
 # a callable.
 ALLOWED = {
-    "medseg.data": ("Window", "ZScore"),
+    "medseg.data": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
     "medseg.data.patches": ("Augmentation",),
-    "medseg.data.preprocess": ("Window", "ZScore"),
+    "medseg.data.preprocess": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
     "monai.losses": (
         "AsymmetricUnifiedFocalLoss",
         "DiceCELoss",

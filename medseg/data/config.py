@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 from medseg.build import build
-from medseg.data.preprocess import Intensity, Preprocessing
+from medseg.data.preprocess import Intensity, PerChannel, Preprocessing
 from medseg.errors import ConfigError
 
 
@@ -86,7 +86,14 @@ class DataConfig:
         Raises:
             ConfigError: one of them is unknown or impossible.
         """
-        return cls(**build(section, "data"))
+        config = cls(**build(section, "data"))
+        mapped = config.intensity.channels if isinstance(config.intensity, PerChannel) else None
+        if mapped is not None and len(mapped) != config.in_channels:
+            raise ConfigError(
+                f"data.intensity.channels has {len(mapped)} entries, and the images "
+                f"{config.in_channels} channels; give one for each"
+            )
+        return config
 
     @cached_property
     def preprocessing(self) -> Preprocessing:

@@ -73,10 +73,47 @@ class Window:
         return _plain(ScaleIntensityRange(self.low, self.high, -1.0, 1.0, clip=True)(image))
 
 
+@dataclass(frozen=True, kw_only=True)
+class MinMax:
+    """Maps the values of each case and channel to [0, 1]; nnU-Net's rescale_to_0_1."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Image `(channels, *S)` → the same, in [0, 1]; a constant channel becomes 0."""
+        raised = torch.stack([channel - channel.min() for channel in image])
+        return torch.stack([channel / (channel.max() or 1) for channel in raised])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unchanged:
+    """Leaves values as they are; nnU-Net's noNorm."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Image `(channels, *S)` → itself."""
+        return image
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerChannel:
+    """Another mapping for each channel, as for CT beside PET.
+
+    Args:
+        channels: One mapping per channel, in their order.
+    """
+
+    channels: Sequence[Intensity]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Image `(channels, *S)` → the same, each channel by its own mapping."""
+        pairs = zip(self.channels, image, strict=True)
+        return torch.cat([mapping(channel[None]) for mapping, channel in pairs])
+
+
 BODY_AXES = ("left-right", "anterior-posterior", "head-foot")
 """The ways of the body along which the axes of a RAS volume run."""
 
-_INTENSITIES: dict[str, type] = {"ZScore": ZScore, "Window": Window}
+_INTENSITIES: dict[str, type] = {
+    each.__name__: each for each in (MinMax, PerChannel, Unchanged, Window, ZScore)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +146,8 @@ class Preprocessing:
 
     def describe(self) -> dict[str, Any]:
         """Plain data from which `from_description` makes the same preprocessing."""
-        intensity = {"name": type(self.intensity).__name__} | asdict(self.intensity)  # type: ignore[call-overload]
         spacing = None if self.spacing is None else list(self.spacing)
-        description = asdict(self) | {"intensity": intensity, "spacing": spacing}
+        description = asdict(self) | {"intensity": _described(self.intensity), "spacing": spacing}
         if self.label_values is None:
             del description["label_values"]  # as medseg wrote it before there were any
         else:
@@ -128,9 +164,7 @@ class Preprocessing:
         """
         try:
             options = dict(description)
-            intensity = dict(options.pop("intensity"))
-            options["intensity"] = _INTENSITIES[intensity.pop("name")](**intensity)
-            return cls(**options)
+            return cls(intensity=_intensity(options.pop("intensity")), **options)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"preprocessing {description} cannot be rebuilt: {error}") from error
 
@@ -233,6 +267,21 @@ class Preprocessing:
             return tuple(values)
         rest = [v for axis, v in enumerate(values) if axis != self.slice_axis]
         return (*rest, values[self.slice_axis])
+
+
+def _described(intensity: Intensity) -> dict[str, Any]:
+    name = {"name": type(intensity).__name__}
+    if isinstance(intensity, PerChannel):
+        return name | {"channels": [_described(each) for each in intensity.channels]}
+    return name | asdict(intensity)  # type: ignore[call-overload]
+
+
+def _intensity(description: Mapping[str, Any]) -> Intensity:
+    options = dict(description)
+    kind = _INTENSITIES[options.pop("name")]
+    if kind is PerChannel:
+        return PerChannel(channels=[_intensity(each) for each in options["channels"]])
+    return kind(**options)
 
 
 def resample(image: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -23,6 +23,7 @@ WIDTHS = (rules.FIRST_WIDTH, rules.FIRST_WIDTH // 2)
 _LEAST_BATCH = 2
 _LEAST_EDGE = 32  # of a cube; a smaller patch is not made smaller still
 _DIGITS = 6
+_WINDOW = "medseg.data.Window"
 _CROPPED = 0.75  # share of a case below which only what is not 0 is normalised
 
 
@@ -122,17 +123,33 @@ def grid_of(facts: Fingerprint, data: Mapping[str, Any], fixed: Collection[str])
 
 
 def normalisation(facts: Fingerprint) -> tuple[dict[str, Any], str]:
-    """How intensities are mapped, as a configuration, and why."""
-    if in_hounsfield_units(facts.channels):
-        bounds = [facts.percentiles(c, (0.5, 99.5)) for c in range(len(facts.channels))]
-        if all(len(ends) == 2 and ends[0] < ends[1] for ends in bounds):
-            low, high = min(ends[0] for ends in bounds), max(ends[1] for ends in bounds)
-            text = "CT: percentiles 0.5 and 99.5 inside the foreground, in HU"
-            window = {"low": float(f"{low:.4g}"), "high": float(f"{high:.4g}")}
-            return {"_target_": "medseg.data.Window"} | window, text
+    """How intensities are mapped, as a configuration, and why: nnU-Net's rules by channel."""
+    mapped = [_of_channel(facts, number) for number in range(len(facts.channels))]
+    if all(each == mapped[0] for each in mapped):
+        own, text = mapped[0]
+        names = "CT" if own["_target_"] == _WINDOW else ", ".join(dict.fromkeys(facts.channels))
+        return own, f"{names}: {text}"
+    channels = [own for own, _ in mapped]
+    said = [f"{name}: {text}" for name, (_, text) in zip(facts.channels, mapped, strict=True)]
+    return {"_target_": "medseg.data.PerChannel", "channels": channels}, "; ".join(said)
+
+
+def _of_channel(facts: Fingerprint, channel: int) -> tuple[dict[str, Any], str]:
+    """The mapping of one channel by its name, and why."""
+    name = facts.channels[channel].casefold()
+    ends = facts.percentiles(channel, (0.5, 99.5))
+    if in_hounsfield_units([name]) and len(ends) == 2 and ends[0] < ends[1]:
+        low, high = (float(f"{end:.4g}") for end in ends)
+        text = "percentiles 0.5 and 99.5 inside the foreground, in HU"
+        return {"_target_": _WINDOW, "low": low, "high": high}, text
+    if name == "nonorm":
+        return {"_target_": "medseg.data.Unchanged"}, "as it is, by its name"
+    if name == "rescale_to_0_1":
+        return {"_target_": "medseg.data.MinMax"}, "to [0, 1] per case, by its name"
+    if name == "rgb_to_0_1":
+        return {"_target_": _WINDOW, "low": 0.0, "high": 255.0}, "8 bits, by its name"
     nonzero, share = facts.relative_size < _CROPPED, f"{facts.relative_size:.0%} of a median case"
-    text = f"{', '.join(facts.channels)}: per case and channel"
-    text += f", where it is not 0: {share}" if nonzero else ""
+    text = "per case and channel" + (f", where it is not 0: {share}" if nonzero else "")
     return {"_target_": "medseg.data.ZScore", "nonzero": nonzero}, text
 
 

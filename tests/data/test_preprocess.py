@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medseg.data.phantom import phantom_case
-from medseg.data.preprocess import Preprocessing, Window, ZScore, resample, strongest
+from medseg.data.preprocess import (
+    MinMax,
+    PerChannel,
+    Preprocessing,
+    Unchanged,
+    Window,
+    ZScore,
+    resample,
+    strongest,
+)
 from medseg.errors import ConfigError
 from medseg.metrics import dice
 from medseg.volumes import Volume
@@ -206,12 +215,26 @@ def test_impossible_grids_are_refused_with_value_and_rule(options: dict, message
         Preprocessing(intensity=ZScore(), **options)
 
 
+def test_each_channel_has_its_own_mapping() -> None:
+    image = torch.from_numpy(np.random.default_rng(0).normal(5, 3, (4, 3, 4, 5))).float()
+    mappings = [Window(low=0, high=10), ZScore(nonzero=True), MinMax(), Unchanged()]
+    found = PerChannel(channels=mappings)(image)
+    for channel, (mapping, own) in enumerate(zip(mappings, found, strict=True)):
+        assert torch.equal(own, mapping(image[[channel]])[0])
+    assert (found[2].min(), found[2].max()) == (0, 1)
+    assert torch.equal(found[3], image[3])
+    assert not MinMax()(torch.full((1, 2, 2, 2), 7.0)).any()
+
+
 @pytest.mark.parametrize(
     "preprocessing",
     [
         Preprocessing(intensity=ZScore()),
         Preprocessing(intensity=ZScore(nonzero=True), spacing=(1, None, 2.5)),
         Preprocessing(intensity=Window(low=-20, high=30), spatial_dims=2, slice_axis=1),
+        Preprocessing(
+            intensity=PerChannel(channels=[Window(low=-20, high=30), MinMax(), Unchanged()])
+        ),
     ],
 )
 def test_a_description_survives_json(preprocessing: Preprocessing) -> None:

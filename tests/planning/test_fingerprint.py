@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
+from medseg.build import build
 from medseg.data.forms import read_dataset
 from medseg.planning.fingerprint import Fingerprint, facts_of, fingerprint
+from medseg.planning.planner import normalisation
+
+from .fingerprints import made
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR", "PIL"])
@@ -47,3 +52,24 @@ def test_damaged_facts_are_read_again(phantom, tmp_path, caplog, damage) -> None
     kept.write_bytes(damage(kept.read_bytes()))
     assert fingerprint(dataset, cache=tmp_path).plain() == found.plain()
     assert str(kept) in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("channels", "mappings"),
+    [
+        (("CT",), ["Window"]),
+        (("ct", "CT"), ["Window"]),
+        (("T1", "T2"), ["ZScore"]),
+        (("CT", "PET"), ["Window", "ZScore"]),
+        (("noNorm", "CT", "zscore"), ["Unchanged", "Window", "ZScore"]),
+        (("rescale_to_0_1",), ["MinMax"]),
+        (("rgb_to_0_1",) * 3, ["Window"]),
+    ],
+    ids=str,
+)
+def test_a_channel_is_mapped_by_its_name(channels: tuple, mappings: list[str]) -> None:
+    intensity, why = normalisation(made((1, 1, 1), (20, 20, 20), channels=channels))
+    parts = intensity.get("channels", [intensity])
+    assert [part["_target_"] for part in parts] == [f"medseg.data.{name}" for name in mappings]
+    assert why
+    assert len(build(intensity)(torch.rand(len(channels), 2, 2, 2))) == len(channels)
