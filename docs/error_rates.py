@@ -24,9 +24,10 @@ SPREADS = (0.0, 0.15, 0.5, 2.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """Sizes; standard deviations of arm × case, trainings and training × case.
+    """Sizes; standard deviations of cases, arm × case, trainings and training × case.
 
     Attributes:
+        shared: Whether every fold tests all cases; else each its own.
         wild: Arm → how many times its trainings differ as far as those of the others.
         failed: An arm whose first training reaches so much less.
         outlier: Added to the first case of arm 1.
@@ -34,12 +35,15 @@ class Design:
         tails: Degrees of freedom of Student's t of arm × case and of trainings; 0 for the normal.
     """
 
-    arms: int = 8
+    arms: int = 2
+    folds: int = 1
     seeds: int = 2
     cases: int = 20
-    arm_case: float = 0.01
-    noise: float = 0.01
-    run: float = 0.005
+    case: float = 0.0
+    arm_case: float = 0.0
+    run: float = 0.0
+    noise: float = 0.0
+    shared: bool = False
     wild: tuple[tuple[int, float], ...] = ()
     failed: tuple[tuple[int, float], ...] = ()
     outlier: float = 0.0
@@ -56,33 +60,54 @@ class Design:
         return replace(self, run=ratio * self.difference)
 
     def draw(self, generator: np.random.Generator, ablations: int) -> Array:
-        """Values (ablations, arms, seeds, cases), without what all arms share."""
+        """Values (ablations, arms, folds, seeds, cases)."""
 
-        def drawn(scale: float, *shape: int) -> Array:
-            if not self.tails:
+        def drawn(scale: float, *shape: int, tails: int = 0) -> Array:
+            if not tails:
                 return generator.normal(scale=scale, size=(ablations, *shape))
-            unit = np.sqrt(self.tails / (self.tails - 2))
-            return scale / unit * generator.standard_t(self.tails, size=(ablations, *shape))
+            unit = np.sqrt(tails / (tails - 2))
+            return scale / unit * generator.standard_t(tails, size=(ablations, *shape))
 
-        runs = drawn(self.run, self.arms, self.seeds, 1)
+        runs = drawn(self.run, self.arms, self.folds, self.seeds, 1, tails=self.tails)
         for arm, times in self.wild:
             runs[:, arm] *= times
         for arm, less in self.failed:
-            runs[:, arm, 0] -= less
-        values = runs + drawn(self.arm_case, self.arms, 1, self.cases)
-        values = values + generator.normal(
-            scale=self.noise, size=(ablations, self.arms, self.seeds, self.cases)
-        )
+            runs[:, arm, 0, 0] -= less
+        values = runs + drawn(self.arm_case, self.arms, 1, 1, self.cases, tails=self.tails)
+        values = values + drawn(self.noise, self.arms, self.folds, self.seeds, self.cases)
+        values += drawn(self.case, 1, 1, 1, self.cases)
         values[:, 1] += self.shift
-        values[:, 1, :, 0] += self.outlier
+        values[:, 1, ..., 0] += self.outlier
         return values
+
+
+EIGHT = Design(arms=8, arm_case=0.01, noise=0.01, run=0.005)
+
+
+def judged_spreads(own: Array, df: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which arms stay in the pool, and which are judged alone, by their mean squares."""
+    kept = np.ones(own.shape, dtype=bool)
+    for _ in range(own.shape[1] - 2):
+        count = kept.sum(axis=1)
+        total = np.where(kept, own, 0).sum(axis=1)
+        largest = np.where(kept, own, -1).argmax(axis=1)
+        ratio = np.take_along_axis(own, largest[:, None], 1)[:, 0]
+        ratio = ratio / np.maximum((total - ratio) / np.maximum(1, count - 1), 1e-300)
+        p_value = count * special.fdtrc(df, np.maximum(1, count - 1) * df, ratio)
+        out = (p_value <= OUTLYING) & (count > 1)
+        kept[np.flatnonzero(out), largest[out]] = False
+    count = kept.sum(axis=1, keepdims=True)
+    total = np.where(kept, own, 0).sum(axis=1, keepdims=True)
+    beside = (total - np.where(kept, own, 0)) / np.maximum(1, count - kept)
+    limit = LIMITS[min(df, len(LIMITS)) - 1]
+    return kept, ~kept | ((own > limit**2 * beside * (1 + 1e-9)) & (count - kept > 0))
 
 
 def judged(values: Array, trim: float = 0.0, *, pooled: bool = False) -> tuple[Array, Callable]:
     """Differences to arm 0 (ablations, arms − 1), and their half-widths for a one-sided tail.
 
     Args:
-        values: Of `Design.draw`.
+        values: Of `Design.draw`, of one fold.
         trim: Share of the cases left out at each end.
         pooled: The rule before: one spread for all arms, whatever they are.
     """
@@ -94,24 +119,13 @@ def judged(values: Array, trim: float = 0.0, *, pooled: bool = False) -> tuple[A
     run_means, run_variances = (part.reshape(values.shape[:3]) for part in average(centred, trim))
     own = (run_means**2).sum(axis=2) / df
     noise = run_variances.sum(axis=2) / df
-    kept = np.ones(own.shape, dtype=bool)
-    for _ in range(0 if pooled else arms - 2):
-        count = kept.sum(axis=1)
-        total = np.where(kept, own, 0).sum(axis=1)
-        largest = np.where(kept, own, -1).argmax(axis=1)
-        ratio = np.take_along_axis(own, largest[:, None], 1)[:, 0]
-        ratio = ratio / np.maximum((total - ratio) / np.maximum(1, count - 1), 1e-300)
-        p_value = count * special.fdtrc(df, np.maximum(1, count - 1) * df, ratio)
-        out = (p_value <= OUTLYING) & (count > 1)
-        kept[np.flatnonzero(out), largest[out]] = False
+    kept, alone = judged_spreads(own, df)
+    if pooled:
+        kept, alone = np.ones_like(kept), np.zeros_like(alone)
     count = kept.sum(axis=1, keepdims=True)
-    total = np.where(kept, own, 0).sum(axis=1, keepdims=True)
-    pool, pool_df = total / count, count * df
+    pool = np.where(kept, own, 0).sum(axis=1, keepdims=True) / count
+    pool_df = count * df
     pool_noise = np.where(kept, noise, 0).sum(axis=1, keepdims=True) / count
-    beside = (total - np.where(kept, own, 0)) / np.maximum(1, count - kept)
-    limit = LIMITS[min(df, len(LIMITS)) - 1]
-    alone = ~kept | ((own > limit**2 * beside * (1 + 1e-9)) & (count - kept > 0))
-    alone &= not pooled
     used_noise = np.where(alone, noise, pool_noise) / seeds * unit
     estimate, variance = average((means[:, 1:] - means[:, :1]).reshape(-1, cases), trim)
     by_cases = variance.reshape(ablations, arms - 1) * unit
@@ -132,7 +146,7 @@ def rate(design: Design, ablations: int, counted: Callable, *, seed: int = 0, **
     generator, found = np.random.default_rng(seed), 0.0
     for start in range(0, ablations, AT_ONCE):
         size = min(AT_ONCE, ablations - start)
-        found += counted(*judged(design.draw(generator, size), **how)).sum()
+        found += counted(*judged(design.draw(generator, size)[:, :, 0], **how)).sum()
     return found / ablations
 
 
@@ -185,7 +199,7 @@ def defects(ablations: int) -> Iterator[tuple[str, ...]]:
 def scattering(ablations: int) -> Iterator[tuple[str, ...]]:
     """% now (with one spread for all) where trainings differ by 0.005, in one arm by 0.04."""
     yield ("8 arms, 20 cases", "2 seeds", "3 seeds", "5 seeds")
-    base = Design()
+    base = EIGHT
     tested, third = ((1, 8.0),), ((7, 8.0),)
     shift, margin = replace(base, shift=0.03), 0.2
     rows: list[tuple[str, Design, Callable]] = [
@@ -220,7 +234,7 @@ def scattering(ablations: int) -> Iterator[tuple[str, ...]]:
 def robust(ablations: int) -> Iterator[tuple[str, ...]]:
     """% of the verdict's test and of its trimmed companion; 4 arms, 5 seeds, 20 cases."""
     yield ("design", "mean", "trimmed mean")
-    base = Design(arms=4, seeds=5)
+    base = replace(EIGHT, arms=4, seeds=5)
     rows = [
         ("alike: called different", base, any_different),
         ("t₃ tails: called different", replace(base, tails=3), any_different),
@@ -255,12 +269,82 @@ def cover(ablations: int) -> Iterator[tuple[str, ...]]:
         yield (str(cases), *row)
 
 
+def grid(rows: int, columns: int) -> dict[str, NDArray]:
+    """The projections of arm means on the effects of a full grid's two factors, and on both."""
+    means: list[Array] = [np.full((n, n), 1 / n) for n in (rows, columns)]
+    rest: list[Array] = [np.eye(len(mean)) - mean for mean in means]
+    return {
+        "first": np.kron(rest[0], means[1]),
+        "second": np.kron(means[0], rest[1]),
+        "both": np.kron(rest[0], rest[1]),
+    }
+
+
+def significant(
+    values: Array, projection: Array, *, pooled: bool = False, alpha: float = 0.05
+) -> NDArray[np.bool_]:
+    """Whether the test of an effect has p ≤ alpha, by the rule of `medseg.statistics.effects`.
+
+    Args:
+        values: (ablations, arms, seeds, cases).
+        projection: Of `grid`.
+        pooled: The rule before: one error for all arms.
+        alpha: The level.
+    """
+    means = values.mean(axis=3)
+    seeds, arm_means, own = means.shape[2], means.mean(axis=2), means.var(axis=2, ddof=1)
+    alone = judged_spreads(own, seeds - 1)[1] & (not pooled)
+    count = (~alone).sum(axis=1, keepdims=True)
+    pool = np.where(alone, 0, own).sum(axis=1, keepdims=True) / count
+    variance = np.where(alone, own, pool)
+    parts = np.diag(projection) * variance
+    df = parts.sum(axis=1) ** 2 / np.einsum("ra,ab,rb->r", variance, projection**2, variance)
+    freedom = np.where(alone, 1, count) * (seeds - 1)
+    squares = seeds * np.einsum("ra,ab,rb->r", arm_means, projection, arm_means)
+    return squares >= (parts * special.fdtri(df[:, None], freedom, 1 - alpha)).sum(axis=1)
+
+
+def effects_found(
+    design: Design, shape: tuple[int, int], ablations: int, *, pooled: bool = False
+) -> dict[str, float]:
+    """Share of ablations in which each effect of a grid is significant."""
+    values = design.draw(np.random.default_rng(0), ablations)[:, :, 0]
+    return {
+        name: float(significant(values, projection, pooled=pooled).mean())
+        for name, projection in grid(*shape).items()
+    }
+
+
+def factors(ablations: int) -> Iterator[tuple[str, ...]]:
+    """% of F-tests of factors with p ≤ 0.05 (one error for all); the worst of three effects."""
+    yield ("arms", "design", "2 seeds", "3 seeds", "5 seeds")
+    for shape in ((2, 2), (2, 4), (4, 4)):
+        base = Design(arms=shape[0] * shape[1], cases=6, run=0.005, noise=0.001)
+        half = tuple((arm, 8.0) for arm in range(0, base.arms, 2))
+        designs = {
+            "alike": base,
+            "one arm scatters": replace(base, wild=((1, 8.0),)),
+            "half of the arms scatter": replace(base, wild=half),
+            "alike, but arm 1 differs by 0.02": replace(base, shift=0.02),
+        }
+        for name, design in designs.items():
+            row = []
+            for seeds in (2, 3, 5):
+                sized = replace(design, seeds=seeds)
+                now, one = (
+                    max(effects_found(sized, shape, ablations, pooled=pooled).values())
+                    for pooled in (False, True)
+                )
+                row.append(f"{percent(now)} ({percent(one)})")
+            yield (f"{shape[0]} × {shape[1]}", name, *row)
+
+
 def percent(share: float) -> str:
     """One decimal of a share in %."""
     return f"{100 * share:.1f}"
 
 
-TABLES = (alike, scattering, robust, defects, cover)
+TABLES = (alike, scattering, factors, robust, defects, cover)
 
 if __name__ == "__main__":
     for table in TABLES:

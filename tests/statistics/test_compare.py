@@ -278,7 +278,8 @@ def test_two_arms_share_by_the_probability_that_their_difference_is_above_0(
     design = Design(
         arms=2, seeds=3 if run else 40, cases=6, run=run, arm_case=0.0 if run else 1.0, noise=noise
     )
-    observations = Observations(rows(design, np.random.default_rng(11), [0.3]))
+    observations = Observations(rows(design, np.random.default_rng(10), [0.3]))
+    assert not observations.trainings.alone
     found = contrast(observations, {0: 1.0, 1: -1.0})
     assert found.estimate is not None
     assert found.standard_error is not None

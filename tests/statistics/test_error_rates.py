@@ -4,23 +4,19 @@ Whatever the spread of an arm's trainings: docs/error_rates.py judges thousands 
 once, and its verdicts are held to those of `compare`. Folds have only `compare`.
 """
 
-import runpy
 from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from medseg.statistics import Observations, compare
+from medseg.statistics import Observations, compare, effects
 from medseg.statistics.contrast import differences
 
-from .simulated import Design, rows
+from .simulated import SCRIPT, Design, rows
 
-SCRIPT = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "docs/error_rates.py")))
-EIGHT = SCRIPT.Design()
+EIGHT = SCRIPT.EIGHT
 CALM = replace(EIGHT, arm_case=0.0, noise=0.0005)  # nothing but trainings varies
 WILD = {
     "alike": (),
@@ -55,7 +51,7 @@ def allowed(count: int, level: float = 0.05) -> float:
     ids=["8x2", "3x3", "2x5", "8x4"],
 )
 def test_many_at_once_are_judged_like_one(design: object, trim: float) -> None:
-    values = design.draw(np.random.default_rng(3), 5)
+    values = design.draw(np.random.default_rng(3), 5)[:, :, 0]
     estimate, half = SCRIPT.judged(values, trim)
     for place, table in enumerate(values):
         found = compare(
@@ -112,9 +108,33 @@ def test_alike_arms_hold_the_level_in_any_design(
     arm_case, noise = SCRIPT.KINDS[kind]
     sizes = {"arms": arms, "seeds": seeds, "cases": cases}
     for ratio in (0.15, 0.5, 2.0):
-        design = SCRIPT.Design(arm_case=arm_case, noise=noise, tails=tails, **sizes).spread(ratio)
+        design = Design(arm_case=arm_case, noise=noise, tails=tails, **sizes).spread(ratio)
         for trim in (0.0, 0.2):
             assert SCRIPT.rate(design, 4000, SCRIPT.any_different, trim=trim) <= allowed(4000)
+
+
+@pytest.mark.parametrize("wild", list(WILD))
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_factors_without_an_effect_are_seldom_significant(wild: str, seeds: int) -> None:
+    for shape in ((2, 4), (4, 4)):
+        arms = shape[0] * shape[1]
+        design = replace(CALM, arms=arms, seeds=seeds, cases=6, wild=WILD[wild])
+        found = SCRIPT.effects_found(design, shape, 2000)
+        assert max(found.values()) <= allowed(2000, 0.055), found
+
+
+def test_effects_of_many_grids_are_judged_like_one() -> None:
+    grid = {arm: {"first": arm // 4, "second": arm % 4} for arm in range(8)}
+    design = replace(EIGHT, seeds=3, cases=5, wild=((3, 8.0),), shift=0.01)
+    values = design.draw(np.random.default_rng(3), 4)
+    for some in values:
+        found = effects(Observations([(*at, v) for at, v in np.ndenumerate(some)]), grid)
+        for effect, projection in zip(found, SCRIPT.grid(2, 4).values(), strict=True):
+            for alpha, expected in (
+                (effect.p_value * 1.001, True),
+                (effect.p_value * 0.999, False),
+            ):
+                assert SCRIPT.significant(some[None, :, 0], projection, alpha=alpha)[0] == expected
 
 
 def test_one_bad_training_of_a_third_arm_hides_no_difference() -> None:
@@ -125,7 +145,7 @@ def test_one_bad_training_of_a_third_arm_hides_no_difference() -> None:
 
 
 def test_one_outlying_case_hides_no_difference_from_the_trimmed_companion() -> None:
-    design = SCRIPT.Design(arms=4, seeds=5, shift=0.03, outlier=-0.3)
+    design = replace(EIGHT, arms=4, seeds=5, shift=0.03, outlier=-0.3)
     assert SCRIPT.rate(design, 1000, SCRIPT.first_different) <= 0.2
     assert SCRIPT.rate(design, 1000, SCRIPT.first_different, trim=0.2) >= 0.95
     nothing = replace(design, shift=0.0)
@@ -140,7 +160,7 @@ def test_equal_arms_are_seldom_called_different_over_folds(
     shared: bool, seeds: int, ratio: float, arms: int
 ) -> None:
     base = Design(arms=arms, folds=5, seeds=seeds, cases=30, arm_case=0.7, noise=0.7, shared=shared)
-    design = replace(base, run=ratio * base.difference_sd)
+    design = replace(base, run=ratio * base.difference)
     generator, found = np.random.default_rng(0), []
     for _ in range(1000):
         verdicts = compare(Observations(rows(design, generator)), 0, margin=None)
@@ -168,7 +188,7 @@ def test_an_arm_that_scatters_over_folds_breaks_no_level(wild: int) -> None:
 def test_a_test_over_cases_alone_takes_a_lucky_seed_for_a_better_arm() -> None:
     """The reason for the model: one seed, trainings that differ half as much as cases do."""
     base = Design(seeds=1, noise=1.0)
-    design = replace(base, run=0.5 * base.difference_sd)
+    design = replace(base, run=0.5 * base.difference)
     generator = np.random.default_rng(0)
     found = []
     for _ in range(100):
@@ -180,4 +200,4 @@ def test_a_test_over_cases_alone_takes_a_lucky_seed_for_a_better_arm() -> None:
 
 
 def test_every_table_has_its_rows() -> None:
-    assert [len(list(table(1))) for table in SCRIPT.TABLES] == [1 + 12, 1 + 12, 1 + 7, 1 + 5, 1 + 4]
+    assert [len(list(table(1))) - 1 for table in SCRIPT.TABLES] == [12, 12, 12, 7, 5, 4]

@@ -14,8 +14,9 @@ from medseg.statistics import Effect, LevelEffect
 _GRIDS = 3  # pictures of pairs of factors
 _NOTE = (
     "Share is that of the variance of arm means (η², type II sums of squares). F-tests compare run "
-    "means, so they hold for these cases; differences of levels count cases and trainings, are "
-    "averaged over the levels of the other factors that both have, and are not corrected for "
+    "means, so they hold for these cases; arms whose trainings scatter count with their own "
+    "spread, at a cost in power. Differences of levels count cases and trainings, are averaged over"
+    " the levels of the other factors that both have, and are not corrected for "
     "their number. Where factors interact, look at the map before the means."
 )
 
