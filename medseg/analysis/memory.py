@@ -5,6 +5,7 @@ takes while it computes.
 """
 
 import copy
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from medseg.errors import ConfigError
 from medseg.layers.context import CHANNELS_LAST
 
 _ALLOCATION = "[memory]"
+_REFERENCES = 4  # to a tensor that only the arguments of a call hold, while it is looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,8 @@ def predicted_memory(
             for parameter in abstract.parameters():
                 parameter.grad = torch.zeros_like(parameter) if training else None
                 ledger.leave_out(parameter.grad)
+            for tensor in (image, *abstract.parameters(), *abstract.buffers()):
+                ledger.leave_out(tensor)  # their views are no new memory
             with ledger:
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     outputs = run(abstract, image)
@@ -127,6 +131,8 @@ class _Ledger(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
+        if func is torch.ops.aten.add.Tensor and _is_bias_of_linear(args):
+            func = torch.ops.aten.add_.Tensor
         result = _laid_out(func, args, func(*args, **(kwargs or {})))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
@@ -156,6 +162,17 @@ class _Ledger(TorchDispatchMode):
             del self._known[key]
 
         self._known[key] = weakref.ref(storage, leave)
+
+
+def _is_bias_of_linear(arguments: tuple[Any, ...]) -> bool:
+    """Whether a linear layer adds its bias: in place, but not while somebody watches.
+
+    Its product is then held by nothing in Python: `Tensor linear(` in ATen/native/Linear.cpp.
+    """
+    product, bias = arguments[:2]
+    is_bias = isinstance(bias, Tensor) and bias.shape == product.shape[-1:]
+    is_held = sys.getrefcount(product) > _REFERENCES
+    return is_bias and not is_held and not torch.is_grad_enabled()
 
 
 def _laid_out(operation: Any, arguments: tuple[Any, ...], result: Any) -> Any:

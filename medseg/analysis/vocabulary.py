@@ -57,15 +57,15 @@ MOVES = (
 )
 """Values put elsewhere; nothing is calculated."""
 
-POINTWISE = _names(
+COMPARISONS = _names("eq ne lt le gt ge logical_and logical_or logical_not")
+POINTWISE = COMPARISONS | _names(
     """
     relu relu6 leaky_relu prelu _prelu_kernel elu celu selu gelu silu mish hardtanh hardswish
     hardsigmoid sigmoid tanh softplus logsigmoid log_sigmoid_forward exp exp2 expm1 log log2
     log1p sqrt rsqrt square abs neg reciprocal sign sin cos erf floor ceil round trunc clamp
     clamp_min clamp_max add sub rsub mul div true_divide floor_divide remainder fmod pow maximum
-    minimum addcmul addcdiv lerp where masked_fill eq ne lt le gt ge logical_and logical_or
-    logical_not threshold dropout native_dropout bitwise_and bitwise_or bitwise_not nan_to_num
-    alpha_dropout feature_dropout bernoulli
+    minimum addcmul addcdiv lerp where masked_fill threshold dropout native_dropout
+    bitwise_and bitwise_or bitwise_not nan_to_num alpha_dropout feature_dropout bernoulli
     """
 )
 """One result per voxel, from that voxel of each input."""

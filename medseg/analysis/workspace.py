@@ -5,14 +5,28 @@ with AVX2; those for attention off its source (cpu/FlashAttentionKernel.cpp and
 transformers/attention.cpp in ATen/native). docs/arithmetic.md says how far they hold.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from medseg.analysis.vocabulary import KNOWN, base_name
+from medseg.analysis.vocabulary import (
+    COMPARISONS,
+    KNOWN,
+    LINEAR_INTERPOLATIONS,
+    NEAREST_INTERPOLATIONS,
+    PADS,
+    POINTWISE,
+    SAMPLERS,
+    base_name,
+)
+from medseg.layers.context import CHANNELS_LAST
+
+_Rule = Callable[[tuple[Any, ...], Any], int]
 
 _HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 _BLOCK = 16 if _HAS_AVX512 else 8  # channels in a register
@@ -21,6 +35,8 @@ _MANY = 16
 _THREADED_COLUMNS = 2_400_000  # bytes; 2.05 MB were measured in every thread, 2.76 MB in one
 _KEYS = 512  # that fused attention takes at once
 _ACCUMULATOR = 4  # bytes
+_LARGEST_DEPTHWISE = 3  # kernel whose gradient oneDNN has a kernel of its own for
+_LARGEST_COPIED = 128  # height and width together, up to which torch interpolates channels last
 
 
 def workspace_bytes(operation: Any, arguments: tuple[Any, ...], result: Any) -> int | None:
@@ -33,10 +49,13 @@ def workspace_bytes(operation: Any, arguments: tuple[Any, ...], result: Any) -> 
     """
     if operation.namespace != "aten":
         return 0
-    name = operation.overloadpacket.__name__
+    name = base_name(operation.overloadpacket.__name__)
     if (rule := _RULES.get(name)) is None:
-        return 0 if base_name(name) in KNOWN else None
-    return rule(arguments, result) if arguments[0].device.type == "cpu" else None
+        return 0 if name in KNOWN else None
+    first = next((leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)), None)
+    if first is None or first.device.type == "cpu":
+        return rule(arguments, result)
+    return None if name in _ESTIMATED else 0
 
 
 def _convolution(arguments: tuple[Any, ...], output: Tensor) -> int:
@@ -46,33 +65,48 @@ def _convolution(arguments: tuple[Any, ...], output: Tensor) -> int:
     unfolds into the columns of a matrix instead.
     """
     image, weight, _, stride, _, dilation, transposed, _, groups = arguments
+    copy = _copies(image)
     if _is_unfolded(image, weight, stride, dilation, groups):
-        return _columns(image, weight, image if transposed else output)
-    return _forward(image, weight, output, groups)
+        return copy + _columns(image, weight, image if transposed else output)
+    if not (_HAS_AVX512 or _has_channels_last(image)) and image.dtype == torch.float32:
+        if groups > 1:
+            return copy + _grouped_of_avx2(image, weight, output, stride, groups)
+        if transposed:
+            return copy + max(2 * _size(output), _size(image) + _size(weight))
+    return copy + _forward(image, weight, output, groups)
 
 
 def _convolution_backward(arguments: tuple[Any, ...], _result: Any) -> int:
-    output, image, weight, _, stride, _, dilation, transposed, _, groups, _ = arguments
+    gradient, image, weight, _, stride, _, dilation, transposed, _, groups, _ = arguments
+    copy = _copies(gradient, image)
     if _is_unfolded(image, weight, stride, dilation, groups):
-        return _columns(image, weight, image if transposed else output)
-    needed = _backward(image, weight, output, groups)
-    if _HAS_AVX512 or image.dtype != torch.float32 or groups > 1 or _is_pointwise(weight):
-        return needed
-    return max(needed, _backward_of_avx2(image, weight, output, stride, dilation, transposed))
+        return copy + _columns(image, weight, image if transposed else gradient)
+    needed = _backward(image, weight, gradient, groups)
+    if _HAS_AVX512 or image.dtype != torch.float32:
+        return copy + needed
+    if groups > 1:
+        return copy + _grouped_backward_of_avx2(image, weight, gradient, groups)
+    if transposed and not _has_channels_last(image):
+        padding = _weights_in_blocks(weight, 1) - _size(weight)
+        needed = max(needed, _blocked(image) + _blocked(gradient) + padding)
+    if not _is_pointwise(weight):
+        unfolded = _backward_of_avx2(image, weight, gradient, stride, dilation, transposed)
+        needed = max(needed, unfolded)
+    return copy + needed
 
 
 def _is_unfolded(
     image: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int
 ) -> bool:
     """Whether torch does without oneDNN (`use_mkldnn` in ATen/native/Convolution.cpp)."""
-    if image.dtype != torch.float32:
+    if image.dtype != torch.float32 or groups > 1:
         return False
     plane = weight.shape[2:][-2:]
     is_product = max(plane) == max(stride) == max(dilation) == 1 and len(image) < _MANY
     if is_product and torch.get_num_threads() == 1:
         return True
     is_small = len(image) == 1 and math.prod(image.shape[:4]) <= _SMALL
-    return is_small and groups == 1 and min(plane) <= 3
+    return is_small and min(plane) <= 3
 
 
 def _is_pointwise(weight: Tensor) -> bool:
@@ -84,7 +118,9 @@ def _columns(image: Tensor, weight: Tensor, grid: Tensor) -> int:
     columns = math.prod(weight.shape[1:]) * math.prod(grid.shape[2:]) * image.element_size()
     if _is_pointwise(weight) and grid.shape[2:] == image.shape[2:]:
         columns = 0  # they are the image
-    return columns + (_size(image) if _has_channels_last(image) else 0)
+    if not _has_channels_last(image):
+        return columns
+    return columns + (_size(weight) if image.ndim == 4 else _size(image))
 
 
 def _forward(image: Tensor, weight: Tensor, output: Tensor, groups: int) -> int:
@@ -142,14 +178,76 @@ def _backward_of_avx2(
     return needed
 
 
+def _grouped_of_avx2(
+    image: Tensor, weight: Tensor, output: Tensor, stride: Sequence[int], groups: int
+) -> int:
+    """Groups that fill registers are put into blocks; others are unfolded, one after the other."""
+    if not _fills_blocks(image, weight, groups):
+        return max(_size(output), _group_columns(weight, output))
+    if _is_depthwise(weight, groups) and weight.ndim == 5 and max(stride) == 1:
+        return _size(image) + _size(output)
+    return _blocked(image) + _size(weight) + _blocked(output) - _size(output)
+
+
+def _grouped_backward_of_avx2(image: Tensor, weight: Tensor, gradient: Tensor, groups: int) -> int:
+    depthwise, last = _is_depthwise(weight, groups), _has_channels_last(image)
+    is_2d, fills = weight.ndim == 4, _fills_blocks(image, weight, groups)
+    has_kernel = is_2d and fills and (not depthwise or max(weight.shape[2:]) <= _LARGEST_DEPTHWISE)
+    if last and has_kernel:
+        return 3 * _size(weight)
+    if last:
+        return _weights_in_blocks(weight, groups) + 2 * _size(weight)
+    if _is_pointwise(weight):
+        return _size(image) + _size(weight)
+    if has_kernel:
+        return _blocked(image) + _blocked(gradient)
+    return max(_group_columns(weight, gradient) + 4 * _size(weight), _size(image) - _size(weight))
+
+
+def _is_depthwise(weight: Tensor, groups: int) -> bool:
+    return len(weight) == groups and weight.shape[1] == 1
+
+
+def _fills_blocks(image: Tensor, weight: Tensor, groups: int) -> bool:
+    whole = image.shape[1] // groups % _BLOCK == 0 and len(weight) // groups % _BLOCK == 0
+    return whole or _is_depthwise(weight, groups)
+
+
+def _group_columns(weight: Tensor, grid: Tensor) -> int:
+    """Of a group: every tap of every voxel, in 3-D of a slice."""
+    return math.prod(weight.shape[1:]) * math.prod(grid.shape[-2:]) * grid.element_size()
+
+
+def _weights_in_blocks(weight: Tensor, groups: int) -> int:
+    channels = [-(-n // _BLOCK) * _BLOCK for n in (weight.shape[1], len(weight) // groups)]
+    return groups * math.prod(channels) * math.prod(weight.shape[2:]) * weight.element_size()
+
+
 def _accumulators(image: Tensor, result: int) -> int:
     """Every thread sums up the result of one image in single precision."""
     return 2 * torch.get_num_threads() * result // len(image)
 
 
 def _has_channels_last(x: Tensor) -> bool:
-    several = x.shape[1] > 1 and math.prod(x.shape[2:]) > 1
-    return x.ndim > 3 and several and x.stride(1) == 1
+    """As torch decides (`suggest_memory_format` in c10/core/MemoryFormat.h)."""
+    if x.ndim not in CHANNELS_LAST or x.stride(1) == 0:
+        return False
+    least = 0
+    for axis in (1, *range(x.ndim - 1, 1, -1), 0):
+        if x.stride(axis) < least or (axis == 0 and least == x.stride(1)):
+            return False
+        least = x.stride(axis) * x.shape[axis]
+    return True
+
+
+def _copies(*inputs: Tensor) -> int:
+    """Of inputs that lie neither in one piece nor with channels last."""
+    return sum(_size(x) for x in inputs if not _is_laid_out(x))
+
+
+def _is_laid_out(x: Tensor) -> bool:
+    last = _has_channels_last(x)
+    return x.is_contiguous(memory_format=CHANNELS_LAST[x.ndim] if last else torch.contiguous_format)
 
 
 def _blocked(x: Tensor) -> int:
@@ -204,18 +302,91 @@ def _safe_softmax(arguments: tuple[Any, ...], _result: Any) -> int:
     return scores.numel() + scores.numel() // scores.shape[axis]
 
 
-def _sampling_backward(arguments: tuple[Any, ...], _result: Any) -> int:
-    """A copy of a gradient that does not lie in one piece."""
-    return 0 if arguments[0].is_contiguous() else _size(arguments[0])
+def _in_one_piece(arguments: tuple[Any, ...], _result: Any) -> int:
+    """A copy of every input that does not lie in one piece."""
+    return sum(_size(x) for x in _tensors(arguments) if not x.is_contiguous())
 
 
-_RULES = {
+def _in_either_layout(arguments: tuple[Any, ...], _result: Any) -> int:
+    return _copies(*_tensors(arguments))
+
+
+def _gradient_in_either_layout(arguments: tuple[Any, ...], _result: Any) -> int:
+    return _copies(arguments[0])
+
+
+def _interpolated(arguments: tuple[Any, ...], result: Tensor) -> int:
+    """Small planes are copied to channels last, interpolated and copied back."""
+    image = arguments[0]
+    small = result.ndim == 4 and sum(result.shape[2:]) <= _LARGEST_COPIED
+    if image.shape[1] > 1 and small and not _has_channels_last(image):
+        return _size(image) + _size(result)
+    return 0
+
+
+def _batch_norm_backward(arguments: tuple[Any, ...], result: Any) -> int:
+    """The image's gradient is allocated twice where all lies in one piece."""
+    gradient, image, *_ = arguments
+    return _size(result[0]) if gradient.is_contiguous() and image.is_contiguous() else 0
+
+
+def _converted(arguments: tuple[Any, ...], result: Any) -> int:
+    """Inputs of another type than the one that is calculated in, such as masks, are converted."""
+    inputs = [x for x in _tensors(arguments) if x.ndim]
+    dtype = functools.reduce(torch.promote_types, [x.dtype for x in inputs], torch.bool)
+    if isinstance(result, Tensor) and result.dtype != torch.bool:
+        dtype = torch.promote_types(dtype, result.dtype)
+    return sum(x.numel() * dtype.itemsize for x in inputs if x.dtype != dtype)
+
+
+def _rolled(arguments: tuple[Any, ...], result: Tensor) -> int:
+    """Along several axes, one after the other."""
+    return 0 if len(arguments) > 2 and len(arguments[2]) == 1 else _size(result)
+
+
+def _log_sum(arguments: tuple[Any, ...], result: Tensor) -> int:
+    """Exponentials and maxima."""
+    return _size(arguments[0]) + _size(result)
+
+
+def _product(arguments: tuple[Any, ...], _result: Any) -> int:
+    """Copies of matrices neither of whose axes is dense, as of an expanded gradient."""
+    return sum(_size(x) for x in _tensors(arguments) if x.ndim == 2 and 1 not in x.stride())
+
+
+def _tensors(arguments: tuple[Any, ...]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
+
+
+_ESTIMATED: dict[str, _Rule] = {
     "convolution": _convolution,
     "convolution_backward": _convolution_backward,
     "_scaled_dot_product_flash_attention_for_cpu": _fused_attention,
     "_scaled_dot_product_flash_attention_for_cpu_backward": _fused_attention_backward,
     "_native_multi_head_attention": _whole_attention,
-    "_safe_softmax": _safe_softmax,
-    "grid_sampler_2d_backward": _sampling_backward,
-    "grid_sampler_3d_backward": _sampling_backward,
 }
+_IN_ONE_PIECE = {
+    "native_layer_norm", "native_layer_norm_backward", "_softmax", "_softmax_backward_data",
+    "_log_softmax", "_log_softmax_backward_data", "log_sigmoid_forward", "index_select",
+    "avg_pool3d",
+}  # fmt: skip
+_IN_EITHER_LAYOUT = {
+    "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d",
+    "adaptive_max_pool2d", "pixel_shuffle", "pixel_unshuffle",
+} | (PADS - {"constant_pad_nd"})  # fmt: skip
+_INTERPOLATIONS = NEAREST_INTERPOLATIONS | LINEAR_INTERPOLATIONS
+_SPREAD_BACK = _IN_EITHER_LAYOUT | _INTERPOLATIONS | SAMPLERS | {"avg_pool3d"}
+_CALCULATED = (POINTWISE - COMPARISONS - {"where", "masked_fill"}) | {"sum", "mean", "prod"}
+_RULES = {
+    **dict.fromkeys(_CALCULATED, _converted),
+    **dict.fromkeys(_IN_ONE_PIECE, _in_one_piece),
+    **dict.fromkeys(_IN_EITHER_LAYOUT, _in_either_layout),
+    **dict.fromkeys(_INTERPOLATIONS, _interpolated),
+    **dict.fromkeys((f"{name}_backward" for name in _SPREAD_BACK), _gradient_in_either_layout),
+    **dict.fromkeys(("mm", "addmm"), _product),
+    "_safe_softmax": _safe_softmax,
+    "native_batch_norm_backward": _batch_norm_backward,
+    "roll": _rolled,
+    "logsumexp": _log_sum,
+} | _ESTIMATED
+"""What CPU kernels take; on a GPU only `_ESTIMATED` ones are known to take something."""
