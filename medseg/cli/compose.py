@@ -120,10 +120,11 @@ def compose_network(
         ConfigError: an override that does not fit.
     """
     from medseg.analysis.cost import Load
+    from medseg.cli.planned import words_to_price  # it composes, too
     from medseg.models.description import describe
 
     patch = [] if patch_size is None else [f"data.patch_size={list(patch_size)}"]
-    config = composed(CONFIG_NAME, *overrides, *patch)
+    config = composed(CONFIG_NAME, *words_to_price(overrides), *patch)
     data, spacing = config["data"], config["data"]["spacing"]
     if spacing is not None:
         across = data["slice_axis"] if data["spatial_dims"] == 2 else None

@@ -26,7 +26,11 @@ _WORD = f"{_GROUP}="
 _OF_NETWORK = ("channels", "strides", "depths", "kernel_sizes", "width")
 _SIZE = "size@"
 _NONE = ("none", "null", "")  # a folder is trained on as the configuration's files say
-_SHAPES_RUN = ("data", "model", "trainer")  # sections that a plan depends on
+_CHOSEN = ("spatial_dims", "slice_axis", "spacing", "patch_size", "batch_size", "intensity")
+_DEPENDS_ON = {  # what of the configuration a plan depends on, with all of its model
+    "data": (*_CHOSEN, "in_channels", "num_classes", "labels", "form", "files"),
+    "trainer": ("precision",),
+}
 
 
 def with_plans(words: Sequence[str]) -> list[str]:
@@ -91,26 +95,69 @@ def planned_words(config: DictConfig, words: Sequence[str], given: Sequence[Over
     Raises:
         MedsegError: a dataset that cannot be planned for.
     """
-    chosen = config.hydra.runtime.choices
-    if chosen.get("data") != "folder" or any(o.key_or_group == _GROUP for o in given):
+    if not _lacks_plan(config, given):
         return list(words)
     from medseg.files import own_text, replacing, write_text
-    from medseg.planning.fingerprint import KEPT, files_key
     from medseg.planning.make import Limits
 
-    task = plain_task(config)
-    dataset, fixed = _dataset(task), _fixed(config, given)
-    meant = [files_key(dataset), sorted(fixed), [_shaping(task[name]) for name in _SHAPES_RUN]]
-    key = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
-    kept = Path(task["data"]["cache"]).expanduser() / KEPT / f"plan-{key}.yaml"
+    dataset, kept = _kept(config, given)
     if (text := own_text(kept)) is None:
-        text = _text(config, given, Limits(), dataset, left_out=sorted(fixed))
+        left_out = ["data.root", *sorted(_fixed(config, given))]
+        text = _text(config, given, Limits(), dataset, left_out=left_out)
         with replacing([kept], overwrite=True):
             write_text(kept, text)
         log.info("no plan= was given; one was made for %s: %s", dataset.folder, kept)
     else:
         log.info("no plan= was given; the one made before for %s is used: %s", dataset.folder, kept)
     return [*words, f"{_WORD}{register(text, str(kept))}"]
+
+
+def words_to_price(words: Sequence[str]) -> list[str]:
+    """Overrides with the plan that a training with them would have, if it was made already.
+
+    Raises:
+        MedsegError: a dataset or a configuration that cannot be used.
+    """
+    from medseg.files import own_text
+
+    if not _chooses_data(words):
+        return list(words)
+    asked = readable(with_plans(words))
+    with hydra_session() as hydra:
+        given = parsed(asked)
+        config = job_config(hydra, asked)
+        if not _lacks_plan(config, given):
+            return list(words)
+        dataset, kept = _kept(config, given)
+        if own_text(kept) is not None:
+            log.warning("a training would have the plan %s, which counts here", kept)
+            return [*words, f"{_WORD}{kept}"]
+    log.warning(
+        "a training would make a plan first; there is none yet, and what counts here is the "
+        "configuration as it stands, patch included: medseg plan %s -o plan.yaml makes one, then "
+        "give plan=plan.yaml; plan=none says that none is wanted",
+        dataset.folder,
+    )
+    return list(words)
+
+
+def _lacks_plan(config: DictConfig, given: Sequence[Override]) -> bool:
+    is_folder = config.hydra.runtime.choices.get("data") == "folder"
+    return is_folder and all(o.key_or_group != _GROUP for o in given)
+
+
+def _kept(config: DictConfig, given: Sequence[Override]) -> tuple["Dataset", Path]:
+    """A configuration's dataset, and where in the cache its plan is, or will be."""
+    from medseg.hardware import choose_device
+    from medseg.planning.fingerprint import KEPT, files_key
+
+    task = plain_task(config)
+    device = choose_device(task["trainer"]["device"], key="trainer.device").type
+    dataset = _dataset(task)
+    parts = [{key: task[name].get(key) for key in keys} for name, keys in _DEPENDS_ON.items()]
+    meant = [files_key(dataset), sorted(_fixed(config, given)), parts, task["model"], device]
+    key = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
+    return dataset, Path(task["data"]["cache"]).expanduser() / KEPT / f"plan-{key}.yaml"
 
 
 def plan_of(words: Sequence[str], limits: "Limits") -> str:
@@ -204,14 +251,11 @@ def _fixed(config: DictConfig, given: Sequence[Override]) -> set[str]:
     """Keys that the user gave; `model` where stages or widths are among them."""
     keys = {str(o.get_key_element()).lstrip("+~") for o in given}
     asked = " ".join([*keys, str(OmegaConf.select(task_of(config), "ablation.factors") or "")])
-    fixed = {key for key in keys if key.startswith("data.")}
-    fixed |= {"data.intensity" for key in keys if key.startswith("data.intensity")}
+    fixed = {f"data.{name}" for name in _CHOSEN for key in keys if _is_of(key, f"data.{name}")}
     if _SIZE in asked or any(f"coder.{name}" in asked for name in _OF_NETWORK):
         fixed.add("model")
     return fixed
 
 
-def _shaping(section: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a section a plan depends on."""
-    without = ("root", "source", "cache", "num_workers", "epochs", "fold", "split_seed")
-    return {key: value for key, value in section.items() if key not in without}
+def _is_of(key: str, parent: str) -> bool:
+    return key == parent or key.startswith((f"{parent}.", f"{parent}@"))

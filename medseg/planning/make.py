@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from medseg.data.dataset import Dataset
 from medseg.data.preprocess import BODY_AXES
 from medseg.data.sides import resolve_flips
 from medseg.formatting import duration, memory
-from medseg.hardware import available_memory_bytes, choose_device
+from medseg.hardware import available_memory_bytes, choose_device, describe_machine
 from medseg.models.description import describe
 from medseg.planning.document import PLANNED, planned_from, text_of
 from medseg.planning.fingerprint import Fingerprint
@@ -27,6 +27,9 @@ from medseg.planning.planner import (
     grid_of,
     normalisation,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 STEP_SECONDS = 10.0
 _FREE_SHARE = 0.8  # of the free memory, which other things use too
@@ -99,7 +102,11 @@ def make_text(
             "intensity": intensity,
         },
         **({"model": {"encoder": encoder}} if encoder else {}),
-        PLANNED: {**planned_from(dataset), "medseg": __version__},
+        PLANNED: {
+            **planned_from(dataset),
+            "medseg": __version__,
+            "made_for": _made_for(device, limits, memory_bytes),
+        },
     }
     for key, value in (values or {}).items():
         _put(tree, key, value)
@@ -149,12 +156,27 @@ def _choice(
 
 def _memory_bytes(network: PlannedNetwork, limits: Limits) -> int:
     if limits.memory_gb is not None:
-        return int(limits.memory_gb * 1e9)
+        return round(limits.memory_gb * 1e9)
     if network.device.type == "cuda":
         import torch
 
-        return int(torch.cuda.mem_get_info(network.device)[0] * _FREE_SHARE)
-    return int(available_memory_bytes() * _FREE_SHARE)
+        free = torch.cuda.mem_get_info(network.device)[0]
+    else:
+        free = available_memory_bytes()
+    # in tenths of a GB, so that --memory can say the same on another machine
+    return max(1, int(free * _FREE_SHARE / 1e8)) * 10**8
+
+
+def _made_for(device: "torch.device", limits: Limits, memory_bytes: int) -> dict[str, Any]:
+    """What a plan depends on besides its dataset and network."""
+    if limits.like_nnunet:
+        return {"memory_gb": limits.memory_gb or 8, "by": "nnU-Net's estimate"}
+    made_for = {"memory_gb": memory_bytes / 1e9, "device": device.type}
+    if math.isinf(limits.step_seconds):
+        return made_for
+    machine = describe_machine(device, "")
+    measured = {name: machine[name] for name in ("device", "cpu", "threads")}
+    return made_for | {"step_seconds": limits.step_seconds} | measured
 
 
 def _heading(
@@ -190,6 +212,10 @@ def _heading(
                 f"MORE than the {limits.step_seconds:g} s that were asked for: it is the smallest "
                 "step that was tried"
             )
+    if not limits.like_nnunet:
+        options = f"--memory {memory_bytes / 1e9:g} --step-seconds {limits.step_seconds:g}"
+        lines.append(f"Made for {options} on {network.device.type}; another memory or speed may")
+        lines.append("give another plan: to train the same elsewhere, take this file with you.")
     lines += ["", *_augmentation(config, dataset, grid), ""]
     return lines + _extents(facts, grid, choice, network) + _oddities(facts, grid, choice)
 

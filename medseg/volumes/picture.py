@@ -4,6 +4,7 @@ The first array axis runs along a picture's rows, the second down its columns, a
 palette is kept beside its indices: for a mask the index is the class, for an image the colour.
 """
 
+import threading
 from pathlib import Path
 
 import imagecodecs
@@ -23,9 +24,7 @@ from medseg.volumes.container import (
     suffix_note,
 )
 
-# the memory that a picture needs is checked here before one of its pixels is decoded
-Image.MAX_IMAGE_PIXELS = None
-
+_opening = threading.Lock()
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM")  # none that runs a program, as EPS does
 _SUFFIXES = {
     "PNG": (".png",),
@@ -59,10 +58,10 @@ def read_picture(path: Path) -> Stored:
     """
     require_file(path)
     with foreign_faults(path, "Pillow"):
-        with Image.open(path, formats=_FORMATS) as picture:
+        with _opened(path) as picture:
             _require_one_readable(picture, path)
             picture.verify()  # checksums of a PNG; the file must be opened again afterwards
-        with Image.open(path, formats=_FORMATS) as picture:
+        with _opened(path) as picture:
             kind, pixels = str(picture.format), _deep_colours(picture, path)
             orientation = picture.getexif().get(_ORIENTATION, 1)
             turned = ImageOps.exif_transpose(picture) if pixels is None else None
@@ -91,7 +90,7 @@ def read_picture(path: Path) -> Stored:
 def picture_shape(path: Path) -> tuple[int, ...]:
     """The shape (columns, rows, 1[, channels]) of a picture as it is read; errors as there."""
     require_file(path)
-    with foreign_faults(path, "Pillow"), Image.open(path, formats=_FORMATS) as picture:
+    with foreign_faults(path, "Pillow"), _opened(path) as picture:
         _require_one_readable(picture, path)
         bands = len(picture.getbands())
         if picture.mode in ("P", "PA"):
@@ -119,6 +118,16 @@ def without_alpha(
         raise refusal(path, fault, _FLATTEN)
     colours = colours[..., 0] if colours.shape[-1] == 1 else colours
     return colours, ("its alpha channel is dropped; every pixel is opaque",)
+
+
+def _opened(path: Path) -> ImageFile.ImageFile:
+    """Opens a picture of any size: its memory is checked here before a pixel is decoded."""
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _require_one_readable(picture: ImageFile.ImageFile, path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from medseg.volumes.container import open_content, refusal
-from medseg.volumes.foreign import HEADER_LIMIT_BYTES, read_nrrd
+from medseg.volumes.foreign import read_nrrd
 from medseg.volumes.segments import Segment, Segmentation
+from medseg.volumes.simpleitk import HEADER_LIMIT_BYTES
 
 _REPAIR = "save it again in 3D Slicer"
 

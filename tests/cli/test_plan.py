@@ -95,22 +95,25 @@ def test_a_run_keeps_its_plan_and_goes_on_without_the_file(planned, tmp_path) ->
     assert train([f"resume={run}", "trainer.epochs=2", f"data.cache={tmp_path}/cache"]) == 0
 
 
-def test_a_folder_without_a_plan_gets_one_and_keeps_it(phantom, tmp_path, caplog) -> None:
-    words = ["data=folder", f"data.root={phantom}", *NETWORK, *BRIEF, *places(tmp_path)]
-    words += ["data.batches_per_epoch=1", "data.patch_size=[8,8,8]"]
-    caplog.set_level("INFO")
-    assert train([*words, "seed=0"]) == 0
-    (kept,) = (tmp_path / "cache").rglob("plan-*.yaml")
-    assert str(kept) in caplog.text
-    first = RunRecord.read(the_run(tmp_path) / "record.json").config
+def test_a_folder_without_a_plan_gets_one_for_all_runs(phantom, tmp_path, caplog, capsys) -> None:
+    words = ["data=folder", f"data.root={phantom}", *NETWORK, f"data.cache={tmp_path}/a cache"]
+    words += ["data.batches_per_epoch=1", "data.patch_size=[8,8,8]", "trainer.device=cpu"]
+    runs = [*words, *BRIEF, f"runs={tmp_path}/runs"]
+    assert audit(words) == 0
+    assert "medseg plan" in caplog.text
+    assert ablate([*runs, "seed=0,1"]) == 0
+    (kept,) = (tmp_path / "a cache").rglob("plan-*.yaml")
+    first, other = (RunRecord.read(p).config for p in (tmp_path / "runs").rglob("record.json"))
+    assert first["planned"] == other["planned"]
+    assert first["planned"]["text"] == kept.read_text()
     assert first["data"]["patch_size"] == [8, 8, 8]
     assert first["model"]["encoder"]["channels"] == [4, 8]
     assert first["data"]["spacing"] is not None
+    capsys.readouterr()
+    assert audit(words) == 0
+    assert f"batch {first['data']['batch_size']}" in capsys.readouterr().out
     shutil.rmtree(tmp_path / "runs")
-    assert train([*words, "seed=1"]) == 0
-    assert RunRecord.read(the_run(tmp_path) / "record.json").config["planned"] == first["planned"]
-    shutil.rmtree(tmp_path / "runs")
-    assert train([*words, "plan=null"]) == 0
+    assert train([*runs, "plan=null"]) == 0
     assert RunRecord.read(the_run(tmp_path) / "record.json").config["planned"] is None
 
 

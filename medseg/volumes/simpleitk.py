@@ -1,0 +1,234 @@
+"""Volumes behind a text header, read through SimpleITK behind a guard.
+
+SimpleITK turns missing bytes into zeros without a warning. So the header is read here first, the
+bytes that it states are counted, and what SimpleITK returns must have their checksum; encodings
+in which they cannot be counted are refused.
+"""
+
+import math
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - the name its documentation gives it
+from isal import isal_zlib
+
+from medseg.volumes.container import (
+    FLOAT32_BYTES,
+    TRANSFER_AGAIN,
+    Doubt,
+    Stored,
+    header_of,
+    open_content,
+    refusal,
+    require_memory,
+)
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_T = TypeVar("_T")
+
+HEADER_LIMIT_BYTES = 1 << 20
+SAVE_PLAINLY = "save it again as one file with raw or gzip encoding, or as .nii.gz"
+REPAIR = "repair the header, or convert the volume again from its source"
+NO_DIRECTIONS = Doubt("states no directions; assuming that its axes run left, posterior, superior")
+_LINE_LIMIT = 4000
+_CHUNK_BYTES = 1 << 16  # inflates to at most 64 MiB
+_MILLIMETRES = {  # by the names of a unit that NRRD and MetaImage files use
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), 1e-3),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+}
+
+
+class TextHeader:
+    """The lines of text before the voxels; field names lose case and blanks.
+
+    MetaImage's reader crashes the whole process on some malformed headers (`NDims = 67` is
+    enough), so it is given only what was checked here.
+
+    Attributes:
+        size: bytes of the file up to the voxels.
+        fields: values by name.
+
+    Args:
+        path: of the file.
+        end: pattern that ends with the header.
+        line: pattern of a line, with name and value as groups.
+        ignored: pattern of the lines that hold no field.
+
+    Raises:
+        DataError: a line fits neither pattern, is overlong, or repeats a field.
+    """
+
+    def __init__(self, path: Path, *, end: bytes, line: str, ignored: str):
+        with open_content(path) as content:
+            front = content.read(HEADER_LIMIT_BYTES)
+        found = re.search(end, front)
+        if found is None:
+            raise refusal(path, "its header has no end", TRANSFER_AGAIN)
+        self._path = path
+        self.size = found.end()
+        self.fields: dict[str, str] = {}
+        for entry in front[: self.size].decode("utf-8", errors="replace").split("\n"):
+            if not re.fullmatch(ignored, entry.strip()):
+                self._add(entry.strip(), line)
+
+    def product(self, field: str, default: str = "") -> int:
+        """The product of a field's whole numbers; DataError as of `integers`."""
+        return math.prod(self.integers(field, default))
+
+    def integers(self, field: str, default: str = "") -> list[int]:
+        """A field's whole numbers; DataError if they are not, or not positive."""
+        found = self.fields.get(field, default)
+        if not re.fullmatch(r"[0-9]+(\s+[0-9]+)*", found) or 0 in map(int, found.split()):
+            raise refusal(self._path, f"{field}={found!r} must be positive integers", REPAIR)
+        return [int(word) for word in found.split()]
+
+    def choice(self, field: str, choices: Mapping[str, _T]) -> _T:
+        """What `choices` holds for a field's value; DataError if it is none of them."""
+        found = self.fields.get(field, "")
+        if found not in choices:
+            raise refusal(self._path, f"{field}={found!r} cannot be verified", SAVE_PLAINLY)
+        return choices[found]
+
+    def require_numbers(self, count: int, *fields: str) -> None:
+        """DataError if any of `fields` is present and not `count` finite numbers."""
+        for field in self.fields.keys() & set(fields):
+            words = self.fields[field].split()
+            if len(words) != count or not all(map(_is_number, words)):
+                fault = f"{field}={self.fields[field]!r} must be {count} numbers"
+                raise refusal(self._path, fault, REPAIR)
+
+    def _add(self, entry: str, line: str) -> None:
+        matched = re.fullmatch(line, entry)
+        if matched is None or len(entry) > _LINE_LIMIT:
+            raise refusal(self._path, f"its header line {entry[:80]!r} has no meaning", REPAIR)
+        name = matched[1].replace(" ", "").lower()
+        if name in self.fields:
+            raise refusal(self._path, f"its header states {name!r} twice", REPAIR)
+        self.fields[name] = matched[2].strip()
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def checksum_of_voxels(
+    path: Path,
+    start: int,
+    *,
+    values: int,
+    value_bytes: int,
+    encoding: Literal["raw", "gzip", "zlib"],
+    stored_bytes: int | None = None,
+) -> int:
+    """CRC-32 of the voxels of a file, of which not one may be missing or left over.
+
+    Args:
+        path: The file that holds them.
+        start: Bytes of that file before them.
+        values: Their number, channels included.
+        value_bytes: The size of each.
+        encoding: How they are stored.
+        stored_bytes: Compressed size as the header states it, if it does.
+
+    Raises:
+        DataError: other bytes than the header states, a damaged stream, or too little memory.
+    """
+    expected, got, checksum = values * value_bytes, 0, 0
+    inflater = isal_zlib.decompressobj() if encoding == "zlib" else None
+    with open_content(path, offset=start, gzipped=encoding == "gzip") as content:
+        if stored_bytes not in (None, content.size):
+            fault = f"its header states {stored_bytes} compressed bytes, it holds {content.size}"
+            raise refusal(path, fault, TRANSFER_AGAIN)
+        while stored := content.read(_CHUNK_BYTES):
+            block = inflater.decompress(stored) if inflater else stored
+            got += len(block)
+            checksum = zlib.crc32(block, checksum)
+    if got != expected:
+        fault = f"its header states {expected} bytes of voxels, it holds {got}"
+        raise refusal(path, fault, TRANSFER_AGAIN)
+    if inflater and not inflater.eof:
+        raise refusal(path, "its compressed stream is cut off", TRANSFER_AGAIN)
+    simpleitk_and_own = 2 * expected
+    require_memory(path, simpleitk_and_own + FLOAT32_BYTES * values)
+    return checksum
+
+
+def read_verified(
+    path: Path, image_io: str, checksum: int, notes: tuple[str, ...], units: Sequence[str]
+) -> Stored:
+    """Reads a volume whose header was checked.
+
+    Args:
+        path: Of the file that holds the header.
+        image_io: SimpleITK's name of the format.
+        checksum: Of the voxels, of `checksum_of_voxels`.
+        notes: What was odd about the file so far.
+        units: Names of the units of length that the header states.
+
+    Raises:
+        DataError: SimpleITK cannot read it or returns other voxels.
+    """
+    millimetres, unit_notes = _unit(path, units)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(image_io)
+    reader.SetFileName(str(path))
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise refusal(path, f"SimpleITK cannot read it ({reason})", REPAIR) from error
+    array = sitk.GetArrayFromImage(image)  # (..., k, j, i), or (..., k, j, i, channels)
+    if checksum not in _checksums_of(array):
+        raise refusal(path, "SimpleITK returns other voxels than it holds", SAVE_PLAINLY)
+    channels_outermost = image.GetNumberOfComponentsPerPixel() == 1
+    voxels = array.T if channels_outermost else np.moveaxis(array, -1, 0).T
+    header = _nifti_header(path, image, voxels, millimetres)
+    return Stored(voxels, 1.0, 0.0, header, notes + unit_notes)
+
+
+def _unit(path: Path, names: Sequence[str]) -> tuple[float, tuple[str, ...]]:
+    """Millimetres per unit of length, of which a header may have one for each axis."""
+    known = {name: _MILLIMETRES[name] for name in map(str.strip, names) if name in _MILLIMETRES}
+    if len(set(known.values())) > 1:
+        raise refusal(path, f"its axes have different units ({', '.join(known)})", REPAIR)
+    name, millimetres = next(iter(known.items()), ("mm", 1.0))
+    if millimetres == 1:
+        return millimetres, ()
+    return millimetres, (f"declares its lengths in {name}; they are converted to mm",)
+
+
+def _checksums_of(array: np.ndarray) -> Iterator[int]:
+    """CRC-32 of the array in its own byte order, then in the other."""
+    yield zlib.crc32(array.data)
+    yield zlib.crc32(array.byteswap().data)
+
+
+def _nifti_header(
+    path: Path, image: sitk.Image, voxels: np.ndarray, millimetres: float
+) -> nib.Nifti1Header:
+    affine = np.diag([millimetres] * 3 + [1.0]) @ _affine(image)
+    if not np.isfinite(affine).all():
+        raise refusal(path, "its geometry holds NaN or infinite numbers", REPAIR)
+    return header_of(voxels.shape[: min(image.GetDimension(), 3)], affine)
+
+
+def _affine(image: sitk.Image) -> np.ndarray:
+    """Voxel index to RAS mm; SimpleITK's own map leads to LPS."""
+    axes = image.GetDimension()
+    spatial = min(axes, 3)
+    directions = np.array(image.GetDirection()).reshape(axes, axes) @ np.diag(image.GetSpacing())
+    affine = np.eye(4)
+    affine[:spatial, :spatial] = directions[:spatial, :spatial]
+    affine[:spatial, 3] = image.GetOrigin()[:spatial]
+    return _LPS_TO_RAS @ affine
