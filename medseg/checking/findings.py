@@ -29,6 +29,7 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 """It cannot be trained; a person has to look; it is read as it is meant, which is said."""
 
 _FACTOR_OF_SIZES = 10  # between a case's extent and the median's: another unit
+_LONGEST = 3000  # mm
 _LEAST_RANGE = 20  # HU from air to bone are some thousand
 _SHARE_OF_PATIENTS = 0.2
 
@@ -224,12 +225,15 @@ def _voxels(seen: Seen) -> Mapping[str, int]:
 
 
 def _values(dataset: Dataset, seen: Sequence[Seen]) -> Iterator[Finding]:
-    """Whether CT is in Hounsfield units."""
-    facts = _facts(seen)
-    if not facts or not dataset.modalities or not in_hounsfield_units(dataset.modalities):
-        return
-    lowest = {case_id: min(own.lowest) for case_id, own in facts.items()}
-    highest = {each.case.case_id: max(each.highest) for each in seen if each.facts}
+    """Whether channels of CT are in Hounsfield units."""
+    for channel, name in enumerate(dataset.modalities):
+        if in_hounsfield_units([name]):
+            yield from _hounsfield(seen, channel)
+
+
+def _hounsfield(seen: Sequence[Seen], channel: int) -> Iterator[Finding]:
+    lowest = {case_id: own.lowest[channel] for case_id, own in _facts(seen).items()}
+    highest = {each.case.case_id: each.highest[channel] for each in seen if each.facts}
     narrow = [c for c in lowest if 0 < highest[c] - lowest[c] < _LEAST_RANGE]
     if narrow:
         text = (
@@ -259,6 +263,12 @@ def _grids(dataset: Dataset, seen: Sequence[Seen]) -> Iterator[Finding]:
     far = [
         c for c, mm in extents.items() if not 1 / _FACTOR_OF_SIZES < mm / usual < _FACTOR_OF_SIZES
     ]
+    if not far and dataset.spatial_dims == 3 and usual > _LONGEST:
+        text = (
+            f"a median case is {usual:.3g} mm long, longer than any scanner: is the voxel size in "
+            "another unit? Correct it in the headers"
+        )
+        yield Finding(severity="warn", text=text)
     if far:
         text = (
             f"{first_of([f'{extents[c]:.3g} mm' for c in far])} long, the median case {usual:.3g} "

@@ -9,7 +9,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from medseg.checking.case import Seen
-from medseg.checking.findings import Checked, Finding
+from medseg.checking.findings import SEVERITIES, Checked, Finding
 from medseg.data.dataset import Dataset
 from medseg.errors import ConfigError
 from medseg.files import replacing, write_text
@@ -180,7 +180,9 @@ def _contact_sheet(checked: Checked) -> Html:
     for finding in checked.findings:
         for case_id in finding.cases:
             found_in.setdefault(case_id, []).append(finding.severity)
-    shots = [_shot(each, found_in.get(each.case.case_id, [])) for each in checked.seen]
+    marks = [(each, found_in.get(each.case.case_id, [])) for each in checked.seen]
+    marks.sort(key=lambda pair: min(map(SEVERITIES.index, pair[1]), default=len(SEVERITIES)))
+    shots = [_shot(each, severities) for each, severities in marks]
     text = environment().get_template("contact.html.j2").render(shots=shots, about=_ABOUT)
     return Html(Markup(text))
 

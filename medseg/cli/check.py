@@ -1,6 +1,7 @@
 """`medseg check`: what is wrong with a dataset, before anything is trained."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from medseg.formatting import counted, encodable, one_line
 if TYPE_CHECKING:
     from medseg.checking import Checked
 
-_KEYS = ("data.form", "data.files", "data.labels", "data.patient")
+_KEYS = ("data.form", "data.files", "data.labels", "data.patient", "data.split_file")
 _CASES = 8
 _EXAMPLES = f"""\
 examples:
@@ -60,6 +61,7 @@ def main(arguments: argparse.Namespace) -> int:
     from medseg.checking.fix import REPAIRS
     from medseg.checking.output import require_outside
     from medseg.data.forms import look_at_dataset
+    from medseg.data.splits import read_folds
 
     given = _given(arguments.overrides)
     if arguments.fix and not arguments.output:
@@ -72,6 +74,9 @@ def main(arguments: argparse.Namespace) -> int:
         form=given.get("data.form"),
         files=given.get("data.files"),
     )
+    if (split_file := given.get("data.split_file")) is not None:
+        folds = read_folds(Path(split_file).expanduser())
+        dataset = replace(dataset, folds=folds, folds_from=str(split_file))
     pictures = arguments.output is not None and not arguments.fix
     patient = given.get("data.patient")
     checked = check_dataset(dataset, patient=patient, pictures=pictures)

@@ -123,6 +123,21 @@ def leak(root: Path) -> None:
     write_folds(root, ["c0", "c1", "c2"], ["c1", "c4", "c5"])
 
 
+def all_metres(root: Path) -> None:
+    for case in range(6):
+        write(image_of(root, case), image(case), spacing=1000.0)
+        write(label_of(root, case), label(case), spacing=1000.0)
+
+
+def beside_pet(root: Path) -> None:
+    """CT without air beside another channel, which has values below 0."""
+    described = json.loads((root / "dataset.json").read_text())
+    described["channel_names"] = {"0": "PET", "1": "CT"}
+    (root / "dataset.json").write_text(json.dumps(described))
+    for case in range(6):
+        write(root / f"imagesTr/c{case}_0001.nii.gz", np.abs(image(case)))
+
+
 def unsigned(root: Path) -> None:
     write(image_of(root, 1), image(1) + 3000)
 
@@ -174,6 +189,8 @@ def other_axes(root: Path) -> None:
         (copied, "warn", "c0 c1"),
         (copied_label, "warn", "c0 c1"),
         (unsigned, "warn", "c1"),
+        (all_metres, "warn", "mm"),
+        (beside_pet, "warn", "HU"),
         (rescaled, "warn", "c1"),
         (other_unit, "warn", "c1"),
         (class_nowhere, "warn", "kidney right"),
@@ -329,7 +346,11 @@ def test_where_it_is_open_what_the_cases_are_nothing_is_copied(root, tmp_path) -
     assert not (tmp_path / "repaired").exists()
 
 
-def test_what_does_not_show_can_be_said(root, capsys) -> None:
+def test_what_does_not_show_can_be_said(root, tmp_path, capsys) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["c0", "c1"], "validation": ["c1", "c2"]}))
+    assert check([str(root), f"data.split_file={split}"]) == 3
+    assert "c1" in capsys.readouterr().out
     unknown_value(root)
     assert check([str(root), "data.labels={1: 1, 2: 2, 6: 0, 7: 1, 8: 2}"]) == 0
     assert check([str(root), "trainer.epochs=1"]) == 2
