@@ -295,3 +295,10 @@ def test_metadata_of_a_tiff_is_data(tmp_path: Path) -> None:
     with audited(tmp_path) as events:
         np.testing.assert_array_equal(read_image(path).array[0, :, :, 0].T, GREY)
     assert not events
+
+
+def test_the_limit_of_other_programs_stays(tmp_path) -> None:
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a.png")
+    limit = Image.MAX_IMAGE_PIXELS
+    read_image(tmp_path / "a.png")
+    assert Image.MAX_IMAGE_PIXELS == limit is not None
