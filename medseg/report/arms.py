@@ -5,6 +5,7 @@ A file that cannot be read never hides the others.
 
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,9 @@ _LAUNCH_CHOICES = ("experiment", "sweep", "ablation")
 _FOLDS = ("data.fold", "fold")
 _DIGITS = 8
 _SPLIT = "split_seed"  # other cases are another experiment
+_SPLIT_FILE = "data.split_file"
+# A place on one machine; the place that matters, the data, has a name.
+_PLACE = re.compile(r"/|~|\.\.?/|[A-Za-z]:[\\/]|\\\\")
 _KILLED: Any = {
     "status": "interrupted",
     "error": "killed: no process is at work in its folder",
@@ -216,11 +220,10 @@ def cell_name(cell: Cell) -> str:
 
 
 def arms_of(runs: Sequence[RunRecord], plans: Sequence[AblationPlan] = ()) -> list[Arm]:
-    """Groups runs by name, dataset, choices, blocks and configuration without seed and fold.
+    """Groups runs by dataset, blocks and configuration without seed and fold.
 
-    The configuration is part of the key because two learning rates under one name would otherwise
-    be averaged as if they were seeds. Groups of other names whose configurations are equal in all
-    that makes a digest, seed and fold aside, are one arm. Arms have the order of their first cells
+    Their names do not count: runs of one digest are one experiment. Of a run that does not say
+    its configuration, name and options stand in for it. Arms have the order of their first cells
     in the plans; others follow by their first start.
     """
     seeds = _seed_leaves(runs)
@@ -228,7 +231,7 @@ def arms_of(runs: Sequence[RunRecord], plans: Sequence[AblationPlan] = ()) -> li
     cells = {plan.place(cell): (plan, cell) for plan in plans for cell in plan.cells}
     order = {place: number for number, place in enumerate(cells)}
     found = []
-    for group in _groups(runs, settings, seeds):
+    for group in _groups(runs, settings):
         places = [place for run in group if (place := os.path.realpath(run.path)) in cells]
         own = [cells[place] for place in places]
         first = min((order[place] for place in places), default=len(order))
@@ -265,34 +268,27 @@ def _arm(
 
 
 def _groups(
-    runs: Sequence[RunRecord], settings: Mapping[Path, Mapping[str, str]], seeds: frozenset[str]
+    runs: Sequence[RunRecord], settings: Mapping[Path, Mapping[str, str]]
 ) -> list[list[RunRecord]]:
-    groups: dict[tuple[str, ...], list[RunRecord]] = defaultdict(list)
-    early: list[tuple[tuple[str, ...], RunRecord]] = []
+    def facts(run: RunRecord) -> list[Any]:
+        return [run.dataset, run.blocks, settings[run.path], run.name, _choices(run)]
+
+    groups: dict[str, list[RunRecord]] = defaultdict(list)
+    early = []
     for run in runs:
-        parts = (_choices(run), run.blocks, settings[run.path])
-        key = (run.name, run.dataset, *(json.dumps(part, sort_keys=True) for part in parts))
-        if run.status == "completed" or (run.blocks and run.config and run.dataset):
+        known = all(facts(run)[:3])
+        key = json.dumps(facts(run)[:3] if known else facts(run), sort_keys=True)
+        if known or run.status == "completed":
             groups[key].append(run)
         else:
             early.append((key, run))
+    whole = [(key, facts(run)) for key, group in groups.items() for run in group]
     for key, run in early:
         # A run that died before the network was built knows less of itself than its siblings.
-        fits = [k for k in groups if all(a in ("", "{}", b) for a, b in zip(key, k, strict=True))]
-        groups[fits[0] if len(fits) == 1 else key].append(run)
-    merged: dict[object, list[RunRecord]] = {}
-    for key, group in groups.items():
-        same = next((found for run in group if (found := _identity(run, seeds))), key)
-        merged.setdefault(same, []).extend(group)
-    return [sorted(group, key=runs.index) for group in merged.values()]
-
-
-def _identity(record: RunRecord, seeds: frozenset[str]) -> str:
-    """Equal for runs of one digest, seed and fold aside; empty without a configuration."""
-    leaves = content(record.config)
-    kept = {k: v for k, v in leaves.items() if k not in seeds and k not in _FOLDS}
-    known = kept and record.blocks and record.dataset
-    return json.dumps([record.dataset, record.blocks, kept], sort_keys=True) if known else ""
+        said = [(place, fact) for place, fact in enumerate(facts(run)) if fact]
+        fits = {own for own, sibling in whole if all(sibling[p] == fact for p, fact in said)}
+        groups[fits.pop() if len(fits) == 1 else key].append(run)
+    return [sorted(group, key=runs.index) for group in groups.values()]
 
 
 def _seed_leaves(records: Iterable[RunRecord]) -> frozenset[str]:
@@ -310,12 +306,16 @@ def _seed_leaves(records: Iterable[RunRecord]) -> frozenset[str]:
 
 
 def _settings(record: RunRecord, seeds: frozenset[str]) -> dict[str, str]:
-    """Leaf → text of everything that makes the run's arm: neither places, nor seeds, nor folds."""
+    """Leaf → text of everything that makes the run's arm: neither places, nor seeds, nor folds.
+
+    Of a file that holds cases out, it is the cases that count.
+    """
     found = {}
     for leaf, value in content(record.config).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        # A slash marks a place on one machine; the place that matters, the data, has a name.
-        if leaf not in seeds and leaf not in _FOLDS and "/" not in text:
+        if leaf == _SPLIT_FILE and value:
+            text = data_digest(dict.fromkeys(record.split.get("validation", ()), ""))
+        if leaf not in seeds and leaf not in _FOLDS and not _PLACE.match(text):
             found[printable(leaf)] = printable(text)
     return found
 

@@ -212,6 +212,7 @@ def collect(
     arms = labelled(arms_of(bare, plans))
     numbers = {run.source: arm.number for arm in arms for run in arm.runs}
     values.insert(0, "arm", [numbers[run] for run in values["run"]])
+    values = values.sort_values("arm", kind="stable", ignore_index=True)
     counted = [run.source for arm in arms for run in arm.counted]
     return ReportData(
         arms=arms,

@@ -52,6 +52,18 @@ def test_where_a_run_lives_makes_no_arm(key: str) -> None:
     assert len(arms_of(as_runs(finished(), moved))) == 1
 
 
+def test_places_make_no_arm_but_what_is_held_out_and_other_words_do() -> None:
+    def run(file: str, *held_out: str, organ: str = "a/b") -> RunRecord:
+        data = {"split_file": file, "labels": {"1": organ}, "mask": file}
+        own = {"config": {"data": data}, "split": {"validation": list(held_out)}}
+        return replace(finished(), **own)
+
+    here = run("/here/split.json", "a", "b")
+    assert len(arms_of(as_runs(here, run("/there/split.json", "b", "a")))) == 1
+    assert len(arms_of(as_runs(here, run("/here/split.json", "c")))) == 2
+    assert len(arms_of(as_runs(here, run("/here/split.json", "a", "b", organ="a/c")))) == 2
+
+
 def test_a_run_that_died_early_joins_its_arm() -> None:
     arms = arms_of(as_runs(finished("nearest", 0), finished("trilinear", 0), failed()))
     assert {arm.label: len(arm.runs) for arm in arms} == {"nearest": 2, "trilinear": 1}
