@@ -224,7 +224,7 @@ def _text(
         for key, value in values_of(given).items()
         if "." in key
         and key.partition(".")[0] in ("data", "model", "trainer", "augmentation")
-        and key not in ("data.root", "data.cache", "data.download")
+        and key not in ("data.root", "data.source.root", "data.cache", "data.download")
     }
     return make_text(
         facts,

@@ -45,6 +45,7 @@ _TRIED_EPOCHS = 1000
 _BYTES_PER_WEIGHT = 16  # itself, its gradient and an optimiser's two averages
 _STATES = 3  # the same without itself
 _HEAP = 1.7  # what a process takes of the tensors' sum: freed blocks lie between others (glibc)
+_LIBRARIES = 64 << 20  # what they take when a step is first made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ class Plan:
             return None
         loss = self._predicted(nn.Identity(), self.data.config.num_classes, self._loss_of)
         step = max(found.peak, found.kept + (loss.peak if loss else 0))
-        return round(_HEAP * step) + _STATES * found.gradients
+        return round(_HEAP * step) + _STATES * found.gradients + _LIBRARIES
 
     def require_memory_of_cases(self) -> None:
         """Refuses held-out cases whose scores of all classes do not fit the memory.

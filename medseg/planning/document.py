@@ -11,12 +11,17 @@ import yaml
 
 from medseg.data.dataset import Dataset
 from medseg.errors import ConfigError
+from medseg.formatting import one_line, printable
+from medseg.record import leaves
 
 SECTIONS = ("data", "model", "augmentation", "loss", "optimizer", "scheduler", "trainer")
 """Sections of the configuration that a plan may set."""
 PLANNED = "planned"
 """What a plan was made from, and in a configuration also its hash and text."""
-_NOT_BY_PLAN = ("cache", "download")  # where is written and what is fetched, only a user says
+# where is written and what is fetched, only a user says
+_NOT_BY_PLAN = ("cache", "download", "source._target_", "source.root")
+_MADE = ("mni152", "phantom")  # datasets that medseg writes below data.root
+_NAMES = ("channels", "classes")
 _OVERRIDE = "override /"
 
 
@@ -34,7 +39,7 @@ def text_of(
         comments: Dotted key → what is said of its value.
         heading: Lines of comment at the top.
     """
-    lines = [f"# {line}".rstrip() for line in heading]
+    lines = [f"# {one_line(line)}".rstrip() for line in heading]
     lines += ["defaults:", *(f"  - {_OVERRIDE}{key}: {value}" for key, value in options.items())]
     lines += _lines(tree, comments, "")
     return "\n".join(lines) + "\n"
@@ -44,12 +49,22 @@ def _lines(tree: Mapping[str, Any], comments: Mapping[str, str], path: str) -> I
     indent = "  " * path.count(".")
     for key, value in tree.items():
         own = f"{path}{key}"
-        said = f"  # {comments[own]}" if own in comments else ""
+        said = f"  # {one_line(comments[own])}" if own in comments else ""
         if isinstance(value, Mapping) and value:
-            yield f"{indent}{key}:{said}"
+            yield f"{indent}{_key(key)}:{said}"
             yield from _lines(value, comments, f"{own}.")
         else:
-            yield f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}{said}"
+            yield f"{indent}{_key(key)}: {_quoted(value)}{said}"
+
+
+def _key(key: Any) -> str:
+    """A key that is read as it is: a colour's # would begin a comment, a text 4 be a number."""
+    is_plain = re.fullmatch(r"\w+", str(key)) and yaml.safe_load(str(key)) == key
+    return str(key) if is_plain else _quoted(key)
+
+
+def _quoted(value: Any) -> str:
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def planned_from(dataset: Dataset) -> dict[str, Any]:
@@ -75,7 +90,7 @@ def differences(planned: Mapping[str, Any], dataset: Dataset) -> str | None:
     Raises:
         ConfigError: it was made for other channels or classes.
     """
-    for key, own in (("channels", dataset.modalities), ("classes", dataset.classes)):
+    for key, own in zip(_NAMES, (dataset.modalities, dataset.classes), strict=True):
         meant = planned.get(key)
         if meant is not None and list(meant) != list(own):
             raise ConfigError(
@@ -138,12 +153,19 @@ def content_of(text: str, groups: Collection[str], *, name: str) -> dict[str, An
     ]
     if "${" in text:
         problems.append("${…} has no place in a plan; write the value")
-    data = content.get("data")
-    if isinstance(data, dict):
-        problems += [
-            f"data.{key} is set on the command line" for key in _NOT_BY_PLAN if key in data
-        ]
+    set_by_plan = dict(leaves(content))
     chosen = content.setdefault("defaults", [])
+    is_made = isinstance(chosen, list) and any({f"{_OVERRIDE}data": n} in chosen for n in _MADE)
+    problems += [
+        f"data.{key} is set on the command line"
+        for key in (*_NOT_BY_PLAN, *(["root"] if is_made else []))
+        if f"data.{key}" in set_by_plan
+    ]
+    problems += [
+        f"{PLANNED}.{key} must be a list of names"
+        for key in _NAMES
+        if not isinstance(set_by_plan.get(f"{PLANNED}.{key}", []), list)
+    ]
     problems += [f"defaults: {entry} is no choice" for entry in _unknown(chosen, groups)]
     if problems:
         raise ConfigError(*(f"plan={name}: {problem}" for problem in problems))

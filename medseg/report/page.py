@@ -13,6 +13,7 @@ import matplotlib.figure
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from medseg.formatting import printable
 from medseg.plotting import inline_svg, svg_file, svg_text
 from medseg.report.tables import Table, plain_markdown, to_markdown
 
@@ -116,7 +117,7 @@ def render_html(page: Page, sections: Sequence[Section]) -> str:
     """Writes the page; the policy in its head forbids whatever is not inside the file."""
     script = asset("report.js")
     allowed = [script, *(text for section in sections for text in section.scripts)]
-    return (
+    text = (
         environment()
         .get_template("page.html.j2")
         .render(
@@ -129,6 +130,7 @@ def render_html(page: Page, sections: Sequence[Section]) -> str:
             most_rows=ROWS,
         )
     )
+    return printable(text)
 
 
 def render_markdown(page: Page, sections: Iterable[Section]) -> str:
@@ -136,7 +138,7 @@ def render_markdown(page: Page, sections: Iterable[Section]) -> str:
     lines = [f"# {plain_markdown(page.title)}", plain_markdown(page.about)]
     for section in sections:
         lines += _markdown(section, 2)
-    return "\n\n".join(filter(None, lines)) + "\n"
+    return printable("\n\n".join(filter(None, lines)) + "\n")
 
 
 def vector_files(sections: Iterable[Section]) -> dict[str, str]:
