@@ -69,8 +69,9 @@ def see(case: Case, dataset: Dataset, *, pictures: bool) -> Seen:
 
 def _read(seen: Seen, dataset: Dataset, *, pictures: bool) -> Seen:
     case = seen.case
-    if not dataset.classes:  # a fault that is told already; what else is wrong can still be found
-        image = read_channels(case.images, dataset.in_channels, spacing=case.spacing)
+    if not dataset.classes or not dataset.modalities:
+        # a fault that is told already; what else is wrong can still be found
+        image = read_channels(case.images, dataset.in_channels or None, spacing=case.spacing)
         return replace(seen, notes=image.notes)
     image, label = read_case_of(dataset, case)
     return replace(

@@ -104,7 +104,7 @@ def _problems(dataset: Dataset, seen: Sequence[Seen]) -> Iterator[Finding]:
     """Cases that cannot be read; what the structure says already of missing files is left out."""
     files = max((len(each.case.images) for each in seen), default=0)
     for each in seen:
-        if each.problem:
+        if each.problem and each.problem not in dataset.faults:
             lacks_channels = len(each.case.images) < files
             if lacks_channels and any(each.case.case_id in fault for fault in dataset.faults):
                 continue

@@ -52,13 +52,17 @@ def read_case_of(dataset: Dataset, case: Case) -> tuple[Volume, Volume]:
 
 
 def read_channels(
-    paths: Sequence[Path], channels: int, *, spacing: Sequence[float] | None = None, **options: Any
+    paths: Sequence[Path],
+    channels: int | None,
+    *,
+    spacing: Sequence[float] | None = None,
+    **options: Any,
 ) -> Volume:
     """Reads an image from one file with all channels, or joins files of one channel each.
 
     Args:
         paths: In channel order.
-        channels: How many the image must have.
+        channels: How many the image must have; None: as many as there are.
         spacing: mm per axis of their arrays, where they do not say.
         options: Further ones of `read_image`.
 

@@ -15,6 +15,7 @@ from medseg.volumes.container import (
     DEFLATE_LIMIT,
     FLOAT32_BYTES,
     TRANSFER_AGAIN,
+    Doubt,
     Stored,
     foreign_faults,
     header_of,
@@ -68,7 +69,8 @@ def read_picture(path: Path) -> Stored:
     notes = suffix_note(path, _SUFFIXES[kind], kind)
     palette = None
     if turned is not None:
-        notes += ("its EXIF orientation is applied",) if orientation != 1 else ()
+        if orientation != 1:
+            notes += (Doubt("its EXIF orientation is applied: was its mask drawn on it as shown?"),)
         pixels = np.asarray(turned)
         if turned.mode == "P":
             palette = np.array(turned.getpalette("RGB"), np.uint8).reshape(-1, 3)

@@ -19,9 +19,10 @@ def volume(path: Path, *, label: bool = False, values: tuple[int, ...] = (1, 2))
     path.parent.mkdir(parents=True, exist_ok=True)
     array = np.random.default_rng(len(str(path))).normal(size=(6, 5, 4)).astype(np.float32)
     if label:
-        array = np.zeros((6, 5, 4), np.uint8)
+        array = np.zeros((6, 5, 4), np.int8 if min(values) < 0 else np.uint8)
         array.flat[: len(values)] = values
-    nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    kind = nib.Nifti1Pair if path.suffix == ".hdr" else nib.Nifti1Image
+    nib.save(kind(array, np.eye(4)), path)
 
 
 def picture(path: Path, *, mode: str = "L", label: bool = False) -> None:
@@ -47,14 +48,24 @@ def pictures(root: Path, image: str, label: str, mode: str = "L") -> None:
         picture(root / label.format(case), label=True)
 
 
-def table(root: Path, delimiter: str = ",", end: str = ".csv", side: str = "/") -> None:
-    rows = [["case", "patient", "t1", "t2", "label", "fold", "age"]]
+def table(
+    root: Path,
+    delimiter: str = ",",
+    end: str = ".csv",
+    side: str = "/",
+    first: str = "",
+    more: str = "age",
+    decimals: str = "",
+    encoding: str = "utf-8",
+) -> None:
+    rows = [["case", "patient", "t1", "t2", "label", "fold", more]]
     for number, case in enumerate(CASES):
         for name in ("t1", "t2", "seg"):
             volume(root / f"{case}/{name}.nii.gz", label=name == "seg")
         files = [f"{case}{side}{name}.nii.gz" for name in ("t1", "t2", "seg")]
-        rows.append([f"scan{case}", case, *files, str(number % 2), "50"])
-    (root / f"cases{end}").write_text("\n".join(delimiter.join(row) for row in rows))
+        rows.append([f"scan{case}", case, *files, f"{number % 2}{decimals}", "50"])
+    text = first + "\r\n".join(delimiter.join(row) for row in rows)
+    (root / f"cases{end}").write_bytes(text.encode(encoding))
 
 
 def nnunet(root: Path, channels: int = 2, **changes) -> None:
@@ -104,6 +115,14 @@ FORMS: dict[str, tuple[Callable[[Path], None], str, int, int]] = {
     "table with semicolons": (lambda r: table(r, ";"), "table", 2, 3),
     "table with tabs": (lambda r: table(r, "\t", ".tsv"), "table", 2, 3),
     "table of Windows": (lambda r: table(r, side="\\"), "table", 2, 3),
+    "table of Excel's": (lambda r: table(r, ";", encoding="utf-16"), "table", 2, 3),
+    "table of an older Excel": (
+        lambda r: table(r, ";", first="sep=;\r\n", more="âge", encoding="cp1252"), "table", 2, 3
+    ),
+    "table of pandas": (lambda r: table(r, decimals=".0"), "table", 2, 3),
+    "headers and voxels apart": (
+        lambda r: pairs(r, "images/{}.hdr", "labels/{}.hdr"), "pairs", 1, 3
+    ),
     "one level too high": (lambda r: pairs(r / "download"), "pairs", 1, 3),
     "nnU-Net": (nnunet, "nnU-Net raw v2", 2, 3),
     "nnU-Net v1": (nnunet_v1, "nnU-Net raw v1", 2, 3),
@@ -143,6 +162,13 @@ def without(path: str) -> Callable[[Path], None]:
     return lambda root: (root / path).unlink()
 
 
+def rewritten(path: str, old: str, new: str) -> Callable[[Path], None]:
+    return lambda root: (
+        (root / path).write_bytes((root / path).read_bytes().replace(old.encode(), new.encode()))
+        and None
+    )
+
+
 def copied(path: str, to: str) -> Callable[[Path], None]:
     def copy(root: Path) -> None:
         (root / to).parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +203,23 @@ FAULTS = {
         "patients", copied("p2/seg.nii.gz", "p2/seg_new.nii.gz"), ["seg.nii.gz", "seg_new.nii.gz"]
     ),
     "file of a table": ("table", without("p2/t2.nii.gz"), ["line 3", "p2/t2.nii.gz"]),
+    "columns of one name": ("table", rewritten("cases.csv", ",t2,", ",t1,"), ["'t1'"]),
+    "a cell too many": ("table", rewritten("cases.csv", ",50", ",50,5"), ["line 2", "'5'"]),
+    "named after another patient": (
+        "patients' names in files", copied("p1/p1_seg.nii.gz", "p10/p1_seg.nii.gz"), ["p10/p1_seg"]
+    ),
+    "half of a pair": ("headers and voxels apart", without("labels/p2.img"), ["p2.img"]),
+    "no images": (
+        "same names", lambda root: [p.unlink() for p in (root / "images").iterdir()], ["images"]
+    ),
+    "no labels": (
+        "same names", lambda root: [p.unlink() for p in (root / "labels").iterdir()], ["labels"]
+    ),
+    "a value below 0": (
+        "same names", lambda root: volume(root / "labels/p2.nii.gz", label=True, values=(-1, 1)),
+        ["p2.nii.gz", "-1"],
+    ),
+    "channels in a list": ("nnU-Net", lambda root: nnunet(root, channel_names=["T1"]), ["['T1']"]),
     "two masks of a photo": (
         "photos beside masks",
         copied("p1_1stHO.png", "p1_2ndHO.png"),

@@ -134,6 +134,12 @@ def classes_in(
             everywhere.subtract(list(own))
     present = [key for key, count in everywhere.items() if count > 0]
     numbers = sorted(key for key in present if isinstance(key, int))
+    if numbers and numbers[0] < 0:
+        below = [str(path) for path, own in keys.items() if numbers[0] in own]
+        found.faults.append(
+            f"{first_of(below)}: has the label value {numbers[0]}; write values from 0 to 65535"
+        )
+        return (), None
     names = [key for key in present if isinstance(key, str) and key != _BLACK]
     if numbers and names:
         found.faults.append(

@@ -199,7 +199,9 @@ def _numbered(description: Mapping[str, Any], key: str, problems: list[str]) -> 
     """Name by number from a mapping such as {"1": "Anterior", "0": "background"}."""
     mapping = description.get(key)
     if not isinstance(mapping, dict) or not mapping:
-        problems.append(f'{key}: missing; it must map numbers to names, as in {{"0": "..."}}')
+        problems.append(
+            f'{key}: {mapping or "missing"}; it must map numbers to names, as in {{"0": "..."}}'
+        )
         return {}
     try:
         return {int(number): str(name) for number, name in mapping.items()}
@@ -214,10 +216,12 @@ def _named_values(description: Mapping[str, Any], problems: list[str]) -> dict[i
     if not isinstance(labels, dict):
         return _numbered(description, "labels", problems)
     values = list(labels.values())
+    if not all(key.isdecimal() for key in labels):
+        values = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
     if values and all(type(value) is int for value in values):
         if twice := repeated(values):
             problems.append(f"labels: value {twice[0]} has several names")
-        return {value: str(name) for name, value in labels.items()}
+        return dict(zip(values, map(str, labels), strict=True))
     return _numbered(description, "labels", problems)
 
 

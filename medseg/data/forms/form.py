@@ -1,6 +1,7 @@
 """What a form of dataset is, and how its faults are told: all at once, one line each."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -106,7 +107,15 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """Images and labels that lie in a folder, as their names end."""
-    return [path for path in entries_of(folder) if stem_of(path) != path.name]
+    return [path for path in entries_of(folder) if is_image(path)]
+
+
+def is_image(path: Path) -> bool:
+    """Whether a name ends as that of an image; of a pair .hdr and .img, the header alone."""
+    stem = stem_of(path)
+    ending = path.name.removeprefix(stem)
+    header = re.sub("(?i)img", lambda found: "HDR" if found[0].isupper() else "hdr", ending)
+    return bool(ending) and (header == ending or not path.with_name(f"{stem}{header}").exists())
 
 
 def stem_of(path: Path) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg.data.forms.form import files_below, stem_of
+from medseg.data.forms.form import files_below, is_image, stem_of
 
 _LABEL = re.compile(
     "annotations?|gt|groundtruth|labels?|manual|masks?|rois?|segs?|segmentations?|targets?|truth"
@@ -47,8 +47,7 @@ def tokens_of(name: str) -> Tokens:
 
 def images_below(folder: Path) -> list[Path]:
     """All images and labels below a folder by their endings, as paths from it, in order."""
-    paths = (path for path in files_below(folder) if stem_of(path) != path.name)
-    return sorted(path.relative_to(folder) for path in paths)
+    return sorted(path.relative_to(folder) for path in filter(is_image, files_below(folder)))
 
 
 def core_names(paths: Sequence[Path]) -> dict[Path, Tokens]:

@@ -37,6 +37,11 @@ class Pairs(Form):
                     f"{' and '.join(path.name for path in places)}: which folder holds the "
                     f"{what}s? Take the others away, or say it with data.files"
                 )
+        found.faults.extend(
+            f"{path.name}: is empty; add the files that belong to those of the other folder"
+            for path in (*named, *labels)
+            if not images_in(path)
+        )
         if not found.faults:
             found = _matched(folder, named or images, labels[0])
         if tests := [path.name for path in entries_of(folder) if says_test(path.name)]:
@@ -83,7 +88,10 @@ def is_of_cases(folder: Path) -> bool:
 
 def _folders(folder: Path) -> tuple[list[Path], list[Path]]:
     """Folders with files of images, and of labels, directly below one."""
-    places = [p for p in entries_of(folder) if not says_test(p.name) and images_in(p)]
+    places = [p for p in entries_of(folder) if p.is_dir() and not says_test(p.name)]
+    full = [path for path in places if images_in(path)]
+    empty = [path for path in places if says_image(path.name) or says_label(path.name)]
+    places = [p for p in places if p in full or (full and p in empty and not entries_of(p))]
     labels = [path for path in places if says_label(path.name)]
     return [path for path in places if path not in labels], labels
 

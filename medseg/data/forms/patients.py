@@ -5,7 +5,7 @@ folders below the patient's. A folder named segmentations holds one mask per cla
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ class Patients(Form):
                 found.notes.append(f"{place.name}: is empty of images and left out")
             for file in files:
                 groups.setdefault((place.name, file.session), []).append(file)
+        found.faults.extend(_strangers(groups))
         channels = _channels(groups, found)
         found = Findings(channels=channels, faults=found.faults, notes=found.notes)
         masks = _mask_folders(file for files in groups.values() for file in files)
@@ -69,6 +70,22 @@ class Patients(Form):
                 "data.files which are labels"
             )
         return dataset_of(folder, self.title, found, label_values)
+
+
+def _strangers(groups: Mapping[tuple[str, str], list[_File]]) -> Iterator[str]:
+    """Faults of files that are named after another patient than their folder."""
+    patients = {tokens_of(patient): patient for patient, _ in groups}
+    for (patient, _), files in groups.items():
+        own = tokens_of(patient)
+        for file in files:
+            name = tokens_of(file.path.name)
+            starts = [name[:n] for n in range(1, len(name) + 1)]
+            named = [start for start in starts if start in patients]
+            if named and own not in starts:
+                yield (
+                    f"{patient}/{file.path.name}: is named after {patients[named[-1]]}; whose is "
+                    "it? Move or rename it"
+                )
 
 
 def _files_of(place: Path) -> list[_File]:

@@ -92,7 +92,7 @@ def _nested(folder: Path, skipped: dict[Path, str]) -> list[Path]:
     if not folder.is_dir() or images_in(folder):
         return []
     objects = scan_dicom(folder)
-    if any(each.path.parent == folder for each in objects):
+    if any(each.kind == "series" and each.path.parent == folder for each in objects):
         return []
     labels = [each.path for each in objects if each.kind in ("seg", "rtstruct")]
     skipped |= dict.fromkeys(labels, "a segmentation")

@@ -8,14 +8,19 @@ like. `case`, `patient`, `fold` (or `split` with train, val, test) are what they
 column is a covariate.
 """
 
+import codecs
 import csv
+import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from medseg.data.dataset import Case, Dataset, Scan
 from medseg.data.forms.contents import dataset_of
+from medseg.data.forms.description import repeated
 from medseg.data.forms.form import Form, entries_of, stem_of
 from medseg.data.forms.matching import Findings
 from medseg.data.forms.names import says_label
@@ -23,6 +28,8 @@ from medseg.data.splits import Split
 from medseg.errors import DataError
 
 _ENDINGS = (".csv", ".tsv")
+_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # of Excel
+_BEYOND = ""  # cells behind the last column
 _NAMES = {
     "case": ("case", "caseid", "id", "scan", "scanid", "name"),
     "patient": ("patient", "patientid", "subject", "subjectid", "participant", "participantid"),
@@ -48,8 +55,8 @@ class _Sheet:
 
     def pointing(self) -> list[str]:
         """The columns most of whose cells are paths of images."""
-        found = []
-        for column in self.columns:
+        found, roles = [], [self.column(role) for role in _NAMES]
+        for column in dict.fromkeys(name for name in self.columns if name not in roles):
             cells = [cells[column] for _, cells in self.rows if cells[column]]
             paths = sum(stem_of(Path(cell)) != Path(cell).name for cell in cells)
             paths = paths or sum("/" in c and (self.path.parent / c).exists() for c in cells)
@@ -155,20 +162,35 @@ def _sheets(folder: Path) -> list[_Sheet]:
 
 def _sheet(path: Path) -> _Sheet:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text(path)
+        said = _SEPARATOR.match(text)
         first = text.partition("\n")[0]
-        delimiter = max(",;\t|", key=first.count)
-        lines = csv.reader(text.splitlines(), delimiter=delimiter)
+        delimiter = said[1] if said else max(",;\t|", key=first.count)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        if said:
+            next(lines)
         header = tuple(name.strip() for name in next(lines, []))
         rows = []
         for line in lines:
             cells = [cell.strip() for cell in line]
             if any(cells):
-                filled = (*cells, *[""] * len(header))[: max(len(header), 1)]
-                rows.append((lines.line_num, dict(zip(header, filled, strict=False))))
+                filled = dict(zip_longest(header, cells[: len(header)], fillvalue=""))
+                beyond = {_BEYOND: ", ".join(more)} if any(more := cells[len(header) :]) else {}
+                rows.append((lines.line_num, filled | beyond))
     except (OSError, UnicodeDecodeError, csv.Error):
         return _Sheet(path, (), ())  # no table of cases
     return _Sheet(path, header, tuple(rows))
+
+
+def _text(path: Path) -> str:
+    """The text of a table in the encodings in which Excel saves it."""
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
 
 
 def _cases(sheet: _Sheet, channels: Sequence[str], label: str, found: Findings) -> Iterator[Case]:
@@ -176,8 +198,17 @@ def _cases(sheet: _Sheet, channels: Sequence[str], label: str, found: Findings) 
     split = sheet.column("split")
     known = {*channels, label, case, patient, fold}
     seen: dict[str, int] = {}
+    found.faults.extend(
+        f"{sheet.path.name}: several columns are called {name!r}; rename one"
+        for name in repeated(filter(None, sheet.columns))
+    )
     for line, cells in sheet.rows:
         place = f"{sheet.path.name}, line {line}"
+        if _BEYOND in cells:
+            found.faults.append(
+                f"{place}: {cells[_BEYOND]!r} stands behind the last column; quote cells that have "
+                "the separator in them"
+            )
         name = cells[case] if case else stem_of(Path(cells[channels[0]]))
         if split and cells[split].casefold() not in _SIDES:
             found.notes.append(f"{place}: {name} is of the set {cells[split]!r}, left out")
@@ -197,7 +228,7 @@ def _cases(sheet: _Sheet, channels: Sequence[str], label: str, found: Findings) 
             for column, path in paths.items()
             if path is None or not path.exists()
         )
-        number = cells[fold] if fold else ""
+        number = re.sub(r"\.0+$", "", cells[fold]) if fold else ""  # as pandas writes them
         if fold and not number.isdecimal():
             found.faults.append(f"{place}: {name} has the fold {number!r}; it must be 0, 1, ...")
         images = tuple(path for column in channels if (path := paths[column]) is not None)
