@@ -75,7 +75,8 @@ def _left_out(checked: Checked) -> Iterator[tuple[str, str]]:
         DataError: faults that are of no case; what they leave open would have to be guessed.
     """
     dataset = checked.dataset
-    faults = [f for f in dataset.faults if not (dataset.folds_from and dataset.folds_from in f)]
+    of_folds = f"{dataset.folds_from}: "
+    faults = [fault for fault in dataset.faults if not fault.startswith(of_folds)]
     of_cases = {fault: _owners(fault, dataset.cases) for fault in faults}
     if unowned := [fault for fault, owners in of_cases.items() if not owners]:
         raise DataError(f"{dataset.folder}: not copied before it is clear what it holds", *unowned)
@@ -87,9 +88,10 @@ def _left_out(checked: Checked) -> Iterator[tuple[str, str]]:
 
 
 def _owners(fault: str, cases: Sequence[Case]) -> list[str]:
-    """The cases that a fault begins with, by their ids or files."""
-    head, colon, _ = fault.partition(": ")
-    words = {Path(word).name for word in head.split()} if colon else set()
+    """The cases that a fault begins with, by their ids or files; in a table after the line."""
+    head, colon, rest = fault.partition(": ")
+    first = [word.rstrip(":") for word in rest.split()[:1]]
+    words = {Path(word).name for word in (*head.split(), *first)} if colon else set()
     return [
         case.case_id
         for case in cases

@@ -212,9 +212,17 @@ def _text(
 ) -> str:
     from medseg.planning.fingerprint import fingerprint
     from medseg.planning.make import make_text
+    from medseg.planning.planner import dimensions
 
-    task = plain_task(config)
+    task, fixed = plain_task(config), _fixed(config, given)
     facts = fingerprint(dataset, cache=Path(task["data"]["cache"]))
+    dims = dimensions(facts)
+    if "data.spatial_dims" not in fixed and dims != task["data"]["spatial_dims"]:
+        config = config.copy()
+        OmegaConf.update(config, "data.spatial_dims", dims)
+        if "data.patch_size" not in fixed:  # the plan chooses it
+            OmegaConf.update(config, "data.patch_size", task["data"]["patch_size"][:1] * dims)
+        task = plain_task(config)
     known = dict(groups())
     chosen = {o.key_or_group: o for o in given if o.key_or_group in known}
     options = {"data": "folder", "model": str(config.hydra.runtime.choices["model"])}
@@ -231,7 +239,7 @@ def _text(
         dataset,
         task,
         limits=limits,
-        fixed=_fixed(config, given),
+        fixed=fixed,
         left_out=left_out,
         options=options,
         values={} if left_out else values,

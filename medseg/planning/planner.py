@@ -84,6 +84,16 @@ class Choice:
     limited_by: str = ""
 
 
+def dimensions(facts: Fingerprint) -> int:
+    """2 where the median case is one voxel thick along some axis, else 3."""
+    return 2 if _is_flat(facts).any() else 3
+
+
+def _is_flat(facts: Fingerprint) -> np.ndarray:
+    """Axes along which the median case has one voxel."""
+    return np.median([case.size for case in facts.cases], axis=0) == 1
+
+
 def grid_of(facts: Fingerprint, data: Mapping[str, Any], fixed: Collection[str]) -> Grid:
     """Spacing and dimensions.
 
@@ -92,9 +102,9 @@ def grid_of(facts: Fingerprint, data: Mapping[str, Any], fixed: Collection[str])
         data: The data section of a resolved configuration.
         fixed: Keys whose values the user gave; they stay.
     """
-    is_flat = np.median([case.size for case in facts.cases], axis=0) == 1
+    is_flat = _is_flat(facts)
     spacing = rules.target_spacing(facts.spacings, facts.sizes)
-    dims = data["spatial_dims"] if "data.spatial_dims" in fixed else 2 if is_flat.any() else 3
+    dims = data["spatial_dims"] if "data.spatial_dims" in fixed else dimensions(facts)
     across = int(np.argmax(is_flat)) if is_flat.any() else rules.axis_order(spacing.tolist())[0]
     if "data.slice_axis" in fixed:
         across = data["slice_axis"]

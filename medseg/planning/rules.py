@@ -121,7 +121,9 @@ def shapes(spacing: Sequence[float], median_size: Sequence[float]) -> Iterator[S
     dims = len(spacing)
     per_mm = 1 / np.array(spacing)
     first = per_mm * (_FIRST_EDGE[dims] ** dims / np.prod(per_mm)) ** (1 / dims)
-    shape = shape_for(spacing, [min(round(n), m) for n, m in zip(first, median_size, strict=True)])
+    shape = shape_for(
+        spacing, [min(max(1, round(n)), m) for n, m in zip(first, median_size, strict=True)]
+    )
     while True:
         yield shape
         patch = list(shape.patch)

@@ -24,6 +24,15 @@ from medseg.hardware import available_memory_bytes
 FLOAT32_BYTES = 4
 TRANSFER_AGAIN = "transfer or download it again"
 DEFLATE_LIMIT = 1032  # times that a deflate stream can grow, by its format
+MILLIMETRES = {  # by the names of a unit of length that files use
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("um", "µm", "μm", r"\u00b5m", "micron", "microns"), 1e-3),
+    **dict.fromkeys(("micrometer", "micrometers"), 1e-3),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("inch", "in"), 25.4),
+}
 
 _CHUNK_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -19,6 +19,7 @@ from isal import isal_zlib
 
 from medseg.volumes.container import (
     FLOAT32_BYTES,
+    MILLIMETRES,
     TRANSFER_AGAIN,
     Doubt,
     Stored,
@@ -37,13 +38,6 @@ REPAIR = "repair the header, or convert the volume again from its source"
 NO_DIRECTIONS = Doubt("states no directions; assuming that its axes run left, posterior, superior")
 _LINE_LIMIT = 4000
 _CHUNK_BYTES = 1 << 16  # inflates to at most 64 MiB
-_MILLIMETRES = {  # by the names of a unit that NRRD and MetaImage files use
-    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), 1e-3),
-    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-6),
-    **dict.fromkeys(("cm", "centimeter", "centimeters"), 10.0),
-    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
-}
 
 
 class TextHeader:
@@ -199,7 +193,7 @@ def read_verified(
 
 def _unit(path: Path, names: Sequence[str]) -> tuple[float, tuple[str, ...]]:
     """Millimetres per unit of length, of which a header may have one for each axis."""
-    known = {name: _MILLIMETRES[name] for name in map(str.strip, names) if name in _MILLIMETRES}
+    known = {name: MILLIMETRES[name] for name in map(str.strip, names) if name in MILLIMETRES}
     if len(set(known.values())) > 1:
         raise refusal(path, f"its axes have different units ({', '.join(known)})", REPAIR)
     name, millimetres = next(iter(known.items()), ("mm", 1.0))

@@ -17,6 +17,7 @@ import tifffile
 
 from medseg.volumes.container import (
     FLOAT32_BYTES,
+    MILLIMETRES,
     TRANSFER_AGAIN,
     Doubt,
     Stored,
@@ -31,14 +32,6 @@ from medseg.volumes.picture import without_alpha
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LOSSY = ("JPEG", "WEBP", "JPEGXR", "JPEGXL", "LERC", "JPEG2000", "JP2000")
-_MILLIMETRES = {
-    **dict.fromkeys(("nm", "nanometer"), 1e-6),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", r"\u00b5m"), 1e-3),
-    **dict.fromkeys(("mm", "millimeter"), 1.0),
-    **dict.fromkeys(("cm", "centimeter"), 10.0),
-    **dict.fromkeys(("m", "meter"), 1000.0),
-    **dict.fromkeys(("inch", "in"), 25.4),
-}
 # what scanners, cameras and editors write for printing, in dots per inch
 _PRINTED = {72, 75, 96, 100, 120, 144, 150, 180, 200, 240, 300, 314, 350, 360, 400, 600, 720, 1200}
 _SPLIT = "save one volume per file, with its pages as slices"
@@ -213,7 +206,7 @@ def _spacing(tiff: tifffile.TiffFile, page: Any) -> list[float | None]:
     if tiff.ome_metadata:
         found = [_ome_length(tiff.ome_metadata, axis) for axis in "XYZ"]
     elif tiff.imagej_metadata:
-        unit = _MILLIMETRES.get(str(tiff.imagej_metadata.get("unit", "")).strip().lower())
+        unit = MILLIMETRES.get(str(tiff.imagej_metadata.get("unit", "")).strip().lower())
         between = tiff.imagej_metadata.get("spacing")
         lengths = [1 / ratio if ratio else None for ratio in per_unit]
         lengths.append(abs(float(between)) if between is not None else None)
@@ -240,7 +233,7 @@ def _ratio(value: Any) -> float | None:
 def _ome_length(metadata: str, axis: str) -> float | None:
     found = re.search(rf'PhysicalSize{axis}="([^"]+)"', metadata)
     unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', metadata)
-    factor = _MILLIMETRES.get(unit[1].lower() if unit else "µm")  # the schema's default
+    factor = MILLIMETRES.get(unit[1].lower() if unit else "µm")  # the schema's default
     try:
         return float(found[1]) * factor if found and factor else None
     except ValueError:

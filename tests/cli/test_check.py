@@ -338,6 +338,17 @@ def test_no_case_of_a_copy_takes_the_name_of_another(root, tmp_path) -> None:
     assert len({np.asarray(copy.dataobj).tobytes() for copy in copies}) == len(names)
 
 
+def test_a_row_that_stands_twice_is_not_chosen(root, tmp_path, capsys) -> None:
+    rows = [f"c{n},imagesTr/c{n}_0000.nii.gz,labelsTr/c{n}.nii.gz,{n % 2}" for n in range(5)]
+    rows.append("c4,imagesTr/c5_0000.nii.gz,labelsTr/c5.nii.gz,0")
+    (root / "dataset.json").unlink()
+    (root / "splits_final.json").unlink()
+    (root / "cases.csv").write_text("\n".join(["case,image,label,fold", *rows]))
+    assert check([str(root), "--fix", "-o", str(tmp_path / "repaired")]) == 3
+    assert "left out: c4" in capsys.readouterr().out
+    assert not (tmp_path / "repaired/imagesTr/c4.nii.gz").exists()
+
+
 def test_where_it_is_open_what_the_cases_are_nothing_is_copied(root, tmp_path) -> None:
     described = json.loads((root / "dataset.json").read_text())
     described["labels"]["kidney right"] = 3

@@ -5,6 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 from tests_support import QUICK, the_run
@@ -14,6 +16,7 @@ from medseg.cli.audit import main as audit
 from medseg.cli.compose import composed
 from medseg.cli.plan import main as plan
 from medseg.cli.train import main as train
+from medseg.data.building import write_case, write_description
 from medseg.record import RunRecord
 
 SMALL = ["data.patch_size=[8,8,8]", "data.batch_size=2", "data.batches_per_epoch=1"]
@@ -200,3 +203,30 @@ def test_no_dataset(tmp_path, monkeypatch) -> None:
     (tmp_path / "empty").mkdir()
     assert plan([str(tmp_path / "empty")]) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.mark.parametrize(
+    ("size", "code"), [((1, 24, 32), 0), ((24, 32, 1), 0), ((4, 5, 6), 3)], ids=str
+)
+def test_slices_and_specks(size, code, tmp_path, monkeypatch, capsys) -> None:
+    """Volumes of one slice are planned in 2-D; those too small for two stages are refused."""
+    monkeypatch.chdir(tmp_path)
+    names = ["one", "two", "three"]
+    for name in names:
+        voxels = np.random.default_rng(len(name)).normal(size=size)
+        image = nib.Nifti1Image(voxels.astype(np.float32), np.eye(4))
+        label = nib.Nifti1Image((voxels > 1).astype(np.uint8), np.eye(4))
+        write_case(tmp_path / "data", name, image=image, label=label)
+    about = dict.fromkeys(("name", "description", "reference", "licence"), "x")
+    write_description(
+        tmp_path / "data", modalities=["MR"], classes=["spot"], case_ids=names, **about
+    )
+    words = ["--memory", "8", "--step-seconds", "inf", "data.cache=cache", "-o", "plan.yaml"]
+    assert plan(["data", *words]) == code
+    if code:
+        assert "data.spacing" in capsys.readouterr().err
+        return
+    data = composed("train", "plan=plan.yaml")["data"]
+    assert (data["spatial_dims"], data["slice_axis"]) == (2, size.index(1))
+    assert data["patch_size"] == [24, 32]
+    assert yaml.safe_load(Path("plan.yaml").read_text())["planned"]["made_for"]["memory_gb"] == 8
