@@ -60,7 +60,7 @@ def find_volumes(inputs: Iterable[Path], *, named: Callable[[Path], str] | None 
             other = found.setdefault(_identity(volume), volume)
             if other != volume and volume not in files_of(other):
                 skipped[volume] = f"the same volume as {other}"
-    unusable |= dict(_sharing_a_case(found.values(), named or case_id))
+    unusable |= dict(sharing_a_case(found.values(), named or case_id))
     volumes = [path for path in found.values() if path not in unusable]
     if unusable and not volumes:
         raise DataError(next(iter(unusable.values())))
@@ -147,7 +147,7 @@ def _identity(path: Path) -> Path:
     return Path(os.path.realpath(files_of(path)[0]))  # `resolve` raises on loops before Python 3.13
 
 
-def _sharing_a_case(
+def sharing_a_case(
     paths: Iterable[Path], named: Callable[[Path], str]
 ) -> Iterator[tuple[Path, str]]:
     """Volumes whose outputs would have the same names, each with the message."""

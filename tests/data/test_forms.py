@@ -56,6 +56,7 @@ def table(
     first: str = "",
     more: str = "age",
     decimals: str = "",
+    index: bool = False,
     encoding: str = "utf-8",
 ) -> None:
     rows = [["case", "patient", "t1", "t2", "label", "fold", more]]
@@ -64,6 +65,8 @@ def table(
             volume(root / f"{case}/{name}.nii.gz", label=name == "seg")
         files = [f"{case}{side}{name}.nii.gz" for name in ("t1", "t2", "seg")]
         rows.append([f"scan{case}", case, *files, f"{number % 2}{decimals}", "50"])
+    if index:
+        rows = [[str(number or ""), *row] for number, row in enumerate(rows)]
     text = first + "\r\n".join(delimiter.join(row) for row in rows)
     (root / f"cases{end}").write_bytes(text.encode(encoding))
 
@@ -119,7 +122,7 @@ FORMS: dict[str, tuple[Callable[[Path], None], str, int, int]] = {
     "table of an older Excel": (
         lambda r: table(r, ";", first="sep=;\r\n", more="âge", encoding="cp1252"), "table", 2, 3
     ),
-    "table of pandas": (lambda r: table(r, decimals=".0"), "table", 2, 3),
+    "table of pandas": (lambda r: table(r, decimals=".0", index=True), "table", 2, 3),
     "headers and voxels apart": (
         lambda r: pairs(r, "images/{}.hdr", "labels/{}.hdr"), "pairs", 1, 3
     ),

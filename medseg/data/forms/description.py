@@ -221,7 +221,7 @@ def _named_values(description: Mapping[str, Any], problems: list[str]) -> dict[i
     if values and all(type(value) is int for value in values):
         if twice := repeated(values):
             problems.append(f"labels: value {twice[0]} has several names")
-        return dict(zip(values, map(str, labels), strict=True))
+        return {int(value): str(name) for value, name in zip(values, labels, strict=True)}
     return _numbered(description, "labels", problems)
 
 

@@ -15,7 +15,7 @@ from medseg.data.forms.form import images_in
 from medseg.data.forms.names import images_below, says_image, says_label, tokens_of
 from medseg.data.forms.table import is_table, scans_of_table
 from medseg.errors import DataError
-from medseg.volumes import Found, case_id, describe, find_volumes, scan_dicom
+from medseg.volumes import Found, case_id, describe, find_volumes, scan_dicom, sharing_a_case
 
 _NUMBERED = re.compile(r"(.*?)_?(\d{4})")  # nnU-Net's channel, from 0
 
@@ -72,16 +72,9 @@ def find_scans(
     scans = [scan for table in tables for scan in scans_of_table(table, channels, names)]
     for case, (_, files) in zip(_ids([place for place, _ in cases]), cases, strict=True):
         scans.append(with_spacing(Scan(case_id=case, images=files), []))
-    by_id: dict[str, list[Scan]] = {}
-    for scan in scans:
-        by_id.setdefault(scan.case_id, []).append(scan)
-    for case, same in by_id.items():
-        for scan in same if len(same) > 1 else ():
-            unusable[scan.image] = (
-                f"{' and '.join(str(each.image) for each in same)} are all called {case!r}, so "
-                "that their outputs would overwrite each other; rename one, or run them apart"
-            )
-    usable = {scan.image: scan for scan in scans if scan.image not in unusable}
+    by_file = {scan.image: scan for scan in scans}
+    unusable |= dict(sharing_a_case(by_file, lambda path: by_file[path].case_id))
+    usable = {path: scan for path, scan in by_file.items() if path not in unusable}
     if unusable and not usable:
         raise DataError(next(iter(unusable.values())))
     return Found(volumes=[*usable], unusable=unusable, skipped=skipped), usable

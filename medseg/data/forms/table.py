@@ -29,7 +29,7 @@ from medseg.errors import DataError
 
 _ENDINGS = (".csv", ".tsv")
 _SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # of Excel
-_BEYOND = ""  # cells behind the last column
+_BEYOND = "behind the last column"
 _NAMES = {
     "case": ("case", "caseid", "id", "scan", "scanid", "name"),
     "patient": ("patient", "patientid", "subject", "subjectid", "participant", "participantid"),
