@@ -43,17 +43,16 @@ def test_the_printed_override_gives_the_printed_numbers(capsys: pytest.CaptureFi
 def test_a_network_of_monai_has_its_own_key_and_the_default_is_the_reference(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = ["data=hippocampus", "model=monai_dynunet", "--multiple-of", "4", *PATCH[:2], "16"]
-    assert main([*words, "16", "--equal", "parameters", "--tolerance", "0.02"]) == 0
+    words = ["model=monai_dynunet", "--multiple-of", "4", *PATCH]
+    assert main([*words, "--equal", "parameters", "--tolerance", "0.02"]) == 0
     text = capsys.readouterr().out
     override = text.splitlines()[-1]
     assert override.startswith("model.network.filters=[")
     assert "in multiples of 4" in text
-    network = described("train", "model", "data=hippocampus", "model=monai_dynunet", override)
-    load = Load(in_channels=1, patch_size=(16, 16, 16), batch=1)
+    network = described("train", "model", "model=monai_dynunet", override)
     table = rows(text)
-    assert table["after"][1] == f"{costs(network, load)['parameters']:,}"
-    reference = costs(described("train", "model", "data=hippocampus"), load)
+    assert table["after"][1] == f"{costs(network, LOAD)['parameters']:,}"
+    reference = costs(described("train", "model"), LOAD)
     assert table["reference"][1] == f"{reference['parameters']:,}"
 
 
@@ -61,7 +60,8 @@ def test_widths_that_the_decoder_has_of_its_own_are_printed_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     own = [*SMALL, "model.decoder.channels=[8,16]", "conv@model.encoder.conv=dilated"]
-    assert main([*own, *PATCH, "--equal", "macs", "--like", "model=unet"]) == 0
+    like = ["model.encoder.channels=[16,32]", SMALL[1]]
+    assert main([*own, *PATCH, "--equal", "macs", "--like", *like]) == 0
     override = capsys.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"model\.encoder\.channels=(\S+) model\.decoder\.channels=\1", override)
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from medseg.errors import DataError
-from medseg.record import RunRecord
 from medseg.record.lock import LOCK
 from medseg.report import write_report
 from medseg.report.arms import cell_name
@@ -285,9 +284,3 @@ def test_many_missing_cells_are_counted_and_all_in_the_csv(runs: Write, tmp_path
     line(report, "| missing | 50 more cells |")
     assert sum(row["status"] == "missing" for row in rows(report)) == MISSING_SHOWN + 50
     assert f"{MISSING_SHOWN + 50} missing" in text(report)
-
-
-def test_a_record_without_anything_is_reported(tmp_path: Path) -> None:
-    RunRecord(name="bare", status="completed", started="").write(tmp_path / "runs" / "bare")
-    report = write_report([tmp_path / "runs"], tmp_path / "report.html")
-    assert "no Dice value is defined" in text(report)
