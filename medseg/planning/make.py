@@ -12,7 +12,7 @@ from medseg.build import build
 from medseg.data.dataset import Dataset
 from medseg.data.preprocess import BODY_AXES
 from medseg.data.sides import resolve_flips
-from medseg.formatting import duration, memory
+from medseg.formatting import duration, first_of, memory, sizes
 from medseg.hardware import available_memory_bytes, choose_device, describe_machine
 from medseg.models.description import describe
 from medseg.planning.document import PLANNED, planned_from, text_of
@@ -239,9 +239,9 @@ def _extents(facts: Fingerprint, grid: Grid, choice: Choice, network: PlannedNet
     """How large classes are beside the patch and the receptive field."""
     spacing = _spacing(facts, grid)
     patch = [n * mm for n, mm in zip(choice.shape.patch, spacing, strict=True)]
-    field = network.field_mm(choice.shape, choice.first_width, spacing)
-    lines = [f"Extents in mm along {_ways(grid)}:", f"  patch            {_mm(patch)}"]
-    lines.append(f"  receptive field  {_mm(field) if field else 'the whole image'}")
+    field = network.fieldsizes(choice.shape, choice.first_width, spacing)
+    lines = [f"Extents in mm along {_ways(grid)}:", f"  patch            {sizes(patch)}"]
+    lines.append(f"  receptive field  {sizes(field) if field else 'the whole image'}")
     axes, missed = sorted(grid.axes), []
     found = {name: facts.extents(name)[:, axes] for name in facts.classes}
     largest = sorted(
@@ -250,8 +250,8 @@ def _extents(facts: Fingerprint, grid: Grid, choice: Choice, network: PlannedNet
     )
     for name in largest[:_LISTED]:
         lines.append(
-            f"  {name}: median {_mm(np.median(found[name], axis=0))}, "
-            f"largest {_mm(found[name].max(axis=0))}"
+            f"  {name}: median {sizes(np.median(found[name], axis=0))}, "
+            f"largest {sizes(found[name].max(axis=0))}"
         )
     for name in largest:
         high = np.percentile(found[name], 95, axis=0)
@@ -259,7 +259,7 @@ def _extents(facts: Fingerprint, grid: Grid, choice: Choice, network: PlannedNet
         if short:
             missed.append(f"{name} ({_ways(grid, short)})")
     if missed:
-        lines.append(f"The receptive field does NOT cover {_some(missed)}: see medseg reach")
+        lines.append(f"The receptive field does NOT cover {first_of(missed)}: see medseg reach")
     elif found:
         lines.append("The receptive field covers every class, in 95 of 100 cases.")
     return lines
@@ -272,8 +272,8 @@ def _oddities(facts: Fingerprint, grid: Grid, choice: Choice) -> list[str]:
     own = facts.spacings[:, axes]
     if (own.max(0) > _RATIO_OF_SPACINGS * own.min(0)).any():
         lines.append(
-            f"Spacings differ: {_mm(own.min(0))} to {_mm(own.max(0))} mm; all cases are resampled "
-            f"to {_mm(spacing)}"
+            f"Spacings differ: {sizes(own.min(0))} to {sizes(own.max(0))} mm; all cases are "
+            f"resampled to {sizes(spacing)}"
         )
     median = [grid.median_size[axis] for axis in axes]
     held = [min(1.0, n / m) for n, m in zip(choice.shape.patch, median, strict=True)]
@@ -288,9 +288,9 @@ def _oddities(facts: Fingerprint, grid: Grid, choice: Choice) -> list[str]:
         if len(extents) and (np.median(extents, axis=0) / spacing).min() < _THIN:
             thin.append(name)
     if thin:
-        lines.append(f"Less than {_THIN} voxels thick at this spacing: {_some(thin)}")
+        lines.append(f"Less than {_THIN} voxels thick at this spacing: {first_of(thin)}")
     if absent := [name for name in facts.classes if not len(facts.extents(name))]:
-        lines.append(f"In no label map: {_some(absent)}")
+        lines.append(f"In no label map: {first_of(absent)}")
     return lines
 
 
@@ -327,15 +327,6 @@ def _spacing(facts: Fingerprint, grid: Grid) -> list[float]:
 def _ways(grid: Grid, chosen: Sequence[int] | None = None) -> str:
     names = [BODY_AXES[axis] for axis in sorted(grid.axes)]
     return ", ".join(names if chosen is None else [names[i] for i in chosen])
-
-
-def _mm(values: Sequence[float] | np.ndarray) -> str:
-    return " × ".join(f"{value:.3g}" for value in values)
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{', '.join(names[:_LISTED])}{more}"
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, *, remove: bool = False) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
+from medseg.formatting import first_of
 from medseg.volumes.container import Doubt, refusal
 from medseg.volumes.dicom_files import is_section_image
 
@@ -199,7 +200,7 @@ def _without_foreign(slices: Sequence[Slice], where: Path) -> tuple[list[Slice],
         raise refusal(where, fault, "put each volume into a folder or series of its own")
     if not others:
         return groups[0], []
-    names = _listed([one.name for one in others])
+    names = first_of([one.name for one in others])
     return groups[0], [f"{names} of another direction or size than the slices: left out"]
 
 
@@ -277,7 +278,7 @@ def _refuse_gaps(slices: list[Slice], places: np.ndarray, where: Path) -> None:
             for index, count in enumerate(np.rint(steps).astype(int))
             for n in range(1, count)
         ]
-        fault = f"lacks {len(missing)} slices of {usual:.6g} mm, at {_listed(missing)} mm"
+        fault = f"lacks {len(missing)} slices of {usual:.6g} mm, at {first_of(missing)} mm"
         raise refusal(where, fault, "transfer the series again; no slice is made up")
     worst = int(np.argmax(np.abs(gaps - usual)))
     fault = (
@@ -285,8 +286,3 @@ def _refuse_gaps(slices: list[Slice], places: np.ndarray, where: Path) -> None:
         f"{slices[worst + 1].name}, {usual:.6g} mm mostly"
     )
     raise refusal(where, fault, "resample it, for example in 3D Slicer, and save it as NRRD")
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -110,6 +110,13 @@ def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[G
     return geometry, notes + unit_notes + _oddities(header, geometry, pixdim)
 
 
+def drop_broken_forms(header: nib.Nifti1Header) -> None:
+    """Takes its code from a form that is no map from voxels to mm: no program shall follow it."""
+    for form, affine in _coded_forms(header, np.abs(header["pixdim"][1:4])).items():
+        if _fault(affine):
+            header[f"{form}_code"] = 0
+
+
 def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Permutes and flips the last three axes so that they run right, anterior, superior.
 

@@ -9,6 +9,7 @@ import numpy as np
 from isal import igzip
 
 from medseg.files import atomic_path
+from medseg.volumes.geometry import drop_broken_forms
 from medseg.volumes.reader import Volume
 
 _COMPRESSION = 2
@@ -95,6 +96,7 @@ def _header(like: Volume, shape: tuple[int, ...], dtype: str) -> nib.Nifti1Heade
     header["pixdim"][0] = -1 if like.header["pixdim"][0] == -1 else 1
     header["pixdim"][1:4] = _sound_sizes(like)
     header["pixdim"][4:] = 1
+    drop_broken_forms(header)
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["vox_offset"] = header.single_vox_offset
     return header

@@ -192,3 +192,16 @@ def test_arguments_that_cannot_be_written_are_refused_before_a_file_appears(
     with pytest.raises(ValueError, match=r"must end in \.nii\.gz or \.nii"):
         write_labels(target.with_suffix(".mha"), labels, scan)
     assert not target.parent.exists()
+
+
+@pytest.mark.parametrize("field", ["srow_y", "quatern_b"])
+def test_a_broken_form_is_not_passed_on(field: str, labels, scan: Volume, tmp_path: Path) -> None:
+    nifti = nib.load(scan.path)
+    nifti.header[field] = np.nan
+    path = tmp_path / "broken.nii"
+    path.write_bytes(nifti.header.binaryblock + scan.path.read_bytes()[348:])
+    image = read_image(path)
+    write_labels(tmp_path / "out.nii", labels, image)
+    written = nib.load(tmp_path / "out.nii")
+    assert np.isfinite(written.affine).all()
+    np.testing.assert_allclose(written.affine, image.geometry.affine, atol=1e-5)
