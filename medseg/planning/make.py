@@ -239,7 +239,7 @@ def _extents(facts: Fingerprint, grid: Grid, choice: Choice, network: PlannedNet
     """How large classes are beside the patch and the receptive field."""
     spacing = _spacing(facts, grid)
     patch = [n * mm for n, mm in zip(choice.shape.patch, spacing, strict=True)]
-    field = network.fieldsizes(choice.shape, choice.first_width, spacing)
+    field = network.field_mm(choice.shape, choice.first_width, spacing)
     lines = [f"Extents in mm along {_ways(grid)}:", f"  patch            {sizes(patch)}"]
     lines.append(f"  receptive field  {sizes(field) if field else 'the whole image'}")
     axes, missed = sorted(grid.axes), []
