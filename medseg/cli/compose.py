@@ -314,8 +314,10 @@ def _answer(error: BaseException) -> MedsegError:
         cause = cause.__cause__ or cause.__context__
     if key := re.search(r"Could not (?:override|delete) '([^']+)'", str(error)):
         config = _default()
-        keys = [*_leaves(task_of(config), ""), *RULES]
-        return ConfigError(no_key(key[1], keys, list(config.hydra.runtime.choices)))
+        places = list(config.hydra.runtime.choices)
+        groups = [place for place in places if "@" not in place]
+        keys = dict.fromkeys([*_leaves(task_of(config), ""), *RULES, *groups])
+        return ConfigError(no_key(key[1], keys, places))
     return ConfigError(_one_line(error))
 
 

@@ -128,6 +128,8 @@ def require_mode(given: Sequence[Override], *, several: bool) -> None:
                 else "it is of an ablation, see medseg ablate --help"
             )
             raise ConfigError(f"{line} has no effect here: {remedy}")
+        if key.partition(".")[0] == "planned":
+            raise ConfigError(f"{line} has no effect: a plan says it; give plan=FILE, or plan=none")
     for one, other, what in _RIVALS:
         if {one, other} <= keys.keys():
             raise ConfigError(f"{keys[one]} and {keys[other]} both say {what}; leave one out")

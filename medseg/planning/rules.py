@@ -105,6 +105,9 @@ def shape_for(spacing: Sequence[float], patch: Sequence[float]) -> Shape:
         for axis in halved:
             lengths[axis] *= 2
             sizes[axis] = math.ceil(sizes[axis] / 2)
+    if len(strides) == 1:  # however small the patch is, a U-Net has two stages
+        kernels.append((3,) * dims)
+        strides.append(tuple(2 if n > 1 or max(sizes) == 1 else 1 for n in sizes))
     kernels.append((3,) * dims)
     total = [math.prod(axis) for axis in zip(*strides, strict=True)]
     fitting = tuple(math.ceil(n / step) * step for n, step in zip(patch, total, strict=True))
@@ -134,7 +137,9 @@ def shapes(spacing: Sequence[float], median_size: Sequence[float]) -> Iterator[S
             return
         # the step of the smaller patch may be smaller: from 256, 224 comes before 192
         patch[axis] -= shape_for(spacing, smaller).total_stride[axis]
-        shape = shape_for(spacing, patch)
+        former, shape = shape, shape_for(spacing, patch)
+        if math.prod(shape.patch) >= math.prod(former.patch):
+            return
 
 
 def feature_values(shape: Shape, num_classes: int) -> int:

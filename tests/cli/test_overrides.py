@@ -111,6 +111,7 @@ INERT = {
     ),
     "a root that the source does not take": (["data.root=x", "data.source.root=y"], "data.root"),
     "a run's folder of several": (["seed=0,1", "-m", "hydra.run.dir=x"], "hydra.sweep.dir"),
+    "what a plan was made from": (["planned=null"], "plan="),
     "seeds twice": (["seed=0,1", "-m", "ablation.seeds=[3]"], "seed"),
     "a part of what is not printed": (["--package", "data"], "--cfg"),
 }

@@ -125,3 +125,11 @@ def test_a_given_spacing_stays() -> None:
     grid = grid_of(facts, DATA | {"spacing": [2.0, None, 2.0]}, {"data.spacing"})
     assert grid.spacing == (2.0, 1.0, 2.0)
     assert grid.median_size == (50, 100, 50)
+
+
+@pytest.mark.parametrize("size", [(7, 7, 7), (4, 7, 1), (5, 5), (1, 1, 1)], ids=str)
+def test_however_small_the_volumes_are_the_network_has_two_stages(size) -> None:
+    every = list(rules.shapes((1.0,) * len(size), size))
+    assert all(len(shape.strides) == len(shape.kernels) > 1 for shape in every)
+    assert all(len(shape.channels) == len(shape.strides) for shape in every)
+    assert all(n < 2 * max(own, 1) for n, own in zip(every[0].patch, size, strict=True) if own > 1)
