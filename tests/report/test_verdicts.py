@@ -86,7 +86,7 @@ def test_the_reference_is_the_plan_s_unless_another_is_asked_for(grid: Path) -> 
     assert study.reference.label == "standard · transposed"
     assert study.why == "named in the plan"
     number = next(arm.number for arm in study.arms if arm.label == "dilated · nearest")
-    for wish in ("dilated · nearest", str(number), f" {number} "):
+    for wish in ("dilated · nearest", f" {number} "):
         _, (study,) = studied(grid, reference=wish)
         assert study.reference.number == number
     with pytest.raises(ConfigError, match="reference=dilated: no arm has that label or number"):
@@ -167,14 +167,14 @@ def test_factors_have_rows_for_effects_and_levels(grid: Path) -> None:
 
 
 def test_the_forest_keeps_the_ends_and_the_middle(tmp_path: Path) -> None:
-    levels = [f"level{place}" for place in range(60)]
+    levels = [f"level{place}" for place in range(44)]
     design = Design(
         factors={"size": levels},
         effects={level: 0.002 * place for place, level in enumerate(levels)},
         seeds=2,
         cases=8,
     )
-    write_ablation(tmp_path, design, reference={"size": "level30"})
+    write_ablation(tmp_path, design, reference={"size": "level22"})
     _, (study,) = studied(tmp_path)
     drawn = drawn_comparisons(study.by())["estimate"].tolist()
     every = study.by()["estimate"].tolist()
