@@ -3,23 +3,30 @@
     python docs/trained_decoders.py ROOT
 
 ROOT holds one folder per upsampling, in it one per seed, and below each of these the run with
-`artifacts/artifacts.json` in it (docs/checkerboard.md lists the commands that make them).
+`artifacts/artifacts.json` in it (docs/checkerboard-details.md lists the commands that make them).
 """
 
 import argparse
 import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from medseg.record import ArtifactRecord, CaseRow, RunRecord, from_plain
+from medseg.record import (
+    ArtifactRecord,
+    CaseRow,
+    Estimate,
+    PhaseLocked,
+    RunRecord,
+    from_plain,
+)
 
 _CASES: dict[str, Callable[[CaseRow], float | None]] = {
     "PLF": lambda case: case.get("cycle_spin", "cycle_spin"),
-    "cracks TV": lambda case: case.get("labels", "boundary_distance"),
+    "boundary distance": lambda case: case.get("labels", "boundary_distance"),
     "BSI − truth": lambda case: _difference(
         case.get("labels", "boundary_snapping"), case.get("labels", "true_boundary_snapping")
     ),
@@ -32,7 +39,7 @@ def main() -> None:
     root = Path(_parsed().root)
     rows = [_row(arm) for arm in sorted(root.iterdir()) if arm.is_dir()]
     heads = ["upsampling", "seeds", "Dice", "A (I)", "A (μμᵀ)", "constant", *_SHARED, *_CASES]
-    heads += ["coherence", "p (largest)"]
+    heads += ["coherence", "p (largest)", "κ gain, input", "p, input"]
     print("| " + " | ".join(heads) + " |")
     print("|" + " --- |" * len(heads))
     for row in rows:
@@ -50,13 +57,12 @@ def _row(arm: Path) -> list[str]:
         _span([r.largest("dc_gain") for r in records]),
         _span([r.largest("dc_gain_mean") for r in records]),
         _span([r.constant_response for r in records]),
-        *(
-            _span([r.means[name].mean for r in records if name in r.means])
-            for name in _SHARED.values()
-        ),
+        *(_sizes([r.means.get(name) for r in records]) for name in _SHARED.values()),
         *(_interval(records, read) for read in _CASES.values()),
         _span([r.prediction and r.prediction.coherence for r in records], "{:.2f}"),
-        _span([max(_p_values(records), default=None)]),
+        _span([max(_p_values(r.prediction for r in records), default=None)]),
+        _sizes([r.image and r.image.gain for r in records]),
+        _span([min(_p_values(r.image for r in records), default=None)]),
     ]
 
 
@@ -70,8 +76,16 @@ def _dice(run: Path) -> float:
     return statistics.fmean(v for v in values if v is not None)
 
 
-def _p_values(records: Sequence[ArtifactRecord]) -> list[float]:
-    return [r.prediction.p_value for r in records if r.prediction and r.prediction.p_value]
+def _p_values(tests: Iterable[PhaseLocked | None]) -> list[float]:
+    return [test.p_value for test in tests if test and test.p_value]
+
+
+def _sizes(estimates: Sequence[Estimate | None]) -> str:
+    """Of one seed with its interval over cases, of several their range."""
+    known = [one for one in estimates if one]
+    if len(known) == 1 and known[0].low is not None and known[0].high is not None:
+        return f"{_short(known[0].mean)} ({_short(known[0].low)} … {_short(known[0].high)})"
+    return _span([one.mean for one in known])
 
 
 def _interval(records: Sequence[ArtifactRecord], read: Callable[[CaseRow], float | None]) -> str:
