@@ -22,8 +22,12 @@ import warnings
 
 import torch
 from monai.networks import nets
+from monai.networks.nets.restormer import Restormer
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from medseg.analysis.audit import OTHER_IMAGES, THROUGH, audit, far_from_borders
@@ -184,6 +188,104 @@ def along_rows(x, first, layer):
     return layer(first(x)[0].permute(1, 2, 0))[0].permute(2, 0, 1)[None]
 
 
+class Fourier(nn.Module):
+    """A filter of frequencies, with complex weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = conv()
+        self.weight = nn.Parameter(torch.ones(4, 64, 33, dtype=torch.cfloat))
+
+    def forward(self, x):
+        return torch.fft.irfft2(torch.fft.rfft2(self.conv(x)) * self.weight, s=x.shape[2:])
+
+
+class Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+class Averaged(nn.Module):
+    """A buffer that every call changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = conv()
+        self.register_buffer("mean", torch.zeros(1, 4, 64, 64))
+
+    def forward(self, x):
+        y = self.conv(x)
+        self.mean.mul_(0.9).add_(y.detach(), alpha=0.1)
+        return y + self.mean
+
+
+class Tied(nn.Module):
+    """One kernel on the way down and on the way up."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = conv(1, 4, 3, 2)
+
+    def forward(self, x, scale=None):
+        small = functional.relu(self.down(x))
+        return functional.conv_transpose2d(small, self.down.weight, None, 2, 1, 1)
+
+
+class Repeated(nn.Module):
+    """A convolution in a loop whose state the image drives."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.step = conv(), conv(8, 4)
+
+    def forward(self, x):
+        state = x.new_zeros(len(x), 4, *x.shape[2:])
+        entered = self.enter(x)
+        for _ in range(4):
+            state = torch.tanh(self.step(torch.cat([entered, state], 1)))
+        return {"logits": state, "entered": entered}
+
+
+def sorted_channels(x, first):
+    y = first(x)
+    order = y.mean(dim=(0, 2, 3)).argsort()
+    return y.index_select(1, order)
+
+
+def masked(x, first, last):
+    tokens = first(x)
+    size = tokens.shape[2:]
+    tokens = tokens.flatten(2).transpose(1, 2)[:, None]
+    mask = torch.ones(size.numel(), size.numel(), dtype=torch.bool, device=x.device).tril()
+    made = functional.scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=mask)
+    return last(made[:, 0].transpose(1, 2).unflatten(2, size))
+
+
+def checkpointed(x, *layers):
+    for layer in layers:
+        x = checkpoint(layer, x, use_reentrant=False)
+    return x
+
+
+def patches(x, first, last):
+    """Means of windows that overlap."""
+    return last(first(x).unfold(2, 3, 1).unfold(3, 3, 1).mean(dim=(-2, -1)))
+
+
+def scripted(channels, out):
+    return torch.jit.script(nn.Sequential(conv(channels, out), nn.ReLU()))
+
+
+def spectral():
+    return nn.Sequential(spectral_norm(conv()), nn.ReLU(), weight_norm(conv(4, 2)))
+
+
 SQUARE, CUBE = (64, 64), (32, 32, 32)
 NETWORKS = {
     "MONAI UNETR": (lambda: nets.UNETR(1, 2, CUBE, 4, 24, 32, 2), CUBE),
@@ -263,6 +365,43 @@ NETWORKS = {
     "multi-head attention": (
         lambda: Layers(attended, conv(1, 8, 3, 4), nn.MultiheadAttention(8, 2, batch_first=True),
                        nn.ConvTranspose2d(8, 2, 4, 4)), SQUARE),
+    "MONAI Restormer": (
+        lambda: Restormer(2, 1, 2, dim=8, num_blocks=(1, 1), heads=(1, 1),
+                               num_refinement_blocks=1), SQUARE),
+    "MONAI SegResNetDS": (
+        lambda: nets.SegResNetDS(2, 8, 1, 2, blocks_down=(1, 1, 1), dsdepth=2), SQUARE),
+    "MONAI MedNeXt": (lambda: nets.MedNeXt(2, 4, 1, 2, 2, 2, blocks_down=(1, 1, 1, 1),
+                                           blocks_bottleneck=1, blocks_up=(1, 1, 1, 1)), SQUARE),
+    "MONAI AutoencoderKL": (
+        lambda: nets.AutoencoderKL(2, 1, 1, num_res_blocks=(1, 1), channels=(8, 8),
+                                   attention_levels=(False, False), norm_num_groups=4), SQUARE),
+    "smp Segformer": (smp("Segformer"), SQUARE),
+    "timm pvt_v2_b0": (timm_features("pvt_v2_b0"), SQUARE),
+    "timm poolformerv2_s12": (timm_features("poolformerv2_s12"), SQUARE),
+    "Fourier filter": (Fourier, SQUARE),
+    "complex numbers": (
+        lambda: Layers(lambda x, a, b: torch.complex(a(x), b(x)).abs(), conv(), conv()), SQUARE),
+    "einsum over channels": (
+        lambda: Layers(lambda x, a, b: torch.einsum("nchw,oc->nohw", a(x), b.weight),
+                       conv(), nn.Linear(4, 6)), SQUARE),
+    "spectral and weight norm": (spectral, SQUARE),
+    "own gradient": (lambda: Layers(lambda x, a: Square.apply(a(x)), conv()), SQUARE),
+    "a buffer changes": (Averaged, SQUARE),
+    "tied weights": (Tied, SQUARE),
+    "a loop, dict of outputs": (Repeated, SQUARE),
+    "channels in computed order": (lambda: Layers(sorted_channels, conv()), SQUARE),
+    "masked attention": (
+        lambda: Layers(masked, conv(1, 8, 3, 4), nn.ConvTranspose2d(8, 2, 4, 4)), SQUARE),
+    "checkpointed": (
+        lambda: Layers(checkpointed, conv(), conv(4, 8), conv(8, 2)), SQUARE),
+    "windows that overlap": (lambda: Layers(patches, conv(), conv(4, 2)), SQUARE),
+    "scripted": (lambda: nn.Sequential(scripted(1, 4), conv(4, 2)), SQUARE),
+    "half precision inside": (
+        lambda: Layers(lambda x, a, b: b(a(x).to(b.weight.dtype)).float(), conv(),
+                       conv(4, 4).bfloat16()), SQUARE),
+    "unshuffled pixels": (
+        lambda: nn.Sequential(nn.PixelUnshuffle(2), conv(4, 8), nn.GroupNorm(2, 8),
+                              nn.PixelShuffle(2)), SQUARE),
 }  # fmt: skip
 
 
@@ -277,7 +416,8 @@ def extents_by_autograd(network, size, outputs):
     found = []
     for axis, count in enumerate(outputs):
         image = torch.rand(1, 1, *size, dtype=torch.float64)
-        rows = seen_by_gradient(network, image, axis, range(count))
+        first = lambda x: tree_leaves(network(x))[0]  # noqa: E731
+        rows = seen_by_gradient(first, image, axis, range(count))
         places = [row.nonzero()[0] for row in rows]
         extents = [int(p[-1] - p[0] + 1) if len(p) else 0 for p in places]
         found.append((min(extents), max(extents)))

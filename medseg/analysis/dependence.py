@@ -347,6 +347,15 @@ def _selected(step: Step, of: OutputRegion) -> Dependencies:
     yield image, (*of.region[:axis], here, *of.region[axis:])
 
 
+def _unfolded(step: Step, of: OutputRegion) -> Dependencies:
+    """Windows along one axis; their voxels become the last axis."""
+    image, options, (*region, within) = step.inputs[0], step.arguments, of.region
+    axis = options["dimension"] % len(image.shape)
+    starts = options["step"] * positions(region[axis])
+    region[axis] = gathered(region[axis], image.shape[axis], starts + np.arange(options["size"]))
+    yield image, only_where(anywhere(within), tuple(region))
+
+
 def _joined(step: Step, of: OutputRegion) -> Dependencies:
     """Of `cat`, and of `stack`, whose parts lack the axis."""
     region, stacked = of.region, step.operator == "stack"
@@ -379,6 +388,7 @@ _RULES: dict[str, _Rule] = {
         ({"expand", "repeat"}, _repeated),
         ({"select", "unbind"}, _selected),
         ({"cat", "stack"}, _joined),
+        ({"unfold"}, _unfolded),
         ({"slice"}, _by_axis(_sliced)),
         ({"split", "split_with_sizes", "unsafe_split"}, _by_axis(_split)),
         ({"flip"}, _by_axis(_flipped)),

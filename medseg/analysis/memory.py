@@ -20,12 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from medseg.analysis.time_limit import check_time
-from medseg.analysis.trace import copied, first_line
+from medseg.analysis.trace import copied, first_line, hookable
 from medseg.analysis.workspace import workspace_bytes
 from medseg.errors import ConfigError
 from medseg.layers.context import CHANNELS_LAST
 
 _ALLOCATION = "[memory]"
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 _REFERENCES = 4  # to a tensor that only the arguments of a call hold, while it is looked at
 
 
@@ -80,7 +81,7 @@ def predicted_memory(
     tensors = [*network.parameters(), *network.buffers()]
     abstract = copied(network, {id(t): mode.from_tensor(t) for t in tensors})
     abstract.train(training)
-    for module in abstract.modules():  # what an operation raises would end the whole process
+    for _, module in hookable(abstract):  # what an operation raises would end the whole process
         module.register_forward_pre_hook(lambda *_: check_time())
     device = tensors[0].device if tensors else torch.device("cpu")
     ledger = _Ledger()
@@ -139,7 +140,9 @@ class _Ledger(TorchDispatchMode):
                 self._enter(tensor.untyped_storage())
         inside = workspace_bytes(func, args, result)
         if inside is None:
-            self.unseen.add(func.overloadpacket.__name__)
+            first = next((t for t in tree_leaves(args) if isinstance(t, Tensor)), None)
+            is_bf16 = first is not None and first.dtype == torch.bfloat16
+            self.unseen.add(func.overloadpacket.__name__ + (" in bf16" if is_bf16 else ""))
         if self.live + (inside or 0) > self.peak:
             self.inside = inside or 0
             self.peak = self.live + self.inside
@@ -176,13 +179,19 @@ def _is_bias_of_linear(arguments: tuple[Any, ...]) -> bool:
 
 
 def _laid_out(operation: Any, arguments: tuple[Any, ...], result: Any) -> Any:
-    """The result in the layout that it really has: a group norm keeps its input's."""
-    if operation is not torch.ops.aten.native_group_norm.default:
-        return result
-    image = arguments[0]
-    if image.ndim not in CHANNELS_LAST or image.stride(1) != 1:
-        return result
-    return torch.empty_like(result[0], memory_format=CHANNELS_LAST[image.ndim]), *result[1:]
+    """The result in the layout that it really has, where that of tensors without values differs."""
+    if operation is torch.ops.aten.native_group_norm.default:  # keeps its input's
+        image = arguments[0]
+        if image.ndim not in CHANNELS_LAST or image.stride(1) != 1:
+            return result
+        kept = torch.empty_like(result[0], memory_format=CHANNELS_LAST[image.ndim])
+        return kept, *result[1:]
+    if operation in _VIEWS and result.ndim > 1 and len(result) == 1:
+        # of one image the stride of the batch: `computeStride` in ATen/TensorUtils.cpp
+        strides = (result.shape[1] * result.stride(1), *result.stride()[1:])
+        if strides != result.stride():
+            return arguments[0].as_strided(result.shape, strides, result.storage_offset())
+    return result
 
 
 def peak_memory_bytes(call: Callable[[], None], device: torch.device) -> int:

@@ -9,6 +9,7 @@ Recurrences over layers (Araujo, Norris & Sim 2019, "Computing Receptive Fields 
 Neural Networks", Distill) are an upper bound wherever a network upsamples.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from medseg.analysis import vocabulary as ops
 from medseg.analysis.dependence import OutputRegion, dependencies, is_followed, largest_merge
@@ -377,6 +379,7 @@ def unfollowed(traced: Trace) -> list[Step]:
     """Steps from the image to the logits of which nobody knows what their outputs depend on.
 
     They count as if each value depended on all; a field that passes through them is an upper bound.
+    So do steps that mask values with −∞, as attention does: those count as read.
     """
     seen, wanted = {traced.image.index}, {traced.logits.index}
     for step in traced.steps:
@@ -388,4 +391,11 @@ def unfollowed(traced: Trace) -> list[Step]:
             wanted.update(value.index for value in step.inputs)
             if not is_followed(step):
                 found.append(step)
-    return found[::-1]
+    return found[::-1] + [step for step in traced.steps if _masks(step)]
+
+
+def _masks(step: Step) -> bool:
+    given = tree_leaves(step.arguments)
+    return ops.base_name(step.operator) not in ops.PADS and any(
+        value == -math.inf for value in given
+    )

@@ -198,6 +198,12 @@ def copied(network: nn.Module, memo: dict[int, Any]) -> nn.Module:
         ) from error
 
 
+def hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and modules that say when they are called; those of TorchScript do not."""
+    every = network.named_modules()
+    return [(name, m) for name, m in every if not isinstance(m, torch.jit.ScriptModule)]
+
+
 def _sampled(image: Tensor, places: Tensor) -> Tensor:
     """What sampling returns; torch takes some hundred operations to find its shape."""
     return image.new_empty((*image.shape[:2], *places.shape[1:-1]))
@@ -253,7 +259,7 @@ class _Recorder(TorchDispatchMode):
     def watching_layers(self) -> Iterator[None]:
         """Notes which module is at work."""
         hooks = []
-        for name, module in self.network.named_modules():
+        for name, module in hookable(self.network):
             hooks.append(module.register_forward_pre_hook(self._entering(name)))
             hooks.append(module.register_forward_hook(self._leaving(name)))
         try:

@@ -12,7 +12,7 @@ def _names(text: str) -> frozenset[str]:
 VIEWS = _names(
     """
     view _unsafe_view reshape _reshape_alias permute transpose t unsqueeze squeeze expand select
-    slice narrow detach alias split split_with_sizes unsafe_split unbind unflatten movedim
+    slice narrow detach alias split split_with_sizes unsafe_split unbind unflatten movedim unfold
     """
 )
 """Other shapes of the same memory."""
@@ -66,6 +66,7 @@ POINTWISE = COMPARISONS | _names(
     clamp_min clamp_max add sub rsub mul div true_divide floor_divide remainder fmod pow maximum
     minimum addcmul addcdiv lerp where masked_fill threshold dropout native_dropout
     bitwise_and bitwise_or bitwise_not nan_to_num alpha_dropout feature_dropout bernoulli
+    tril triu
     """
 )
 """One result per voxel, from that voxel of each input."""
@@ -74,7 +75,7 @@ NORMS = _names(
     """
     native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
     _batch_norm_with_update cudnn_batch_norm native_group_norm native_layer_norm instance_norm
-    batch_norm
+    batch_norm _weight_norm_interface
     """
 )
 """Normalisations."""
@@ -117,7 +118,7 @@ SOFTMAXES = _names(
 )
 PRODUCTS = _names(
     """
-    mm bmm addmm baddbmm addbmm mv dot addmv
+    mm bmm addmm baddbmm addbmm mv dot vdot addmv
     """
 )
 """Products of matrices."""

@@ -29,6 +29,7 @@ from medseg.layers.context import CHANNELS_LAST
 _Rule = Callable[[tuple[Any, ...], Any], int]
 
 _HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+_HALF = (torch.bfloat16, torch.float16)  # computed in single precision without AVX-512
 _BLOCK = 16 if _HAS_AVX512 else 8  # channels in a register
 _SMALL = 20480  # torch's own bounds (use_mkldnn in ATen/native/Convolution.cpp)
 _MANY = 16
@@ -53,9 +54,13 @@ def workspace_bytes(operation: Any, arguments: tuple[Any, ...], result: Any) -> 
     if (rule := _RULES.get(name)) is None:
         return 0 if name in KNOWN else None
     first = next((leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)), None)
-    if first is None or first.device.type == "cpu":
-        return rule(arguments, result)
-    return None if name in _ESTIMATED else 0
+    if first is None:
+        return 0
+    if first.device.type != "cpu":
+        return None if name in _ESTIMATED else 0
+    if name in _CONVOLUTIONS and first.dtype in _HALF and not _HAS_AVX512:
+        return None
+    return rule(arguments, result)
 
 
 def _convolution(arguments: tuple[Any, ...], output: Tensor) -> int:
@@ -131,7 +136,7 @@ def _forward(image: Tensor, weight: Tensor, output: Tensor, groups: int) -> int:
     first, second = _blocked(image), _blocked(output)
     needed = max(first, second) + _size(weight)
     if not _is_pointwise(weight):
-        return needed
+        return needed if _HAS_AVX512 else _in_blocks(image, weight, output)
     if image.dtype == torch.float32:
         return max(needed, first + second - _size(output))
     return first + second + _accumulators(image, second) - _size(output)
@@ -186,7 +191,17 @@ def _grouped_of_avx2(
         return max(_size(output), _group_columns(weight, output))
     if _is_depthwise(weight, groups) and weight.ndim == 5 and max(stride) == 1:
         return _size(image) + _size(output)
-    return _blocked(image) + _size(weight) + _blocked(output) - _size(output)
+    return _in_blocks(image, weight, output)
+
+
+def _in_blocks(image: Tensor, weight: Tensor, output: Tensor) -> int:
+    """Image, weights and output in blocks, then the output beside a plain one.
+
+    Images with fewer channels than a block stay as they are.
+    """
+    first = _blocked(image) + _size(weight) if image.shape[1] >= _BLOCK else 0
+    padding = _blocked(output) - _size(output)
+    return max(_blocked(output), first + padding if first else 0)
 
 
 def _grouped_backward_of_avx2(image: Tensor, weight: Tensor, gradient: Tensor, groups: int) -> int:
@@ -365,6 +380,7 @@ _ESTIMATED: dict[str, _Rule] = {
     "_scaled_dot_product_flash_attention_for_cpu_backward": _fused_attention_backward,
     "_native_multi_head_attention": _whole_attention,
 }
+_CONVOLUTIONS = {"convolution", "convolution_backward"}
 _IN_ONE_PIECE = {
     "native_layer_norm", "native_layer_norm_backward", "_softmax", "_softmax_backward_data",
     "_log_softmax", "_log_softmax_backward_data", "log_sigmoid_forward", "index_select",

@@ -91,6 +91,11 @@ def sampled(x: Tensor) -> Tensor:
     return functional.grid_sample(x, grid, align_corners=False)
 
 
+def causal(x: Tensor) -> Tensor:
+    """Each row attends to those before it."""
+    return functional.scaled_dot_product_attention(x, x, x, is_causal=True)
+
+
 class Locked(nn.Module):
     """It cannot be copied."""
 
@@ -133,10 +138,16 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int] | str | None]] =
         lambda: Layers(lambda x, c: c(x) if float(x.detach().mean()) > 9 else c(c(x)), conv()),
         "values"),
     "a lock": (Locked, "values"),
+    "windows that overlap": (
+        lambda: Layers(lambda x, c: c(x).unfold(2, 4, 2).unfold(3, 2, 1).sum((4, 5)), conv()),
+        (6, 6)),
+    "values that a mask leaves out": (lambda: Function(causal), None),
+    "TorchScript": (lambda: nn.Sequential(torch.jit.script(conv()), conv()), "values"),
     "an unknown operation": (lambda: Function(lambda x: x.cumsum(2)), None),
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_said_holds_and_what_is_not_known_is_named(kind: str) -> None:
     build, expected = KINDS[kind]
