@@ -21,7 +21,7 @@ examples:
   medseg artifacts runs/a imagesTr --labels labelsTr --spin -o artifacts
 
 FOLDER receives artifacts.html (tables and figures), artifacts.md, artifacts.csv, artifacts.json,
-figures/*.png and *.svg and, with --spin, maps/<case>_cycle_spin.nii.gz.
+figures/*.png, *.pdf and *.svg and, with --spin, maps/<case>_cycle_spin.nii.gz.
 
 exit codes: 0 done, 2 usage or a network without strides, 3 some volumes unusable, 4 machine,
 130 interrupted

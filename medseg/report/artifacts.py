@@ -53,7 +53,7 @@ _SPUN = (
 def write_results(
     folder: Path, record: ArtifactRecord, data: FigureData, *, title: str, run: Path
 ) -> None:
-    """Writes page, Markdown, cases as CSV, the record, and each figure as PNG and SVG.
+    """Writes page, Markdown, cases as CSV, the record, and each figure as PNG, PDF and SVG.
 
     All are made before the first is replaced. Figures of medseg's that are there already and are
     not drawn again are removed.
@@ -71,7 +71,11 @@ def write_results(
     plain = finite(dataclasses.asdict(record))
     record = from_plain(ArtifactRecord, plain)  # makes the names of cases printable
     figures = drawn(record, data, _training(run))
-    pictures = {folder / "figures" / f"{name}.png": one for name, one in figures.items()}
+    pictures = {
+        folder / "figures" / f"{name}.{ending}": one
+        for name, one in figures.items()
+        for ending in ("png", "pdf")  # for slides, and for LaTeX
+    }
     page, parts = Page(printable(title)), sections(record, figures.values())
     texts = {
         folder / "artifacts.json": json.dumps(plain, indent=1) + "\n",

@@ -97,4 +97,4 @@ def test_every_figure_is_written_as_picture_and_as_vectors(
     write_results(tmp_path, record, data, title="T", run=tmp_path / "none")
     found = {path.name for path in (tmp_path / "figures").glob("[!.]*")}
     names = ("phases", "spectrum", "constant", "cycle_spin")
-    assert found == {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
+    assert found == {f"{name}.{ending}" for name in names for ending in ("png", "pdf", "svg")}
