@@ -1,4 +1,4 @@
-"""One network trained on the same voxels in every form of dataset: the table of data/README.md.
+"""One network trained on the same voxels in every form of dataset: a table of Dice.
 
     PYTHONPATH=tests python docs/every_form.py FOLDER [HIPPOCAMPUS]
 
@@ -276,11 +276,11 @@ def trained(name: str, root: Path, raw: Path, case: str, folder: Path, words: li
             sys.exit(f"{name}: was not trained")
         failed = predict.main(["-m", str(run), "-i", str(raw), "-o", str(output)])
     record = from_plain(RunRecord, json.loads((run / "record.json").read_text()))
-    path = output / f"{case}.nii.gz"
+    found = [path for path in output.glob("*.nii.gz") if path.name == f"{case}.nii.gz"]
     labels = None
-    if not failed and path.is_file():
+    for path in found or [*output.glob("*.nii.gz")]:  # of a patient's folder, called after its file
         labels = np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj)
-    return Trained(name, record.history[-1]["val_dice"], labels)
+    return Trained(name, record.history[-1]["val_dice"], None if failed else labels)
 
 
 def main() -> None:

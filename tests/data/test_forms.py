@@ -103,6 +103,9 @@ FORMS: dict[str, tuple[Callable[[Path], None], str, int, int]] = {
     "a folder per channel": (
         lambda r: pairs(r, "t1/{}.nii.gz,flair/{}.nii.gz", "mask/{}.nii.gz"), "pairs", 2, 3
     ),
+    "a folder per modality": (
+        lambda r: pairs(r, "ct/{}.nii.gz,pet/{}.nii.gz", "label/{}.nii.gz"), "pairs", 2, 3
+    ),
     "one folder": (lambda r: pairs(r, "{}.nii.gz", "{}_mask.nii.gz"), "one folder", 1, 3),
     "patients": (
         lambda r: pairs(r, "{}/t1.nii.gz,{}/t2.nii.gz", "{}/seg.nii.gz"), "patient", 2, 3
@@ -273,6 +276,9 @@ LEFT_OUT = {
     ),
     "reader of nnU-Net": (
         "nnU-Net", lambda root: nnunet(root, overwrite_image_reader_writer="MyIO"), "MyIO"
+    ),
+    "beside images": (
+        "same names", copied("images/p1.nii.gz", "previews/p1.nii.gz"), "previews"
     ),
     "for testing": (
         "same names", copied("images/p1.nii.gz", "imagesTs/p7.nii.gz"), "imagesTs"

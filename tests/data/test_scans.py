@@ -45,6 +45,13 @@ TWO = {  # files, by case and channel, as they lie in the folder that is named
 SPELT = ("flair", "T1_post")
 
 
+def test_a_folder_per_modality(tmp_path: Path) -> None:
+    save(tmp_path, "CT/a.nii.gz", "PET/a.nii.gz", "CT/b.nii.gz", "PET/b.nii.gz")
+    _, scans = find_scans([tmp_path], channels=2, names=["pet", "ct"])
+    files = {s.case_id: [p.parent.name for p in s.images] for s in scans.values()}
+    assert files == {key: ["PET", "CT"] for key in "ab"}
+
+
 @pytest.mark.parametrize("form", TWO)
 def test_files_of_one_channel_are_joined_in_the_order_of_training(
     form: str, tmp_path: Path

@@ -305,3 +305,17 @@ def test_the_output_never_overwrites_its_own_input(
         predicted(source, model, folder)
     assert source.read_bytes() == before
     assert list(source.parent.iterdir()) == [source]
+
+
+def test_files_of_one_channel_are_predicted_as_one_image(
+    scan: np.ndarray, make_model: MakeModel, save_scan: SaveScan
+) -> None:
+    model, other = load_model(make_model(in_channels=2)), scan[::-1]
+    whole = save_scan(np.stack([scan, other], -1), "whole.nii.gz")
+    parts = (save_scan(scan, "x/case.nii.gz"), save_scan(other, "y/case.nii.gz"))
+    wanted, _ = predicted(whole, model)
+    case = Scan(case_id="case", images=parts)
+    outputs = Outputs.of(case, whole.parent / "out")
+    report = predict_file(case, outputs, model=model, predictor=Predictor(model, device="cpu"))
+    np.testing.assert_array_equal(voxels(outputs.labels), voxels(wanted.labels))
+    assert report["files_sha256"] == {f"{p.parent.name}/case.nii.gz": sha256(p) for p in parts}

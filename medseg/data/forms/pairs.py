@@ -11,6 +11,8 @@ from medseg.data.forms.matching import Findings, match
 from medseg.data.forms.names import says_image, says_label, says_test, tokens_of
 from medseg.formatting import first_of
 
+_MODALITIES = ("ct", "mr", "mri")  # folders of these are channels beside others
+
 
 class Pairs(Form):
     """A folder of images and a folder of labels, or one of images per channel."""
@@ -29,7 +31,7 @@ class Pairs(Form):
     def read(self, folder: Path, label_values: Mapping[Any, Any] | None) -> Dataset:
         """See `Form.read`."""
         images, labels = _folders(folder)
-        named = [path for path in images if says_image(path.name)]
+        named = [p for p in images if says_image(p.name) and p.name.casefold() not in _MODALITIES]
         found = Findings()
         for what, places in (("label", labels), ("image", named)):
             if len(places) > 1:
@@ -44,6 +46,10 @@ class Pairs(Form):
         )
         if not found.faults:
             found = _matched(folder, named or images, labels[0])
+        if unused := [path.name for path in images if named and path not in named]:
+            found.notes.append(
+                f"{first_of(unused)}: not called images as {named[0].name}; not used"
+            )
         if tests := [path.name for path in entries_of(folder) if says_test(path.name)]:
             found.notes.append(f"{first_of(tests)}: for testing, no part of the training")
         return dataset_of(folder, self.title, found, label_values)

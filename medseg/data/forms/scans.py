@@ -68,7 +68,7 @@ def find_scans(
     whole = {p: place for p, place in places.items() if _is_whole(p, place, channels)}
     parts = {p: place for p, place in places.items() if p not in whole}
     cases = [(place, (p,)) for p, place in _of_one_file(whole, skipped).items()]
-    cases += _of_several(parts, channels, names, unusable, skipped)
+    cases += _of_several(parts, channels, names, unusable)
     scans = [scan for table in tables for scan in scans_of_table(table, channels, names)]
     for case, (_, files) in zip(_ids([place for place, _ in cases]), cases, strict=True):
         scans.append(with_spacing(Scan(case_id=case, images=files), []))
@@ -106,18 +106,19 @@ def _labels(paths: Sequence[Path], below: Mapping[Path, Path]) -> list[Path]:
 
 
 def _place(path: Path, base: Path, channels: int, names: Sequence[str]) -> _Place:
-    folders = [f for f in path.parent.relative_to(base).parts if not says_image(f)]
-    stem = case_id(path)
+    parts, stem = path.parent.relative_to(base).parts, case_id(path)
+    folders = tuple(part for part in parts if not says_image(part))
     if (numbered := _NUMBERED.fullmatch(stem)) and int(numbered[2]) < channels:
-        return _Place(base, (*folders,), numbered[1], int(numbered[2]))
+        return _Place(base, folders, numbered[1], int(numbered[2]))
     own, above = tokens_of(stem), tokens_of(path.parent.name)
     tails = {tokens_of(name.casefold()): n for n, name in enumerate(names) if name}
     for tail, number in sorted(tails.items(), key=lambda each: -len(each[0])):
         if _folded(own[-len(tail) :]) == tail:
-            return _Place(base, (*folders,), "_".join(own[: -len(tail)]), number)
-        if channels > 1 and folders and _folded(above) == tail:
-            return _Place(base, (*folders[:-1],), stem, number)
-    return _Place(base, (*folders,), stem, None)
+            return _Place(base, folders, "_".join(own[: -len(tail)]), number)
+        if channels > 1 and parts and _folded(above) == tail:
+            is_kept = folders[-1:] == parts[-1:]
+            return _Place(base, folders[:-1] if is_kept else folders, stem, number)
+    return _Place(base, folders, stem, None)
 
 
 def _folded(tokens: Sequence[str]) -> tuple[str, ...]:
@@ -155,7 +156,6 @@ def _of_several(
     channels: int,
     names: Sequence[str],
     unusable: dict[Path, str],
-    skipped: dict[Path, str],
 ) -> list[tuple[_Place, tuple[Path, ...]]]:
     """Cases of one file per channel, in their order."""
     wanted = [f"_{n:04d}" for n in range(channels)]
@@ -188,12 +188,14 @@ def _ids(places: Sequence[_Place]) -> list[str]:
         lambda place: place.folders,
         lambda place: (*place.folders, place.name),
     ]
-    ids = []
-    for place in places:
-        beside = [other for other in places if other.folders and other.base == place.base]
-        short = [name for name in namings if len(set(map(name, beside))) == len(beside)]
-        named = [*short, *namings[-1:]][0](place)
-        ids.append(
-            "_".join(filter(None, named)) if place.folders else place.name or place.base.name
-        )
-    return ids
+    naming = {}
+    for base in {place.base for place in places}:
+        deep = [place for place in places if place.folders and place.base == base]
+        short = [name for name in namings if len(set(map(name, deep))) == len(deep)]
+        naming[base] = [*short, *namings[-1:]][0]
+    return [
+        "_".join(filter(None, naming[place.base](place)))
+        if place.folders
+        else place.name or place.base.name
+        for place in places
+    ]
