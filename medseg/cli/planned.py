@@ -42,7 +42,11 @@ def with_plans(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a file that cannot be read, or is no plan.
     """
-    return [f"{_WORD}{_known(w.partition('=')[2])}" if w.startswith(_WORD) else w for w in words]
+    is_plan = [word.lstrip("+").startswith(_WORD) for word in words]
+    return [
+        f"{_WORD}{_known(word.partition('=')[2])}" if own else word
+        for word, own in zip(words, is_plan, strict=True)
+    ]
 
 
 def _known(value: str) -> str:
