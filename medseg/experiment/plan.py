@@ -48,6 +48,9 @@ _HEAP = 1.7  # what a process takes of the tensors' sum: freed blocks lie betwee
 _LIBRARIES = 64 << 20  # what they take when a step is first made
 
 
+_MEMORY: dict[str, Memory | None] = {}  # predicted in this process, by what it depends on
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The objects of a run; making them proves that it can be carried out.
@@ -88,7 +91,8 @@ class Plan:
         """What a training step takes beside the weights: tensors, gradients, loss, averages."""
         if (found := self._memory) is None:
             return None
-        loss = self._predicted(nn.Identity(), self.data.config.num_classes, self._loss_of)
+        classes = self.data.config.num_classes
+        loss = self._predicted(self.config["loss"], nn.Identity(), classes, self._loss_of)
         step = max(found.peak, found.kept + (loss.peak if loss else 0))
         return round(_HEAP * step) + _STATES * found.gradients + _LIBRARIES
 
@@ -122,9 +126,19 @@ class Plan:
     @cached_property
     def _memory(self) -> Memory | None:
         call = training_call(self.network, deep_supervision=self.deep_supervision)
-        return self._predicted(self.network, self.data.config.in_channels, call)
+        return self._predicted(self.description, self.network, self.data.config.in_channels, call)
 
-    def _predicted(self, network: nn.Module, channels: int, call: Any) -> Memory | None:
+    def _predicted(
+        self, described: Any, network: nn.Module, channels: int, call: Any
+    ) -> Memory | None:
+        data = self.data.config
+        depends_on = (described, channels, data.patch_size, data.batch_size, self.precision,
+                      self.deep_supervision, torch.get_num_threads())  # fmt: skip
+        if (key := repr(depends_on)) not in _MEMORY:
+            _MEMORY[key] = self._predicted_anew(network, channels, call)
+        return _MEMORY[key]
+
+    def _predicted_anew(self, network: nn.Module, channels: int, call: Any) -> Memory | None:
         data = self.data.config
         try:
             return predicted_memory(

@@ -142,7 +142,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int] | str | None]] =
         lambda: Layers(lambda x, c: c(x).unfold(2, 4, 2).unfold(3, 2, 1).sum((4, 5)), conv()),
         (6, 6)),
     "values that a mask leaves out": (lambda: Function(causal), None),
-    "TorchScript": (lambda: nn.Sequential(torch.jit.script(conv()), conv()), "values"),
+    "TorchScript": (lambda: nn.Sequential(torch.jit.script(conv()), conv()), (5, 5)),
     "an unknown operation": (lambda: Function(lambda x: x.cumsum(2)), None),
 }  # fmt: skip
 
