@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from medseg.errors import ConfigError
 from medseg.statistics.contrast import LEAST_LOG_P, Contrast, contrast
@@ -226,7 +226,7 @@ class _Error:
         self.degrees = degrees - sum(spread.df for spread in own)
         rest = max(0.0, left - sum(spread.df * spread.value for spread in own))
         variances = [rest / max(1, self.degrees), *(spread.value for spread in own)]
-        self._df = [self.degrees, *(spread.df for spread in own)]
+        self._df = np.array([max(1, self.degrees), *(spread.df for spread in own)])
         self._which = np.array([1 + alone.index(a) if a in alone else 0 for a in map(int, arm)])
         self._variance = np.array(variances)[self._which]
 
@@ -237,8 +237,9 @@ class _Error:
         df = expected**2 / (self._variance @ projection**2 @ self._variance)
 
         def beyond(log_p: float) -> float:
-            critical = stats.f.isf(10.0**log_p, df, self._df)
-            return float(parts @ critical) - squares
+            # the quantile of F from that of a beta, which has digits where p is tiny
+            left = special.betaincinv(self._df / 2, df / 2, 10.0**log_p)
+            return float(parts @ (self._df / df * (1 / left - 1))) - squares
 
         least, most = LEAST_LOG_P, np.log10(1 - 1e-9)
         log_p = least if beyond(least) < 0 else most

@@ -121,6 +121,20 @@ def test_an_arm_that_scatters_is_no_effect() -> None:
     assert min(effect.p_value for effect in found.values()) > 0.1
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_large_effect_is_found_beside_an_arm_that_scatters() -> None:
+    """Even where the trainings of the others do not differ at all."""
+    rows = [
+        (a, 0, s, f"{c}", 1e4 * (GRID[a]["up"] == "c") + 0.01 * s * (a == 5))
+        for a in GRID
+        for s in range(5)
+        for c in range(CASES)
+    ]
+    up, conv, _ = effects(Observations(rows), GRID)
+    assert up.p_value < 1e-6
+    assert 0.01 < conv.p_value <= 1
+
+
 def test_factors_that_change_together_cannot_be_told_apart() -> None:
     grid = {arm: {**own, "twin": own["conv"].upper()} for arm, own in GRID.items()}
     found = {effect.factor: effect for effect in effects(Observations(draw(grid)), grid)}
