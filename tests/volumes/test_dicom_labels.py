@@ -14,9 +14,7 @@ from medseg.errors import DataError
 from medseg.volumes import Volume, label_keys, read_image, read_labels, scan_dicom
 from medseg.volumes.rtstruct import rasterise
 
-VOXELS = np.random.default_rng(0).integers(
-    0, 4000, (6, 13, 11), np.uint16
-)  # frames of SEG share bytes
+VOXELS = np.random.default_rng(0).integers(0, 4000, (6, 12, 10), np.uint16)
 LIVER, TUMOUR = np.zeros((2, *VOXELS.shape), bool)
 LIVER[1:5, 2:9, 1:8], TUMOUR[2:4, 4:6, 3:5] = True, True
 OBLIQUE = (0.8, 0.6, 0, -0.6, 0.8, 0)
