@@ -13,6 +13,7 @@ import pytest
 from medseg.cli.predict import main
 
 SaveScan = Callable[..., Path]
+MakeModel = Callable[..., Path]
 SLOW_IMPORTS = ("torch", "monai", "hydra", "numpy", "nibabel", "SimpleITK", "pytorch_lightning")
 
 
@@ -106,8 +107,8 @@ def test_impossible_values_are_refused_in_one_line_before_anything_is_read(
     assert line.startswith(f"error: {message}")
 
 
-def test_inputs_that_are_missing_or_hold_nothing_are_refused_before_the_model_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_inputs_that_are_missing_or_hold_nothing_are_refused(
+    make_model: MakeModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -115,7 +116,7 @@ def test_inputs_that_are_missing_or_hold_nothing_are_refused_before_the_model_is
         (empty, "is a folder without volumes"),
         (tmp_path / "no", "does not exist"),
     ):
-        assert main(command(source, tmp_path / "no model")) == 3
+        assert main(command(source, make_model())) == 3
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"error: {source}: ")
         assert fault in line
@@ -123,10 +124,14 @@ def test_inputs_that_are_missing_or_hold_nothing_are_refused_before_the_model_is
 
 
 def test_two_inputs_of_one_name_are_refused(
-    save_scan: SaveScan, scan: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    save_scan: SaveScan,
+    scan: np.ndarray,
+    make_model: MakeModel,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     one, two = save_scan(scan, "a/scan.nii.gz"), save_scan(scan, "b/scan.nii")
-    argv = ["-m", "x", "-i", str(one), str(two), "-o", str(tmp_path / "out")]
+    argv = ["-m", str(make_model()), "-i", str(one), str(two), "-o", str(tmp_path / "out")]
     assert main(argv) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "are both called 'scan'" in line
