@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 _TRIED_EPOCHS = 1000
 _BYTES_PER_WEIGHT = 16  # itself, its gradient and an optimiser's two averages
 _STATES = 3  # the same without itself
-_HEAP = 1.7  # what a process takes of the tensors' sum: freed blocks lie between others (glibc)
-_LIBRARIES = 64 << 20  # what they take when a step is first made
+_HEAP = 2.0  # what a process takes of the tensors' sum: freed blocks lie between others (glibc)
+_LIBRARIES = 64 << 20  # what they take when a step is first made; both measured in fp32
 
 
 _MEMORY: dict[str, Memory | None] = {}  # predicted in this process, by what it depends on

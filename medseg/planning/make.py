@@ -162,7 +162,7 @@ def _memory_bytes(network: PlannedNetwork, limits: Limits) -> int:
 
         free = torch.cuda.mem_get_info(network.device)[0]
     else:
-        free = available_memory_bytes()
+        free = available_memory_bytes() / 2  # a process takes up to twice its tensors
     # in tenths of a GB, so that --memory can say the same on another machine
     return max(1, int(free * _FREE_SHARE / 1e8)) * 10**8
 
