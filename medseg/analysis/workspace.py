@@ -91,7 +91,9 @@ def _convolution_backward(arguments: tuple[Any, ...], _result: Any) -> int:
         return copy + needed
     if groups > 1:
         return copy + _grouped_backward_of_avx2(image, weight, gradient, groups)
-    if transposed and not _has_channels_last(image):
+    is_2d = image.ndim == 4 and image.shape[1] >= _BLOCK and not _is_pointwise(weight)
+    is_in_blocks = transposed or is_2d
+    if is_in_blocks and not _has_channels_last(image):
         padding = _weights_in_blocks(weight, 1) - _size(weight)
         needed = max(needed, _blocked(image) + _blocked(gradient) + padding)
     if not _is_pointwise(weight):

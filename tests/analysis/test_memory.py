@@ -253,6 +253,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Sequence[int]]] = {
     ),
     "depthwise": (lambda: nn.Sequential(conv(1, 24), conv(24, 24, 3, 24)), (32, 32)),
     "depthwise, large kernel": (lambda: nn.Sequential(conv(1, 24), conv(24, 24, 7, 24)), (32, 32)),
+    "few channels": (lambda: nn.Sequential(conv(1, 8), conv(8, 4), conv(4, 12)), (64, 64)),
     "grouped": (lambda: nn.Sequential(conv(1, 24), conv(24, 12, 3, 4)), (32, 32)),
     "a mask": (lambda: Calls(lambda x, a: a(x) * (a(x) > 0), conv(1, 8)), (32, 32)),
     "rolled": (lambda: Calls(lambda x, a: a(x).roll((1, 1), (2, 3)), conv(1, 16)), (32, 32)),
