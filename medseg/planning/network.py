@@ -13,8 +13,7 @@ from medseg.analysis.match import TrainingStep
 from medseg.analysis.memory import predicted_memory
 from medseg.analysis.receptive_field import receptive_field
 from medseg.analysis.timing import GpuClock
-from medseg.errors import DataError, ResourceError
-from medseg.formatting import sizes
+from medseg.errors import ResourceError
 from medseg.hardware import choose_precision
 from medseg.models.description import Description
 from medseg.planning.rules import Shape, widths
@@ -42,19 +41,10 @@ class PlannedNetwork:
     is_free: bool
 
     def encoder(self, shape: Shape, first_width: int) -> dict[str, Any]:
-        """What the encoder's configuration becomes; empty where the network stays as it is.
-
-        Raises:
-            DataError: the patch, which is no larger than the median case, is too small.
-        """
+        """What the encoder's configuration becomes; empty where the network stays as it is."""
         if not self.is_free:
             return {}
         stages = len(shape.strides)
-        if stages < 2:
-            raise DataError(
-                f"a patch of {sizes(shape.patch)} voxels is too small for two stages, which need 8 "
-                "voxels along two axes or 12 along one; choose a finer data.spacing"
-            )
         own = self.description["encoder"].get("depths", 2)
         depths = own if isinstance(own, int) else [*own, *[own[-1]] * stages][:stages]
         kernels = [
