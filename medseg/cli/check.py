@@ -105,9 +105,10 @@ def _given(words: list[str]) -> dict[str, Any]:
 
     found = {}
     for override in OverridesParser.create().parse_overrides(readable(words)):
-        if override.key_or_group not in _KEYS:
+        if override.key_or_group not in _KEYS or override.input_line[:1] in "+~":
             raise ConfigError(
-                f"{override.input_line}: is of no use to a check; it takes {', '.join(_KEYS)}"
+                f"{override.input_line}: is of no use to a check; it takes values of "
+                f"{', '.join(_KEYS)}"
             )
         found[override.key_or_group] = override.value()
     return found

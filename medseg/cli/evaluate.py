@@ -59,12 +59,15 @@ def main(arguments: argparse.Namespace) -> int:
     """Scores; returns 0, or 3 where some label map could not be scored."""
     from rich.console import Console
 
+    from medseg.checking.output import require_outside
     from medseg.evaluation import evaluate, write_evaluation
     from medseg.evaluation.output import classes_table, unmatched
     from medseg.files import file_ids
 
     if not 0 <= arguments.tolerance < float("inf"):
         raise ConfigError(f"--tolerance={arguments.tolerance} must be a distance in mm, from 0 on")
+    if arguments.output:
+        require_outside(arguments.output, arguments.truth)
     found = evaluate(arguments.predictions, arguments.truth, tolerance_mm=arguments.tolerance)
     print(f"{counted(len(found.scored), 'case')}; surface Dice at {arguments.tolerance:g} mm")
     print_table(classes_table(found), Console(highlight=False))

@@ -364,6 +364,7 @@ def test_what_does_not_show_can_be_said(root, tmp_path, capsys) -> None:
     assert "c1" in capsys.readouterr().out
     unknown_value(root)
     assert check([str(root), "data.labels={1: 1, 2: 2, 6: 0, 7: 1, 8: 2}"]) == 0
-    assert check([str(root), "trainer.epochs=1"]) == 2
+    for word in ("trainer.epochs=1", "~data.form", "+data.form=nnunet"):
+        assert check([str(root), word]) == 2
     shutil.rmtree(root)
     assert check([str(root)]) == 3

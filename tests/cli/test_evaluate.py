@@ -173,3 +173,5 @@ def test_a_users_file_stays(folders):
     assert evaluate([str(pred), str(truth), "-o", str(pred)]) == 2
     assert (pred / "scores.csv").read_text() == "by hand"
     assert not (pred / "evaluation.html").exists()
+    assert evaluate([str(pred), str(truth), "-o", str(truth / "scores")]) == 2
+    assert [path.name for path in truth.iterdir()] == ["a.nii.gz"]

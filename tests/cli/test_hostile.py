@@ -245,6 +245,54 @@ def test_a_dataset_names_files_and_no_more(
     assert types(stranger, "train", *words, "data.patch_size=[16,16,16]") in (2, 3)
 
 
+READERS = {
+    "check": ("RUN", "-o", "OUT/a"),
+    "check ": ("RUN", "--fix", "-o", "OUT/a"),
+    "plan": ("RUN", "--memory", "8", "--step-seconds", "inf", "-o", "OUT/plan.yaml"),
+    "evaluate": ("RUN/validation", "RUN", "-o", "OUT/a"),
+}
+
+
+@pytest.mark.parametrize(
+    ("entry", "command"), [*zip(DATASETS, itertools.cycle(READERS), strict=False)]
+)
+def test_a_dataset_that_is_looked_at_names_files_and_no_more(
+    entry: str, command: str, stranger: Stranger
+) -> None:
+    (stranger.run / "cached.npy").write_bytes(pickle.dumps(Evil(stranger.mark)))
+    content = {
+        "name": "\x1b[2J", "modality": {"0": "MR"}, "labels": {"0": "background", "1": "\x1b[2J"},
+        "training": [DATASETS[entry]] * 2,
+    }  # fmt: skip
+    (stranger.run / "dataset.json").write_text(json.dumps(content))
+    words = [word.replace("RUN", str(stranger.run)) for word in READERS[command]]
+    assert types(stranger, command.strip(), *words) in (2, 3)
+
+
+PLANS = {
+    "a tag of python": '!!python/object/apply:os.system ["touch x"]',
+    "a class": "data: {source: {_target_: evil.f}}",
+    "a network": "model: {_target_: evil.f}",
+    "a callback": "hydra: {callbacks: {x: {_target_: evil.f}}}",
+    "a variable": "name: ${oc.env:HOME}",
+    "another folder": "runs: ../../../etc",
+    "a download": "data: {download: true, source: {download: true}}",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"), [*zip(PLANS, itertools.cycle(["train", "audit"]), strict=False)]
+)
+def test_a_plan_in_a_file_names_no_code(
+    kind: str, command: str, stranger: Stranger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(stranger.run))
+    path = stranger.run / "plan.yaml"
+    path.write_text(PLANS[kind])
+    own = (f"data.root={stranger.run}", *([f"runs={tmp_path}/out/runs"] * (command == "train")))
+    assert types(stranger, command, "data=folder", f"plan={path}", *own) in (2, 3)
+
+
 def test_a_plan_of_a_stranger_is_shown(
     stranger: Stranger, capsys: pytest.CaptureFixture[str]
 ) -> None:
