@@ -316,6 +316,11 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
                     f"{key}={network[key]!r} of the model must be data.num_classes="
                     f"{data['num_classes']}; leave it out and set data.num_classes"
                 )
+    made = {"classes": ("num_classes", 1), "channels": ("in_channels", 0)}  # background is no class
+    for key, (whole, more) in made.items():
+        if key in data["source"] and data["source"][key] + more != data[whole]:
+            count = data["source"][key]
+            yield f"data.source.{key}={count} needs data.{whole}={count + more}; set both"
     root = Path(data["root"]).expanduser()
     target = str(data["source"].get("_target_"))
     if not target.endswith(".Folder") and (root / "dataset.json").is_file():

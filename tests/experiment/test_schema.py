@@ -99,6 +99,8 @@ def test_a_key_that_is_taken_out_is_told_before_it_is_missed(key: str) -> None:
         ("data.patch_size", [16, 16, 16, 16]),
         ("model.num_classes", 5),
         ("data.folds", 1),
+        ("data.source.classes", 5),
+        ("data.source.channels", 2),
     ],
 )
 def test_values_that_do_not_go_together(key: str, value: Any) -> None:
