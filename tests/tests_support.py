@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,10 @@ def when(happened: Callable[[], object], act: Callable[[], object]) -> threading
     def watch() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            if happened():
+            found = False
+            with suppress(FileNotFoundError):  # a folder that went while it was looked through
+                found = happened()
+            if found:
                 act()
                 return
             time.sleep(0.02)
