@@ -105,7 +105,7 @@ def _given(words: list[str]) -> dict[str, Any]:
 
     found = {}
     for override in OverridesParser.create().parse_overrides(readable(words)):
-        if override.key_or_group not in _KEYS or override.input_line[:1] in "+~":
+        if override.key_or_group not in _KEYS or str(override.input_line).startswith(("+", "~")):
             raise ConfigError(
                 f"{override.input_line}: is of no use to a check; it takes values of "
                 f"{', '.join(_KEYS)}"
