@@ -2,20 +2,19 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from medseg.errors import DataError
 from medseg.files import replacing, write_text
-from medseg.formatting import TO, counted, fixed, percent, printable, significant, sizes
+from medseg.formatting import TO, counted, percent, printable, sizes
 from medseg.plotting import save, svg_file
 from medseg.record import (
     FILE_NAME,
     ArtifactRecord,
     Estimate,
-    LayerRow,
     PhaseLocked,
     RunRecord,
     finite,
@@ -27,20 +26,20 @@ from medseg.report.figures.artifacts import constant_response, cycle_spin_overla
 from medseg.report.figures.curves import curve
 from medseg.report.figures.phases import phase_maps, spectra
 from medseg.report.page import Figure, Page, Section, render_html, render_markdown
-from medseg.report.tables import Cell, Table, number, table, to_csv, words
+from medseg.report.sections.checkerboard import (
+    PHASES,
+    SPECTRA,
+    estimate_cell,
+    layers_table,
+    measures_of,
+    value_text,
+)
+from medseg.report.tables import Table, number, table, to_csv, words
 
 RESULT = "artifacts.html"
 OUTPUTS = (RESULT, "artifacts.md", "artifacts.csv", "artifacts.json", "figures", "maps")
 """All that `medseg artifacts` may write into its folder."""
 
-_PHASES = (
-    "How each phase of the stride grid amplifies the logits, mean over cases and classes; chance "
-    "is what cases without a common pattern would show."
-)
-_SPECTRA = (
-    "Power of the logits by frequency. Dots are the frequencies of the strides: a pattern that is "
-    "locked to the grid stands out there."
-)
 _CONSTANT = (
     "Response of the network to a constant image, voxel by voxel: one colour if it is clean."
 )
@@ -95,22 +94,36 @@ def write_results(
 
 def sections(record: ArtifactRecord, figures: Iterable[Figure]) -> list[Section]:
     """Summary, layers, figures and cases of a record."""
+    known = measures_of([record])
     layers = [
-        layers_table("Upsampling layers", record.layers, record),
-        layers_table("Gradients of strided layers", record.gradients, record),
-        layers_table("Rows of dilated convolutions", record.dilated, record),
+        layers_table(caption, [({}, [row]) for row in rows], known)
+        for caption, rows in (
+            ("Upsampling layers", record.layers),
+            ("Gradients of strided layers", record.gradients),
+            ("Rows of dilated convolutions", record.dilated),
+        )
     ]
+    means = [
+        {
+            "Measure": words(measure.title),
+            "Estimate": estimate_cell([record.means[name]]),
+            "Cases": number(record.means[name].cases, str),
+        }
+        for name, measure in known.items()
+        if name in record.means
+    ]
+    caption = "Over cases: means, and of patterns the size of what cases share; 95 % interval below"
     meanings = {m.title: m.meaning for m in record.measures.values() if m.meaning}
     not_measured = Section("Not measured", [record.notes]) if record.notes else ""
     found = [
         Section(
             "Summary",
-            [_facts(record), means_table(record), _tests(record), not_measured],
+            [_facts(record), table(caption, means), _tests(record), not_measured],
             key="summary",
         ),
         Section("Layers", layers, key="layers"),
         Section("Figures", list(figures), key="figures"),
-        Section("Cases", [cases_table(record), decision_table(record)], key="cases"),
+        Section("Cases", [cases_table(record)], key="cases"),
         Section("Meaning of the measures", [meanings], key="measures"),
     ]
     return [section for section in found if any(section.parts)]
@@ -122,9 +135,9 @@ def drawn(
     """Every figure that there is something to draw of, by the name of its file."""
     maps = [(1, "all cases", record.phase_map)] if record.phase_map else []
     figures = {
-        "phases": Figure(phase_maps(maps), "Gain of each phase", _PHASES, wide=True),
+        "phases": Figure(phase_maps(maps), "Gain of each phase", PHASES, wide=True),
         "spectrum": Figure(
-            spectra([(1, "all cases", record.spectra)]), "Power by frequency", _SPECTRA, wide=True
+            spectra([(1, "all cases", record.spectra)]), "Power by frequency", SPECTRA, wide=True
         ),
         "constant": Figure(constant_response(data), "Response to a constant", _CONSTANT, wide=True),
         "cycle_spin": Figure(cycle_spin_overlay(data), "Departure over shifts", _SPUN, wide=True),
@@ -149,61 +162,17 @@ def values(record: ArtifactRecord) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["case", "of", "measure", "value"])
 
 
-def means_table(record: ArtifactRecord) -> Table:
-    """Estimates over cases with their intervals, headlines first."""
-    found = [(record.describe(name), estimate) for name, estimate in record.means.items()]
-    rows = []
-    for measure, estimate in sorted(found, key=lambda pair: not pair[0].headline):
-        rows.append(
-            {
-                "Measure": words(measure.title),
-                "Estimate": _estimated(estimate),
-                "Cases": number(estimate.cases, str),
-            }
-        )
-    caption = "Over cases: means, and of patterns the size of what cases share; 95 % interval below"
-    return table(caption, rows)
-
-
-def layers_table(caption: str, layers: Sequence[LayerRow], record: ArtifactRecord) -> Table:
-    """One row per layer, one column per measure that any of them has."""
-    names = list(dict.fromkeys(name for layer in layers for name in layer.values))
-    rows = [
-        {
-            "Layer": words(layer.layer, layer.note, code=True),
-            "Operator": words(layer.operator, code=True),
-            "Stride": Cell(sizes(layer.stride)),
-        }
-        | {record.describe(name).title: _cell(layer.values.get(name)) for name in names}
-        for layer in layers
-    ]
-    return table(caption, rows, {m.title: m.unit for m in record.measures.values()})
-
-
 def cases_table(record: ArtifactRecord) -> Table:
-    """One row per case with the measures of which there is an estimate over cases."""
-    names = [n for n in record.means if "decision" not in record.describe(n).of]
+    """One row per case: measures with an estimate over cases, and the scores of the decision."""
+    scores = [name for case in record.cases for name in case.values.get("decision", {})]
     rows = []
     for case in record.cases:
-        groups = [found for group, found in case.values.items() if group != "image"]
-        row = {record.describe(n).title: _cell(_first(groups, n)) for n in names}
-        rows.append({"Case": words(case.case)} | row)
+        row = {"Case": words(case.case)}
+        for name in dict.fromkeys([*record.means, *scores]):
+            of = (found[name] for g, found in case.values.items() if g != "image" and name in found)
+            row[record.describe(name).title] = number(next(of, None), value_text)
+        rows.append(row)
     return table("Cases, each with its own noise; all measures are in artifacts.csv", rows)
-
-
-def decision_table(record: ArtifactRecord) -> Table:
-    """Scores of each case with one prediction, cycle-spun, and with whole periods as control."""
-    names = list(dict.fromkeys(n for case in record.cases for n in case.values.get("decision", {})))
-    rows = [
-        {"Case": words(case.case)}
-        | {
-            record.describe(name).title: number(case.get("decision", name), lambda v: fixed(v, 4))
-            for name in names
-        }
-        for case in record.cases
-        if "decision" in case.values
-    ]
-    return table("Scores of the decision", rows)
 
 
 def _facts(record: ArtifactRecord) -> dict[str, str]:
@@ -212,7 +181,7 @@ def _facts(record: ArtifactRecord) -> dict[str, str]:
         "Period": sizes(record.period, "voxels"),
     }
     if (found := record.prediction) is not None and found.gain is not None:
-        facts["Gain κ"] = f"{_text(found.gain.mean)}, {_in_words(found.gain)}"
+        facts["Gain κ"] = f"{value_text(found.gain.mean)}, {_in_words(found.gain)}"
     response = record.constant_response
     if response is None:
         return facts | {"Response to a constant": "not measured"}
@@ -223,7 +192,7 @@ def _facts(record: ArtifactRecord) -> dict[str, str]:
 def _in_words(gain: Estimate) -> str:
     if gain.low is None or gain.high is None:
         return f"of {counted(gain.cases, 'case')}, too few for an interval"
-    interval = f"{_text(gain.low)}{TO}{_text(gain.high)}"
+    interval = f"{value_text(gain.low)}{TO}{value_text(gain.high)}"
     return f"{band(gain.mean)} ({interval})" if gain.low else f"none is shown ({interval})"
 
 
@@ -235,38 +204,16 @@ def _tests(record: ArtifactRecord) -> Table:
     rows = [
         {
             "Of": words(of),
-            "p": _cell(test.p_value),
-            "R² of phases": _cell(test.r_squared),
-            "Coherence": _cell(test.coherence),
-            "Gain κ": _estimated(test.gain),
+            "p": number(test.p_value, value_text),
+            "R² of phases": number(test.r_squared, value_text),
+            "Coherence": number(test.coherence, value_text),
+            "Gain κ": estimate_cell([test.gain]),
             "Cases": number(test.cases, str),
         }
         for of, test in pairs
         if test is not None
     ]
     return table("Test over cases: whether they share one pattern", rows)
-
-
-def _first(groups: Sequence[dict[str, float | None]], name: str) -> float | None:
-    return next((group[name] for group in groups if name in group), None)
-
-
-def _estimated(estimate: Estimate | None) -> Cell:
-    if estimate is None:
-        return _cell(None)
-    ends = ""
-    if estimate.low is not None and estimate.high is not None:
-        ends = f"{_text(estimate.low)}{TO}{_text(estimate.high)}"
-    return number(estimate.mean, _text, ends)
-
-
-def _cell(value: float | None) -> Cell:
-    return number(value, _text)
-
-
-def _text(value: float | None) -> str:
-    """Three significant digits; what is below 1e-6 of anything is rounding, and 0."""
-    return "0" if value is not None and abs(value) < 1e-6 else significant(value, 3)
 
 
 def _training(run: Path) -> RunRecord | None:

@@ -14,7 +14,6 @@ from medseg.statistics.contrast import Contrast, bca, contrast
 from medseg.statistics.effects import Effect, LevelEffect, effects
 from medseg.statistics.observations import Observations
 from medseg.statistics.power import Detectable, Needed, needed_for, smallest_detectable
-from medseg.statistics.variance import variance_components
 
 __all__ = [
     "RULE",
@@ -35,6 +34,5 @@ __all__ = [
     "outlying",
     "probability_of_best",
     "smallest_detectable",
-    "variance_components",
     "wilcoxon",
 ]

@@ -36,7 +36,7 @@ def test_an_arm_has_the_mean_of_its_seeds_and_the_widest_interval(arms) -> None:
     (cell,) = column(headlines(arms(finished(seed=0), finished(seed=1))), "Gain κ")
     means = [artifacts(seed=seed).means["gain"] for seed in (0, 1)]
     assert cell.value == pytest.approx(sum(m.mean for m in means) / 2)
-    assert cell.note == "0.12\u00a0…\u00a00.15"
+    assert cell.note == "0.116\u00a0…\u00a00.151"
     assert [means[0].low, means[1].high] == pytest.approx([0.12, 0.15], abs=0.005)
 
 

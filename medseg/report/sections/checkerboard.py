@@ -1,10 +1,10 @@
 """Checkerboard patterns: what the layers, the network and its answers to real cases show."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from medseg.formatting import TO, counted, is_missing, significant
+from medseg.formatting import TO, counted, is_missing, significant, sizes
 from medseg.record import ArtifactRecord, Estimate, LayerRow, Measure
 from medseg.report.arms import Arm
 from medseg.report.figures.phases import phase_maps, spectra
@@ -51,12 +51,12 @@ _CASES = [
     "Boundaries: distance between the phases at which predicted and true label boundaries fall. "
     "Few boundaries differ by chance, so compare arms on the same cases.",
 ]
-_MAPS = (
-    "Gain of each phase of the stride grid, as its departure from the mean over phases, of the "
-    "first run of each coloured arm. A cell without colour has no pattern; chance is what cases "
-    "without a common pattern would show."
+PHASES = (
+    "How each phase of the stride grid amplifies the logits, as its departure from the mean over "
+    "phases. A cell without colour has no pattern; chance is what cases without a common pattern "
+    "would show."
 )
-_SPECTRA = (
+SPECTRA = (
     "Power of the logits by frequency, over its mean. Dots are the frequencies of the strides: a "
     "pattern that is locked to the grid stands out there and nowhere else."
 )
@@ -65,10 +65,10 @@ _FIRST = ("dc_gain", "cycle_spin_locked", "gain")  # of records that do not desc
 
 def checkerboard(data: ReportData) -> Section:
     """Headlines of the arms, phase maps, spectra and trajectories, then every measure and layer."""
-    known = _measures(data)
+    known = measures_of(record for arm in data.arms for record in arm.records)
     headlines = {name: found for name, found in known.items() if found.headline}
     others = measures_table(data, {n: found for n, found in known.items() if n not in headlines})
-    layers = layers_table(data, known)
+    layers = layers_table("Mean over seeds", _same_layers(data), known)
     trajectories = curve_figures(data, _TRAJECTORIES, "artifact_history")
     meanings = {found.title: found.meaning for found in known.values() if found.meaning}
     rows = counted(len(layers.frame), "row")
@@ -89,6 +89,20 @@ def checkerboard(data: ReportData) -> Section:
     )
 
 
+def measures_of(records: Iterable[ArtifactRecord]) -> dict[str, Measure]:
+    """Every measure with a value for a network, as the records describe it, headlines first."""
+    found: dict[str, Measure] = {}
+    for record in records:
+        layers = (name for row in _layers(record) for name in row.values)
+        names = {*record.means, *record.values, *layers}
+        for name in [*record.measures, *sorted(names - record.measures.keys())]:
+            described = record.describe(name)
+            if name in names and name not in found:
+                first = described.headline or (not record.measures and name in _FIRST)
+                found[name] = replace(described, headline=first)
+    return dict(sorted(found.items(), key=lambda item: not item[1].headline))
+
+
 def measures_table(
     data: ReportData, measures: Mapping[str, Measure], *, locked: bool = False
 ) -> Table:
@@ -105,12 +119,10 @@ def measures_table(
     for arm, p in zip(measured, corrected, strict=True) if measures else ():
         row = {found.title: _measure_cell(arm, name) for name, found in measures.items()}
         tests = {
-            "Gain κ of the input": _estimate_cell(
-                [r.image.gain for r in arm.records if r.image and r.image.gain]
-            ),
+            "Gain κ of the input": estimate_cell(r.image.gain for r in arm.records if r.image),
             "Locked to the grid": _test(arm.records, p),
             "Coherence": mean_cell(
-                [r.prediction.coherence for r in arm.records if r.prediction], significant
+                [r.prediction.coherence for r in arm.records if r.prediction], value_text
             ),
         }
         rows.append({"Arm": arm_cell(arm)} | row | (tests if locked else {}))
@@ -122,70 +134,75 @@ def measures_table(
     )
 
 
-def layers_table(data: ReportData, measures: Mapping[str, Measure]) -> Table:
-    """One row per arm and upsampling layer: means over seeds, their range below."""
-    rows = []
+def layers_table(
+    caption: str,
+    rows: Iterable[tuple[Mapping[str, Cell], Sequence[LayerRow]]],
+    measures: Mapping[str, Measure],
+) -> Table:
+    """One row per layer, one column per measure that any of them has.
+
+    Args:
+        caption: Of the table.
+        rows: The first cells of a row, and the layer in each run: means are shown, ranges below.
+        measures: Name → description, in the order of the columns.
+    """
+    rows = list(rows)
+    names = [n for n in measures if any(n in one.values for _, same in rows for one in same)]
+    cells = [
+        {
+            **first,
+            "Layer": words(same[0].layer, same[0].note, code=True),
+            "Operator": words(same[0].operator, code=True),
+            "Stride": Cell(sizes(same[0].stride)),
+        }
+        | {measures[n].title: mean_cell([o.values.get(n) for o in same], value_text) for n in names}
+        for first, same in rows
+    ]
+    return table(caption, cells, {m.title: m.unit for m in measures.values()})
+
+
+def estimate_cell(estimates: Iterable[Estimate | None]) -> Cell:
+    """Mean over runs, with the widest interval."""
+    known = [e for e in estimates if e is not None and not is_missing(e.mean)]
+    if not known:
+        return number(None, value_text)
+    ends = [(e.low, e.high) for e in known if e.low is not None and e.high is not None]
+    note = counted(known[0].cases, "case")
+    if ends:
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        note = f"{value_text(low)}{TO}{value_text(high)}"
+    return number(fmean(e.mean for e in known), value_text, note)
+
+
+def value_text(value: float | None) -> str:
+    """Three significant digits; what is below 1e-6 of anything is rounding, and 0."""
+    return "0" if value is not None and abs(value) < 1e-6 else significant(value, 3)
+
+
+def _layers(record: ArtifactRecord) -> list[LayerRow]:
+    return [*record.layers, *record.gradients, *record.dilated]
+
+
+def _same_layers(data: ReportData) -> list[tuple[dict[str, Cell], list[LayerRow]]]:
+    """Each upsampling layer of each arm, in all its runs."""
+    found: dict[tuple[int, str, str], list[LayerRow]] = {}
     for arm in data.arms:
-        found: dict[tuple[str, str], list[LayerRow]] = {}
         for layer in (layer for record in arm.records for layer in record.layers):
-            found.setdefault((layer.layer, layer.operator), []).append(layer)
-        for (layer, operator), same in found.items():
-            names = [name for name in measures if any(name in one.values for one in same)]
-            rows.append(
-                {
-                    "Arm": arm_cell(arm),
-                    "Upsampling layer": words(layer, code=True),
-                    "Operator": words(operator, code=True),
-                }
-                | {
-                    measures[n].title: mean_cell([one.values.get(n) for one in same], significant)
-                    for n in names
-                }
-            )
-    return table("Mean over seeds", rows, {m.title: m.unit for m in measures.values()})
-
-
-def _measures(data: ReportData) -> dict[str, Measure]:
-    """Every measure with a value for an arm, as the records describe it, headlines first."""
-    found: dict[str, Measure] = {}
-    for record in (record for arm in data.arms for record in arm.records):
-        rows = [*record.layers, *record.gradients, *record.dilated]
-        names = {*record.means, *record.values, *(name for row in rows for name in row.values)}
-        for name in [*record.measures, *(n for n in sorted(names) if n not in record.measures)]:
-            described = record.describe(name)
-            if name in names and name not in found:
-                first = described.headline or (not record.measures and name in _FIRST)
-                found[name] = replace(described, headline=first)
-    return dict(sorted(found.items(), key=lambda item: not item[1].headline))
+            found.setdefault((arm.number, layer.layer, layer.operator), []).append(layer)
+    arms = {arm.number: {"Arm": arm_cell(arm)} for arm in data.arms}
+    return [(arms[number], same) for (number, _, _), same in found.items()]
 
 
 def _measure_cell(arm: Arm, name: str) -> Cell:
-    """A mean over cases where the record has one, else a value of the network or of its layers."""
-    estimates = [record.means[name] for record in arm.records if name in record.means]
-    if not estimates:
-        return mean_cell([_value(record, name) for record in arm.records], significant)
-    return _estimate_cell(estimates)
-
-
-def _estimate_cell(estimates: list[Estimate]) -> Cell:
-    """Mean over seeds, with the widest interval."""
-    if not estimates:
-        return number(None, significant)
-    values = [e.mean for e in estimates if not is_missing(e.mean)]
-    ends = [(e.low, e.high) for e in estimates if e.low is not None and e.high is not None]
-    note = counted(estimates[0].cases, "case")
-    if ends:
-        low, high = min(low for low, _ in ends), max(high for _, high in ends)
-        note = f"{significant(low)}{TO}{significant(high)}"
-    return number(fmean(values) if values else None, significant, note if values else "")
-
-
-def _value(record: ArtifactRecord, name: str) -> float | None:
-    """Of the network, else the largest over layers."""
-    if name in record.values:
-        return record.values[name]
-    rows = [*record.layers, *record.gradients, *record.dilated]
-    return max((v for row in rows if (v := row.values.get(name)) is not None), default=None)
+    """An estimate over cases where the record has one, else of the network or its worst layer."""
+    if any(name in record.means for record in arm.records):
+        return estimate_cell(record.means.get(name) for record in arm.records)
+    values = []
+    for record in arm.records:
+        layers = (row.values.get(name) for row in _layers(record))
+        largest = max((value for value in layers if value is not None), default=None)
+        values.append(record.values.get(name, largest))
+    return mean_cell(values, value_text)
 
 
 def _largest_p(records: list[ArtifactRecord]) -> float | None:
@@ -196,12 +213,12 @@ def _largest_p(records: list[ArtifactRecord]) -> float | None:
 
 def _test(records: list[ArtifactRecord], p_value: float | None) -> Cell:
     inputs = [r.image.p_value for r in records if r.image and r.image.p_value is not None]
-    note = f"input {significant(min(inputs))}" if inputs else ""
-    return number(p_value, significant, "fewer than 8 cases" if p_value is None else note)
+    note = f"input {value_text(min(inputs))}" if inputs else ""
+    return number(p_value, value_text, "fewer than 8 cases" if p_value is None else note)
 
 
 def _phases(data: ReportData) -> list[Figure]:
-    """Heat-maps and spectra of the coloured arms, each from the first run that has them."""
+    """Maps and spectra of the coloured arms, each from the first run that has them."""
     found = [
         (arm.number, arm.label, arm.records[0])
         for arm in data.arms
@@ -209,7 +226,8 @@ def _phases(data: ReportData) -> list[Figure]:
     ]
     maps = [(arm, label, r.phase_map) for arm, label, r in found if r.phase_map]
     lines = [(arm, label, r.spectra) for arm, label, r in found if r.spectra]
+    of = " Of the first run of each coloured arm."
     return [
-        Figure(phase_maps(maps), "Gain of each phase", _MAPS),
-        Figure(spectra(lines), "Power of the logits by frequency", _SPECTRA),
+        Figure(phase_maps(maps), "Gain of each phase", PHASES + of),
+        Figure(spectra(lines), "Power of the logits by frequency", SPECTRA + of),
     ]

@@ -8,11 +8,10 @@ import numpy as np
 from medseg.formatting import MISSING, counted, p_value, percent, signed, significant
 from medseg.report.page import Note, Section
 from medseg.report.study import PRIMARY, Study
-from medseg.report.tables import Cell, Table, arm_cell, number, table
+from medseg.report.tables import Cell, Table, arm_cell, number, table, words
 from medseg.statistics import needed_for
 from medseg.statistics.contrast import differences
 
-LINES = 8
 ROWS = 20
 _LEVEL = 0.95
 _SIZES = (
@@ -27,12 +26,11 @@ _SIZES = (
 def doubts(study: Study) -> list[Section]:
     """Sections on the verdicts by Dice; an empty one is left out."""
     found = {
-        "Arms whose trainings scatter": [_scattering(study)],
-        "Cases that stand out": [_outliers(study)],
+        "Arms whose trainings scatter": [scattering_table(study), *_cost_to_others(study)],
+        "Cases that stand out": [outliers_table(study)],
+        "What would decide it": [needed := needed_table(study), Note(_SIZES if needed else "")],
     }
-    sections = [Section(title, parts) for title, parts in found.items() if any(parts)]
-    needed = needed_table(study)
-    return sections + ([Section("What would decide it", [needed, Note(_SIZES)])] if needed else [])
+    return [Section(title, parts) for title, parts in found.items() if any(parts)]
 
 
 def needed_table(study: Study) -> Table:
@@ -102,82 +100,86 @@ def scattering_arms(study: Study) -> list[int]:
     return [observations.arms[place] for place in order]
 
 
-def _scattering(study: Study) -> list[str]:
-    observations = study.observations[PRIMARY]
-    trainings, arms = observations.trainings, scattering_arms(study)
-    if trainings is None or not arms:
-        return []
-    lines = []
-    if trainings.apart:
-        own = [trainings.own[place] for place in trainings.apart]
-        total = trainings.pool.df + sum(spread.df for spread in own)
-        value = sum(spread.value * spread.df for spread in [trainings.pool, *own]) / total
-        wider = math.sqrt(value / trainings.pool.value) if trainings.pool.value else math.inf
-        lines.append(
-            f"{counted(len(own), 'arm')} left out of the pooled spread of trainings; otherwise all "
-            f"others would be judged by a spread {significant(wider)} times as wide."
-        )
-    for arm in arms[:LINES]:
+def scattering_table(study: Study) -> Table:
+    """How far the trainings of these arms differ, and what their own spread costs them.
+
+    Of the reference it is what it costs the first arm.
+    """
+    observations, reference = study.observations[PRIMARY], study.reference.number
+    trainings, arms = observations.trainings, {arm.number: arm for arm in study.arms}
+    if trainings is None:
+        return table("", [])
+    rows = []
+    for arm in scattering_arms(study):
         place = observations.arms.index(arm)
-        spread, others = trainings.own[place], trainings.others[place]
-        luck = "" if place in trainings.apart else ", which may be luck: another seed would tell"
-        lines.append(
-            f"{study.labels([arm])[0]}: its trainings differ by "
-            f"{significant(math.sqrt(spread.value))} (SD of Dice, {counted(spread.df, 'degree')} "
-            f"of freedom), those of the other arms by {significant(math.sqrt(others))}{luck}. "
-            f"{_cost(study, arm)}"
+        first = int(study.by()["arm"].iloc[0]) if arm == reference else arm
+        own, alike = (
+            differences(observations, {first: 1.0, reference: -1.0}, alike=alike).uncertainty
+            for alike in (False, True)
         )
-    return [*lines, *_rest(len(arms))]
+        rows.append(
+            {
+                "Arm": arm_cell(arms[arm]),
+                "SD": _number(
+                    math.sqrt(trainings.own[place].value),
+                    "" if place in trainings.apart else "may be luck: another seed would tell",
+                ),
+                "df": Cell(str(trainings.own[place].df), trainings.own[place].df),
+                "SD of the others": _number(math.sqrt(trainings.others[place])),
+                "±": _number(
+                    own and own.half_width(_LEVEL),
+                    f"of {arms[first].label}" if first != arm else "",
+                ),
+                "± if pooled": _number(alike and alike.half_width(_LEVEL)),
+            }
+        )
+    units = {"SD": "of Dice, by training", "±": "95 %, by its own spread"}
+    return table("Arms that are judged by the spread of their own trainings", rows, units)
 
 
-def _cost(study: Study, arm: int) -> str:
-    """What its own spread does to its interval; of the reference, to that of the first arm."""
-    reference = study.reference.number
-    first = int(study.by()["arm"].iloc[0]) if arm == reference else arm
-    now, alike = (
-        differences(
-            study.observations[PRIMARY], {first: 1.0, reference: -1.0}, alike=alike
-        ).uncertainty
-        for alike in (False, True)
-    )
-    if now is None or alike is None:
-        return "Judged by its own spread."
-    ends = [significant(known.half_width(_LEVEL)) for known in (now, alike)]
-    whose = f"that of {study.labels([first])[0]}" if arm == reference else "its interval"
-    return f"Judged by its own spread, {whose} is ±{ends[0]}, not ±{ends[1]}."
+def _cost_to_others(study: Study) -> list[str]:
+    """What the arms that left the pool would cost the others in it."""
+    trainings = study.observations[PRIMARY].trainings
+    if trainings is None or not trainings.apart:
+        return []
+    own = [trainings.own[place] for place in trainings.apart]
+    total = trainings.pool.df + sum(spread.df for spread in own)
+    value = sum(spread.value * spread.df for spread in [trainings.pool, *own]) / total
+    wider = math.sqrt(value / trainings.pool.value) if trainings.pool.value else math.inf
+    return [
+        f"{counted(len(own), 'arm')} left out of the pooled spread of trainings; otherwise all "
+        f"others would be judged by a spread {significant(wider)} times as wide."
+    ]
 
 
-def _outliers(study: Study) -> list[str]:
-    rows: list[Any] = [*study.by().itertuples()]
-    compared = {int(one.arm): one for one in rows}
-    cases, lines = outlying_cases(study), []
-    for case, arms in list(cases.items())[:LINES]:
-        parts = []
-        for arm in arms[:3]:
-            one = compared[arm]
-            pair = differences(
-                study.observations[PRIMARY], {arm: 1.0, study.reference.number: -1.0}
-            )
-            place = list(pair.names).index(case)
-            squares = (pair.values - pair.values.mean()) ** 2
-            parts.append(
-                f"{study.labels([arm])[0]}: {signed(float(pair.values[place]))} beside a median of "
-                f"{signed(float(np.median(pair.values)))}, "
-                f"{percent(float(squares[place] / squares.sum()))} of the variance over cases; "
-                f"p {_p(one.p_holm)}, of trimmed means {_p(one.trimmed_holm)}"
-            )
-        more = f"; and {counted(len(arms) - 3, 'more arm')}" if len(arms) > 3 else ""
-        lines.append(f"{case} in {'; '.join(parts)}{more}. Look at it before you read the table.")
-    return [*lines, *_rest(len(cases))]
+def outliers_table(study: Study) -> Table:
+    """Cases that stand out, and what they do to the difference."""
+    observations, reference = study.observations[PRIMARY], study.reference.number
+    arms = {arm.number: arm for arm in study.arms}
+    compared = study.by().set_index("arm")
+    rows = []
+    for case, arm in ((c, n) for c, found in outlying_cases(study).items() for n in found):
+        pair = differences(observations, {arm: 1.0, reference: -1.0})
+        own = float(pair.values[list(pair.names).index(case)])
+        off = own - pair.values.mean()
+        share = float(off**2 / ((pair.values - pair.values.mean()) ** 2).sum())
+        rows.append(
+            {
+                "Case": words(case),
+                "Arm": arm_cell(arms[arm]),
+                "Δ Dice": number(own, signed),
+                "Median Δ": number(float(np.median(pair.values)), signed),
+                "Share": number(share, percent),
+                "p": number(compared.at[arm, "p_holm"], p_value),
+                "p trimmed": number(compared.at[arm, "trimmed_holm"], p_value),
+            }
+        )
+    units = {"Median Δ": "of all cases", "Share": "of the variance over cases"}
+    return table("Cases whose difference to the reference stands out", rows, units)
 
 
-def _rest(count: int) -> list[str]:
-    return [f"And {count - LINES} more."] if count > LINES else []
-
-
-def _p(value: float | None) -> str:
-    text = p_value(value)
-    return text if text.startswith("<") else f"= {text}"
+def _number(value: float | None, note: str = "") -> Cell:
+    return number(value, significant, note)
 
 
 def _more(size: int | None, now: int) -> Cell:

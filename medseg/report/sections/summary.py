@@ -18,7 +18,7 @@ from medseg.report.page import Section
 from medseg.report.sections.costs import COSTS
 from medseg.report.sections.doubts import outlying_cases, scattering_arms
 from medseg.report.study import PRIMARY, ReportData, Study
-from medseg.statistics import smallest_detectable, variance_components
+from medseg.statistics import smallest_detectable
 
 VERDICTS = ("better", "worse", "equal", "undecided")
 _NAMED = 5
@@ -62,7 +62,6 @@ def _facts(data: ReportData, study: Study) -> dict[str, str]:
         f"Dice against {study.reference.label}": _outcome(study),
         "Factors": _factors(study),
         "Cheapest arm shown to be no worse": _cheapest(data, study),
-        "Variance of a single Dice": _variance(study),
         "Smallest difference found": _detectable(study),
     }
 
@@ -158,14 +157,6 @@ def _cheapest(data: ReportData, study: Study) -> str:
                 f"Dice): {text(known[arm])} against {text(base)} ({100 * known[arm] / base:.0f} %)"
             )
     return "; ".join(parts) or "none"
-
-
-def _variance(study: Study) -> str:
-    found = variance_components(study.observations[PRIMARY])
-    total = sum(found.values())
-    names = {"case": "cases", "fold": "folds", "seed": "seeds", "residual": "seed × case"}
-    parts = [f"{names[key]} {percent(part / total)}" for key, part in found.items() if total]
-    return joined(parts) or "unknown"
 
 
 def _detectable(study: Study) -> str:
