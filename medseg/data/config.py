@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
 from medseg.build import build
+from medseg.data.forms import form_named
 from medseg.data.preprocess import Intensity, PerChannel, Preprocessing
 from medseg.errors import ConfigError
 
@@ -87,6 +88,8 @@ class DataConfig:
             ConfigError: one of them is unknown or impossible.
         """
         config = cls(**build(section, "data"))
+        if config.form is not None:
+            form_named(config.form)
         mapped = config.intensity.channels if isinstance(config.intensity, PerChannel) else None
         if mapped is not None and len(mapped) != config.in_channels:
             raise ConfigError(

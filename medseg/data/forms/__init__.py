@@ -123,7 +123,7 @@ def _with_patients(dataset: Dataset) -> Dataset:
 
 def _recognised(folder: Path, form: str | None) -> tuple[Form, Path]:
     if form is not None:
-        return _named(form), folder
+        return form_named(form), folder
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; name the one that holds the dataset")
     is_part = says_image(folder.name) or says_label(folder.name) or says_test(folder.name)
@@ -164,7 +164,12 @@ def _form_of(folder: Path) -> Form | None:
     return None
 
 
-def _named(form: str) -> Form:
+def form_named(form: str) -> Form:
+    """The form that `data.form` asks for.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
     by_name = {each.name: each for each in FORMS}
     if form not in by_name:
         raise ConfigError(
