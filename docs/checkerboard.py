@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from medseg.checkerboard import MEASURES
 from medseg.checkerboard.cohort import phase_lock_test
+from medseg.checkerboard.convolutions import composed_kernel, coverage, gridding_imbalance
 from medseg.checkerboard.figure_data import axis_spectra
-from medseg.checkerboard.gridding import composed_kernel, coverage, gridding_imbalance
 from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
     kernel_gains,
@@ -31,9 +31,8 @@ from medseg.checkerboard.seasonal import additive, gain, lags, staircase
 from medseg.metrics import dice
 from medseg.plotting import AMOUNT, line_style, new_figure, save, styled
 from medseg.record import PhaseMap
-from medseg.record.figure_data import FigureData
-from medseg.report.figures.artifacts import cycle_spin_overlay
-from medseg.report.figures.phases import phase_maps, spectra
+from medseg.record.checkerboard import FigureData
+from medseg.report.figures.checkerboard import cycle_spin_overlay, phase_maps, spectra
 
 FOLDER = Path(__file__).with_suffix("")
 PAGE = Path(__file__).with_suffix(".md")

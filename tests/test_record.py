@@ -234,7 +234,7 @@ class TestReadRefuses:
     def test_what_is_not_json(self, content, tmp_path) -> None:
         path = tmp_path / FILE_NAME
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"record\.json: cannot be read as JSON .*remove it"):
+        with pytest.raises(DataError, match=r"record\.json: cannot be read as JSON"):
             RunRecord.read(path)
 
     @pytest.mark.parametrize("path", [".", "nothing.json"])
@@ -250,7 +250,7 @@ class TestReadRefuses:
     def test_another_schema(self, content, found, tmp_path) -> None:
         path = tmp_path / FILE_NAME
         path.write_text(content)
-        message = rf"record\.json: schema={found}, this version reads schemas 1 to 4; read"
+        message = rf"record\.json: schema={found}, this version reads schemas 1 to 4; "
         with pytest.raises(DataError, match=message) as caught:
             RunRecord.read(path)
         assert caught.value.exit_code == 3
@@ -261,7 +261,7 @@ class TestReadRefuses:
         content = json.loads(path.read_text())
         del content[missing]
         path.write_text(json.dumps(content))
-        with pytest.raises(DataError, match=rf"not a whole record \(.*{missing}"):
+        with pytest.raises(DataError, match=rf"not whole \(.*{missing}"):
             RunRecord.read(path)
 
     @pytest.mark.parametrize(
@@ -285,5 +285,5 @@ class TestReadRefuses:
     def test_a_record_with_other_fields(self, change, record, tmp_path) -> None:
         path = record.write(tmp_path)
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
-        with pytest.raises(DataError, match="not a whole record"):
+        with pytest.raises(DataError, match="not whole"):
             RunRecord.read(path)

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from torch import nn
 
-from medseg.checkerboard.gridding import largest_gap
+from medseg.checkerboard.convolutions import largest_gap
 from medseg.layers.fast_conv import SharedSmoothing
 from medseg.models.stage import Stage
 

@@ -4,8 +4,8 @@ An upsampling with stride s treats the `P = Π sᵢ` phases of its output grid b
 their DC gains differ, a constant comes out as a pattern. `registry.MEASURES` lists every measure of
 that, `Study` takes them from a network and real cases, `upsampling_rows` from weights alone.
 
-kernels, imbalance, imaging    an upsampling: its taps, how unequal phases are, replicas
-gradients, gridding            strided and dilated convolutions
+kernels, imbalance             an upsampling: its taps, how unequal phases are, replicas
+convolutions                   strided and dilated convolutions
 layers                         the layers of a network
 torus, probes                  a whole network
 windows, moments, seasonal, boundaries

@@ -36,12 +36,9 @@ def phase_lock_test(
     the input, too. Cases weigh the same, whatever their size; unchanged by `z → a z`, a > 0.
 
     Args:
-        cases: Moments of each case, of one period; those that do not vary are left out.
+        cases: Moments of at least 8 cases that vary (`seasonal.is_regular`), of one period.
         permutations: M; the smallest p is `1 / (1 + M)`.
         seed: Of the shifts.
-
-    Raises:
-        ValueError: fewer than 8 cases that vary, different periods, or no permutation.
 
     Reference: Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9:39 (p is never 0).
 
@@ -52,20 +49,9 @@ def phase_lock_test(
     >>> round(lock.r_squared, 3), lock.p_value
     (1.0, 0.001)
     """
-    varying = [case for case in cases if is_regular(case)]
-    if len(varying) < LEAST_CASES:
-        raise ValueError(
-            f"{len(varying)} cases of {len(cases)} with logits that vary: the case is the unit, so "
-            f"at least {LEAST_CASES} are needed; add cases, or report the effect without a test"
-        )
-    if len(periods := {case.period for case in varying}) > 1:
-        raise ValueError(f"periods {sorted(periods)}: cases of one test share one; test each alone")
-    (period,) = periods
-    if permutations < 1:
-        raise ValueError(f"{permutations} permutations: p needs at least 1; 999 is usual")
-    tables = torch.stack([equally_weighted(case.gram.cpu()) for case in varying])
-    r_squared, p_value = against_shifts(tables[None], period, permutations, seed)
-    return PhaseLocked(cases=len(varying), p_value=float(p_value), r_squared=float(r_squared))
+    tables = torch.stack([equally_weighted(case.gram.cpu()) for case in cases])
+    r_squared, p_value = against_shifts(tables[None], cases[0].period, permutations, seed)
+    return PhaseLocked(cases=len(cases), p_value=float(p_value), r_squared=float(r_squared))
 
 
 def against_shifts(
@@ -100,18 +86,11 @@ def coherence(patterns: Float[Tensor, " cases *period"]) -> float | None:
     Returns:
         The coherence; None if no pattern varies.
 
-    Raises:
-        ValueError: fewer than two cases, or values that are not finite.
-
     >>> coherence(torch.tensor([[1.0, -1.0], [1.0, -1.0]]))
     1.0
     >>> coherence(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]))
     0.0
     """
-    if len(patterns) < 2:
-        raise ValueError(f"{len(patterns)} case: agreement needs at least two; add cases")
-    if not bool(torch.isfinite(patterns).all()):
-        raise ValueError("a pattern is not finite: agreement needs numbers; leave its case out")
     flat = patterns.double().flatten(1)
     centred = flat - flat.mean(dim=1, keepdim=True)
     energy = centred.square().sum()

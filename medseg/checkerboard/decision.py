@@ -138,7 +138,7 @@ def _cycle_spun(
 ) -> CaseRow:
     predictor.require_memory(image, probabilities=True, held=10)
     grid = predictor.preprocessing.image(image)
-    period = study.grid.period
+    period = study.period
     spun, deviation = cycle_spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
     deviation = predictor.preprocessing.restore_scores(deviation, image)
     write_probabilities(target, deviation, image)

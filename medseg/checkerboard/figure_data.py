@@ -10,11 +10,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medseg.checkerboard.phases import checked_period, require_finite, trapezoid, trimmed
+from medseg.checkerboard.phases import trapezoid, trimmed
 from medseg.checkerboard.probes import response_to_constant
 from medseg.checkerboard.windows import Exemplar
 from medseg.record import AxisSpectrum
-from medseg.record.figure_data import FigureData
+from medseg.record.checkerboard import FigureData
 
 _BINS = 254  # around the circle, so that half of it, both ends included, has 128
 log = logging.getLogger(__name__)
@@ -66,8 +66,7 @@ def axis_spectra(maps: Iterable[Tensor], period: Sequence[int]) -> list[AxisSpec
         varies.
 
     Raises:
-        ValueError: stride 1 everywhere, maps below one period and a margin, or values that are
-            not finite.
+        ValueError: maps below one period and a margin.
 
     >>> [found] = axis_spectra([0.5 * (torch.arange(50) % 2)], [2])
     >>> len(found.decibel), found.bins, found.decibel[-1]  # 10 log₁₀ 2 at half a cycle per voxel
@@ -91,8 +90,7 @@ def _decibel(signal: Tensor, period: Sequence[int]) -> Float[Tensor, "*frequenci
 
     Each axis is cut to whole periods, so that harmonics of the period are bins.
     """
-    steps = checked_period(period, signal.ndim)
-    require_finite(signal, "voxels of a map")
+    steps = tuple(period)
     margin = [step // 2 for step in steps]
     least = tuple(s + 2 * m if s > 1 else 1 for s, m in zip(steps, margin, strict=True))
     if any(n < wanted for n, wanted in zip(signal.shape, least, strict=True)):

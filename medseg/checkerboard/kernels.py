@@ -11,7 +11,7 @@ from monai.networks.blocks.upsample import SubpixelUpsample
 from torch import Tensor, nn
 
 from medseg.checkerboard.imbalance import dc_gain_imbalance, kernel_gains
-from medseg.checkerboard.phases import phase_means, require_finite
+from medseg.checkerboard.phases import phase_means, require_energy, require_finite
 from medseg.checkerboard.torus import Transposed, reach, torus
 from medseg.conversion.kernels import (
     CONV_ND,
@@ -133,7 +133,9 @@ class UpsamplingLayer:
         assert isinstance(layer, Composite)
         whole = _held_together(layer, stride)
         read = read_kernel(whole)
-        return probed_kernel(whole) if read is None else read
+        kernel = probed_kernel(whole) if read is None else read
+        require_energy(kernel, "taps")
+        return kernel
 
     @cached_property
     def gains(self) -> Float[Tensor, "phases inputs outputs"]:
@@ -196,13 +198,14 @@ def kernel_of_weight(weight: Tensor, groups: int, dilation: Sequence[int]) -> Te
     """`(inputs, outputs / groups, *kernel)` → `(inputs, outputs, *taps)`, in double precision.
 
     Raises:
-        ValueError: a weight that is not finite.
+        ValueError: a weight that is not finite, or only zeros.
 
     >>> kernel_of_weight(torch.tensor([[[1.0]], [[2.0]]]), groups=2, dilation=(1,)).tolist()
     [[[1.0], [0.0]], [[0.0], [2.0]]]
     """
     weight = weight.detach().cpu().double()
     require_finite(weight, "weights")
+    require_energy(weight, "taps")
     return grouped_as_dense(dilated_as_dense(weight, dilation), groups)
 
 

@@ -5,7 +5,6 @@ import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -110,24 +109,16 @@ def input_moments(
     return found
 
 
-@dataclass(frozen=True)
-class StrideGrid:
-    """Stride grid: periods per axis of the decoder's stages, finest first, each a divisor."""
-
-    levels: tuple[tuple[int, ...], ...]
-
-    @property
-    def period(self) -> tuple[int, ...]:
-        """After which every pattern of the network repeats."""
-        return self.levels[-1]
-
-
-def stride_grid_of(network: nn.Module, spatial_dims: int) -> StrideGrid:
-    """The stride grid of a network: total strides of its stages, or of all its upsamplings.
+def stride_grid_of(network: nn.Module, spatial_dims: int) -> tuple[tuple[int, ...], ...]:
+    """Total strides of a network's stages, or of all its upsamplings: periods of its patterns.
 
     Args:
         network: One of ours, or any whose upsamplings follow one another.
         spatial_dims: Axes of its grid.
+
+    Returns:
+        Periods per axis, finest first, each a divisor of the next; every pattern of the network
+        repeats after the last.
 
     Raises:
         ConfigError: no upsampling, so that no pattern can be locked to a stride.
@@ -143,7 +134,7 @@ def stride_grid_of(network: nn.Module, spatial_dims: int) -> StrideGrid:
             f"{type(network).__name__} has stride 1 everywhere, so no pattern can be locked to "
             "its strides; choose a network that upsamples"
         )
-    return StrideGrid(levels)
+    return levels
 
 
 def _of_stages(network: MultiscaleNetwork) -> tuple[tuple[int, ...], ...]:

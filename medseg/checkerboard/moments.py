@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from medseg.checkerboard.phases import checked_period, fold, require_finite, trapezoid, trimmed
+from medseg.checkerboard.phases import fold, trapezoid, trimmed
 
 ONE, RESIDUAL, SMOOTH = range(3)
 _VOXELS_AT_ONCE = 2**18
@@ -39,19 +39,13 @@ class PhaseMoments:
 def coarser(moments: PhaseMoments, period: Sequence[int]) -> PhaseMoments:
     """The same sums by the phases of a shorter period, which divides the moments' own.
 
-    Raises:
-        ValueError: a period that does not divide it.
-
     >>> coarser(phase_moments(torch.arange(14.0), [4]), [2]).gram[:, ONE, ONE].tolist()
     [4.0, 4.0]
     """
-    steps = checked_period(period, len(moments.period))
-    if any(long % short for long, short in zip(moments.period, steps, strict=True)):
-        raise ValueError(f"period {steps} does not divide {moments.period}; give a divisor")
     gram = moments.gram.reshape(*moments.period, *moments.gram.shape[1:])
-    for axis, step in enumerate(steps):
+    for axis, step in enumerate(period):
         gram = gram.unflatten(axis, (-1, step)).sum(dim=axis)
-    return PhaseMoments(steps, gram.flatten(0, len(steps) - 1))
+    return PhaseMoments(tuple(period), gram.flatten(0, len(period) - 1))
 
 
 def halo(period: Sequence[int]) -> tuple[int, ...]:
@@ -98,23 +92,14 @@ def window_moments(
         origin: Index of the window's first voxel on the network's grid.
         slopes: Whether to keep the terms that only `staircase` needs.
 
-    Raises:
-        ValueError: stride 1 everywhere, a window that is all halo, or values that are not finite.
-
     >>> n = torch.arange(9)
     >>> sums = window_moments(torch.stack([n, n + 2 * (n % 2)]), [2], [0])[:, :, ONE, RESIDUAL]
     >>> sums.tolist()  # 3 voxels of residual −1 and 2 of residual +1
     [[0.0, 0.0], [-3.0, 2.0]]
     """
     space = maps.shape[1:]
-    steps = checked_period(period, len(space))
+    steps = tuple(period)
     margin = halo(steps)
-    if any(n <= 2 * m for n, m in zip(space, margin, strict=True)):
-        raise ValueError(
-            f"map {tuple(space)} is no larger than its halo of {margin} at both ends; "
-            "leave this case out"
-        )
-    require_finite(maps, "values")
     edge = int(_VOXELS_AT_ONCE ** (1 / len(space)) + 0.5)
     at_once = max(1, _VOXELS_AT_ONCE // math.prod(min(n, edge) for n in space))
     grams = []

@@ -15,14 +15,9 @@ def phase_sums(signal: Tensor, period: Sequence[int]) -> Tensor:
 
     What the period does not divide is filled up with zeros.
     """
-    lead = signal.ndim - len(period)
-    missing = [-n % p for n, p in zip(signal.shape[lead:], period, strict=True)]
-    # torch lists the sides of the last axis first
-    signal = functional.pad(signal, [side for m in reversed(missing) for side in (0, m)])
-    for axis, step in enumerate(period, start=lead):
-        # axis of length n·s → (n, s), the n are added up
-        signal = signal.unflatten(axis, (-1, step)).sum(dim=axis)
-    return signal.flatten(lead).movedim(-1, 0)
+    lead = signal.shape[: signal.ndim - len(period)]
+    folded = fold(signal.reshape(-1, *signal.shape[len(lead) :]), period, [0] * len(period))
+    return folded.sum(dim=-1).T.reshape(-1, *lead)
 
 
 def phase_means(signal: Tensor, period: Sequence[int]) -> Tensor:
@@ -49,53 +44,6 @@ def require_energy(values: Tensor, what: str) -> None:
             f"all {values.numel()} {what} are 0, which has no shares to compare; "
             "measure a layer that passes something"
         )
-
-
-def require_phases(phases: int) -> None:
-    """Refuses a single phase, which has no other to differ from."""
-    if phases < 2:
-        raise ValueError(
-            f"phases={phases} leaves nothing to compare, since only a stride of 2 or more makes "
-            "a pattern; leave out layers that keep the grid"
-        )
-
-
-def require_kernel(kernel: Tensor, stride: Sequence[int]) -> None:
-    """Refuses taps or strides that no upsampling has.
-
-    Raises:
-        ValueError: stride 1 on all axes, another number of axes, only zeros, or a tap that is
-            not finite.
-    """
-    if kernel.ndim != 2 + len(stride) or min(stride, default=0) < 1:
-        raise ValueError(
-            f"stride={tuple(stride)} must be one whole number per axis of taps, but the kernel "
-            f"has the shape {tuple(kernel.shape)}; give (inputs, outputs, *taps)"
-        )
-    require_phases(math.prod(stride))
-    require_finite(kernel, "taps")
-    require_energy(kernel, "taps")
-
-
-def checked_period(period: Sequence[int], axes: int) -> tuple[int, ...]:
-    """The period as a tuple, once it fits a map of so many axes.
-
-    Raises:
-        ValueError: not 1 to 3 axes, not one stride ≥ 1 per axis, or stride 1 everywhere.
-
-    >>> checked_period([2, 1], axes=2)
-    (2, 1)
-    """
-    steps = tuple(int(s) for s in period)
-    if not 1 <= axes <= 3:
-        raise ValueError(f"map with {axes} axes: 1 to 3 are understood; measure slice by slice")
-    if len(steps) != axes or min(steps) < 1:
-        raise ValueError(f"period {steps}: a map of {axes} axes needs {axes} strides of at least 1")
-    if math.prod(steps) == 1:
-        raise ValueError(
-            f"period {steps}: it has one phase, so nothing to compare; skip the measure"
-        )
-    return steps
 
 
 def trapezoid(signal: Num[Tensor, "*space"], period: Sequence[int]) -> Float[Tensor, "*interior"]:

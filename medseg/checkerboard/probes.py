@@ -140,8 +140,8 @@ def cycle_spin_residual(
         logits that do not vary.
 
     Raises:
-        ValueError: fewer than 2 shifts, an image of another shape, smaller than one period or
-            not finite, or logits on another grid or not finite.
+        ValueError: fewer than 2 shifts, an image smaller than one period or not finite, or logits
+            on another grid or not finite.
 
     Reference: Coifman & Donoho 1995, "Translation-Invariant De-Noising" (cycle spinning); Karras
     et al. 2021, "Alias-Free Generative Adversarial Networks", appendix E (EQ-T).
@@ -253,18 +253,5 @@ def _period(
     network: nn.Module, image: Tensor, period: Sequence[int] | None
 ) -> tuple[int, ...] | None:
     """Voxels per axis after which a pattern repeats; None if there is one phase only."""
-    if image.ndim < 3 or len(image) != 1:
-        raise ValueError(
-            f"image of shape {tuple(image.shape)} must be (1, channels, *space); "
-            "give one case at a time"
-        )
-    dims = image.ndim - 2
-    steps = upsampling_period(network, dims) if period is None else tuple(int(p) for p in period)
-    if math.prod(steps) == 1:
-        return None
-    if len(steps) != dims or min(steps) < 1:
-        raise ValueError(
-            f"period={steps} must be one whole number for each of the {dims} axes; "
-            "give 1 for an axis without a pattern"
-        )
-    return steps
+    steps = upsampling_period(network, image.ndim - 2) if period is None else tuple(period)
+    return None if math.prod(steps) == 1 else steps

@@ -17,13 +17,19 @@ from medseg.checkerboard.boundaries import (
     error_spread,
     mean_of,
 )
-from medseg.checkerboard.gradients import strided_layers
-from medseg.checkerboard.gridding import coverage, dilated_rows, gridding_imbalance, largest_gap
-from medseg.checkerboard.imaging import imaging_leakage, sum_rule_order
+from medseg.checkerboard.convolutions import (
+    coverage,
+    dilated_rows,
+    gridding_imbalance,
+    largest_gap,
+    strided_layers,
+)
 from medseg.checkerboard.imbalance import (
     dc_gain_imbalance,
+    imaging_leakage,
     noise_gain_imbalance,
     overlap_imbalance,
+    sum_rule_order,
     worst_dc_gain_imbalance,
 )
 from medseg.checkerboard.layers import (

@@ -27,8 +27,7 @@ from medseg.checkerboard.windows import CaseSums, Exemplar, analysed_levels
 from medseg.models.weights import ModelCard
 from medseg.progress import bar
 from medseg.record import ArtifactRecord, AxisSpectrum, CaseRow, Estimate
-from medseg.record.checkerboard import Values
-from medseg.record.figure_data import FigureData
+from medseg.record.checkerboard import FigureData, Values
 
 T = TypeVar("T")
 _SAME = 1e-6  # share of energy that rounding stays far below
@@ -62,8 +61,9 @@ class Study:
     ):
         self.network = network
         self.card = card
-        self.grid = stride_grid_of(network, len(card.patch_size))
-        self.levels = analysed_levels(self.grid.levels, card.patch_size)
+        levels = stride_grid_of(network, len(card.patch_size))
+        self.period = levels[-1]
+        self.levels = analysed_levels(levels, card.patch_size)
         self.shifts = shifts
         self.cycle_spun = cycle_spun
         self.kept = kept
@@ -73,9 +73,9 @@ class Study:
         self._moments: dict[str, list[list[PhaseMoments]]] = {"prediction": [], "image": []}
         self._patterns: dict[str, list[Tensor]] = defaultdict(list)
         self._notes: list[str] = []
-        if self.levels[-1] != self.grid.period:
+        if self.levels[-1] != self.period:
             self._notes.append(
-                f"period {self.grid.period}: windows of {tuple(card.patch_size)} have no room for "
+                f"period {self.period}: windows of {tuple(card.patch_size)} have no room for "
                 f"it, so cases are measured at {self.levels[-1]}"
             )
         self._watched = 0
@@ -156,7 +156,7 @@ class Study:
         groups = [row.values for row in (*layers, *gradients, *dilated)] + [values]
         groups += [group for case in self._cases for group in case.values.values()]
         return ArtifactRecord(
-            period=list(self.grid.period),
+            period=list(self.period),
             tested_period=list(self.levels[-1]),
             measures=descriptions(name for group in groups for name in group),
             layers=layers,
@@ -173,7 +173,7 @@ class Study:
 
     def figure_data(self) -> FigureData:
         """What its figures are drawn from besides the record."""
-        return figure_data(self.network, self.middle, self.grid.period, self.exemplars)
+        return figure_data(self.network, self.middle, self.period, self.exemplars)
 
     @property
     def images(self) -> list[Tensor]:
@@ -190,7 +190,7 @@ class Study:
         spun = self._attempt(
             f"{name}: no cycle-spin residual",
             lambda: cycle_spin_residual(
-                self.network, image, self.grid.period, shifts=self.shifts, seed=len(self._cases)
+                self.network, image, self.period, shifts=self.shifts, seed=len(self._cases)
             ),
         )
         if spun is not None and spun.self_test > _SAME:
@@ -215,7 +215,7 @@ class Study:
     def _of_network(self) -> Values:
         if (window := self.middle) is None:
             return {}
-        values, reasons = measure("network", (self.network, window, self.grid.period))
+        values, reasons = measure("network", (self.network, window, self.period))
         for name, reason in reasons.items():
             self._note(f"no {name.replace('_', ' ')}", reason)
         return values

@@ -65,12 +65,12 @@ def trajectory_of(
         options: `artifacts` of the configuration.
     """
     try:
-        grid = stride_grid_of(module.network, len(module.patch_size))
+        *_, period = stride_grid_of(module.network, len(module.patch_size))
     except ConfigError:
         return None
     window = central_patch(image, module.patch_size)[None]
     shifts, follows = options["shifts"], options["follow"]
-    return ArtifactTrajectory(module, window, grid, shifts=shifts, follows=follows)
+    return ArtifactTrajectory(module, window, period, shifts=shifts, follows=follows)
 
 
 def evaluate_cases(

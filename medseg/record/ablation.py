@@ -1,16 +1,13 @@
 """An ablation as plain data: every cell of its grid, so that what is missing can be named."""
 
-import dataclasses
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import DataError
-from medseg.files import write_text
 from medseg.formatting import printable
-from medseg.record.run import FILE_NAME, Matched, from_plain
+from medseg.record.plain import read_plain, write_plain
+from medseg.record.run import FILE_NAME, Matched
 
 PLAN_FILE = "ablation.json"
 PLAN_SCHEMA = 1
@@ -78,11 +75,7 @@ class AblationPlan:
 
     def write(self, folder: Path) -> Path:
         """Writes `ablation.json` into `folder`, wholly or not at all."""
-        target = Path(folder) / PLAN_FILE
-        content = dataclasses.asdict(self)
-        del content["path"]
-        write_text(target, json.dumps(content, indent=1) + "\n")
-        return target
+        return write_plain(self, Path(folder) / PLAN_FILE)
 
     def place(self, cell: Cell) -> str:
         """Where the record of a cell belongs."""
@@ -97,17 +90,6 @@ class AblationPlan:
         """Reads one `ablation.json`.
 
         Raises:
-            DataError: not JSON, not a plan, or of another schema.
+            DataError: as `read_plain`.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read as JSON ({error}); move it away") from error
-        if not isinstance(content, dict) or content.get("schema") != PLAN_SCHEMA:
-            raise DataError(f"{path}: not a plan of schema {PLAN_SCHEMA}; move it away")
-        try:
-            return dataclasses.replace(from_plain(cls, content), path=Path(path))
-        except (TypeError, AttributeError, RecursionError) as error:
-            raise DataError(
-                f"{path}: not a whole plan ({error}); move it away, then repeat the command"
-            ) from error
+        return read_plain(cls, path, "move it away, then repeat the command")

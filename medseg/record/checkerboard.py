@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Level = Literal["weights", "network", "cases"]
 Values = dict[str, float | None]
 """Value by measure; None where the measure is undefined."""
@@ -235,6 +238,25 @@ class ArtifactRecord:
             title, meaning = f"{described['title']} of cases", f"{described['meaning']} {_FLOOR}"
             measures[f"{name}_of_cases"] = described | {"title": title, "meaning": meaning}
         return content | {"means": means, "measures": measures}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FigureData:
+    """Slices of single cases; None where the network or the cases do not allow one.
+
+    Args:
+        constant: Response to a constant image `(rows, columns)`, in logits.
+        image: Intensities of a slice `(rows, columns)`; the others have its shape.
+        deviation: How far its logits depart from their mean over shifts of the image, in logits.
+        prediction: Its predicted labels.
+        truth: Its true labels.
+    """
+
+    constant: NDArray[np.float64] | None = None
+    image: NDArray[np.float64] | None = None
+    deviation: NDArray[np.float64] | None = None
+    prediction: NDArray[np.float64] | None = None
+    truth: NDArray[np.float64] | None = None
 
 
 _GROUPS = ("prediction", "image", "truth", "labels", "cycle_spin", "decision")

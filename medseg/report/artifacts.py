@@ -20,11 +20,14 @@ from medseg.record import (
     finite,
     from_plain,
 )
-from medseg.record.checkerboard import band
-from medseg.record.figure_data import FigureData
-from medseg.report.figures.artifacts import constant_response, cycle_spin_overlay
+from medseg.record.checkerboard import FigureData, band
+from medseg.report.figures.checkerboard import (
+    constant_response,
+    cycle_spin_overlay,
+    phase_maps,
+    spectra,
+)
 from medseg.report.figures.curves import curve
-from medseg.report.figures.phases import phase_maps, spectra
 from medseg.report.page import Figure, Page, Section, render_html, render_markdown
 from medseg.report.sections.checkerboard import (
     PHASES,

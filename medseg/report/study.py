@@ -21,7 +21,6 @@ from medseg.statistics import (
     Observations,
     compare,
     effects,
-    probability_of_best,
 )
 
 PRIMARY = "dice"  # what ranks, what factors and variances are taken of
@@ -41,9 +40,8 @@ class Study:
         caution: What speaks against it; empty if nothing.
         margin: For Dice and surface Dice.
         observations: Metric → values, of the metrics that the reference has.
-        comparisons: The columns of `medseg.statistics.Comparison` with `metric` and
-            `probability_best`; by each metric the arms from the best to the worst, the reference
-            at its place with the verdict "reference".
+        comparisons: The columns of `medseg.statistics.Comparison` and `metric`; by each metric the
+            arms from the best to the worst, the reference at its place with that as its verdict.
     """
 
     dataset: str
@@ -286,18 +284,14 @@ def _compared(
         | {"seeds": seeds, "reference_seeds": seeds, "left_out": 0, "left_out_reference": 0}
         | {"verdict": "reference", "reason": why, "outliers": ""}
     )
-    best = probability_of_best(observations, higher_is_better=higher)
     columns = [*(one.name for one in fields(Comparison)), "left_out_reference"]
     table = pd.DataFrame(rows, columns=columns)
     texts = {"arm", "reference", "cases", "seeds", "reference_seeds"}
     texts |= {"verdict", "reason", "outliers"}
     numbers = [name for name in table if name not in texts and "left_out" not in str(name)]
     table = table.astype(dict.fromkeys(numbers, float))
-    table = table.assign(
-        metric=metric, probability_best=[best.get(arm, math.nan) for arm in table["arm"]]
-    )
-    table = table.assign(gain=table["estimate"] * (1 if higher else -1))
-    table = table.assign(other=table["verdict"] != "reference")
+    gain, other = table["estimate"] * (1 if higher else -1), table["verdict"] != "reference"
+    table = table.assign(metric=metric, gain=gain, other=other)
     order = table.sort_values(["gain", "other", "arm"], ascending=[False, True, True])
     return order.drop(columns=["gain", "other"])
 

@@ -7,23 +7,21 @@ from medseg.statistics.compare import (
     compare,
     holm,
     outlying,
-    probability_of_best,
     wilcoxon,
 )
 from medseg.statistics.contrast import Contrast, bca, contrast
 from medseg.statistics.effects import Effect, LevelEffect, effects
 from medseg.statistics.observations import Observations
-from medseg.statistics.power import Detectable, Needed, needed_for, smallest_detectable
+from medseg.statistics.power import Sizes, needed_for, smallest_detectable
 
 __all__ = [
     "RULE",
     "Comparison",
     "Contrast",
-    "Detectable",
     "Effect",
     "LevelEffect",
-    "Needed",
     "Observations",
+    "Sizes",
     "Verdict",
     "bca",
     "compare",
@@ -32,7 +30,6 @@ __all__ = [
     "holm",
     "needed_for",
     "outlying",
-    "probability_of_best",
     "smallest_detectable",
     "wilcoxon",
 ]

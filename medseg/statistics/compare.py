@@ -1,7 +1,4 @@
-"""Every arm against the reference on the cases that both have, and the chance to be the best.
-
-`RULE` holds for the usual level of 95 %; another level moves 0.05 and 90 % along.
-"""
+"""Every arm against the reference on the cases that both have."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from medseg.errors import ConfigError
-from medseg.statistics.contrast import Contrast, Differences, differences, summarize
+from medseg.statistics.contrast import LEVEL, Contrast, Differences, differences, summarize
 from medseg.statistics.observations import Observations
 
 Verdict = Literal["better", "worse", "equal", "undecided"]
@@ -37,7 +34,6 @@ RULE = (
     "A test over cases alone (Wilcoxon, BCa) holds for these trainings only and decides nothing.",
 )
 OUTLYING = 0.01
-DRAWS_AT_ONCE = 1000
 TIE = 1e-12
 
 
@@ -94,7 +90,6 @@ def compare(
     *,
     margin: float | None,
     higher_is_better: bool = True,
-    level: float = 0.95,
 ) -> list[Comparison]:
     """Compares every other arm with the reference, in the order of arms.
 
@@ -104,21 +99,18 @@ def compare(
         margin: Largest difference that does not matter, in units of the values, at least 0; None
             if equality is not asked for.
         higher_is_better: False for distances such as HD95.
-        level: Coverage of the intervals; tests use 1 − level.
 
     Raises:
-        ConfigError: a negative margin, or a level outside (0, 1).
+        ConfigError: a negative margin.
     """
     if margin is not None and not 0 <= margin < np.inf:
         raise ConfigError(f"margin {margin}: a difference that does not matter is at least 0")
-    if not 0 < level < 1:
-        raise ConfigError(f"level {level}: a coverage lies between 0 and 1; 0.95 is usual")
     others = [arm for arm in observations.arms if arm != reference]
     pairs = [differences(observations, {arm: 1.0, reference: -1.0}) for arm in others]
-    contrasts = [summarize(pair, level) for pair in pairs]
+    contrasts = [summarize(pair) for pair in pairs]
     robust = [differences(observations, {arm: 1.0, reference: -1.0}, robust=True) for arm in others]
     ranks = [wilcoxon(pair.values) for pair in pairs]
-    trimmed_holm = holm([_p_value(pair) for pair in robust])
+    trimmed_holm = holm([pair.p_value for pair in robust])
     p_holm = holm([found.p_value for found in contrasts])
     wilcoxon_holm = holm([p_value for p_value, _ in ranks])
     sign = 1.0 if higher_is_better else -1.0
@@ -126,12 +118,12 @@ def compare(
     comparisons = []
     for index, (arm, pair, found) in enumerate(zip(others, pairs, contrasts, strict=True)):
         equivalence_p = _equivalence_p(pair, margin)
-        trimmed, trimmed_low, trimmed_high = _interval(robust[index], level)
+        trimmed_low, trimmed_high = robust[index].interval
         verdict, reason = _decide(
             sign * pair.values,
             doubt=_doubt(observations, arm, reference),
-            differs=_at_most(p_holm[index], 1 - level),
-            equal=_at_most(equivalence_p, 1 - level),
+            differs=_is_significant(p_holm[index]),
+            equal=_is_significant(equivalence_p),
             margin=margin,
         )
         comparisons.append(
@@ -146,7 +138,7 @@ def compare(
                 effect_size=_effect_size(pair.values),
                 superiority=_superiority(sign * pair.values),
                 equivalence_p=equivalence_p,
-                trimmed=trimmed,
+                trimmed=robust[index].estimate,
                 trimmed_low=trimmed_low,
                 trimmed_high=trimmed_high,
                 trimmed_holm=trimmed_holm[index],
@@ -241,80 +233,12 @@ def outlying(values: ArrayLike) -> list[int]:
     return found[:far]
 
 
-def probability_of_best(
-    observations: Observations,
-    *,
-    higher_is_better: bool = True,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> dict[int, float]:
-    """For each arm how often it is best when cases and trainings are drawn anew.
-
-    Draws arm means around their estimates: normal with the covariance of cases / C, shared by all
-    arms, plus vₐ Σᵣ uᵣ² for each arm alone; each part divided by its own √(χ²/df), the one of the
-    pool or the arm's own, so that a variance known from few runs spreads wide. A covariance of
-    cases needs no
-    matrix: it is that of random combinations of the centred cases. Arms tied for the best share a
-    draw. The noise of run × case counts in both parts, which makes the shares a little too even.
-
-    Args:
-        observations: Values of all arms; compared on the cases that all arms with a value share.
-        higher_is_better: False for distances.
-        draws: At least 1.
-        seed: Of the draws.
-
-    Returns:
-        Shares that sum to 1; empty with unknown run variance or fewer than 2 shared cases.
-    """
-    trainings = observations.trainings
-    present = np.flatnonzero(observations.counts.any(axis=1))
-    shared = observations.shared(present)
-    cases = int(shared.sum())
-    if trainings is None or cases < 2:
-        return {}
-    values = observations.means[present][:, shared] * (1.0 if higher_is_better else -1.0)
-    means = values.mean(axis=1)
-    factors = (values - means[:, None]) / np.sqrt(cases * (cases - 1))
-    loads = np.array([observations.load(int(p), shared) for p in present])
-    spreads = [trainings.of(int(position)) for position in present]
-    spread = np.sqrt(np.array([found.value for found in spreads]) * loads)
-    alone = np.array([int(position) in trainings.alone for position in present])
-    generator = np.random.default_rng(seed)
-    wins = np.zeros(len(present))
-    for start in range(0, draws, DRAWS_AT_ONCE):
-        size = min(DRAWS_AT_ONCE, draws - start)
-        by_cases = generator.normal(size=(size, cases)) @ factors.T
-        by_runs = generator.normal(size=(size, len(present))) * spread
-        by_cases /= _chi(generator, cases - 1, size)
-        by_runs /= _chi(generator, trainings.pool.df, size)
-        for own in np.flatnonzero(alone):
-            single = generator.normal(scale=spread[own], size=(size, 1))
-            by_runs[:, [own]] = single / _chi(generator, spreads[own].df, size)
-        drawn = means + by_cases + by_runs
-        wins += _shares(drawn)
-    return {observations.arms[p]: float(won) / draws for p, won in zip(present, wins, strict=True)}
-
-
 def _equivalence_p(pair: Differences, margin: float | None) -> float | None:
     """Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657."""
     estimate, known = pair.estimate, pair.uncertainty
     if margin is None or estimate is None or known is None:
         return None
     return max(known.p_above(estimate + margin), known.p_above(margin - estimate))
-
-
-def _p_value(pair: Differences) -> float | None:
-    if pair.estimate is None or pair.uncertainty is None:
-        return None
-    return pair.uncertainty.p_value(pair.estimate)
-
-
-def _interval(pair: Differences, level: float) -> tuple[float | None, float | None, float | None]:
-    """Estimate, lower and upper end."""
-    if pair.estimate is None or pair.uncertainty is None:
-        return pair.estimate, None, None
-    half = pair.uncertainty.half_width(level)
-    return pair.estimate, pair.estimate - half, pair.estimate + half
 
 
 def _doubt(observations: Observations, arm: int, reference: int) -> tuple[bool, str]:
@@ -344,8 +268,8 @@ def _superiority(gains: NDArray[np.float64]) -> float | None:
     return float(np.mean((gains > 0) + 0.5 * (gains == 0))) if len(gains) else None
 
 
-def _at_most(p: float | None, alpha: float) -> bool:
-    return p is not None and p <= alpha
+def _is_significant(p: float | None) -> bool:
+    return p is not None and p <= 1 - LEVEL
 
 
 def _decide(
@@ -385,13 +309,3 @@ def _decide(
     joint = ", and " if margin is None else " and "
     reason = f"the interval includes 0 after Holm{joint}{within}"
     return "undecided", f"{why}; {reason}" if why else reason
-
-
-def _chi(generator: np.random.Generator, df: int, size: int) -> NDArray[np.float64]:
-    return np.sqrt(generator.chisquare(df, size=(size, 1)) / df)
-
-
-def _shares(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-    highest = drawn.max(axis=1, keepdims=True)
-    best = drawn >= highest - TIE * np.abs(highest)
-    return (best / best.sum(axis=1, keepdims=True)).sum(axis=0)

@@ -27,19 +27,19 @@ where seeds supply the run variance.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
-from medseg.errors import ConfigError
 from medseg.statistics.observations import TRIM, Observations
 from medseg.statistics.spread import average, trimmed
 
 ROUNDING = 1e-12
 LEAST_LOG_P = -50.0
+LEVEL = 0.95  # coverage of intervals
 LEAST_BCA_CASES = 8
 RESAMPLES = 1999
 
@@ -67,8 +67,8 @@ class Uncertainty:
         overlap: The noise that the parts of runs and of cases hold both.
 
     >>> one_part = Uncertainty(runs=((0.0, 3),), cases=4.0, cases_df=10)
-    >>> round(one_part.p_value(2.0), 4), round(one_part.df(0.95), 6)
-    (0.3409, 10.0)
+    >>> round(one_part.p_value(2.0), 4)
+    0.3409
     """
 
     runs: tuple[tuple[float, int], ...]
@@ -82,7 +82,7 @@ class Uncertainty:
         runs = sum(variance for variance, _ in self.runs)
         return float(np.sqrt(runs + max(0.0, self.cases - self.overlap)))
 
-    def half_width(self, level: float) -> float:
+    def half_width(self, level: float = LEVEL) -> float:
         """Of the two-sided interval with at least this coverage, in (0, 1)."""
         return self._half_width((1 - level) / 2)
 
@@ -104,21 +104,6 @@ class Uncertainty:
         half = self.p_value(distance) / 2
         return half if distance >= 0 else 1 - half
 
-    def df(self, level: float) -> float:
-        """Of the Student's t whose interval of this level is as wide, given the standard error."""
-        if not self.standard_error:
-            return float(min(df for _, df in self.runs))
-        tail, wanted = (1 - level) / 2, self.half_width(level) / self.standard_error
-        lowest, highest = 0.1, 1e9
-        if -special.stdtrit(lowest, tail) <= wanted:
-            return lowest
-        if -special.stdtrit(highest, tail) >= wanted:
-            return highest
-        found = optimize.root_scalar(
-            lambda df: -special.stdtrit(df, tail) - wanted, bracket=(lowest, highest)
-        )
-        return float(found.root)
-
     def _half_width(self, tail: float) -> float:
         case_term = special.stdtrit(self.cases_df, tail) ** 2 * self.cases
         shared = special.ndtri(tail) ** 2 * self.overlap
@@ -135,7 +120,6 @@ class Contrast:
         low: Lower end of the interval over cases and trainings; None without its variance.
         high: Upper end.
         standard_error: Over cases and trainings.
-        df: Of the Student's t that gives the same interval.
         p_value: Two-sided, of the hypothesis that the sum is 0.
         cases: Shared by all arms with a weight.
         case_low: Lower end of the BCa interval over cases for these trainings; None below 8 cases.
@@ -147,7 +131,6 @@ class Contrast:
     low: float | None = None
     high: float | None = None
     standard_error: float | None = None
-    df: float | None = None
     p_value: float | None = None
     cases: int = 0
     case_low: float | None = None
@@ -173,23 +156,30 @@ class Differences:
     left_out: Mapping[int, int]
     names: Sequence[str] = ()
 
+    @property
+    def interval(self) -> tuple[float | None, float | None]:
+        """Lower and upper end of the interval of 95 %; None where it is not known."""
+        if self.estimate is None or self.uncertainty is None:
+            return None, None
+        half = self.uncertainty.half_width()
+        return self.estimate - half, self.estimate + half
 
-def contrast(
-    observations: Observations, weights: Mapping[int, float], level: float = 0.95
-) -> Contrast:
-    """Estimates the weighted sum of arm means.
+    @property
+    def p_value(self) -> float | None:
+        """Two-sided, of the hypothesis that the sum is 0."""
+        if self.estimate is None or self.uncertainty is None:
+            return None
+        return self.uncertainty.p_value(self.estimate)
+
+
+def contrast(observations: Observations, weights: Mapping[int, float]) -> Contrast:
+    """Estimates the weighted sum of arm means with its 95 % intervals.
 
     Args:
         observations: Values of all arms, also of those without a weight.
-        weights: For each arm its weight; 1 and −1 for a difference.
-        level: Coverage of the intervals, in (0, 1).
-
-    Raises:
-        ConfigError: no weight other than 0, or a level outside (0, 1).
+        weights: For each arm its weight, not all 0; 1 and −1 for a difference.
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"level {level}: a coverage lies between 0 and 1; 0.95 is usual")
-    return summarize(differences(observations, weights), level)
+    return summarize(differences(observations, weights))
 
 
 def differences(
@@ -206,15 +196,8 @@ def differences(
         weights: For each arm its weight.
         robust: Trimmed means over cases, so that a few cases cannot hide a difference.
         alike: Takes the trainings of all arms to differ alike, even where they do not look so.
-
-    Raises:
-        ConfigError: no weight other than 0.
     """
     weighted = {arm: weight for arm, weight in weights.items() if weight}
-    if not weighted:
-        raise ConfigError(
-            f"weights {dict(weights)}: a contrast needs an arm with a weight; give one"
-        )
     arms = observations.arms
     found = np.array([arms.index(arm) for arm in weighted if arm in arms], dtype=np.intp)
     shared = observations.shared(found) & (len(found) == len(weighted))
@@ -238,34 +221,25 @@ def differences(
     )
 
 
-def summarize(found: Differences, level: float) -> Contrast:
+def summarize(found: Differences) -> Contrast:
     """Estimate, intervals and test of these differences."""
-    estimate, known = found.estimate, found.uncertainty
-    case_low, case_high = bca(found.values, level) or (None, None)
-    over_cases = Contrast(
-        estimate=estimate,
+    case_low, case_high = bca(found.values) or (None, None)
+    low, high = found.interval
+    return Contrast(
+        estimate=found.estimate,
+        low=low,
+        high=high,
+        standard_error=found.uncertainty and found.uncertainty.standard_error,
+        p_value=found.p_value,
         cases=len(found.values),
         case_low=case_low,
         case_high=case_high,
         left_out=found.left_out,
     )
-    if estimate is None or known is None:
-        return over_cases
-    half = known.half_width(level)
-    return replace(
-        over_cases,
-        low=estimate - half,
-        high=estimate + half,
-        standard_error=known.standard_error,
-        df=known.df(level),
-        p_value=known.p_value(estimate),
-    )
 
 
-def bca(
-    values: ArrayLike, level: float = 0.95, resamples: int = RESAMPLES
-) -> tuple[float, float] | None:
-    """Bias-corrected and accelerated bootstrap interval of the mean over cases.
+def bca(values: ArrayLike, resamples: int = RESAMPLES) -> tuple[float, float] | None:
+    """Bias-corrected and accelerated bootstrap interval of 95 % of the mean over cases.
 
     Percentiles of resampled means are too close together by √((n − 1)/n), and normal quantiles are
     used where Student's are due: of nominal 95 % BCa covers 85 to 90 with 10 cases. Both are made
@@ -274,7 +248,6 @@ def bca(
 
     Args:
         values: One number per case; None is returned for fewer than 8.
-        level: Coverage, between 0 and 1.
         resamples: Draws of as many cases, with replacement.
 
     Reference: Efron 1987, J. Am. Stat. Assoc. 82:171.
@@ -289,7 +262,7 @@ def bca(
     if spread <= 1e-12 * np.abs(sample).max():
         return float(sample.mean()), float(sample.mean())
     cases = len(sample)
-    wider = np.sqrt(cases / (cases - 1)) * special.stdtrit(cases - 1, (1 + level) / 2)
+    wider = np.sqrt(cases / (cases - 1)) * special.stdtrit(cases - 1, (1 + LEVEL) / 2)
     found = stats.bootstrap(
         ((sample - least) / spread,),  # third powers of tiny numbers are 0
         np.mean,

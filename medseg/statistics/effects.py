@@ -29,7 +29,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
-from medseg.errors import ConfigError
 from medseg.statistics.contrast import LEAST_LOG_P, Contrast, contrast
 from medseg.statistics.observations import Observations
 
@@ -85,13 +84,10 @@ def effects(
 
     Args:
         observations: Values of all arms.
-        levels: For each arm its level of every factor; arms without an entry, or without a value,
-            are left out.
+        levels: For each arm its level of every factor, the same factors for all; arms without an
+            entry, or without a value, are left out.
         first: For each factor the level that others are compared with; by default the one of the
             lowest arm.
-
-    Raises:
-        ConfigError: arms with different factors, or a first level that no arm has.
     """
     grid = {a: dict(levels[a]) for a in observations.arms if a in levels and observations.runs(a)}
     named = _ordered_levels(grid, first or {})
@@ -124,16 +120,10 @@ def effects(
 
 def _ordered_levels(grid: Grid, first: Mapping[str, str]) -> dict[str, list[str]]:
     """For each factor with several levels its levels, the first one first."""
-    factors = {frozenset(own) for own in grid.values()}
-    if len(factors) > 1:
-        odd = sorted(set.union(*map(set, factors)) - set.intersection(*map(set, factors)))
-        raise ConfigError(f"factors {odd}: every arm needs a level of each; name the missing ones")
     named = {}
     for name in next(iter(grid.values()), {}):
         order = list(dict.fromkeys(own[name] for own in grid.values()))
         start = first.get(name, order[0])
-        if start not in order:
-            raise ConfigError(f"first level {start!r} of {name}: no arm has it; one of {order}")
         if len(order) > 1:
             named[name] = [start, *(level for level in order if level != start)]
     return named

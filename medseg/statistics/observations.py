@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from medseg.errors import DataError
 from medseg.statistics.spread import Trainings, spread_of_folds, spread_of_seeds
 
 Row = tuple[int, int, int, str, float]
@@ -22,8 +21,8 @@ class Observations:
     A run is one training: an arm, a fold and a seed. Rows with NaN are left out.
 
     Args:
-        rows: Tuples (arm, fold, seed, case, value), or a frame with these columns, in any order,
-            each key once.
+        rows: Tuples (arm, fold, seed, case, value), or a frame with these columns, in any order;
+            each key once, no value infinite.
 
     Attributes:
         arms: All arms that have a row, sorted, also those without a value.
@@ -31,9 +30,6 @@ class Observations:
         values: (runs, cases), NaN where a run has no value; runs sorted by arm, fold and seed.
         arm: For each run the position of its arm in `arms`.
         fold: For each run its fold.
-
-    Raises:
-        DataError: an infinite value, or two values for one key.
 
     >>> rows = [(0, 0, 0, "a", 0.5), (0, 0, 1, "a", 0.75), (0, 0, 0, "b", float("nan"))]
     >>> Observations(rows).by_case(0), Observations(rows).runs(0)
@@ -45,7 +41,6 @@ class Observations:
         frame = pd.DataFrame(rows, columns=[*KEYS, "value"]).reset_index(drop=True)
         value = np.asarray(frame["value"], dtype=float)
         kept = frame.loc[~np.isnan(value)]
-        _check(frame, np.isinf(value), kept)
         keys = np.asarray(kept[KEYS[:3]], dtype=np.intp).reshape(-1, 3)
         runs, line = np.unique(keys, axis=0, return_inverse=True)
         cases, column = np.unique(np.asarray(kept["case"], dtype=object), return_inverse=True)
@@ -155,18 +150,3 @@ class Observations:
         blocks = [(self.arm[runs], self.block(runs)) for runs in by_fold]
         blocks = [(arms, block) for arms, block in blocks if block.size]
         return spread_of_folds(blocks, len(self.arms), trim)
-
-
-def _check(frame: pd.DataFrame, infinite: NDArray[np.bool_], kept: pd.DataFrame) -> None:
-    if infinite.any():
-        first = frame.loc[infinite].iloc[0]
-        raise DataError(
-            f"{first['value']} for case {first['case']} of arm {first['arm']}: means need finite "
-            "values; give the penalty of a missing class, or NaN for no value"
-        )
-    if (again := kept.duplicated(subset=KEYS)).any():
-        arm, fold, seed, case = kept.loc[again, KEYS].iloc[0]
-        raise DataError(
-            f"arm {arm}, fold {fold}, seed {seed} has case {case} twice: "
-            "one training gives a case one value; remove one"
-        )

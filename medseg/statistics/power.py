@@ -12,13 +12,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 from scipy.stats import qmc
 
-from medseg.errors import ConfigError
 from medseg.statistics.contrast import Uncertainty, differences
 from medseg.statistics.observations import Observations
 from medseg.statistics.spread import Spread, limit
@@ -26,48 +26,23 @@ from medseg.statistics.spread import Spread, limit
 MOST_PAIRS = 300
 LEAST_CASES, MOST_SEEDS, MOST_CASES = 6, 200, 20_000
 DRAWS = 512
+POWER, ALPHA = 0.8, 0.05
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Detectable:
-    """The smallest true difference of two arms that a comparison finds with this power.
-
-    Attributes:
-        difference: In units of the values; None if no pair has a known variance.
-        cases: That the pair shares.
-        seeds: Of the two arms, in the fold with the fewest, the fewer.
-        power: Probability of finding it.
-        alpha: Of the two-sided test, before any correction.
-    """
-
-    difference: float | None
-    cases: int
-    seeds: int
-    power: float = 0.8
-    alpha: float = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Needed:
+class Sizes(NamedTuple):
     """What would decide a comparison; None where no number would, up to 200 seeds, 20 000 cases.
 
     Attributes:
-        find_seeds: Seeds of every arm, on the same cases, that find the difference seen.
-        find_cases: Cases, with the same seeds, that find it.
-        find_both: Seeds and cases, grown in the same proportion, that find it.
-        equal_seeds: Seeds that show equality within the margin, if the arms are equal.
-        equal_cases: Cases that show it.
-        equal_both: Seeds and cases that show it.
+        seeds: Seeds of every arm, on the same cases.
+        cases: Cases, with the same seeds.
+        both: Seeds and cases, grown in the same proportion.
     """
 
-    find_seeds: int | None = None
-    find_cases: int | None = None
-    find_both: tuple[int, int] | None = None
-    equal_seeds: int | None = None
-    equal_cases: int | None = None
-    equal_both: tuple[int, int] | None = None
+    seeds: int | None = None
+    cases: int | None = None
+    both: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,28 +146,20 @@ class _Pair:
         return np.sqrt(variance) * special.ndtri(_points()[:, 4]), half
 
 
-def smallest_detectable(
-    observations: Observations, power: float = 0.8, alpha: float = 0.05
-) -> Detectable:
-    """The smallest difference of two arms that is found with this power.
+def smallest_detectable(observations: Observations) -> tuple[float, int, int] | None:
+    """The smallest difference of two arms that is found with 80 % power at p ≤ 0.05, uncorrected.
 
     The pair in the middle of all pairs, by its standard error, stands for the ablation.
 
-    Raises:
-        ConfigError: power or alpha outside (0, 1), or power not above alpha.
+    Returns:
+        The difference, in units of the values, and the pair's seeds, in the fold with the fewest,
+        and cases; None if no pair has a known variance.
     """
-    _check(power, alpha)
     pair = _typical_pair(observations)
     if pair is None:
-        return Detectable(difference=None, cases=0, seeds=0, power=power, alpha=alpha)
+        return None
     errors, half = pair.drawn(pair.seeds, pair.cases)
-    return Detectable(
-        difference=float(np.quantile(half(alpha / 2) - errors, power)),
-        cases=pair.cases,
-        seeds=pair.seeds,
-        power=power,
-        alpha=alpha,
-    )
+    return float(np.quantile(half(ALPHA / 2) - errors, POWER)), pair.seeds, pair.cases
 
 
 def needed_for(
@@ -203,10 +170,8 @@ def needed_for(
     difference: float,
     margin: float | None,
     comparisons: int = 1,
-    power: float = 0.8,
-    alpha: float = 0.05,
-) -> Needed:
-    """The numbers of seeds and cases that would decide this comparison with this power.
+) -> tuple[Sizes, Sizes]:
+    """The numbers of seeds and cases that would decide this comparison with 80 % power.
 
     Numbers below those at hand are possible answers. Seeds are None where folds tell trainings
     apart, for their number is fixed.
@@ -217,49 +182,35 @@ def needed_for(
         reference: The arm that it is compared with.
         difference: That is to be found, of either sign.
         margin: Within which equality is to be shown; None if it is not asked for.
-        comparisons: With the reference: the test of a difference uses alpha over their number, the
+        comparisons: With the reference: the test of a difference uses 0.05 over their number, the
             first step of Holm's correction.
-        power: Probability of the verdict.
-        alpha: Of the tests.
 
-    Raises:
-        ConfigError: power or alpha as in `smallest_detectable`.
+    Returns:
+        To find the difference, and to show equality if the arms are equal.
     """
-    _check(power, alpha)
     pair = _Pair(observations, arm, reference)
     if not pair.known:
-        return Needed()
+        return Sizes(), Sizes()
 
     def finds(seeds: int, cases: int) -> bool:
         errors, half = pair.drawn(seeds, cases)
-        reached = errors + abs(difference) >= half(alpha / comparisons / 2)
-        return bool(reached.mean() >= power)
+        reached = errors + abs(difference) >= half(ALPHA / comparisons / 2)
+        return bool(reached.mean() >= POWER)
 
     def shows(seeds: int, cases: int) -> bool:
         errors, half = pair.drawn(seeds, cases)
-        return bool((np.abs(errors) + half(alpha) <= (margin or 0.0)).mean() >= power)
+        return bool((np.abs(errors) + half(ALPHA) <= (margin or 0.0)).mean() >= POWER)
 
-    def sizes(
-        enough: Callable[[int, int], bool],
-    ) -> tuple[int | None, int | None, tuple[int, int] | None]:
+    def sizes(enough: Callable[[int, int], bool]) -> Sizes:
         by_cases = _least(lambda cases: enough(pair.seeds, cases), LEAST_CASES, MOST_CASES)
         if not pair.more_seeds:
-            return None, by_cases, None
+            return Sizes(cases=by_cases)
         by_seeds = _least(lambda seeds: enough(seeds, pair.cases), 2, MOST_SEEDS)
         share = pair.cases / pair.seeds
         both = _least(lambda seeds: enough(seeds, math.ceil(seeds * share)), 2, MOST_SEEDS)
-        return by_seeds, by_cases, (both, math.ceil(both * share)) if both else None
+        return Sizes(by_seeds, by_cases, (both, math.ceil(both * share)) if both else None)
 
-    found = sizes(finds) if difference else (None, None, None)
-    equal = sizes(shows) if margin else (None, None, None)
-    return Needed(
-        find_seeds=found[0],
-        find_cases=found[1],
-        find_both=found[2],
-        equal_seeds=equal[0],
-        equal_cases=equal[1],
-        equal_both=equal[2],
-    )
+    return sizes(finds) if difference else Sizes(), sizes(shows) if margin else Sizes()
 
 
 def _typical_pair(observations: Observations) -> _Pair | None:
@@ -293,10 +244,3 @@ def _least(enough: Callable[[int], bool], least: int, most: int) -> int | None:
     if not enough(most):
         return None
     return bisect.bisect_left(range(most), True, lo=least, key=enough)
-
-
-def _check(power: float, alpha: float) -> None:
-    if not 0 < alpha < power < 1:
-        raise ConfigError(
-            f"power {power} at alpha {alpha}: both lie in (0, 1), power above alpha; 0.8 and 0.05"
-        )

@@ -1,7 +1,7 @@
 """How artifacts that are locked to the strides come and go while a network learns."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medseg.checkerboard import upsampling_rows
-from medseg.checkerboard.layers import StrideGrid, input_moments
+from medseg.checkerboard.layers import input_moments
 from medseg.checkerboard.probes import constant_response, cycle_spin_residual
 from medseg.training.module import SegmentationModule
 
@@ -27,7 +27,7 @@ class ArtifactTrajectory(pl.Callback):
     Args:
         module: What is being trained.
         window: A window of a real case, `(1, channels, *patch)`.
-        grid: Of the network.
+        period: Voxels per axis after which its patterns repeat.
         shifts: Forward passes of the cycle-spin residual.
         follows: Whether it measures; a run that goes on without keeps the rows that it has.
     """
@@ -36,7 +36,7 @@ class ArtifactTrajectory(pl.Callback):
         self,
         module: SegmentationModule,
         window: Tensor,
-        grid: StrideGrid,
+        period: Sequence[int],
         *,
         shifts: int,
         follows: bool = True,
@@ -44,7 +44,7 @@ class ArtifactTrajectory(pl.Callback):
         self.follows = follows
         self.module = module
         self.window = window
-        self.grid = grid
+        self.period = period
         self.shifts = shifts
         self.rows: list[Row] = []
 
@@ -75,7 +75,7 @@ class ArtifactTrajectory(pl.Callback):
 
     @torch.no_grad()
     def _values(self) -> Row:
-        network, period = self.module.network, self.grid.period
+        network, period = self.module.network, self.period
         window = self.window.to(self.module.device)
         moments = _attempt(lambda: input_moments(network, [window]))
         layers = upsampling_rows(network, moments, only=["dc_gain", "dc_gain_mean"])

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from medseg.analysis.gridding import gridding, gridding_warnings, skipped_voxels
 from medseg.blocks import conv, unit
-from medseg.checkerboard.gridding import largest_gap
+from medseg.checkerboard.convolutions import largest_gap
 from medseg.models.description import build_network
 from medseg.models.stage import make_stage
 

@@ -8,8 +8,12 @@ from torch import nn
 
 from medseg.blocks import downsample
 from medseg.checkerboard import gradient_rows, gridding_rows
-from medseg.checkerboard.gradients import StridedLayer
-from medseg.checkerboard.gridding import composed_kernel, coverage, gridding_imbalance
+from medseg.checkerboard.convolutions import (
+    StridedLayer,
+    composed_kernel,
+    coverage,
+    gridding_imbalance,
+)
 from medseg.checkerboard.imbalance import dc_gain_imbalance, kernel_gains
 from medseg.models.description import build_network
 
@@ -189,17 +193,6 @@ def test_is_what_autograd_leaves_on_the_input(dims, kernel, stride, groups) -> N
     cell = x.grad[(0, slice(None), *[slice(4 * stride, 5 * stride)] * dims)].flatten(1).T
     gains = kernel_gains(StridedLayer("", conv).kernel, conv.stride)
     torch.testing.assert_close(gains.sum(dim=1), cell)
-
-
-@pytest.mark.parametrize("dims", DIMS)
-def test_the_spectrum_of_a_composed_kernel_is_a_product(dims) -> None:
-    one, other = torch.randn([3] * dims).double(), torch.randn([2] * dims).double()
-    composed = composed_kernel([one, other], [(2,) * dims, (1,) * dims])
-    size = list(composed.shape)
-    spread = torch.zeros([5] * dims).double()
-    spread[(slice(None, None, 2),) * dims] = one
-    product = torch.fft.fftn(spread, s=size) * torch.fft.fftn(other, s=size)
-    torch.testing.assert_close(torch.fft.fftn(composed), product)
 
 
 class TestGradientOfANetwork:

@@ -1,7 +1,4 @@
-"""Claims over cases: errors of the first kind, how faint a pattern is found, what changes nothing.
-
-Shares are of 100 nulls of 12 cases of 64², with a standard error of 0.022 at a level of 0.05.
-"""
+"""Claims over cases: errors of the first kind, how faint a pattern is found, what matters not."""
 
 import math
 import runpy
@@ -17,7 +14,7 @@ from medseg.checkerboard.moments import PhaseMoments, phase_moments, window_mome
 from medseg.checkerboard.phases import trapezoid, trimmed
 
 PLANE, VOLUME = (64, 64), (20, 20, 20)
-CASES, NULLS, ALPHA = 12, 100, 0.05
+CASES, ALPHA = 12, 0.05
 LEVELS = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "checkerboard_levels.py"))
 BORDERS = [*LEVELS["nulls"](None), LEVELS["STRIDED"]]
 
@@ -118,14 +115,6 @@ NULL_CASES = {
 
 
 class TestPhaseLock:
-    def test_errors_of_the_first_kind(self) -> None:
-        shares = {
-            name: share_locked(make, period, NULLS) for name, (make, period) in NULL_CASES.items()
-        }
-        assert sum(shares.values()) / len(shares) <= 0.07
-        # three standard errors of a single null above 0.05
-        assert max(shares.values()) <= 0.115, shares
-
     @pytest.mark.slow
     @pytest.mark.parametrize("name", NULL_CASES)
     def test_errors_of_the_first_kind_of_each_null(self, name) -> None:
@@ -189,23 +178,6 @@ class TestPhaseLock:
         monkeypatch.setattr("medseg.checkerboard.cohort._TABLES_AT_ONCE", 1500)
         assert phase_lock_test(cases, 50) == whole
 
-    def test_flat_cases_are_left_out(self) -> None:
-        flat = phase_moments(torch.full(PLANE, 0.3), (2, 2))
-        pattern = phase_moments(0.3 + grid((2, 2)), (2, 2))
-        varying = [phase_moments(z, (2, 2)) for z in white(count=8)]
-        assert phase_lock_test([*varying, flat, pattern], 9) == phase_lock_test(varying, 9)
-        with pytest.raises(ValueError, match="0 cases of 9 with logits that vary"):
-            phase_lock_test([flat] * 9)
-
-    def test_refusals(self) -> None:
-        cases = [phase_moments(z, (2, 2)) for z in white(count=8)]
-        with pytest.raises(ValueError, match=r"7 cases .* at least 8 .* add cases"):
-            phase_lock_test(cases[:7])
-        with pytest.raises(ValueError, match="at least 1"):
-            phase_lock_test(cases, permutations=0)
-        with pytest.raises(ValueError, match="cases of one test share one"):
-            phase_lock_test([*cases, phase_moments(white()[0], (4, 4))])
-
 
 class TestShared:
     """Sizes of the pattern that cases share; noise of RMS 0.1 is each case's own."""
@@ -258,9 +230,5 @@ class TestCoherence:
         moved = -3 * patterns.roll((1, 2), dims=(1, 2)) + torch.arange(9.0)[:, None, None]
         assert coherence(moved) == pytest.approx(coherence(patterns), abs=1e-6)
 
-    def test_bad_input(self) -> None:
+    def test_flat_patterns_have_none(self) -> None:
         assert coherence(torch.full((5, 2, 2), 0.1)) is None
-        with pytest.raises(ValueError, match="at least two"):
-            coherence(torch.rand(1, 2, 2))
-        with pytest.raises(ValueError, match="not finite"):
-            coherence(torch.full((3, 2), math.nan))

@@ -230,9 +230,6 @@ class TestUse:
             (texture(8, 8), {"shifts": 1}, "shifts=1"),
             (texture(1, 8), {}, "smaller than one period"),
             (texture(8, 8) * math.nan, {}, "64 of 64 voxels"),
-            (texture(8, 8).repeat(2, 1, 1, 1), {}, r"\(1, channels"),
-            (texture(8, 8), {"period": (2,)}, r"period=\(2,\)"),
-            (texture(8, 8), {"period": (0, 2)}, r"period=\(0, 2\)"),
         ],
     )
     def test_refused(self, image, options, message) -> None:

@@ -96,20 +96,6 @@ class TestShare:
     def test_no_scale_is_too_small_or_large(self, scale) -> None:
         assert phase_imbalance(torch.tensor([2.0, 1], dtype=torch.float64) * scale) == 0.1
 
-    @pytest.mark.parametrize(
-        ("values", "message"),
-        [
-            (torch.tensor([1.0]), "phases=1"),
-            (torch.tensor(1.0), "phases=1"),
-            (torch.zeros(4), "all 4 values of phases are 0"),
-            (torch.tensor([1.0, math.nan]), "1 of 2 values of phases are NaN"),
-            (torch.tensor([math.inf, 1.0]), "1 of 2 values of phases are NaN or infinite"),
-        ],
-    )
-    def test_what_has_no_share_is_refused(self, values, message) -> None:
-        with pytest.raises(ValueError, match=message):
-            phase_imbalance(values)
-
 
 class TestMoment:
     @settings(max_examples=15)

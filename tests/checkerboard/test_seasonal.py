@@ -174,16 +174,3 @@ def test_the_place_of_the_first_phase_changes_no_size(origin) -> None:
     assert gain(there).kappa == pytest.approx(gain(here).kappa)
     moved = additive(here).pattern.roll(origin, dims=(0, 1))
     assert additive(there).pattern == pytest.approx(moved, abs=1e-12)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_measures_the_same() -> None:
-    signal = torch.rand(30, 40, 20)
-    here, there = (phase_moments(z, (2, 4, 1)) for z in (signal, signal.cuda()))
-    assert there.gram.cpu() == pytest.approx(here.gram, rel=1e-9)
-    assert additive(there).kappa == pytest.approx(additive(here).kappa)
-    assert gain(there).kappa == pytest.approx(gain(here).kappa)
-    assert lags(there).cpu() == pytest.approx(lags(here))
-    levels = [(2, 2, 1), (2, 4, 1)]
-    assert eta_squared_by_level(there, levels) == pytest.approx(eta_squared_by_level(here, levels))

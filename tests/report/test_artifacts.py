@@ -16,7 +16,7 @@ from medseg.record import (
     PhaseLocked,
     PhaseMap,
 )
-from medseg.record.figure_data import FigureData
+from medseg.record.checkerboard import FigureData
 from medseg.report.artifacts import drawn, sections, values, write_results
 from medseg.report.page import Page, render_html, render_markdown
 from medseg.report.tables import to_csv

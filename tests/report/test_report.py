@@ -65,7 +65,7 @@ def test_the_ablation_in_the_reader_s_words(shared_ablation: Path, tmp_path: Pat
     # the worse of two layers; seeds 0.083 and 0.0913; 60 × 12 × 4 × 0.412 s
     assert cells[7:] == [
         "0.684",
-        "0.087 (0.083 … 0.091)",
+        "0.0872 (0.083 … 0.0913)",
         "1.47 M",
         "4.50 G (32×48×32)",
         "412 ms",

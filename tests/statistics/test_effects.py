@@ -9,7 +9,6 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from medseg.errors import ConfigError
 from medseg.statistics import Observations, contrast, effects
 from medseg.statistics.observations import Row
 
@@ -179,11 +178,3 @@ def test_one_level_everywhere_has_no_effect() -> None:
     assert effects(observations, {arm: {"norm": "batch"} for arm in GRID}) == []
     assert effects(observations, {}) == []
     assert effects(Observations([]), GRID) == []
-
-
-def test_unclear_grids_are_refused() -> None:
-    observations = Observations(draw())
-    with pytest.raises(ConfigError, match="conv"):
-        effects(observations, {**GRID, 0: {"up": "a", "norm": "batch"}})
-    with pytest.raises(ConfigError, match="no arm"):
-        effects(observations, GRID, first={"up": "z"})

@@ -1,11 +1,8 @@
 """Rows become an array of runs × cases."""
 
-import math
-
 import numpy as np
 import pytest
 
-from medseg.errors import DataError
 from medseg.statistics import Observations
 
 from .simulated import Design, rows
@@ -49,11 +46,3 @@ def test_the_order_of_rows_does_not_matter() -> None:
     assert first.trainings == second.trainings
     with pytest.raises(ValueError, match="read-only"):
         first.values[0, 0] = 2.0
-
-
-def test_infinite_and_repeated_values_are_refused() -> None:
-    for value in (math.inf, -math.inf):
-        with pytest.raises(DataError, match="finite"):
-            Observations([(0, 0, 0, "a", value)])
-    with pytest.raises(DataError, match="twice"):
-        Observations([(0, 0, 0, "a", 1.0), (0, 0, 0, "a", 1.0)])

@@ -8,7 +8,7 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -28,7 +28,7 @@ class Viewer:
 
     Attributes:
         data: JSON without any `<`; empty if there is no viewer.
-        left_out: What did not fit, in words.
+        left_out: Cases that did not fit.
     """
 
     data: str = ""
@@ -61,32 +61,25 @@ def build_viewer(
     *,
     budget_bytes: int,
 ) -> Viewer:
-    """Takes cases and, within each, arms in their order for as long as the bytes suffice.
-
-    A case is shown with its first arm or not at all; what is left out is named.
+    """Takes cases in their order, each with all its arms, that fit into the bytes.
 
     Args:
         cases: Case → its volumes, and arm → the name that the reader chooses it by.
         classes: Their names.
         budget_bytes: What the viewer may add to the page.
     """
-    frame: dict[str, Any] = {"classes": list(classes), "colours": OKABE_ITO, "cases": []}
-    room = budget_bytes - Viewer(data=_plain(frame)).size
+    found, left_out = Viewer(), []
+    frame = {"classes": list(classes), "colours": OKABE_ITO}
     shown: list[dict[str, Any]] = []
-    left_out: list[str] = []
     for case, (opened, names) in cases.items():
-        entry, size = _entry(case, opened, names, room)
-        if not entry["arms"]:
-            left_out.append(f"case {case}")
+        entry = _entry(case, opened, names)
+        larger = Viewer(data=_plain(frame | {"cases": [*shown, entry]}))
+        if not entry["arms"] or larger.size > budget_bytes:
+            left_out.append(case)
             continue
-        room -= size
+        found = larger
         shown.append(entry)
-        fitting = {arm["number"] for arm in entry["arms"]}
-        left_out += [
-            f"arm {arm} of {case}" for arm in opened.small.predictions if arm not in fitting
-        ]
-    data = _plain(frame | {"cases": shown}) if shown else ""
-    return Viewer(data=data, left_out=tuple(left_out))
+    return replace(found, left_out=tuple(left_out))
 
 
 @cache
@@ -100,27 +93,22 @@ def _library() -> str:
     return _packed(niivue().encode())
 
 
-def _entry(
-    case: str, opened: Opened, names: Mapping[int, str], room: int
-) -> tuple[dict[str, Any], int]:
-    """The case with as many arms as fit, and its size in bytes."""
-    entry: dict[str, Any] = {
+def _entry(case: str, opened: Opened, names: Mapping[int, str]) -> dict[str, Any]:
+    predictions = opened.small.predictions
+    return {
         "case": case,
         "image": _volume(opened.small.image, opened.affine),
         "label": _volume(opened.small.label, opened.affine),
-        "arms": [],
+        "arms": [
+            {
+                "number": arm,
+                "label": name,
+                "prediction": _volume(predictions[arm], opened.affine),
+            }
+            for arm, name in names.items()
+            if arm in predictions
+        ],
     }
-    size = len(_plain(entry)) + 1
-    for arm, name in names.items():
-        if arm not in opened.small.predictions:
-            continue
-        prediction = _volume(opened.small.predictions[arm], opened.affine)
-        more = {"number": arm, "label": name, "prediction": prediction}
-        if size + len(_plain(more)) + 1 > room:
-            break
-        size += len(_plain(more)) + 1
-        entry["arms"].append(more)
-    return entry, size
 
 
 def _volume(array: np.ndarray, affine: np.ndarray) -> str:

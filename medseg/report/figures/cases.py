@@ -54,46 +54,6 @@ def distribution(dice: pd.DataFrame, name: str, places: Mapping[int, int]) -> Fi
     return figure
 
 
-@styled()
-def case_by_case(dice: pd.DataFrame, reference: int, places: Mapping[int, int]) -> Figure | None:
-    """The reference's cases from the hardest to the easiest, every other arm a dot per case.
-
-    The line is the reference. Beyond `MOST_CASES` cases, that many are shown, evenly through the
-    order.
-
-    Args:
-        dice: Columns arm, case and value.
-        reference: Number of the arm.
-        places: Arm → place in the palette.
-
-    Returns:
-        None where no other arm shares a case with the reference.
-    """
-    table = dice.dropna().pivot(index="case", columns="arm", values="value")
-    if reference not in table:
-        return None
-    order = pd.Series(table.sort_index()[reference]).dropna().sort_values(kind="stable").index
-    ranked = table.loc[order]
-    others = ranked.drop(columns=reference).dropna(axis="columns", how="all")
-    if others.empty:
-        return None
-    kept = _evenly(len(ranked))
-    figure = new_figure(3.1)
-    axes = figure.add_subplot()
-    axes.set(title="Dice by case", xlabel=f"Cases by their Dice in arm {reference}")
-    if len(kept) > 1:
-        axes.set_xticks([0, len(kept) - 1], ["hardest", "easiest"])
-    else:
-        axes.set_xticks([0], [shortened(str(ranked.index[0]), 40)])
-    axes.grid(axis="y")
-    axes.yaxis.set_major_formatter(plain_ticks())
-    for arm in others:
-        _dots(axes, range(len(kept)), others[arm].iloc[kept], places.get(arm))
-    line = ranked[reference].iloc[kept]
-    axes.plot(range(len(kept)), line, color=INK, lw=1.3, marker="_", ms=5, zorder=4)
-    return figure
-
-
 def _dots(axes: Axes, x: ArrayLike, y: ArrayLike, place: int | None) -> None:
     look = line_style(place)
     face = look["color"] if look["linestyle"] == "-" else "none"

@@ -1,7 +1,7 @@
 """Differences with their intervals, and means of two factors together."""
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,15 +19,12 @@ from medseg.plotting import (
     GREEN,
     ORANGE,
     OTHER,
-    RULE,
-    SERIES,
     SOFT,
     new_figure,
     plain_ticks,
     shortened,
     styled,
 )
-from medseg.statistics import Effect
 
 # A shape and a word besides the colour: the verdict is read without seeing colours.
 _LOOKS = {"better": (GREEN, "^"), "worse": (ORANGE, "v"), "equal": (BLUE, "s")}
@@ -37,13 +34,15 @@ _ROWS, _COLUMNS = 30, 10  # levels in one figure
 _FAR = 4.0  # times the typical half-width: there the axis ends
 
 
+@styled()
 def forest(
     rows: pd.DataFrame, *, margin: float | None, metric: str, reference: str
 ) -> Figure | None:
     """Every arm minus the reference with both intervals, in the order given.
 
     The thick bar is the interval over runs and cases, the thin one over cases alone, the shaded
-    band what counts as equal. A mark is hollow where runs were not repeated.
+    band what counts as equal. A mark is hollow where runs were not repeated. An end far beyond
+    what most rows need becomes an arrow at the edge.
 
     Args:
         rows: Columns arm, label, estimate, low, high, case_low, case_high (NaN if unknown) and
@@ -52,71 +51,33 @@ def forest(
         metric: Its name, with its unit if it has one.
         reference: Label of the reference.
     """
-    known = rows.dropna(subset=["estimate"])
+    known = rows.dropna(subset=["estimate"]).astype(dict.fromkeys(_ENDS, float))
     if known.empty:
         return None
-    looks = [_LOOKS.get(verdict, _UNDECIDED) for verdict in known["verdict"]]
+    limit, cut = _limit(known[_ENDS].abs().max(axis=1).to_numpy(), margin)
     digits = _digits(margin or float(np.median(np.abs(known["estimate"]))))
-    drawn = known.assign(
-        label=[
-            f"{arm}  {shortened(label, 36)}"
-            for arm, label in zip(known["arm"], known["label"], strict=True)
-        ],
-        words=[
-            f"{signed(estimate, digits)}  {verdict}"
-            for estimate, verdict in zip(known["estimate"], known["verdict"], strict=True)
-        ],
-        colour=[colour for colour, _ in looks],
-        mark=[mark for _, mark in looks],
-    )
+    figure = new_figure(1.15 + 0.36 * len(known))
+    axes = figure.add_subplot()
     band = f"; shaded: ±{margin:.6g} counts as equal" if margin else ""
-    return _intervals(
-        drawn,
-        title=f"{metric} minus that of {shortened(reference, 40)}",
-        x_label=f"Difference in {metric}{band}",
-        margin=margin,
-    )
-
-
-def effects_figure(effects: Sequence[Effect], *, metric: str) -> Figure | None:
-    """Every level minus the first of its factor, with both intervals; at most 30 rows.
-
-    Args:
-        effects: Main effects; factors without a contrast are left out.
-        metric: What differs.
-    """
-    known = [
-        (effect, level.level, level.contrast)
-        for effect in effects
-        for level in effect.levels
-        if level.contrast and level.contrast.estimate is not None
-    ]
-    if not known:
-        return None
-    digits = _digits(float(np.median([abs(found.estimate or 0.0) for _, _, found in known])))
-    rows: list[dict] = []
-    factors: list[str] = []
-    for effect, level, found in known:
-        if effect.factor not in factors:
-            factors.append(effect.factor)
-            first = shortened(effect.levels[0].level, 24)
-            rows.append({"label": f"{shortened(effect.factor, 24)}, minus {first}", "words": ""})
-        ends = {name: getattr(found, name) for name in _ENDS}
-        rows.append(
-            {
-                "label": f"    {shortened(level, 36)}",
-                "words": signed(found.estimate, digits),
-                "colour": SERIES[(len(factors) - 1) % len(SERIES)],
-                "mark": "o",
-            }
-            | ends
-        )
-    return _intervals(
-        pd.DataFrame(rows[:_ROWS]),
-        title=f"{metric} of each level minus that of the first",
-        x_label=f"Difference in {metric}, averaged over the other factors",
-        margin=None,
-    )
+    note = "\nArrows: beyond the axis; the table has the numbers." if cut else ""
+    axes.set(title=f"{metric} minus that of {shortened(reference, 40)}", yticks=[])
+    axes.set(xlabel=f"Difference in {metric}{band}{note}")
+    axes.set(xlim=(-limit, limit), ylim=(len(known) - 0.5, -0.5))
+    axes.grid(axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.xaxis.set_major_formatter(plain_ticks())
+    if margin:
+        axes.axvspan(-margin, margin, color=BLUE, alpha=0.13, lw=0)
+    for place, row in enumerate(known.itertuples()):
+        _draw_row(axes, place, row, limit, digits)
+    bars = {
+        "low": Line2D([], [], color=SOFT, lw=6, alpha=0.38, label="95 % over runs and cases"),
+        "case_low": Line2D([], [], color=SOFT, lw=1.5, label="95 % over cases alone"),
+    }
+    drawn = [bar for name, bar in bars.items() if not known[name].isna().to_numpy().all()]
+    if drawn:
+        figure.legend(handles=drawn, loc="outside lower left", ncols=2)
+    return figure
 
 
 @styled()
@@ -152,55 +113,22 @@ def interaction_figure(means: pd.DataFrame, *, metric: str) -> Figure | None:
     return figure
 
 
-@styled()
-def _intervals(rows: pd.DataFrame, *, title: str, x_label: str, margin: float | None) -> Figure:
-    """Rows from top to bottom on one axis with 0 in the middle; a row without estimate heads.
-
-    An end far beyond what most rows need becomes an arrow at the edge.
-    """
-    rows = rows.astype(dict.fromkeys(_ENDS, float))
-    reach = rows[_ENDS].abs().max(axis=1).dropna()
-    limit, cut = _limit(reach.to_numpy(), margin)
-    figure = new_figure(1.15 + 0.36 * len(rows))
-    axes = figure.add_subplot()
-    note = "\nArrows: beyond the axis; the table has the numbers." if cut else ""
-    axes.set(title=title, xlabel=x_label + note, yticks=[])
-    axes.set(xlim=(-limit, limit), ylim=(len(rows) - 0.5, -0.5))
-    axes.grid(axis="x")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes.xaxis.set_major_formatter(plain_ticks())
-    if margin:
-        axes.axvspan(-margin, margin, color=BLUE, alpha=0.13, lw=0)
-    for place, row in enumerate(rows.itertuples()):
-        _draw_row(axes, place, row, limit)
-    bars = {
-        "low": Line2D([], [], color=SOFT, lw=6, alpha=0.38, label="95 % over runs and cases"),
-        "case_low": Line2D([], [], color=SOFT, lw=1.5, label="95 % over cases alone"),
-    }
-    known = [bar for name, bar in bars.items() if not rows[name].isna().to_numpy().all()]
-    if known:
-        figure.legend(handles=known, loc="outside lower left", ncols=2)
-    return figure
-
-
-def _draw_row(axes: Axes, place: int, row, limit: float) -> None:
+def _draw_row(axes: Axes, place: int, row: Any, limit: float, digits: int) -> None:
     """Name and number above, the bars and the mark below them."""
     text = {"transform": axes.get_yaxis_transform(), "va": "center"}
-    if math.isnan(row.estimate):
-        axes.text(0, place + 0.1, row.label, fontweight="bold", **text)
-        axes.axhline(place - 0.42, color=RULE, lw=0.8)
-        return
-    axes.text(0, place - 0.2, row.label, **text)
-    axes.text(1, place - 0.2, row.words, ha="right", **text)
+    colour, mark = _LOOKS.get(row.verdict, _UNDECIDED)
+    axes.text(0, place - 0.2, f"{row.arm}  {shortened(row.label, 36)}", **text)
+    words = f"{signed(row.estimate, digits)}  {row.verdict}"
+    axes.text(1, place - 0.2, words, ha="right", **text)
     y = place + 0.22
     axes.vlines(0, y - 0.22, y + 0.22, color=SOFT, lw=1)  # strikes through no name
-    axes.hlines(y, row.low, row.high, color=row.colour, lw=6, alpha=0.38)
-    axes.hlines(y, row.case_low, row.case_high, color=row.colour, lw=1.5)
-    face = "none" if math.isnan(row.low) else row.colour
-    axes.plot(row.estimate, y, row.mark, color=row.colour, mfc=face, mew=1.3, ms=5.5)
+    axes.hlines(y, row.low, row.high, color=colour, lw=6, alpha=0.38)
+    axes.hlines(y, row.case_low, row.case_high, color=colour, lw=1.5)
+    face = "none" if math.isnan(row.low) else colour
+    axes.plot(row.estimate, y, mark, color=colour, mfc=face, mew=1.3, ms=5.5)
     ends = [getattr(row, name) for name in _ENDS]
     for end in {math.copysign(limit, end) for end in ends if abs(end) > limit}:
-        axes.plot(end, y, ">" if end > 0 else "<", color=row.colour, ms=6, mew=0, clip_on=False)
+        axes.plot(end, y, ">" if end > 0 else "<", color=colour, ms=6, mew=0, clip_on=False)
 
 
 def _limit(reach: NDArray[np.float64], margin: float | None) -> tuple[float, bool]:

@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from medseg.formatting import MISSING, amount, counted, duration, fixed, memory, significant, spread
+from medseg.formatting import MISSING, amount, counted, duration, memory, spread
 from medseg.record import METRICS
 from medseg.record.frame import summaries
 from medseg.report.arms import Arm
 from medseg.report.labels import varying_factors, varying_settings, varying_slots
 from medseg.report.page import Note, Section
+from medseg.report.sections.checkerboard import measure_cell
 from medseg.report.study import ReportData
-from medseg.report.tables import Cell, Table, arm_cell, mean_cell, number, table, words
+from medseg.report.tables import Cell, Table, arm_cell, number, table, words
 
 _ALWAYS = ("encoder.conv", "decoder.conv")
 _SETTINGS_SHOWN = 4
@@ -51,8 +52,6 @@ def arms_table(data: ReportData) -> Table:
     rows = []
     for arm in data.arms:
         verdict = verdicts.get(arm.number, "")
-        gains = [record.largest("dc_gain") for record in arm.records]
-        responses = [record.constant_response for record in arm.records]
         made_of = {factor: words(arm.levels.get(factor, "")) for factor in factors}
         made_of |= {slot.replace(".", " "): _slot(arm, slot) for slot in slots}
         first = {"Arm": arm_cell(arm)} | ({"Dataset": words(arm.dataset)} if datasets else {})
@@ -64,8 +63,8 @@ def arms_table(data: ReportData) -> Table:
             }
             | metrics.get((arm.number,), _no_metrics(arm))
             | {
-                "DC-gain imbalance": mean_cell(gains, fixed),
-                "Constant response": mean_cell(responses, significant),
+                "DC-gain imbalance": measure_cell(arm, "dc_gain"),
+                "Constant response": measure_cell(arm, "constant_response"),
             }
             | _costs(arm, costs[arm.number])
             | ({"Made equal": _matched(arm)} if matched else {})

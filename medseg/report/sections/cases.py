@@ -12,7 +12,7 @@ from medseg.report.arms import Arm
 from medseg.report.cases.files import Opened, shown_run
 from medseg.report.cases.pictures import Sheet, dice_of, kept_cases, sheet_of
 from medseg.report.cases.viewer import build_viewer
-from medseg.report.figures.cases import case_by_case, distribution
+from medseg.report.figures.cases import distribution
 from medseg.report.page import Figure, Html, Note, Section, environment
 from medseg.report.study import PRIMARY, ReportData
 from medseg.report.tables import Table, number, table, words
@@ -29,8 +29,7 @@ _SCORES = (
 )
 _NOTE = (
     "Every dot is a case, the mean over the runs of its arm; the box spans the quartiles, the bar "
-    "is the median. The last figure sorts the cases by the reference, which is the black line. Of "
-    "more than 60 cases, 60 are drawn, evenly through the order with both ends."
+    "is the median. Of more than 60 cases, 60 are drawn, evenly through the order with both ends."
 )
 
 
@@ -57,8 +56,6 @@ def cases(data: ReportData) -> Section:
         Figure(distribution(own, name, data.style), f"Dice by case of {name}")
         for name, own in of_class.groupby("class", sort=False)
     ][:_CLASSES]
-    line = case_by_case(dice, base.number, data.style)
-    figures.append(Figure(line, "Dice of each case in every arm"))
     nothing = "No finished run has a Dice value of a single case."
     page = environment().get_template("cases.html.j2")
     shown = Markup(page.render(sheets=sheets, viewer=viewer))

@@ -7,7 +7,7 @@ from statistics import fmean
 from medseg.formatting import TO, counted, is_missing, significant, sizes
 from medseg.record import ArtifactRecord, Estimate, LayerRow, Measure
 from medseg.report.arms import Arm
-from medseg.report.figures.phases import phase_maps, spectra
+from medseg.report.figures.checkerboard import phase_maps, spectra
 from medseg.report.page import Figure, Section
 from medseg.report.sections.curves import curve_figures
 from medseg.report.study import ReportData
@@ -19,37 +19,17 @@ _TRAJECTORIES = {
     "constant_response": "Constant response",
     "cycle_spin": "Cycle-spin residual",
 }
-_WEIGHTS = [
-    "DC-gain imbalance belongs to one upsampling layer. It asks what the layer does to a "
-    "constant: 0 means that every output phase receives the same gain, so that a constant stays "
-    "a constant; 1 means that all the energy of the response alternates with the stride.",
-    "Anchors in closed form, at stride 2: an all-ones kernel of size 3 has 0.19 in 2-D and 0.271 "
-    "in 3-D; random learned kernels of any size expect 1 − 1/P, with P the product of the "
-    "strides, so 0.75 in 2-D and 0.875 in 3-D; interpolation has exactly 0.",
-    "A large imbalance is a property of the layer, not of the segmentation: the convolutions, "
-    "normalisations and skip connections that follow can damp it.",
-    "The constant response is that of the whole trained network: the part of its answer to a "
-    "constant image that repeats with the strides, as a fraction of the standard deviation of the "
-    "logits on real data. 0.01 is a pattern of one hundredth of the contrast that the network "
-    "normally produces.",
-]
-_CASES = [
-    "Gain κ: how unequally the phases of the stride grid amplify the logits, in the pattern that "
-    "real cases share, 0 for equal; noise, which is no case's neighbour's, is not in it. Below "
-    "0.005 it is clean, below 0.02 detectable, below 0.1 visible in the logits, above severe; no "
-    "pattern is shown where the interval begins at 0. κ of the input is the control: a grid that "
-    "the images bring along, by their acquisition or a resampling, is not the network's.",
-    "Cycle-spin residual: the share of the logits that does not move along when the image is "
-    "moved by less than a period. It holds aliasing of the encoder and patterns of the decoder; "
-    "texture moves along and does not count.",
-    "Locked to the grid: p that the cases share one pattern by chance, the phases of each case "
-    "permuted; the largest of the seeds, corrected for the number of arms by Holm. No claim is "
-    "made below 8 cases. The part of each case that is looked at begins at a phase drawn for it, "
-    "since borders at one phase pass for a grid. A tiny pattern can have a small p: read κ first. "
-    "Records written before that rule have p-values that are too small. Coherence "
-    "is 1 if all cases show the same pattern, one over their number by chance.",
-    "Boundaries: distance between the phases at which predicted and true label boundaries fall. "
-    "Few boundaries differ by chance, so compare arms on the same cases.",
+_READ = [
+    "A large DC-gain imbalance is a property of the layer, not of the segmentation: what follows "
+    "can damp it. At stride 2 random learned kernels expect 0.75 in 2-D and 0.875 in 3-D, "
+    "interpolation has 0.",
+    "Gain κ: below 0.005 clean, below 0.02 detectable, below 0.1 visible in the logits, above "
+    "severe; no pattern is shown where the interval begins at 0. κ of the input is the control: a "
+    "grid that the images bring along, by their acquisition or a resampling, is not the network's.",
+    "Locked to the grid: p that the cases share one pattern by chance, the largest of the seeds. "
+    "No claim is made below 8 cases, and a tiny pattern can have a small p: read κ first. p-values "
+    "of records from before cases were read from a phase drawn for each are too small.",
+    "Few boundaries differ by chance, so compare their distance on the same cases.",
 ]
 PHASES = (
     "How each phase of the stride grid amplifies the logits, as its departure from the mean over "
@@ -75,8 +55,7 @@ def checkerboard(data: ReportData) -> Section:
     return Section(
         "Checkerboard",
         [
-            _WEIGHTS,
-            *([measures_table(data, headlines, locked=True), _CASES] if known else []),
+            *([measures_table(data, headlines, locked=True), _READ] if known else []),
             _phases(data),
             trajectories,
             Section("All measures", [others, meanings], folded=True) if others else "",
@@ -117,7 +96,7 @@ def measures_table(
     corrected = holm([_largest_p(arm.records) for arm in measured])
     rows = []
     for arm, p in zip(measured, corrected, strict=True) if measures else ():
-        row = {found.title: _measure_cell(arm, name) for name, found in measures.items()}
+        row = {found.title: measure_cell(arm, name) for name, found in measures.items()}
         tests = {
             "Gain κ of the input": estimate_cell(r.image.gain for r in arm.records if r.image),
             "Locked to the grid": _test(arm.records, p),
@@ -193,7 +172,7 @@ def _same_layers(data: ReportData) -> list[tuple[dict[str, Cell], list[LayerRow]
     return [(arms[number], same) for (number, _, _), same in found.items()]
 
 
-def _measure_cell(arm: Arm, name: str) -> Cell:
+def measure_cell(arm: Arm, name: str) -> Cell:
     """An estimate over cases where the record has one, else of the network or its worst layer."""
     if any(name in record.means for record in arm.records):
         return estimate_cell(record.means.get(name) for record in arm.records)

@@ -13,7 +13,6 @@ from medseg.statistics import needed_for
 from medseg.statistics.contrast import differences
 
 ROWS = 20
-_LEVEL = 0.95
 _SIZES = (
     "Sizes that reach the verdict with 80 % power, simulated from the spreads of trainings and of "
     "cases of this study, by its own rules; the difference is taken to be the one seen, or 0 for "
@@ -41,7 +40,7 @@ def needed_table(study: Study) -> Table:
     rows = []
     shown: list[Any] = [*undecided.head(ROWS).itertuples()]
     for one in shown:
-        size = needed_for(
+        sizes = needed_for(
             observations,
             int(one.arm),
             study.reference.number,
@@ -50,18 +49,14 @@ def needed_table(study: Study) -> Table:
             comparisons=len(compared),
         )
         seeds, cases = min(one.seeds, one.reference_seeds), int(one.cases)
-        rows.append(
-            {
-                "Arm": arm_cell(arms[int(one.arm)]),
-                "Δ Dice": number(one.estimate, signed),
-                "Seeds": _more(size.find_seeds, seeds),
-                "Cases": _more(size.find_cases, cases),
-                "Both": _both(size.find_both),
-                "Seeds, equal": _more(size.equal_seeds, seeds),
-                "Cases, equal": _more(size.equal_cases, cases),
-                "Both, equal": _both(size.equal_both),
+        row = {"Arm": arm_cell(arms[int(one.arm)]), "Δ Dice": number(one.estimate, signed)}
+        for what, size in zip(("", ", equal"), sizes, strict=True):
+            row |= {
+                f"Seeds{what}": _more(size.seeds, seeds),
+                f"Cases{what}": _more(size.cases, cases),
+                f"Both{what}": _both(size.both),
             }
-        )
+        rows.append(row)
     left = len(undecided) - len(rows)
     return table(
         "What would decide the undecided arms" + (f"; {left} more are not shown" if left else ""),
@@ -127,10 +122,10 @@ def scattering_table(study: Study) -> Table:
                 "df": Cell(str(trainings.own[place].df), trainings.own[place].df),
                 "SD of the others": _number(math.sqrt(trainings.others[place])),
                 "±": _number(
-                    own and own.half_width(_LEVEL),
+                    own and own.half_width(),
                     f"of {arms[first].label}" if first != arm else "",
                 ),
-                "± if pooled": _number(alike and alike.half_width(_LEVEL)),
+                "± if pooled": _number(alike and alike.half_width()),
             }
         )
     units = {"SD": "of Dice, by training", "±": "95 %, by its own spread"}

@@ -5,7 +5,7 @@ import itertools
 import pandas as pd
 
 from medseg.formatting import fixed, interval, p_value, signed, significant
-from medseg.report.figures.comparisons import effects_figure, interaction_figure
+from medseg.report.figures.comparisons import interaction_figure
 from medseg.report.page import Figure, Note, Section
 from medseg.report.study import PRIMARY, ReportData, Study
 from medseg.report.tables import Cell, Table, number, table, words
@@ -35,8 +35,7 @@ def factors(data: ReportData) -> Section:
 
 def _of_study(study: Study) -> list[object]:
     main = [effect for effect in study.effects if effect.levels]
-    drawn = Figure(effects_figure(main, metric="Dice"), "Effects on Dice", wide=True)
-    return [drawn, _maps(study, main), _effects_table(study), _levels_table(main), Note(_NOTE)]
+    return [_maps(study, main), _effects_table(study), _levels_table(main), Note(_NOTE)]
 
 
 def _effects_table(study: Study) -> Table:

@@ -5,7 +5,6 @@ from medseg.report.page import Section
 from medseg.report.study import ReportData
 from medseg.report.tables import Cell, Table, arm_cell, table, words
 
-MISSING_SHOWN = 200
 _WHY = {
     "failed": "no error was recorded",
     "interrupted": "stopped by a signal",
@@ -32,12 +31,9 @@ def problems_table(data: ReportData) -> Table:
         for run in arm.superseded:
             what = "completed, but the same fold and seed was run again later; the later run counts"
             rows.append(_row("superseded", arm, run.seed, what, run.source))
-    for plan, cell in data.missing[:MISSING_SHOWN]:
+    for plan, cell in data.missing:
         what = f"a cell of {plan.name} without any record"
         rows.append(_row("missing", cell_name(cell), cell.seed, what, plan.source))
-    more = len(data.missing) - MISSING_SHOWN
-    if more > 0:
-        rows.append(_row("missing", f"{more} more cells", None, "listed in the CSV file"))
     rows += [_row("unreadable", "", None, why, source) for source, why in data.unreadable.items()]
     return table("Runs without a result", rows)
 

@@ -11,7 +11,7 @@ from medseg.formatting import (
     signed,
     significant,
 )
-from medseg.record import METRICS, RunRecord
+from medseg.record import RunRecord
 from medseg.report.arms import Arm
 from medseg.report.labels import varying_settings
 from medseg.report.page import Section
@@ -19,10 +19,10 @@ from medseg.report.sections.costs import COSTS
 from medseg.report.sections.doubts import outlying_cases, scattering_arms
 from medseg.report.study import PRIMARY, ReportData, Study
 from medseg.statistics import smallest_detectable
+from medseg.statistics.power import ALPHA, POWER
 
 VERDICTS = ("better", "worse", "equal", "undecided")
 _NAMED = 5
-_ALPHA = 0.05
 _TOLERANCE = 0.1  # of the quantity that arms were made equal in
 _MACHINE = ("host", "device", "cpu", "threads", "precision")
 _PACKAGES = ("medseg", "torch", "monai")
@@ -125,7 +125,7 @@ def _factors(study: Study) -> str:
     if not known:
         return f"none can be told from the others: {study.effects[0].reason}"
     pairs = [e for e in known if not e.levels and e.p_value is not None]
-    shown = [e for e in pairs if (e.p_value or 0.0) <= _ALPHA / len(pairs)]
+    shown = [e for e in pairs if (e.p_value or 0.0) <= ALPHA / len(pairs)]
     main = sorted((e for e in known if e.levels), key=lambda e: -(e.share or 0.0))
     parts = [f"{e.factor} {percent(e.share)} (p {_p(e.p_value)})" for e in [*main, *shown]]
     text = f"share of the variance of arm means: {_some(parts)}"
@@ -161,16 +161,17 @@ def _cheapest(data: ReportData, study: Study) -> str:
 
 def _detectable(study: Study) -> str:
     found = smallest_detectable(study.observations[PRIMARY])
-    if found.difference is None:
+    if found is None:
         return (
             "unknown, for nothing tells how far trainings of one arm differ: train every arm with "
             "a second seed, better with two more"
         )
-    few = "; a third seed finds far more than any number of cases" if found.seeds == 2 else ""
+    difference, seeds, cases = found
+    few = "; a third seed finds far more than any number of cases" if seeds == 2 else ""
     return (
-        f"{significant(found.difference)} Dice, with {percent(found.power)} power, by "
-        f"{counted(found.seeds, 'seed')} and {counted(found.cases, 'case')}, at p ≤ "
-        f"{found.alpha:g} before the correction for the number of arms{few}"
+        f"{significant(difference)} Dice, with {percent(POWER)} power, by "
+        f"{counted(seeds, 'seed')} and {counted(cases, 'case')}, at p ≤ "
+        f"{ALPHA:g} before the correction for the number of arms{few}"
     )
 
 
@@ -198,16 +199,6 @@ def _of_study(study: Study) -> Iterator[str]:
             f"{_labels(others)}: other factors than the rest, or none; no part in the table of "
             "factors."
         )
-    lost = [
-        METRICS[key].title
-        for key, found in study.observations.items()
-        if key != PRIMARY and len(found.arms) < len(study.compared)
-    ]
-    if lost:
-        yield f"{joined(lost)} is not recorded in every arm on {study.name}."
-    records = [run for arm in study.compared for run in arm.counted]
-    if len({tuple(r.patch_size) for r in records if r.patch_size}) > 1:
-        yield f"The patch size differs between runs on {study.name}, and with it MACs."
 
 
 def _of_arms(study: Study) -> Iterator[str]:
@@ -221,14 +212,9 @@ def _of_arms(study: Study) -> Iterator[str]:
             f"{_labels(dropped)}: not in the plan any more; compared like the others, and counted "
             "in Holm’s correction."
         )
-    if without := [arm for arm in study.arms if arm not in study.compared]:
-        yield f"{_labels(without)}: no result, so no verdict."
     short = [arm for arm in study.compared if len(arm.counted) < arm.wanted]
     if short:
         yield f"{_labels(short)}: fewer completed runs than asked for; the rest stand in for all."
-    counts = {len(arm.counted) for arm in study.compared}
-    if len(counts) > 1 and not short:
-        yield f"Arms have between {min(counts)} and {counted(max(counts), 'run')}."
     if far := [arm for arm in study.compared if _is_far(arm)]:
         yield f"{_labels(far)}: more than 10 % away from the size it was to be made equal to."
 
@@ -271,12 +257,6 @@ def _of_runs(records: Sequence[RunRecord]) -> Iterator[str]:
             "Runs come from different machines, devices or precisions; "
             "their times and memory do not compare."
         )
-    resumed = sum(record.restarts > 0 for record in records)
-    if resumed:
-        yield (
-            f"{counted(resumed, 'run')} continued after a stop; the times of setting up and of "
-            "validation are those of the last start."
-        )
 
 
 def _of_files(data: ReportData) -> Iterator[str]:
@@ -288,8 +268,6 @@ def _of_files(data: ReportData) -> Iterator[str]:
             f"{counted(again, 'completed run')} of an arm, fold and seed that was run again: "
             "the newest counts."
         )
-    if data.unreadable:
-        yield f"{counted(len(data.unreadable), 'file')} could not be read; listed below."
 
 
 def _labels(arms: Iterable[Arm]) -> str:

@@ -17,8 +17,7 @@ _NOTE = (
     "Δ with its interval, p and the verdict count cases and trainings; “over cases”, Wilcoxon, d "
     "and “cases won” hold for these trainings only and decide nothing. “Least” is the smallest p "
     "that Wilcoxon’s test can reach with so few cases. Trimmed Δ leaves out a fifth of the cases "
-    "at each end, counts cases and trainings, and decides nothing. P(best) is the chance to be the "
-    "best of all arms if cases and trainings were drawn again."
+    "at each end, counts cases and trainings, and decides nothing."
 )
 _BARS = (
     "Thick bars are 95 % intervals over runs and cases, thin bars over cases alone, which hold for "
@@ -88,8 +87,6 @@ def _row(one: Any, metric: str) -> dict[str, Cell]:
         ),
         "d": number(one.effect_size, lambda d: signed(d, 2 if abs(d) < 10 else 0)),
         "Cases won": number(one.superiority, percent),
-        # Draws that an arm never won do not show that it cannot win.
-        "P(best)": number(one.probability_best, lambda p: percent(p) if p else "< 1 %"),
         "Seeds": Cell(
             f"{one.seeds}" if is_reference else f"{one.seeds}, {one.reference_seeds}", one.seeds
         ),
@@ -101,8 +98,8 @@ def _row(one: Any, metric: str) -> dict[str, Cell]:
 
 def comparisons(data: ReportData) -> pd.DataFrame:
     """All comparisons in tidy form: one row per dataset × metric × arm but the reference."""
-    first, last = ["dataset", "metric", "number", "arm", "reference"], ["left_out"]
-    last = ["probability_best", *last, "left_out_reference"]
+    first = ["dataset", "metric", "number", "arm", "reference"]
+    last = ["left_out", "left_out_reference"]
     found = []
     for study in data.studies:
         own = study.comparisons[study.comparisons["verdict"] != "reference"]
@@ -143,21 +140,11 @@ def _of_study(study: Study) -> list[object]:
     return [*parts, *doubts(study)]
 
 
-def drawn_comparisons(found: pd.DataFrame) -> pd.DataFrame:
-    """What the forest shows: all, or a quarter from each end and the rest nearest to 0."""
-    known = found.dropna(subset=["estimate"])
-    quarter = FOREST_ROWS // 4
-    if len(known) <= FOREST_ROWS:
-        return known
-    nearest = known["estimate"].iloc[quarter:-quarter].abs().nsmallest(FOREST_ROWS - 2 * quarter)
-    ends = [*known.index[:quarter], *known.index[-quarter:]]
-    return known.loc[known.index.isin([*ends, *nearest.index])]
-
-
 def _forest(study: Study, metric: str, caption: str) -> Figure:
     title = METRICS[metric].title
     known = study.by(metric).dropna(subset=["estimate"])
-    drawn = drawn_comparisons(known)
+    ends = [known.head(FOREST_ROWS // 2), known.tail(FOREST_ROWS // 2)]
+    drawn = pd.concat(ends) if len(known) > FOREST_ROWS else known
     figure = forest(
         drawn.assign(label=study.labels(drawn["arm"].tolist())),
         margin=None if METRICS[metric].unit else study.margin,
@@ -165,8 +152,5 @@ def _forest(study: Study, metric: str, caption: str) -> Figure:
         reference=study.reference.label,
     )
     if len(drawn) < len(known):
-        caption += (
-            f" {len(drawn)} of {len(known)} arms are drawn: the best, the worst, and those "
-            "nearest to the reference. The table has all."
-        )
+        caption += f" {len(drawn)} of {len(known)} arms are drawn: the best and the worst."
     return Figure(figure, f"{title} of every arm minus the reference", caption.strip(), wide=True)
