@@ -192,6 +192,16 @@ def replacing(
                 folder.rmdir()
 
 
+def lists_own_files(folder: Path) -> bool:
+    """Whether a folder has a list of what medseg wrote there; versions up to 0.1.0 made none."""
+    return (folder / _WRITTEN).is_file()
+
+
+def list_as_own(paths: Iterable[Path]) -> None:
+    """Lists files as medseg's own, as `replacing` does with what it writes."""
+    _list_written({path: [sha256(path)] for path in paths})
+
+
 def own_text(path: Path) -> str | None:
     """The content of a file as `replacing` wrote it; None if it is not there or was changed."""
     try:

@@ -136,7 +136,7 @@ def _cycle_spun(
     predictor: Predictor,
     target: Path,
 ) -> CaseRow:
-    predictor.require_memory(image, probabilities=True, held=10)
+    predictor.require_memory(image, probabilities=True, held=12)
     grid = predictor.preprocessing.image(image)
     period = study.period
     spun, deviation = cycle_spun_prediction(predictor, grid, phase_shifts(period, study.shifts))

@@ -307,11 +307,8 @@ def _checked(config: DictConfig) -> dict[str, Any]:
 
 def _answer(error: BaseException) -> MedsegError:
     """What the user is told of an error of Hydra: a fault of ours or a dataset's as it is."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MedsegError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
+    if (cause := own_error(error)) is not None:
+        return cause
     if key := re.search(r"Could not (?:override|delete) '([^']+)'", str(error)):
         config = _default()
         places = list(config.hydra.runtime.choices)
@@ -319,6 +316,14 @@ def _answer(error: BaseException) -> MedsegError:
         keys = dict.fromkeys([*_leaves(task_of(config), ""), *RULES, *groups])
         return ConfigError(no_key(key[1], keys, places))
     return ConfigError(_one_line(error))
+
+
+def own_error(error: BaseException) -> MedsegError | None:
+    """The error of medseg's that is behind one of Hydra's; None if there is none."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, MedsegError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _default() -> DictConfig:

@@ -1,6 +1,8 @@
 """The runs of an ablation as jobs of Hydra's launchers: one after another, joblib or SLURM."""
 
 import logging
+import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 log = logging.getLogger(__name__)
+
+_SECONDS = 10.0  # between two looks at SLURM's queue
 
 register_resolvers()  # here, so that another process that a launcher starts knows them as well
 
@@ -105,9 +109,20 @@ def _submitted(config: DictConfig) -> set[Path]:
 
 
 def _wait_for(places: set[Path]) -> None:
-    """Waits for SLURM jobs: the launcher leaves at the first that ends without a result."""
+    """Waits for SLURM jobs: the launcher leaves at the first that ends without a result.
+
+    To submitit a job whose node was lost has ended, though SLURM queues it again.
+    """
     if places:
         from submitit import SlurmJob
 
         for place in places:
-            SlurmJob(folder=place.with_name("%j"), job_id=place.name).wait()
+            job = SlurmJob(folder=place.with_name("%j"), job_id=place.name)
+            job.wait()
+            while not job.paths.result_pickle.exists() and _is_queued(place.name):
+                time.sleep(_SECONDS)
+
+
+def _is_queued(job: str) -> bool:
+    asked = ("squeue", "--noheader", "--jobs", job)
+    return bool(subprocess.run(asked, capture_output=True, check=False).stdout.strip())

@@ -7,6 +7,7 @@ pattern or a name means what is typed, and whatever else does not parse is text.
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -26,7 +27,7 @@ def readable(words: Sequence[str], *, several: bool = False) -> list[str]:
 
     Args:
         words: As the shell gives them.
-        several: Whether a comma separates the values of a path or pattern.
+        several: Whether a comma separates the values of a pattern, or of paths that are not there.
 
     Raises:
         ConfigError: a word that is no override.
@@ -44,11 +45,19 @@ def _readable(word: str, *, several: bool) -> str:
     parsed = _parsed(word)
     is_quoted = value[0] in "'\"" and parsed is not None
     is_listed = several and parsed is not None and parsed.is_sweep_override()
+    is_listed = is_listed and not _is_one_path(value)
     if parsed is not None and (plain not in TEXTS or is_quoted or is_listed):
         return word
     if _parsed(f"{key}=x") is None:
         raise ConfigError(f"{word!r} is no override; write key=value{_meant(plain)}")
     return f"{key}={QuotedString(text=value, quote=Quote.single).with_quotes()}"
+
+
+def _is_one_path(value: str) -> bool:
+    """Whether commas belong to the name of a file or folder that is there."""
+    path = Path(value).expanduser()
+    named = next((own for own in (path, *path.parents) if "," in own.name), None)
+    return named is not None and named.exists()
 
 
 def _meant(word: str) -> str:

@@ -9,9 +9,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.cli.compose import job_config, task_of
+from medseg.cli.compose import job_config, own_error, task_of
 from medseg.cli.planned import register_again
-from medseg.errors import ConfigError, MedsegError
+from medseg.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -74,7 +74,7 @@ def _changes(
     words: Mapping[str, Override],
 ) -> dict[str, Any]:
     """Dotted key → value of what overrides change: composed again, so that others follow."""
-    from medseg.experiment.resume import changed_values
+    from medseg.experiment.resume import changed_values, require_may_change
 
     if former is None:
         raise ConfigError(
@@ -89,16 +89,19 @@ def _changes(
     try:
         before = _composed(hydra, own, fixed)
     except (HydraException, OmegaConfBaseException) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, MedsegError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:  # what a dataset's own description lacks
-            raise cause from None
+        if own_error(error) is not None:  # what a dataset's own description lacks
+            raise
         raise ConfigError(
             f"{folder}: the overrides in its record do not compose here "
             f"({' '.join(str(error).split())}); give the --config-dir that it was trained with"
         ) from error
-    return changed_values(stored, before, _composed(hydra, [*own, *asked.values()], fixed), asked)
+    try:
+        after = _composed(hydra, [*own, *asked.values()], fixed)
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(own_error(error), DataError):  # of a dataset that is read in another way
+            require_may_change({k: line for k, line in asked.items() if line not in own})
+        raise
+    return changed_values(stored, before, after, asked)
 
 
 def _composed(hydra: "Hydra", overrides: Sequence[str], fixed: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,28 @@
 """The folder of a run: what lies in it, and whether a new run may use it."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from medseg.errors import ConfigError, DataError
-from medseg.files import atomic_path, replacing, require_replaceable, require_writable
-from medseg.models.weights import MODEL_FILES, MODEL_FOLDER
+from medseg.data.datamodule import SegmentationDataModule
+from medseg.data.dataset import Case
+from medseg.data.reading import read_case
+from medseg.errors import ConfigError, DataError, MedsegError
+from medseg.files import (
+    atomic_path,
+    list_as_own,
+    lists_own_files,
+    replacing,
+    require_replaceable,
+    require_writable,
+)
+from medseg.metrics import score_case
+from medseg.models.weights import MODEL_FILES, MODEL_FOLDER, load_model
 from medseg.record import FILE_NAME, PLAN_FILE, STATUS_FILE, RunRecord
-from medseg.training.trainer import CHECKPOINTS, METRICS_FILE
+from medseg.training.trainer import BEST, CHECKPOINTS, METRICS_FILE
+from medseg.volumes import read_labels
 
 CONFIG = "config.yaml"
 SPLIT = "split.json"
@@ -34,20 +48,69 @@ def require_unused(folder: Path) -> None:
             )
 
 
-def require_own_results(folder: Path, cases: Iterable[str]) -> None:
+def require_own_results(folder: Path, data: SegmentationDataModule) -> None:
     """Checks that a run's model and label maps are as medseg wrote them, if they are there.
+
+    Those from before medseg listed what it wrote (up to 0.1.0) are known by what they hold, and
+    listed now.
 
     Args:
         folder: Of the run.
-        cases: Ids of its held-out cases.
+        data: Its data, set up.
 
     Raises:
         ConfigError: one that was changed, or put there, by others.
     """
+    cases = data.validation_cases()
+    targets = [folder / MODEL_FOLDER / name for name in MODEL_FILES]
+    targets += label_maps(folder, [case.case_id for case in cases])
+    older = [*_older_model(folder), *_older_label_maps(folder, cases, data)]
     require_replaceable(
-        [*(folder / MODEL_FOLDER / name for name in MODEL_FILES), *_label_maps(folder, cases)],
+        [target for target in targets if target not in older],
         remedy="the run would replace it: move it to another folder, then repeat the command",
     )
+    list_as_own(older)
+
+
+def _older_model(folder: Path) -> list[Path]:
+    """The files of the model, if no list names them and it is that of the best checkpoint."""
+    model = folder / MODEL_FOLDER
+    if not lists_own_files(model):
+        with suppress(MedsegError):
+            one, best = load_model(model), load_model(folder / BEST)
+            states = one.network.state_dict(), best.network.state_dict()
+            if one.card == best.card and all(v.equal(states[1][k]) for k, v in states[0].items()):
+                return [model / name for name in MODEL_FILES]
+    return []
+
+
+def _older_label_maps(
+    folder: Path, cases: Iterable[Case], data: SegmentationDataModule
+) -> Iterator[Path]:
+    """Label maps that no list names, with the Dice of every class that the record tells.
+
+    The other metrics have changed since.
+    """
+    former = former_record(folder)
+    if former is None or lists_own_files(folder / PREDICTIONS):
+        return
+    told = {case.case: case.metrics for case in former.cases}
+    for case in cases:
+        (path,) = label_maps(folder, [case.case_id])
+        if path.is_file() and case.case_id in told:
+            with suppress(DataError, ValueError):
+                found = _scores(path, case, data)
+                if all(found[k]["dice"] == own["dice"] for k, own in told[case.case_id].items()):
+                    yield path
+
+
+def _scores(path: Path, case: Case, data: SegmentationDataModule) -> Mapping[str, Any]:
+    config, classes = data.config, data.dataset.classes if data.dataset else ()
+    options = {"in_channels": config.in_channels, "num_classes": config.num_classes}
+    image, truth = read_case(case, data.preprocessing, **options)
+    found = read_labels(path, num_classes=config.num_classes, like=image).array
+    spacing = image.geometry.spacing
+    return score_case(found, truth.array, spacing=spacing, classes=classes, tolerance_mm=1.0)
 
 
 def place_results(source: Path, folder: Path, cases: Iterable[str]) -> None:
@@ -62,7 +125,7 @@ def place_results(source: Path, folder: Path, cases: Iterable[str]) -> None:
         ConfigError: a file would be replaced that medseg did not write.
     """
     new = {folder / p.relative_to(source): p for p in source.rglob("*") if p.is_file()}
-    former = _label_maps(folder, cases) if (source / PREDICTIONS).is_dir() else []
+    former = label_maps(folder, cases) if (source / PREDICTIONS).is_dir() else []
     with replacing([*new, *former]):
         for target, path in new.items():
             with atomic_path(target) as part:
@@ -70,7 +133,8 @@ def place_results(source: Path, folder: Path, cases: Iterable[str]) -> None:
     shutil.rmtree(source)
 
 
-def _label_maps(folder: Path, cases: Iterable[str]) -> list[Path]:
+def label_maps(folder: Path, cases: Iterable[str]) -> list[Path]:
+    """Where a run's label maps of some cases are, or will be."""
     return [folder / PREDICTIONS / f"{case}.nii.gz" for case in cases]
 
 

@@ -28,6 +28,7 @@ from medseg.hardware import (
     choose_precision,
     keep_freed_memory,
     limit_threads,
+    require_precision,
 )
 from medseg.inference.memory import scoring_bytes
 from medseg.inference.sliding_window import WINDOWS_PER_BATCH
@@ -44,7 +45,7 @@ log = logging.getLogger(__name__)
 _TRIED_EPOCHS = 1000
 _BYTES_PER_WEIGHT = 16  # itself, its gradient and an optimiser's two averages
 _STATES = 3  # the same without itself
-_HEAP = 2.0  # what a process takes of the tensors' sum: freed blocks lie between others (glibc)
+_HEAP = 2.2  # what a process takes of the tensors' sum: freed blocks lie between others (glibc)
 _LIBRARIES = 64 << 20  # what they take when a step is first made; both measured in fp32
 
 
@@ -239,6 +240,7 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     description = describe(config["model"])
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     training = TrainingPlan(**config["trainer"])
+    require_precision(training.precision, training.hardware)
     network = _network_with_room(description)
     # refuses a patch of other dimensions before the network sees it
     data = make_data(config, split)

@@ -79,13 +79,33 @@ def changed_values(
     changed |= {key for key in new if _below(key, asked) and kept.get(key) != new[key]}
     for key in sorted(changed):
         follows = _below(key, [_FOLLOWS]) and not _below(key, asked)
-        if not (follows or is_place(key) or _below(key, _FREE)):
-            raise ConfigError(
-                f"{asked.get(_below(key, asked), key)}: a run that is continued keeps its network, "
-                "data, loss, rates and seeds; start a new run from its weights with init=FOLDER "
-                "instead of resume=FOLDER"
-            )
+        if not (follows or _may_change(key)):
+            raise _another_run(asked.get(_below(key, asked), key))
     return {key: new.get(key) for key in changed}
+
+
+def require_may_change(asked: Mapping[str, str]) -> None:
+    """Refuses new overrides by their keys alone, where they cannot be composed.
+
+    Args:
+        asked: Key of each → the override.
+
+    Raises:
+        ConfigError: a key that makes it another run.
+    """
+    if other := next((line for key, line in asked.items() if not _may_change(key)), None):
+        raise _another_run(other)
+
+
+def _may_change(key: str) -> bool:
+    return is_place(key) or bool(_below(key, _FREE))
+
+
+def _another_run(what: str) -> ConfigError:
+    return ConfigError(
+        f"{what}: a run that is continued keeps its network, data, loss, rates and seeds; start a "
+        "new run from its weights with init=FOLDER instead of resume=FOLDER"
+    )
 
 
 def continued_config(
@@ -147,7 +167,7 @@ def plan_of_continuation(
     if goes_on:
         _require_same_cases(plan, folder)
     if plan.data.split is not None:
-        require_own_results(folder, plan.data.split.validation)
+        require_own_results(folder, plan.data)
     return plan
 
 

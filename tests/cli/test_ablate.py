@@ -16,6 +16,7 @@ from medseg.analysis.cost import count_parameters
 from medseg.cli import launch
 from medseg.cli.ablate import main
 from medseg.cli.compose import composed
+from medseg.cli.plan import main as make_plan
 from medseg.experiment.plan import make_data
 from medseg.models.description import build_network, describe
 from medseg.record import AblationPlan, RunRecord
@@ -268,20 +269,26 @@ def test_a_signal_leaves_the_whole_ablation_and_the_command_continues_it(tmp_pat
     assert sorted(r.restarts for r in records(tmp_path).values()) == [0, 1]
 
 
-def test_workers_side_by_side_survive_the_loss_of_one(tmp_path: Path) -> None:
+def test_workers_side_by_side_survive_the_loss_of_one(phantom: Path, tmp_path: Path) -> None:
+    """With a plan, below a folder whose name has all that a path may have."""
+    folder = tmp_path / "größe 1, [zwei]=#3"
+    folder.mkdir()
+    file = folder / "plan, 1.yaml"
+    assert make_plan([str(phantom), "--nnunet", "-o", str(file), f"data.cache={tmp_path}"]) == 0
     workers: list[int] = []
 
     def lose_one() -> None:
-        for path in tmp_path.rglob("status.json"):
+        for path in folder.rglob("status.json"):
             workers.append(json.loads(path.read_text())["process"])
         os.kill(workers[0], signal.SIGKILL)
 
-    when(lambda: len(list(tmp_path.rglob("last.ckpt"))) == 2, lose_one)
+    when(lambda: len(list(folder.rglob("last.ckpt"))) == 2, lose_one)
     side_by_side = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    assert ablate(tmp_path, *LONG, *side_by_side) == 1
+    assert ablate(folder, f"plan={file}", *LONG, *side_by_side) == 1
     assert len(workers) == 2
     assert os.getpid() not in workers
-    assert ablate(tmp_path, *LONG) == 0
-    found = records(tmp_path).values()
+    assert ablate(folder, f"plan={file}", *LONG) == 0
+    found = records(folder).values()
+    assert {r.config["planned"]["text"] for r in found} == {file.read_text()}
     assert [r.status for r in found] == ["completed", "completed"]
     assert max(r.restarts for r in found) == 1

@@ -95,7 +95,17 @@ def test_a_run_that_is_trained_longer_has_the_rates_of_the_new_length(run: Path)
     assert len(record(run).history) == 5
 
 
-def test_a_run_from_before_a_key_was_added_goes_on(run: Path) -> None:
+@pytest.mark.parametrize(
+    "word",
+    ["data.form=csv", "data.files={image: a, label: b}", "data.labels={1: 0}", "data=hippocampus"],
+)
+def test_data_that_are_read_in_another_way_are_another_run(run: Path, word: str) -> None:
+    assert resume(run, word) == 2
+
+
+def test_a_run_from_before_a_key_was_added_and_files_were_listed_goes_on(run: Path) -> None:
+    for path in run.rglob(".medseg.json"):
+        path.unlink()
     for name, section in (("config.yaml", yaml), ("record.json", json)):
         text = (run / name).read_text()
         content = yaml.safe_load(text) if section is yaml else json.loads(text)

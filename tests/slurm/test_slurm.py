@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests_support import arguments
 
+from medseg.cli.plan import main as make_plan
 from medseg.record import RunRecord
 
 from .cluster import Cluster, available, wait_until
@@ -92,9 +93,18 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def test_a_failing_arm_is_named_and_what_is_completed_is_not_queued_again(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, phantom: Path, tmp_path: Path
 ) -> None:
-    grid = ["conv@model.encoder.conv=grouped", "model.encoder.conv.groups=3,2", "seed=0,1"]
+    tmp_path /= "größe 1, [zwei]=#3"
+    tmp_path.mkdir()
+    file = tmp_path / "plan, 1.yaml"
+    assert make_plan([str(phantom), "--nnunet", "-o", str(file), f"data.cache={tmp_path}"]) == 0
+    grid = [
+        f"plan={file}",
+        "conv@model.encoder.conv=grouped",
+        "model.encoder.conv.groups=3,2",
+        "seed=0,1",
+    ]
     code, shown = end_of(ablate(cluster, tmp_path, *ON_SLURM, *grid))
     assert code == 2, shown
     found = records(tmp_path)

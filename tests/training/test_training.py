@@ -1,5 +1,6 @@
 """The optimisation: it learns, its checkpoints are whole, its precision fits the machine."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from medseg.blocks.downsample import Strided
 from medseg.blocks.unit import Plain
 from medseg.blocks.upsample import Transposed
 from medseg.errors import ConfigError, DataError, ResourceError
-from medseg.hardware import choose_precision, has_native_depthwise
+from medseg.hardware import choose_precision, has_native_depthwise, require_precision
 from medseg.models.decoder import Decoder
 from medseg.models.encoder import Encoder
 from medseg.models.unet import UNet
@@ -146,6 +147,27 @@ class TestPrecision:
     @pytest.mark.parametrize("wanted", ["bf16", "fp16", "fp32"])
     def test_a_named_precision_is_kept(self, wanted: str) -> None:
         assert choose_precision(wanted, make_network(), CPU) == wanted
+
+    @pytest.mark.parametrize(
+        ("wanted", "capability", "has_units", "device", "is_refused"),
+        [
+            ("bf16", "AVX2", False, "cpu", True),
+            ("bf16", "AVX512", False, "cpu", False),
+            ("bf16", "DEFAULT", True, "cpu", False),
+            ("fp16", "AVX512", True, "cpu", True),
+            ("fp16", "AVX2", False, "cuda", False),
+            ("fp32", "AVX2", False, "cpu", False),
+            ("auto", "AVX2", False, "cpu", False),
+        ],
+    )
+    def test_a_format_without_kernels_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, wanted: str, capability: str, has_units: bool,
+        device: str, is_refused: bool,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr(hardware, "computes_in_bf16", lambda _: has_units)
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        with pytest.raises(ResourceError) if is_refused else nullcontext():
+            require_precision(wanted, torch.device(device))
 
     def test_an_unknown_one_is_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"precision='int8'.*auto"):
