@@ -16,17 +16,18 @@ from torch.nn import functional
 
 from medseg.checkerboard.registry import measure
 from medseg.checkerboard.study import Study
-from medseg.errors import DataError
+from medseg.data.dataset import Scan
+from medseg.data.reading import read_scan
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.record import CaseRow
-from medseg.volumes import Form, Volume, case_id, on_grid_of, read_image, write_probabilities
+from medseg.volumes import Form, Volume, on_grid_of, write_probabilities
 
 _TOLERANCE_MM = 1.0  # of surface Dice
 
 
 def examine(
-    source: Path,
+    scan: Scan,
     label: Path | None,
     *,
     study: Study,
@@ -37,7 +38,7 @@ def examine(
     """Predicts a volume and scores it.
 
     Args:
-        source: The volume.
+        scan: The volume's files.
         label: Its labels, or None.
         study: Collects its numbers, and the time they took.
         predictor: The network.
@@ -49,36 +50,22 @@ def examine(
         DataError: a volume that cannot be used, or labels on another grid.
     """
     card = predictor.card
-    image = read_image(source, channels=card.in_channels, nonfinite="replace", prefer=prefer)
+    image = read_scan(scan, card.in_channels, nonfinite="replace", prefer=prefer)
     classes, preprocessing = len(card.classes) + 1, predictor.preprocessing
     truth = None
     if label is not None:
-        truth = preprocessing.read_labels(label, num_classes=classes, prefer=prefer)
+        truth = preprocessing.read_labels(
+            label, num_classes=classes, prefer=prefer, like=image, spacing=scan.spacing
+        )
         truth = on_grid_of(image, truth)
     watched = study.watch(None if truth is None else preprocessing.truth(truth, classes))
     seconds = predictor.predict(image, observe=watched.start).seconds
     study.seconds["prediction"] += seconds["network"] - watched.seconds
-    case = study.add(case_id(source), watched)
+    case = study.add(scan.case_id, watched)
     if spin is not None:
         case = _cycle_spun(case, image, truth, study=study, predictor=predictor, target=spin)
         study.amend(case)
     return case
-
-
-def labels_of(sources: Sequence[Path], labels: Sequence[Path]) -> dict[Path, Path]:
-    """Each volume that has labels of the same case id, with them.
-
-    Raises:
-        DataError: labels are given, and none belongs to any volume.
-    """
-    by_case = {case_id(path): path for path in labels}
-    pairs = {path: by_case[case_id(path)] for path in sources if case_id(path) in by_case}
-    if labels and not pairs:
-        raise DataError(
-            f"{labels[0]}: no labels bear the name of a volume, such as {sources[0].name}; "
-            "name them alike"
-        )
-    return pairs
 
 
 def cycle_spun_prediction(

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medseg.data.cache import voxels_sha256
 from medseg.data.dataset import Case, Dataset
-from medseg.data.reading import read_case_of, read_channels
+from medseg.data.reading import read_case_of, read_scan
 from medseg.data.sides import side_pairs
 from medseg.errors import DataError, one_volume
 from medseg.planning.fingerprint import CaseFacts, facts_of
@@ -71,7 +71,7 @@ def _read(seen: Seen, dataset: Dataset, *, pictures: bool) -> Seen:
     case = seen.case
     if not dataset.classes or not dataset.modalities:
         # a fault that is told already; what else is wrong can still be found
-        image = read_channels(case.images, dataset.in_channels or None, spacing=case.spacing)
+        image = read_scan(case, dataset.in_channels or None)
         return replace(seen, notes=image.notes)
     image, label = read_case_of(dataset, case)
     return replace(

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from medseg.errors import ConfigError, DataError
 from medseg.formatting import one_line
 
 if TYPE_CHECKING:
+    from medseg.data.dataset import Scan
+    from medseg.models.weights import ModelCard
     from medseg.record import CaseRow
     from medseg.volumes import Found
 
@@ -40,7 +43,11 @@ def _parser() -> argparse.ArgumentParser:
         "run", type=Path, metavar="RUN", help="a run's folder, a .safetensors or a .ckpt file"
     )
     parser.add_argument(
-        "images", type=Path, nargs="+", metavar="IMAGE", help="volumes and folders of volumes"
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="IMAGE",
+        help="volumes, and folders of them, in the forms that predict takes",
     )
     parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
     parser.add_argument(
@@ -49,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="LABEL",
-        help="true labels, or folders of them, named as the volumes",
+        help="true labels, or folders of them, named as the volumes; or a dataset of any form",
     )
     parser.add_argument(
         "--shifts", type=int, default=8, help="of a cycle-spin residual, at least 2 (default 8)"
@@ -74,25 +81,29 @@ def main(arguments: argparse.Namespace) -> int:
     from medseg.checkerboard import Study
     from medseg.checkerboard.decision import examine
     from medseg.files import file_ids, replacing, require_replaceable, require_writable
+    from medseg.inference.files import files_of_scan
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
     from medseg.report.artifacts import OUTPUTS, RESULT, write_results
-    from medseg.volumes import case_id, files_of
+    from medseg.volumes import files_of
 
     if arguments.shifts < 2:
         raise ConfigError(f"shifts={arguments.shifts} leaves nothing to compare; give at least 2")
-    found, labels = _inputs(arguments)
-    inputs = file_ids(p for path in (*found.volumes, *labels.values()) for p in files_of(path))
+    model = load_model(arguments.run)
+    found, scans, labels = _inputs(arguments, model.card)
+    inputs = file_ids(
+        [p for scan in scans.values() for p in files_of_scan(scan)]
+        + [p for path in labels.values() for p in files_of(path)]
+    )
     maps = {
-        source: arguments.output / "maps" / f"{case_id(source)}_cycle_spin.nii.gz"
-        for source in (found.volumes if arguments.spin else ())
+        source: arguments.output / "maps" / f"{scan.case_id}_cycle_spin.nii.gz"
+        for source, scan in (scans.items() if arguments.spin else ())
     }
     existing = [path for name in OUTPUTS if (path := arguments.output / name).exists()]
     if existing and not arguments.overwrite:
         raise ConfigError(f"{existing[0]} exists; use --overwrite or choose another folder")
     require_replaceable(maps.values(), overwrite=True, inputs=inputs)
     require_writable(arguments.output)
-    model = load_model(arguments.run)
     predictor = Predictor(
         model,
         device=arguments.device,
@@ -104,7 +115,7 @@ def main(arguments: argparse.Namespace) -> int:
     def measure(source: Path) -> str:
         with replacing(filter(None, [maps.get(source)]), overwrite=True):
             case = examine(
-                source,
+                scans[source],
                 labels.get(source),
                 study=study,
                 predictor=predictor,
@@ -134,20 +145,47 @@ def main(arguments: argparse.Namespace) -> int:
     return 3 if failed else 0
 
 
-def _inputs(arguments: argparse.Namespace) -> "tuple[Found, dict[Path, Path]]":
+def _inputs(
+    arguments: argparse.Namespace, card: "ModelCard"
+) -> "tuple[Found, dict[Path, Scan], dict[Path, Path]]":
     """The volumes, and the labels of each that has some; what is left over is said or a failure."""
-    from medseg.checkerboard.decision import labels_of
-    from medseg.volumes import Found, find_volumes
+    from medseg.data.forms.scans import find_scans
+    from medseg.volumes import Found, case_id
 
-    images, labels = find_volumes(arguments.images), find_volumes(arguments.labels)
-    pairs = labels_of(images.volumes, labels.volumes)
-    alone = [path for path in labels.volumes if path not in pairs.values()]
-    for source in images.volumes if labels.volumes else ():
+    images, scans = find_scans(arguments.images, channels=card.in_channels, names=card.channels)
+    labels, by_case = _labels(arguments.labels)
+    pairs = {
+        source: by_case[name]
+        for source, scan in scans.items()
+        for name in [scan.case_id if scan.case_id in by_case else case_id(source)]
+        if name in by_case
+    }
+    if by_case and not pairs:
+        raise DataError(
+            f"{next(iter(by_case.values()))}: no labels bear the name of a volume, such as "
+            f"{next(iter(scans.values())).case_id}; name them alike"
+        )
+    alone = [path for path in by_case.values() if path not in pairs.values()]
+    for source in scans if by_case else ():
         if source not in pairs:
             print(one_line(f"warning: {source}: no labels bear its name"), file=sys.stderr)
     skipped = images.skipped | labels.skipped | dict.fromkeys(alone, "labels of no volume")
     unusable = images.unusable | labels.unusable
-    return Found(volumes=images.volumes, unusable=unusable, skipped=skipped), pairs
+    return Found(volumes=images.volumes, unusable=unusable, skipped=skipped), scans, pairs
+
+
+def _labels(paths: Sequence[Path]) -> "tuple[Found, dict[str, Path]]":
+    """Label maps by case: files, those of folders, and those of datasets."""
+    from medseg.data.forms import read_dataset
+    from medseg.data.forms.form import images_in
+    from medseg.volumes import case_id, find_volumes
+
+    datasets = [path for path in paths if path.is_dir() and not images_in(path)]
+    found = find_volumes(path for path in paths if path not in datasets)
+    by_case = {case_id(path): path for path in found.volumes}
+    for folder in datasets:
+        by_case |= {case.case_id: case.label for case in read_dataset(folder).cases}
+    return found, by_case
 
 
 def _summary(case: "CaseRow") -> str:

@@ -10,7 +10,10 @@ from medseg.errors import ConfigError, DataError, one_volume
 from medseg.formatting import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from medseg.conversion.rewriting import Rewriting
+    from medseg.data.dataset import Scan
     from medseg.models.weights import TrainedModel
 
 _OF_A_RUN = ("model", "checkpoints")
@@ -52,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="IMAGE",
-        help="volumes, and folders of volumes, that both networks segment",
+        help="volumes that both networks segment, in the forms that predict takes",
     )
     add_overwrite(parser, "a model that medseg did not write as well")
     return parser
@@ -70,13 +73,15 @@ def main(arguments: argparse.Namespace) -> None:
     from medseg import __version__
     from medseg.conversion.rewriting import rewrite
     from medseg.conversion.targets import target_of
+    from medseg.data.forms.scans import find_scans
     from medseg.files import replacing
     from medseg.models.weights import MODEL_FILES, load_model, save_model
-    from medseg.volumes import find_volumes
 
     model = load_model(arguments.run)
     _require_other_folder(arguments.output, model.source)
-    found = find_volumes(arguments.verify_on)
+    found, scans = find_scans(
+        arguments.verify_on, channels=model.card.in_channels, names=model.card.channels
+    )
     if found.unusable:  # a proof on fewer volumes than were named would be none
         raise DataError("; ".join(found.unusable.values()))
     say_skipped(found)
@@ -88,7 +93,7 @@ def main(arguments: argparse.Namespace) -> None:
     with replacing(written, overwrite=arguments.overwrite):
         _show_layers(rewriting)
         _show_networks(model, converted)
-        _show_volumes(model, converted, found.volumes)
+        _show_volumes(model, converted, scans.values())
         save_model(arguments.output, rewriting.network, card)
     print(one_line(str(arguments.output)))
 
@@ -131,20 +136,22 @@ def _show_networks(model: "TrainedModel", converted: "TrainedModel") -> None:
         print(f"logits of noise, {voxels} voxels, fp32: largest difference {difference:.2g}")
 
 
-def _show_volumes(model: "TrainedModel", converted: "TrainedModel", sources: list[Path]) -> None:
+def _show_volumes(
+    model: "TrainedModel", converted: "TrainedModel", scans: "Collection[Scan]"
+) -> None:
+    from medseg.data.reading import read_scan
     from medseg.inference.predictor import agreement
-    from medseg.volumes import read_image
 
     changed = 0
-    for source in sources:
-        with one_volume(source):
-            volume = read_image(source, channels=model.card.in_channels, nonfinite="replace")
+    for scan in scans:
+        with one_volume(scan.image):
+            volume = read_scan(scan, model.card.in_channels, nonfinite="replace")
             found = agreement(model, converted, volume)
         print(
-            f"{one_line(str(source))}: {found.changed} of {found.voxels} voxels change their "
+            f"{one_line(str(scan.image))}: {found.changed} of {found.voxels} voxels change their "
             f"label, largest difference of a probability {found.difference:.2g}",
             flush=True,
         )
         changed += found.changed
-    if len(sources) > 1:
-        print(f"{len(sources)} volumes: {changed} voxels change their label")
+    if len(scans) > 1:
+        print(f"{len(scans)} volumes: {changed} voxels change their label")

@@ -1,13 +1,11 @@
 """The files of a case as two volumes on one grid: its image with all channels, and its label."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, Dataset, Scan
 from medseg.data.preprocess import Preprocessing, ZScore
 from medseg.errors import DataError
 from medseg.volumes import Volume, on_grid_of, read_image
@@ -32,7 +30,7 @@ def read_case(
         DataError: a file that must not be used, files that do not lie on one grid, or a label
             of which every voxel is ignored.
     """
-    image = read_channels(case.images, in_channels, spacing=case.spacing)
+    image = read_scan(case, in_channels)
     label = preprocessing.read_labels(
         case.label, num_classes=num_classes, like=image, spacing=case.spacing
     )
@@ -51,27 +49,21 @@ def read_case_of(dataset: Dataset, case: Case) -> tuple[Volume, Volume]:
     )
 
 
-def read_channels(
-    paths: Sequence[Path],
-    channels: int | None,
-    *,
-    spacing: Sequence[float] | None = None,
-    **options: Any,
-) -> Volume:
+def read_scan(scan: Scan, channels: int | None, **options: Any) -> Volume:
     """Reads an image from one file with all channels, or joins files of one channel each.
 
     Args:
-        paths: In channel order.
+        scan: Its files.
         channels: How many the image must have; None: as many as there are.
-        spacing: mm per axis of their arrays, where they do not say.
         options: Further ones of `read_image`.
 
     Raises:
         DataError: a file that must not be used, or one that lies on another grid than the first.
     """
-    if len(paths) == 1:
-        return read_image(paths[0], channels=channels, spacing=spacing, **options)
-    first, *others = (read_image(path, channels=1, spacing=spacing, **options) for path in paths)
+    options |= {"channels": channels if len(scan.images) == 1 else 1, "spacing": scan.spacing}
+    first, *others = (read_image(path, **options) for path in scan.images)
+    if not others:
+        return first
     turned = [on_grid_of(first, replace(other, array=other.array[0])) for other in others]
     notes = [
         type(note)(f"{volume.path.name}: {note}")  # a doubt stays one

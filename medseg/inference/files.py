@@ -11,7 +11,7 @@ import numpy as np
 
 from medseg import __version__
 from medseg.data.dataset import Scan
-from medseg.data.reading import read_channels
+from medseg.data.reading import read_scan
 from medseg.errors import DataError
 from medseg.files import file_ids, sha256, write_text
 from medseg.inference.predictor import Predictor
@@ -85,13 +85,7 @@ def predict_file(
         raise DataError(
             f"{scan.image}: its own result would overwrite it; choose another output folder"
         )
-    volume = read_channels(
-        scan.images,
-        model.card.in_channels,
-        spacing=scan.spacing,
-        nonfinite="replace",
-        prefer=prefer,
-    )
+    volume = read_scan(scan, model.card.in_channels, nonfinite="replace", prefer=prefer)
     read = time.perf_counter()
     prediction = predictor.predict(volume, probabilities=probabilities)
     predicted = time.perf_counter()

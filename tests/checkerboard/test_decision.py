@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medseg.checkerboard import Study
 from medseg.checkerboard.decision import cycle_spun_prediction, examine, phase_shifts, whole_shifts
+from medseg.data.dataset import Scan
 from medseg.inference.predictor import Predictor
 from medseg.volumes import read_image, write_labels
 
@@ -75,7 +76,8 @@ def test_the_effect_is_scored_on_the_volumes_own_grid(model, phantom, tmp_path) 
     image = read_image(source, channels=1)
     write_labels(label, predictor.predict(image).labels, image)
     study = Study(predictor.network, model.card, shifts=2)
-    case = examine(source, label, study=study, predictor=predictor, spin=tmp_path / "map.nii.gz")
+    scan = Scan(case_id="a", images=(source,))
+    case = examine(scan, label, study=study, predictor=predictor, spin=tmp_path / "map.nii.gz")
     found = case.values["decision"]
     assert found["dice"] == found["surface_dice"] == 1
     assert found["dice_spun"] < 1

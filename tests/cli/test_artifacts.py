@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import written_dicom as dicom
 
 from medseg.cli.artifacts import main
 from medseg.models.description import build_network
@@ -158,6 +160,42 @@ def test_every_label_map_and_volume_is_accounted_for(
         assert str(path) in said
     failures = json.loads((tmp_path / "out" / "failures.json").read_text())
     assert set(failures) == {str(second), str(second).removesuffix(".gz")}
+
+
+@undrawn
+@pytest.mark.parametrize("form", ["channels", "patients", "dicom"])
+def test_images_and_labels_lie_as_in_datasets(form, make_model, tmp_path, capsys) -> None:
+    rng, data = np.random.default_rng(0), tmp_path / "data"
+    truth = np.zeros((20, 20, 20), np.uint8)
+    truth[3:9, 3:15, 2:16], truth[9:15, 3:15, 2:16] = 1, 2
+    for case in ("p1", "p2"):
+        image = rng.integers(0, 2000, (2, *truth.shape)).astype(np.int16)
+        if form == "dicom":
+            slices = dicom.ct_series(image[0].T)
+            masks = {name: value == truth.T for value, name in enumerate(("one", "two"), 1)}
+            dicom.save(slices, data / case / "series")
+            dicom.save([dicom.segmentation(slices, masks)], data / case / "label")
+            continue
+        files = {"_0000": image[0], "_0001": image[1], "": truth}
+        names = {"_0000": f"imagesTr/{case}_0000", "_0001": f"imagesTr/{case}_0001"}
+        names[""] = f"labelsTr/{case}"
+        if form == "patients":
+            names = {"_0000": f"{case}/flair", "_0001": f"{case}/t1", "": f"{case}/seg"}
+        for key, array in files.items():
+            path = data / f"{names[key]}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    images = data / "imagesTr" if form == "channels" else data
+    labels = data / "labelsTr" if form == "channels" else data
+    known = {"label_values": {"one": 1, "two": 2}} if form == "dicom" else {}
+    model = load_model(make_model(3, in_channels=1 if form == "dicom" else 2, **known))
+    names = ["flair", "t1"][: model.card.in_channels]
+    save_model(tmp_path / "m", model.network, replace(model.card, channels=names))
+    words = [str(tmp_path / "m"), str(images), "--labels", str(labels), "--shifts", "2"]
+    assert main([*words, "-o", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "artifacts.json").read_text())["cases"]
+    assert [case["case"] for case in found] == ["p1", "p2"]
+    assert all("truth" in case["values"] for case in found)
 
 
 @undrawn

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import written_dicom as dicom
 
 from medseg import __version__
 from medseg.analysis.cost import count_parameters
@@ -137,6 +138,16 @@ def test_it_says_what_was_rewritten_and_how_far_the_networks_lie_apart(
     )
     assert float(found[1]) < 1e-5
     assert folder == str(tmp_path / "new")
+
+
+def test_a_volume_lies_as_in_a_dataset(run: Path, say: Say, scan: np.ndarray, tmp_path) -> None:
+    for number, case in enumerate(("p1", "p2")):
+        slices = dicom.ct_series((scan + number).astype(np.uint16))
+        dicom.save(slices, tmp_path / "data" / case / "series")
+    wanted = ("--upsample", "pixel_shuffle", "--verify-on", tmp_path / "data")
+    code, out, _ = say(run, "-o", tmp_path / "new", *wanted)
+    assert code == 0
+    assert out.splitlines()[-2] == "2 volumes: 0 voxels change their label"
 
 
 def test_several_slots_at_once(say: Say, tmp_path: Path) -> None:

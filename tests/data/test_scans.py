@@ -121,9 +121,36 @@ def test_labels_are_said_to_be_skipped_but_taken_where_they_are_named(tmp_path: 
     assert list(cases(tmp_path, [tmp_path / "a_label.nii.gz"], channels=1)) == ["a_label"]
 
 
+NAMED = {  # files, folders that are named → cases of one channel
+    "a folder in each": (["P1/s/a.nii.gz", "P2/s/b.nii.gz"], ["P1", "P2"], ["P1", "P2"]),
+    "a file in each": (["P1/a.nii.gz", "P2/a.nii.gz"], ["P1", "P2"], ["P1", "P2"]),
+    "one of them": (["P1/series/a.nii.gz", "P2/series/a.nii.gz"], ["P2"], ["P2"]),
+    "all above": (["P1/series/a.nii.gz", "P2/series/a.nii.gz"], ["."], ["P1", "P2"]),
+    "several in one": (
+        ["P1/v1/a.nii.gz", "P1/v2/a.nii.gz", "P2/v1/a.nii.gz"], ["P1", "P2"],
+        ["P1_v1", "P1_v2", "P2"],
+    ),
+    "another name": (
+        ["P1/v1/a.nii.gz", "P2/v1/a.nii.gz", "P3/v2/a.nii.gz"], ["P1", "P2", "P3"],
+        ["P1", "P2", "v2"],
+    ),
+    "folders called alike": (
+        ["x/P1/s/a.nii.gz", "y/P1/s/a.nii.gz", "z/P2/s/a.nii.gz"], ["x/P1", "y/P1", "z"], ["P2"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", NAMED)
+def test_folders_that_are_named_tell_cases_apart(form: str, tmp_path: Path) -> None:
+    files, named, wanted = NAMED[form]
+    save(tmp_path, *files)
+    assert sorted(cases(tmp_path, [tmp_path / name for name in named], channels=1)) == wanted
+
+
 def test_clashing_cases_are_all_refused(tmp_path: Path) -> None:
-    save(tmp_path, "x/p1/flair.nii.gz", "y/p1/flair.nii.gz", "y/p2/flair.nii.gz")
-    found, scans = find_scans([tmp_path / "x", tmp_path / "y"], channels=1, names=["flair"])
+    inputs = ["x/p1.nii.gz", "y/p1.nii.gz", "y/p2.nii.gz"]
+    save(tmp_path, *inputs)
+    found, scans = find_scans([tmp_path / name for name in inputs], channels=1)
     assert [scan.case_id for scan in scans.values()] == ["p2"]
     assert len(found.unusable) == 2
 
@@ -134,9 +161,10 @@ def test_series_of_dicom_in_folders_are_cases_and_segmentations_are_none(tmp_pat
         dicom.save(slices, tmp_path / patient / "series")
         made = dicom.segmentation(slices, {"Liver": np.ones((3, 4, 5), bool)})
         dicom.save([made], tmp_path / patient / "label")
-    found, scans = find_scans([tmp_path], channels=1, names=["CT"])
-    assert [scan.case_id for scan in scans.values()] == ["p1", "p2"]
-    assert len(found.skipped) == 2
+    for inputs in ([tmp_path], [tmp_path / "p1", tmp_path / "p2"]):
+        found, scans = find_scans(inputs, channels=1, names=["CT"])
+        assert [scan.case_id for scan in scans.values()] == ["p1", "p2"]
+        assert len(found.skipped) == 2
 
 
 @pytest.mark.parametrize("delimiter", [",", ";"])

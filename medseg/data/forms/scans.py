@@ -4,7 +4,9 @@ Files of one channel each belong to a case by their whole names. Which channel a
 nnU-Net's number (`_0001`) or the channel's name, at the end of its name or as its folder's.
 """
 
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +14,13 @@ from pathlib import Path
 from medseg.data.dataset import Scan
 from medseg.data.forms.contents import with_spacing
 from medseg.data.forms.form import images_in
-from medseg.data.forms.names import images_below, says_image, says_label, tokens_of
+from medseg.data.forms.names import images_below, says_image, says_label, tokens_of, words_of
 from medseg.data.forms.table import is_table, scans_of_table
 from medseg.errors import DataError
 from medseg.volumes import Found, case_id, describe, find_volumes, scan_dicom, sharing_a_case
 
 _NUMBERED = re.compile(r"(.*?)_?(\d{4})")  # nnU-Net's channel, from 0
+_OF_ONE_SCAN = {"dcm", "dicom", "series", "study"}  # folders that tell no patient or session
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def find_scans(
     cases = [(place, (p,)) for p, place in _of_one_file(whole, skipped).items()]
     cases += _of_several(parts, channels, names, unusable)
     scans = [scan for table in tables for scan in scans_of_table(table, channels, names)]
-    for case, (_, files) in zip(_ids([place for place, _ in cases]), cases, strict=True):
+    ids = _ids([place for place, _ in cases], {path for path in inputs if path.is_dir()})
+    for case, (_, files) in zip(ids, cases, strict=True):
         scans.append(with_spacing(Scan(case_id=case, images=files), []))
     by_file = {scan.image: scan for scan in scans}
     unusable |= dict(sharing_a_case(by_file, lambda path: by_file[path].case_id))
@@ -181,9 +185,14 @@ def _of_several(
     return cases
 
 
-def _ids(places: Sequence[_Place]) -> list[str]:
-    """By the folder below the one that was named, as far as needed; else by the file."""
+def _ids(places: Sequence[_Place], named: set[Path]) -> list[str]:
+    """By the folder below the one that was named, as far as needed; else by the file.
+
+    Where cases of several folders that were named would be called alike, their folders' names go
+    before, and are all where a folder holds one case.
+    """
     namings: list[Callable[[_Place], tuple[str, ...]]] = [
+        lambda place: tuple(f for f in place.folders if not words_of(f) & _OF_ONE_SCAN)[:1],
         lambda place: place.folders[:1],
         lambda place: place.folders,
         lambda place: (*place.folders, place.name),
@@ -193,9 +202,23 @@ def _ids(places: Sequence[_Place]) -> list[str]:
         deep = [place for place in places if place.folders and place.base == base]
         short = [name for name in namings if len(set(map(name, deep))) == len(deep)]
         naming[base] = [*short, *namings[-1:]][0]
-    return [
-        "_".join(filter(None, naming[place.base](place)))
+    ids = [
+        "_".join(filter(None, naming[place.base](place))) or _name(place.base)
         if place.folders
-        else place.name or place.base.name
+        else place.name or _name(place.base)
         for place in places
     ]
+    bases: dict[str, set[Path]] = {}
+    for own, place in zip(ids, places, strict=True):
+        bases.setdefault(own, set()).add(place.base)
+    alike = {base for own in bases.values() if len(own) > 1 for base in own} & named
+    cases = Counter(place.base for place in places)
+    for n, place in enumerate(places):
+        if place.base in alike:
+            name = _name(place.base)
+            ids[n] = name if cases[place.base] == 1 else f"{name}_{ids[n]}"
+    return ids
+
+
+def _name(folder: Path) -> str:
+    return os.path.basename(os.path.abspath(folder))
