@@ -15,9 +15,9 @@ from medseg.data.checks import (
     uneven_spacings,
     without_air,
 )
-from medseg.data.dataset import Dataset
+from medseg.data.dataset import CaseFault, Dataset
 from medseg.data.preprocess import BODY_AXES
-from medseg.data.splits import Patients, check, split_cases
+from medseg.data.splits import FoldFault, Patients, check, split_cases
 from medseg.errors import DataError
 from medseg.formatting import first_of
 from medseg.planning.fingerprint import CaseFacts, cases_at_once, in_hounsfield_units
@@ -82,7 +82,7 @@ def check_dataset(dataset: Dataset, *, patient: Patients = None, pictures: bool 
             seen.append(each)
             step()
     found = [
-        *(Finding(severity="refuse", text=fault) for fault in dataset.faults),
+        *_faults(dataset),
         *(Finding(severity="warn", text=note) for note in dataset.notes),
         *_problems(dataset, seen),
         *_notes(seen),
@@ -100,17 +100,23 @@ def _facts(seen: Sequence[Seen]) -> dict[str, CaseFacts]:
     return {each.case.case_id: each.facts for each in seen if each.facts}
 
 
+def _faults(dataset: Dataset) -> Iterator[Finding]:
+    for fault in dataset.faults:
+        cases = fault.cases if isinstance(fault, CaseFault) else ()
+        text = fault.removeprefix(f"{first_of(cases)}: ")  # which is shown before it
+        yield Finding(severity="refuse", cases=cases, text=text)
+
+
 def _problems(dataset: Dataset, seen: Sequence[Seen]) -> Iterator[Finding]:
     """Cases that cannot be read; what the structure says already of missing files is left out."""
     files = max((len(each.case.images) for each in seen), default=0)
+    of_cases = [fault for fault in dataset.faults if isinstance(fault, CaseFault)]
+    told = {case_id for fault in of_cases for case_id in fault.cases}
     for each in seen:
-        if each.problem and each.problem not in dataset.faults:
-            lacks_channels = len(each.case.images) < files
-            if lacks_channels and any(each.case.case_id in fault for fault in dataset.faults):
-                continue
-            gone = [p for p in (*each.case.images, each.case.label) if not p.exists()]
-            if gone and any(gone[0].name in fault for fault in dataset.faults):
-                continue
+        own = (*each.case.images, each.case.label)
+        is_short = len(each.case.images) < files or not all(path.exists() for path in own)
+        is_told = each.problem in dataset.faults or (is_short and each.case.case_id in told)
+        if each.problem and not is_told:
             yield Finding(severity="refuse", cases=(each.case.case_id,), text=each.problem)
 
 
@@ -138,7 +144,7 @@ def _folds(dataset: Dataset, patient: Patients) -> Iterator[Finding]:
     """Folds that leak patients; without folds, whether a split can be drawn."""
     ids = [case.case_id for case in dataset.cases]
     patients = _patients(dataset, patient)
-    if any(dataset.folds_from in fault for fault in dataset.faults if dataset.folds_from):
+    if any(isinstance(fault, FoldFault) for fault in dataset.faults):
         return
     for number, fold in enumerate(dataset.folds):
         try:

@@ -19,9 +19,9 @@ import numpy as np
 from medseg.checking.case import Seen
 from medseg.checking.findings import Checked, copies_of
 from medseg.data.building import build_folder, write_case, write_description
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, CaseFault, Dataset
 from medseg.data.reading import read_case_of
-from medseg.data.splits import NNUNET_FOLDS, Patients, Split, patient_of
+from medseg.data.splits import NNUNET_FOLDS, FoldFault, Patients, Split, patient_of
 from medseg.errors import ConfigError, DataError
 from medseg.files import write_text
 from medseg.planning.fingerprint import cases_at_once
@@ -75,28 +75,19 @@ def _left_out(checked: Checked) -> Iterator[tuple[str, str]]:
         DataError: faults that are of no case; what they leave open would have to be guessed.
     """
     dataset = checked.dataset
-    of_folds = f"{dataset.folds_from}: "
-    faults = [fault for fault in dataset.faults if not fault.startswith(of_folds)]
-    of_cases = {fault: _owners(fault, dataset.cases) for fault in faults}
-    if unowned := [fault for fault, owners in of_cases.items() if not owners]:
-        raise DataError(f"{dataset.folder}: not copied before it is clear what it holds", *unowned)
-    for fault, owners in of_cases.items():
-        yield from ((case_id, fault) for case_id in owners)
+    faults = [fault for fault in dataset.faults if not isinstance(fault, FoldFault)]
+    of_cases = [fault for fault in faults if isinstance(fault, CaseFault)]
+    if len(of_cases) < len(faults) or not dataset.classes:
+        open_faults = [fault for fault in faults if fault not in of_cases]
+        raise DataError(
+            f"{dataset.folder}: not copied before it is clear what it holds",
+            *(open_faults or faults),
+        )
+    for fault in of_cases:
+        yield from ((case_id, fault) for case_id in fault.cases)
     yield from ((each.case.case_id, each.problem) for each in checked.seen if each.problem)
     for first, others in copies_of(checked.seen):
         yield from ((case_id, f"the same image and label as {first}") for case_id in others)
-
-
-def _owners(fault: str, cases: Sequence[Case]) -> list[str]:
-    """The cases that a fault begins with, by their ids or files; in a table after the line."""
-    head, colon, rest = fault.partition(": ")
-    first = [word.rstrip(":") for word in rest.split()[:1]]
-    words = {Path(word).name for word in (*head.split(), *first)} if colon else set()
-    return [
-        case.case_id
-        for case in cases
-        if words & {case.case_id, case.label.name, *(path.name for path in case.images)}
-    ]
 
 
 def _names(cases: Sequence[Case]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_prediction, command, make_parser, output_folder
+from medseg.cli.command import add_output, add_prediction, command, make_parser
 from medseg.cli.volumes import FAILURES, each_volume
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import one_line
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="IMAGE",
         help="volumes, and folders of them, in the forms that predict takes",
     )
-    parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
+    add_output(parser, required=True)
     parser.add_argument(
         "--labels",
         type=Path,

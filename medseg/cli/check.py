@@ -5,7 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import add_overwrite, command, make_parser, output_folder, print_table
+from medseg.cli.command import (
+    add_output,
+    add_overrides,
+    add_overwrite,
+    command,
+    make_parser,
+    print_table,
+)
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import counted, encodable, one_line
 
@@ -35,15 +42,9 @@ def _parser() -> argparse.ArgumentParser:
         _EXAMPLES,
     )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="its folder")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="OVERRIDE", help="what does not show in the folder"
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=output_folder,
-        metavar="FOLDER",
-        help="receives check.html, findings.csv and cases.csv; without it nothing is written",
+    add_overrides(parser, "what does not show in the folder")
+    add_output(
+        parser, "receives check.html, findings.csv and cases.csv; without it nothing is written"
     )
     parser.add_argument(
         "--fix",

@@ -219,6 +219,20 @@ def patch_of(given: Sequence[int] | None, known: Sequence[int]) -> tuple[int, ..
     return tuple(given or known)
 
 
+def add_overrides(parser: argparse._ActionsContainer, about: str) -> None:
+    """Adds any number of overrides of the configuration."""
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=about)
+
+
+def add_output(
+    parser: argparse._ActionsContainer, receives: str | None = None, *, required: bool = False
+) -> None:
+    """Adds the option `-o FOLDER`."""
+    parser.add_argument(
+        "-o", "--output", type=output_folder, required=required, metavar="FOLDER", help=receives
+    )
+
+
 def add_overwrite(
     parser: argparse._ActionsContainer, what: str = "files that medseg did not write as well"
 ) -> None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_overwrite, command, make_parser, output_folder
+from medseg.cli.command import add_output, add_overwrite, command, make_parser
 from medseg.cli.volumes import say_skipped
 from medseg.errors import ConfigError, DataError, one_volume
 from medseg.formatting import one_line
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a run's folder, a .safetensors or a .ckpt file"
     )
-    parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
+    add_output(parser, required=True)
     for slot, (options, purpose) in _SLOTS.items():
         parser.add_argument(f"--{slot}", choices=options, help=purpose)
     parser.add_argument(

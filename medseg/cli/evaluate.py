@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from medseg.cli.command import (
+    add_output,
     add_overwrite,
     command,
     make_parser,
-    output_folder,
     print_table,
     report_error,
 )
@@ -43,13 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MM",
         help="distance up to which surfaces agree, for surface Dice (1)",
     )
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=output_folder,
-        metavar="FOLDER",
-        help="receives evaluation.html, scores.csv and classes.csv",
-    )
+    add_output(parser, "receives evaluation.html, scores.csv and classes.csv")
     add_overwrite(parser)
     return parser
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from medseg.cli.command import command, make_parser
+from medseg.cli.command import add_overrides, command, make_parser
 from medseg.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         "Scale the widths of a network until it costs what another does.",
         _EXAMPLES,
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="OVERRIDE", help="of the network whose widths change"
-    )
+    add_overrides(parser, "of the network whose widths change")
     parser.add_argument(
         "--like", nargs="+", default=[], metavar="OVERRIDE", help="of the network that stays"
     )

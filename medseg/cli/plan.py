@@ -5,7 +5,7 @@ import logging
 import math
 from pathlib import Path
 
-from medseg.cli.command import add_overwrite, command, make_parser
+from medseg.cli.command import add_overrides, add_overwrite, command, make_parser
 from medseg.errors import ConfigError
 
 _EXAMPLES = """\
@@ -26,9 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         _EXAMPLES,
     )
     parser.add_argument("dataset", type=Path, metavar="DATASET", help="its folder")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="OVERRIDE", help="as `medseg train` takes them"
-    )
+    add_overrides(parser, "as `medseg train` takes them")
     parser.add_argument(
         "--memory", type=_positive, metavar="GB", help="of a training step; else what is free"
     )

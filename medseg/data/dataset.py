@@ -45,6 +45,22 @@ class Case(Scan):
     covariates: Mapping[str, str] = field(default_factory=dict)
 
 
+class CaseFault(str):
+    """A fault of some cases, without which their dataset can be used.
+
+    Attributes:
+        cases: their ids.
+    """
+
+    cases: tuple[str, ...]
+
+    def __new__(cls, text: str, *cases: str) -> "CaseFault":
+        """The fault of `cases` that `text` tells."""
+        fault = super().__new__(cls, text)
+        fault.cases = cases
+        return fault
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A folder's description; no voxel of an image has been read.
@@ -61,7 +77,8 @@ class Dataset:
         spatial_dims: 2 for pictures, 3 for volumes.
         folds: those that the dataset brings along, each a split.
         folds_from: where they are written down.
-        faults: what must be put right before it can be used.
+        faults: what must be put right before it can be used; a `CaseFault` where that is a
+            matter of some cases, a `FoldFault` where it is one of the folds alone.
         notes: what is odd about the folder and no hindrance.
         licence: as the dataset says, else empty.
         reference: where the data come from, as the dataset says, else empty.

@@ -72,7 +72,11 @@ def read_folds(path: Path | str) -> tuple[Split, ...]:
     return tuple(Split._of(fold, path) for fold in folds)
 
 
-def faults_of_folds(folds: Sequence[Split], case_ids: Iterable[str], path: str) -> list[str]:
+class FoldFault(str):
+    """A fault of the folds that a dataset brings along."""
+
+
+def faults_of_folds(folds: Sequence[Split], case_ids: Iterable[str], path: str) -> list[FoldFault]:
     """What is wrong with the folds that a dataset brings along, in one line each.
 
     Args:
@@ -89,7 +93,7 @@ def faults_of_folds(folds: Sequence[Split], case_ids: Iterable[str], path: str) 
             faults.append(f"{place}: trains and validates: {first_of(leaking)}; keep one")
         if not fold.train or not fold.validation:
             faults.append(f"{place}: a side is empty; name at least one case to train and one not")
-    return faults
+    return [*map(FoldFault, faults)]
 
 
 def _json(path: Path | str) -> Any:

@@ -12,6 +12,7 @@ from medseg.build import build
 from medseg.data.dataset import Dataset
 from medseg.data.preprocess import BODY_AXES
 from medseg.data.sides import resolve_flips
+from medseg.errors import ConfigError
 from medseg.formatting import duration, first_of, memory, sizes
 from medseg.hardware import available_memory_bytes, choose_device, describe_machine
 from medseg.models.description import describe
@@ -141,6 +142,8 @@ def _choice(
     fixed: Collection[str],
 ) -> Choice:
     if limits.like_nnunet:
+        if given := sorted({"data.patch_size", "data.batch_size"} & {*fixed}):
+            raise ConfigError(f"--nnunet chooses {given[0]} itself; leave out one of the two")
         gigabytes = 8 if limits.memory_gb is None else limits.memory_gb
         return choose_like_nnunet(grid, num_classes=dataset.num_classes, memory_gb=gigabytes)
     return Chooser(
@@ -149,6 +152,7 @@ def _choice(
         num_classes=dataset.num_classes,
         memory_bytes=memory_bytes,
         step_seconds=limits.step_seconds,
+        free_bytes=0 if limits.memory_gb else _free_bytes(network.device),
         patch=data["patch_size"] if "data.patch_size" in fixed else None,
         batch=data["batch_size"] if "data.batch_size" in fixed else None,
     ).choose()
@@ -157,14 +161,18 @@ def _choice(
 def _memory_bytes(network: PlannedNetwork, limits: Limits) -> int:
     if limits.memory_gb is not None:
         return round(limits.memory_gb * 1e9)
-    if network.device.type == "cuda":
-        import torch
-
-        free = torch.cuda.mem_get_info(network.device)[0]
-    else:
-        free = available_memory_bytes() / 2  # a process takes up to twice its tensors
+    free = _free_bytes(network.device)
+    free /= 1 if network.device.type == "cuda" else 2  # a process takes up to twice its tensors
     # in tenths of a GB, so that --memory can say the same on another machine
     return max(1, int(free * _FREE_SHARE / 1e8)) * 10**8
+
+
+def _free_bytes(device: "torch.device") -> int:
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    return available_memory_bytes()
 
 
 def _made_for(device: "torch.device", limits: Limits, memory_bytes: int) -> dict[str, Any]:

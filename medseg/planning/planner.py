@@ -191,6 +191,7 @@ class Chooser:
         num_classes: With background.
         memory_bytes: For a training step.
         step_seconds: Longest training step; inf for none.
+        free_bytes: Beyond which a patch that the user gave is refused, if it is more than that.
         patch: That the user gave; None: to be chosen.
         batch: That the user gave; None: to be chosen.
         known: Bytes of a training step that were predicted already.
@@ -201,6 +202,7 @@ class Chooser:
     num_classes: int
     memory_bytes: int
     step_seconds: float
+    free_bytes: int = 0
     patch: Sequence[int] | None = None
     batch: int | None = None
     known: dict[tuple[Shape, int, int], int] = field(default_factory=dict)
@@ -235,6 +237,14 @@ class Chooser:
             fitting = rules.shape_for(spacing, [given[axis] for axis in ordered])
             shape = self.grid.shape_to_patch(fitting)
             shape = Shape(patch=tuple(self.patch), strides=shape.strides, kernels=shape.kernels)
+            least = self._bytes(shape, widths[-1], self.batch or 1)
+            if least > max(self.memory_bytes, self.free_bytes):
+                size = "×".join(map(str, self.patch))
+                raise ResourceError(
+                    f"a patch of {size} voxels takes {memory(least)} to train on, and "
+                    f"{memory(max(self.memory_bytes, self.free_bytes))} are there; choose a "
+                    "smaller data.patch_size, or a device with more (--memory)"
+                )
             yield from ((shape, width, own_batch) for width in widths)
             yield shape, widths[-1], 1
             return

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -12,227 +13,132 @@ import pytest
 
 from medseg.cli.check import main as check
 
-SIZE = (10, 9, 8)
-CLASSES = ["kidney left", "kidney right"]
+from .planted import (
+    FORMS,
+    OF_A_CASE,
+    OF_THE_DATASET,
+    Data,
+    image,
+    label,
+    leak,
+    nan,
+    other_axes,
+    unknown_value,
+)
 
 
-def write(path: Path, array: np.ndarray, spacing: float = 1.0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(array, np.diag([spacing] * 3 + [1.0])), path)
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Data]:
+    """Makes a sound dataset of a form, each once."""
 
+    @cache
+    def _made(form: str, cases: int) -> Data:
+        return Data(tmp_path_factory.mktemp("sound") / form, form, cases).make()
 
-def image(case: int) -> np.ndarray:
-    return np.random.default_rng(case).normal(0, 300, SIZE).astype(np.float32)
-
-
-def label(case: int) -> np.ndarray:
-    found = np.zeros(SIZE, np.uint8)
-    found[1:3, 2 : 4 + case % 3, 1 : 3 + case // 3] = 1  # the patient's left, in RAS
-    found[6:9, 2:5, 3:6] = 2
-    return found
-
-
-def image_of(root: Path, case: int) -> Path:
-    return root / f"imagesTr/c{case}_0000.nii.gz"
-
-
-def label_of(root: Path, case: int) -> Path:
-    return root / f"labelsTr/c{case}.nii.gz"
+    return _made
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def data(sound: Callable[..., Data], tmp_path: Path) -> Data:
     """Six cases of CT as nnU-Net has them, with two folds."""
-    folder = tmp_path / "data"
-    for case in range(6):
-        write(image_of(folder, case), image(case))
-        write(label_of(folder, case), label(case))
-    described = {
-        "channel_names": {"0": "CT"},
-        "labels": {"background": 0} | {name: n for n, name in enumerate(CLASSES, start=1)},
-        "numTraining": 6,
-        "file_ending": ".nii.gz",
-    }
-    (folder / "dataset.json").write_text(json.dumps(described))
-    write_folds(folder, ["c0", "c1", "c2"], ["c3", "c4", "c5"])
-    return folder
+    return sound("nii.gz", 6).copy(tmp_path / "data")
 
 
-def write_folds(root: Path, first: list[str], second: list[str]) -> None:
-    folds = [{"train": first, "val": second}, {"train": second, "val": first}]
-    (root / "splits_final.json").write_text(json.dumps(folds))
+@pytest.fixture
+def root(data: Data) -> Path:
+    return data.root
 
 
-def cut_short(root: Path) -> None:
-    path = image_of(root, 1)
-    path.write_bytes(path.read_bytes()[:-20])
+def image_of(root: Path, case: int) -> Path:
+    return Data(root).image_of(case)
 
 
-def no_file(root: Path) -> None:
-    image_of(root, 1).unlink()
+def label_of(root: Path, case: int) -> Path:
+    return Data(root).label_of(case)
 
 
-def nan(root: Path) -> None:
-    array = image(1)
-    array[0, 0, 0] = np.nan
-    write(image_of(root, 1), array)
+def findings(data: Data, out: Path) -> tuple[int, list[dict[str, str]]]:
+    """Exit code, and the rows of findings.csv; that a PNG states no voxel size is none."""
+    code = check([*data.words(), "-o", str(out)])
+    with (out / "findings.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    return code, [row for row in rows if data.form != "png" or "voxel size" not in row["finding"]]
 
 
-def other_grid(root: Path) -> None:
-    write(label_of(root, 1), label(1)[:-1])
-
-
-def other_place(root: Path) -> None:
-    write(label_of(root, 1), label(1), spacing=2.0)
-
-
-def unknown_value(root: Path) -> None:
-    write(label_of(root, 1), label(1) + 6)
-
-
-def fraction(root: Path) -> None:
-    write(label_of(root, 1), label(1) * np.float32(0.7))
-
-
-def constant(root: Path) -> None:
-    write(image_of(root, 1), np.full(SIZE, -7, np.float32))
-
-
-def empty_label(root: Path) -> None:
-    write(label_of(root, 1), np.zeros(SIZE, np.uint8))
-
-
-def all_empty(root: Path) -> None:
-    for case in range(6):
-        write(label_of(root, case), np.zeros(SIZE, np.uint8))
-
-
-def copied(root: Path) -> None:
-    write(image_of(root, 1), image(0))
-
-
-def copied_over_folds(root: Path) -> None:
-    write(image_of(root, 1), image(4))
-
-
-def copied_label(root: Path) -> None:
-    write(label_of(root, 1), label(0))
-
-
-def leak(root: Path) -> None:
-    write_folds(root, ["c0", "c1", "c2"], ["c1", "c4", "c5"])
-
-
-def all_metres(root: Path) -> None:
-    for case in range(6):
-        write(image_of(root, case), image(case), spacing=1000.0)
-        write(label_of(root, case), label(case), spacing=1000.0)
-
-
-def beside_pet(root: Path) -> None:
-    """CT without air beside another channel, which has values below 0."""
-    described = json.loads((root / "dataset.json").read_text())
-    described["channel_names"] = {"0": "PET", "1": "CT"}
-    (root / "dataset.json").write_text(json.dumps(described))
-    for case in range(6):
-        write(root / f"imagesTr/c{case}_0001.nii.gz", np.abs(image(case)))
-
-
-def unsigned(root: Path) -> None:
-    write(image_of(root, 1), image(1) + 3000)
-
-
-def rescaled(root: Path) -> None:
-    write(image_of(root, 1), (image(1) - image(1).min()) / np.float32(3000))
-
-
-def other_unit(root: Path) -> None:
-    write(image_of(root, 1), image(1), spacing=0.001)
-    write(label_of(root, 1), label(1), spacing=0.001)
-
-
-def class_nowhere(root: Path) -> None:
-    for case in range(6):
-        write(label_of(root, case), np.minimum(label(case), 1))
-
-
-def class_once(root: Path) -> None:
-    for case in (0, 2, 3, 4, 5):
-        write(label_of(root, case), np.minimum(label(case), 1))
-
-
-def flipped(root: Path) -> None:
-    write(image_of(root, 1), image(1)[::-1])
-    write(label_of(root, 1), label(1)[::-1])
-
-
-def other_axes(root: Path) -> None:
-    turned = nib.Nifti1Image(np.swapaxes(label(1), 0, 1), np.eye(4)[[1, 0, 2, 3]])
-    nib.save(turned, label_of(root, 1))
+def is_found(severity: str, named: str, found: list[dict[str, str]]) -> bool:
+    return any(
+        each["severity"] == severity and named in f"{each['cases']} {each['finding']}"
+        for each in found
+    )
 
 
 @pytest.mark.parametrize(
-    ("plant", "severity", "named"),
-    [
-        (cut_short, "refuse", "c1"),
-        (no_file, "refuse", "c1"),
-        (nan, "refuse", "c1"),
-        (other_grid, "refuse", "c1"),
-        (other_place, "refuse", "c1"),
-        (unknown_value, "refuse", "c1"),
-        (fraction, "refuse", "c1"),
-        (all_empty, "refuse", "data.labels"),
-        (copied_over_folds, "refuse", "c1 c4"),
-        (leak, "refuse", "c1"),
-        (constant, "warn", "c1"),
-        (empty_label, "warn", "c1"),
-        (copied, "warn", "c0 c1"),
-        (copied_label, "warn", "c0 c1"),
-        (unsigned, "warn", "c1"),
-        (all_metres, "warn", "mm"),
-        (beside_pet, "warn", "HU"),
-        (rescaled, "warn", "c1"),
-        (other_unit, "warn", "c1"),
-        (class_nowhere, "warn", "kidney right"),
-        (class_once, "warn", "c1"),
-        (flipped, "warn", "c1"),
-        (other_axes, "repairable", "c1"),
-    ],
-    ids=lambda value: value.__name__ if callable(value) else "",
+    "plant",
+    [plant for plant, (_, forms) in OF_A_CASE.items() if "nii.gz" in forms],
+    ids=lambda plant: plant.__name__,
 )
-def test_a_planted_fault_is_found(
-    plant: Callable[[Path], None], severity: str, named: str, root: Path, tmp_path: Path, capsys
-) -> None:
-    plant(root)
-    code = check([str(root), "-o", str(tmp_path / "checked")])
+def test_a_planted_fault_is_found(plant, data, tmp_path, capsys) -> None:
+    severity, _ = OF_A_CASE[plant]
+    plant(data, 1)
+    code, found = findings(data, tmp_path / "checked")
     assert code == (3 if severity == "refuse" else 0)
-    with (tmp_path / "checked/findings.csv").open(encoding="utf-8") as stream:
-        found = list(csv.DictReader(stream))
-    assert [f for f in found if f["severity"] == severity and named in f["cases"] + f["finding"]]
+    assert is_found(severity, "c1", found)
     assert severity in capsys.readouterr().out
 
 
-def test_a_sound_dataset_has_no_finding_and_nothing_is_written(root, tmp_path, capsys) -> None:
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert check([str(root)]) == 0
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_faults_of_every_kind_are_found_at_once(form, sound, tmp_path) -> None:
+    own = {plant: severity for plant, (severity, forms) in OF_A_CASE.items() if form in forms}
+    data = sound(form, len(own) + 4).copy(tmp_path / "data")
+    for case, plant in enumerate(own, start=4):
+        plant(data, case)
+    code, found = findings(data, tmp_path / "checked")
+    assert code == 3
+    lacking = [
+        plant.__name__
+        for case, (plant, severity) in enumerate(own.items(), start=4)
+        if not is_found(severity, f"c{case}", found)
+    ]
+    assert not lacking
+    assert not [each for each in found if {"c1", "c2", "c3"} & {*each["cases"].split()}]
+
+
+@pytest.mark.parametrize(
+    ("form", "plant"),
+    [(form, plant) for plant, (_, _, forms) in OF_THE_DATASET.items() for form in forms],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_a_fault_of_the_dataset_is_found(form, plant, sound, tmp_path) -> None:
+    data = sound(form, 6).copy(tmp_path / "data")
+    plant(data)
+    severity, named, _ = OF_THE_DATASET[plant]
+    code, found = findings(data, tmp_path / "checked")
+    assert code == (3 if severity == "refuse" else 0)
+    assert is_found(severity, named, found)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_sound_dataset_has_no_finding_and_is_not_touched(form, sound, tmp_path, capsys) -> None:
+    data = sound(form, 6)
+    before = {path: path.stat().st_mtime_ns for path in data.root.rglob("*")}
+    assert findings(data, tmp_path / "checked") == (0, [])
     said = capsys.readouterr().out
     assert "6 cases" in said
-    assert "kidney left" in said
-    assert not [word for word in ("refuse", "warn", "repairable") if word in said]
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert "kidney_left" in said
+    assert {path: path.stat().st_mtime_ns for path in data.root.rglob("*")} == before
 
 
-def test_structure_and_voxels_are_one_list(root, capsys) -> None:
-    nan(root)
+def test_structure_and_voxels_are_one_list(data, root, capsys) -> None:
+    nan(data, 1)
     label_of(root, 2).unlink()
-    leak(root)
+    leak(data)
     assert check([str(root)]) == 3
     said = capsys.readouterr().out
     assert all(name in said for name in ("c1_0000", "c2", "splits_final.json"))
 
 
 def test_the_page_shows_every_case_and_no_name_is_markup(root, tmp_path) -> None:
-    text = (root / "dataset.json").read_text().replace("kidney left", "<b>left</b>")
+    text = (root / "dataset.json").read_text().replace("kidney_left", "<b>left</b>")
     (root / "dataset.json").write_text(text)
     out = tmp_path / "out"
     assert check([str(root), "-o", str(out)]) == 0
@@ -267,11 +173,11 @@ def rounded_header(root: Path) -> None:
 
 
 def float_labels(root: Path) -> None:
-    write(label_of(root, 4), label(4) * np.float32(1.0001))
+    Data(root).label(4, label(4) * np.float32(1.0001))
 
 
 def empty_axis(root: Path) -> None:
-    write(image_of(root, 4), image(4)[..., None, None])
+    nib.save(nib.Nifti1Image(image(4)[..., None, None], np.eye(4)), image_of(root, 4))
 
 
 def micrometres(root: Path) -> None:
@@ -282,12 +188,13 @@ def micrometres(root: Path) -> None:
 
 
 def copied_whole(root: Path) -> None:
-    write(image_of(root, 0), image(3))
-    write(label_of(root, 0), label(3))
+    Data(root).image(0, image(3))
+    Data(root).label(0, label(3))
 
 
-def test_what_needs_no_guess_is_repaired_in_a_copy(root, tmp_path, capsys) -> None:
-    repairs = [other_axes, empty_axis, bad_qform, float_labels, micrometres, copied_whole]
+def test_what_needs_no_guess_is_repaired_in_a_copy(data, root, tmp_path, capsys) -> None:
+    other_axes(data, 1)
+    repairs = [empty_axis, bad_qform, float_labels, micrometres, copied_whole]
     for plant in repairs:
         plant(root)
     (root / "imagesTr/._c1_0000.nii.gz").write_bytes(b"litter")
@@ -313,8 +220,8 @@ def test_what_needs_no_guess_is_repaired_in_a_copy(root, tmp_path, capsys) -> No
     assert check([str(root), "--fix"]) == 2
 
 
-def test_a_guess_is_not_made_and_is_named(root, tmp_path, capsys) -> None:
-    nan(root)
+def test_a_guess_is_not_made_and_is_named(data, root, tmp_path, capsys) -> None:
+    nan(data, 1)
     label_of(root, 2).unlink()
     rounded_header(root)
     copy = tmp_path / "repaired"
@@ -351,18 +258,18 @@ def test_a_row_that_stands_twice_is_not_chosen(root, tmp_path, capsys) -> None:
 
 def test_where_it_is_open_what_the_cases_are_nothing_is_copied(root, tmp_path) -> None:
     described = json.loads((root / "dataset.json").read_text())
-    described["labels"]["kidney right"] = 3
+    described["labels"]["kidney_right"] = 3
     (root / "dataset.json").write_text(json.dumps(described))
     assert check([str(root), "--fix", "-o", str(tmp_path / "repaired")]) == 3
     assert not (tmp_path / "repaired").exists()
 
 
-def test_what_does_not_show_can_be_said(root, tmp_path, capsys) -> None:
+def test_what_does_not_show_can_be_said(data, root, tmp_path, capsys) -> None:
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"train": ["c0", "c1"], "validation": ["c1", "c2"]}))
     assert check([str(root), f"data.split_file={split}"]) == 3
     assert "c1" in capsys.readouterr().out
-    unknown_value(root)
+    unknown_value(data, 1)
     assert check([str(root), "data.labels={1: 1, 2: 2, 6: 0, 7: 1, 8: 2}"]) == 0
     for word in ("trainer.epochs=1", "~data.form", "+data.form=nnunet"):
         assert check([str(root), word]) == 2

@@ -185,7 +185,13 @@ def test_a_plan_that_was_edited_is_not_replaced(phantom, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--memory", "0"], ["--step-seconds", "nan"], ["plan=x.yaml"], ["-o", "plan.txt"]],
+    [
+        ["--nnunet", "data.patch_size=[64,64,64]"],
+        ["--memory", "0"],
+        ["--step-seconds", "nan"],
+        ["plan=x.yaml"],
+        ["-o", "plan.txt"],
+    ],
     ids=" ".join,
 )
 def test_words_that_mean_nothing(words, phantom, tmp_path, monkeypatch) -> None:

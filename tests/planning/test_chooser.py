@@ -72,6 +72,14 @@ def test_no_room_is_refused() -> None:
         chosen(1e3)
 
 
+@pytest.mark.parametrize(
+    "given", [{"patch": [9999] * 3}, {"batch": 10**6}, {"patch": [48] * 3, "batch": 10**6}], ids=str
+)
+def test_what_no_memory_holds_is_refused_although_it_is_given(given) -> None:
+    with pytest.raises(ResourceError, match="--memory"):
+        chosen(1e9, **given)
+
+
 def test_a_patch_or_batch_that_is_given_stays() -> None:
     assert chosen(1e9, patch=[48, 40, 32]).shape.patch == (48, 40, 32)
     assert chosen(1e12, batch=3).batch == 3

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medseg.data.dataset import Case, Dataset, Scan
+from medseg.data.dataset import Case, CaseFault, Dataset, Scan
 from medseg.data.forms.description import BACKGROUND, checked_labels, merged_classes
 from medseg.data.forms.form import same_ids, stem_of
 from medseg.data.forms.matching import Findings
@@ -84,7 +84,10 @@ def contents_of(
         usual = max(counts)  # grey among colours is read as three equal channels
     else:
         faults.extend(
-            f"{path}: has {has.channels} channels, where others have {usual}"
+            CaseFault(
+                f"{path}: has {has.channels} channels, where others have {usual}",
+                files[path].case_id,
+            )
             for path, has in described.items()
             if has.channels != usual
         )
@@ -127,10 +130,11 @@ def classes_in(
     for path, own in keys.items():
         odd = [key for key in own if everywhere[key] == 1]
         if is_picture and gaps and len(odd) >= _ODD_VALUES and len(keys) > _ODD_VALUES:
-            found.faults.append(
+            text = (
                 f"{path}: {len(odd)} values that no other mask has, as smoothing or JPEG leaves "
                 "them; resize masks with nearest neighbour and save them without loss"
             )
+            found.faults.append(CaseFault(text, labels[path].case_id))
             everywhere.subtract(list(own))
     present = [key for key, count in everywhere.items() if count > 0]
     numbers = sorted(key for key in present if isinstance(key, int))
@@ -188,7 +192,8 @@ def with_spacing(case: _S, faults: list[str]) -> _S:
     except (OSError, ValueError, KeyError, TypeError):
         spacing = []
     if len(spacing) not in (2, 3) or not all(0 < mm < math.inf for mm in spacing):
-        faults.append(f'{path.name}: must hold {{"spacing": [page, row, column]}} in mm')
+        text = f'{path.name}: must hold {{"spacing": [page, row, column]}} in mm'
+        faults.append(CaseFault(text, case.case_id))
         return case
     return replace(case, spacing=(*spacing[::-1], 1.0)[:3])
 
@@ -277,7 +282,11 @@ def _of_each(
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         results = dict(zip(files, pool.map(looked, files), strict=True))
-    faults.extend(str(result) for result in results.values() if isinstance(result, DataError))
+    faults.extend(
+        CaseFault(str(result), files[path].case_id)
+        for path, result in results.items()
+        if isinstance(result, DataError)
+    )
     return {
         path: result
         for path, result in results.items()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg.data.dataset import Case
+from medseg.data.dataset import Case, CaseFault
 from medseg.data.forms.form import is_litter, stem_of
 from medseg.data.splits import NNUNET_FOLDS, Split, faults_of_folds, read_folds
 from medseg.errors import ConfigError, DataError
@@ -81,7 +81,9 @@ def listed_cases(description: Mapping[str, Any], problems: list[str]) -> list[tu
             listed.append((image, label))
         else:
             lacking = "label" if isinstance(image, str) else "image"
-            problems.append(f"training[{number}]: {image or label or entry} has no {lacking}")
+            text = f"training[{number}]: {image or label or entry} has no {lacking}"
+            named = [stem_of(Path(name)) for name in (image, label) if isinstance(name, str)]
+            problems.append(CaseFault(text, *named) if named else text)
     return listed
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, CaseFault, Dataset
 from medseg.data.forms.contents import dataset_of
 from medseg.data.forms.form import Form, files_below, stem_of
 from medseg.data.forms.matching import Findings
@@ -40,42 +40,47 @@ class Dicom(Form):
         """See `Form.read`."""
         found = Findings()
         objects = scan_dicom(folder)
-        found.faults.extend(
-            f"{_where(each, folder)}: {each.problem}" for each in objects if each.problem
-        )
         series = {each.series_uid: each for each in objects if each.kind == "series"}
-        labels = [each for each in objects if each.kind in ("seg", "rtstruct")]
+        drawn = [each for each in objects if each.kind in ("seg", "rtstruct")]
+        by_series: dict[str, list[DicomObject]] = {}
+        for label in drawn:
+            uid = next((uid for uid in label.refers_to if uid in series), str(label.path))
+            by_series.setdefault(uid, []).append(label)
+        labels = [own[0] for own in by_series.values()]
         names = _case_ids(labels, folder)
         patients = _patients(labels, folder, found)
-        used: dict[str, str] = {}
-        for label, case_id, patient in zip(labels, names, patients, strict=True):
-            image = next((series[uid] for uid in label.refers_to if uid in series), None)
-            if image is None:
+        for uid, case_id, patient in zip(by_series, names, patients, strict=True):
+            label, *others = by_series[uid]
+            if others:
+                listed = " and ".join(_where(each, folder) for each in (label, *others))
+                text = f"{listed}: segment one series; which one is the label? Take the others away"
+                found.faults.append(CaseFault(text, case_id))
+            if uid not in series:
                 named = ", ".join(label.refers_to) or "none that it names"
-                found.faults.append(
+                text = (
                     f"{_where(label, folder)}: refers to images that are not there, of the series "
                     f"{named}; add the series that it was drawn on"
                 )
+                found.faults.append(CaseFault(text, case_id))
                 continue
-            if image.series_uid in used:
-                found.faults.append(
-                    f"{used[image.series_uid]} and {_where(label, folder)}: both segment one "
-                    "series; which one is the label? Take the other away"
-                )
-                continue
-            used[image.series_uid] = _where(label, folder)
             found.cases.append(
-                Case(case_id=case_id, images=(image.path,), label=label.path, patient=patient)
+                Case(
+                    case_id=case_id,
+                    images=(series[uid].path,),
+                    label=label.path,
+                    patient=patient,
+                )
             )
-        unused = [each for uid, each in series.items() if uid not in used]
+        found.faults.extend(_problem(each, folder, found) for each in objects if each.problem)
+        unused = [each for uid, each in series.items() if uid not in by_series]
         for each in unused:
             found.notes.append(
                 f"{_where(each, folder)}: a series of {len(each.files)} files to which no SEG or "
                 "RTSTRUCT refers; not used"
             )
-        if not labels:
+        if not drawn:
             found.faults.append("no SEG or RTSTRUCT: images without labels cannot be trained")
-        modalities = Counter(series[uid].modality or "image" for uid in used)
+        modalities = Counter(series[uid].modality or "image" for uid in by_series if uid in series)
         if len(modalities) > 1:
             found.notes.append(f"modalities are mixed: {dict(modalities)}")
         usual = modalities.most_common(1)[0][0] if modalities else "image"
@@ -85,6 +90,17 @@ class Dicom(Form):
 
 def _where(each: DicomObject, folder: Path) -> str:
     return str(each.path.relative_to(folder))
+
+
+def _problem(each: DicomObject, folder: Path, found: Findings) -> str:
+    """A file that cannot be read; of a case, if it lies among files of that case alone."""
+    text = f"{_where(each, folder)}: {each.problem}"
+    beside = [
+        case.case_id
+        for case in found.cases
+        if each.path.parent in (case.image.parent, case.label.parent)
+    ]
+    return CaseFault(text, *beside) if len(beside) == 1 else text
 
 
 def _case_ids(labels: Sequence[DicomObject], folder: Path) -> list[str]:

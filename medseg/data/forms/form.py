@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, CaseFault, Dataset
 from medseg.errors import DataError
 from medseg.volumes import case_id
 
@@ -75,10 +75,14 @@ def refuse_faults(dataset: Dataset) -> None:
     raise DataError(head, *lines[:_SHOWN], *more)
 
 
-def same_ids(cases: Iterable[Case]) -> list[str]:
+def same_ids(cases: Iterable[Case]) -> list[CaseFault]:
     """Faults of cases that share an id."""
     ids = Counter(case.case_id for case in cases)
-    return [f"{name}: {count} cases have this id" for name, count in ids.items() if count > 1]
+    return [
+        CaseFault(f"{name}: {count} cases have this id", name)
+        for name, count in ids.items()
+        if count > 1
+    ]
 
 
 def is_litter(path: Path) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medseg.data.dataset import Case
+from medseg.data.dataset import Case, CaseFault
 from medseg.data.forms.form import stem_of
 from medseg.data.forms.names import Tokens, core_names, tokens_of
 from medseg.formatting import first_of
@@ -56,23 +56,27 @@ def match(images: Sequence[Path], labels: Sequence[Path], root: Path) -> Finding
         by_name.setdefault(name, []).append(path)
     for name, candidates in by_name.items():
         own = {path: tail for path, (owner, tail) in owned.items() if owner == name}
-        label = _only(candidates, "label", root, found)
         if not own:
-            found.notes.append(f"{label.relative_to(root)}: has no image and is left out")
+            found.notes.append(f"{candidates[0].relative_to(root)}: has no image and is left out")
             continue
-        files = [
-            _only([path for path, its in own.items() if its == tail], "image", root, found)
-            for tail in tails
-            if tail in own.values()
-        ]
+        images_of = {tail: [path for path, its in own.items() if its == tail] for tail in tails}
+        files = [paths[0] for paths in images_of.values() if paths]
         stem = stem_of(files[0])
-        found.faults.extend(
-            f"{stem}: has no {'_'.join(tail) or 'image'}"
-            for tail in tails
-            if tail not in own.values()
-        )
         own_id = "_".join(tokens_of(stem)[: -len(tails[0])]) if len(tails) > 1 else stem
-        found.cases.append(Case(case_id=own_id, images=tuple(files), label=label))
+        for what, paths in (
+            *(("image", paths) for paths in images_of.values()),
+            ("label", candidates),
+        ):
+            if len(paths) > 1:
+                named = " and ".join(str(path.relative_to(root)) for path in paths)
+                text = f"{named}: which one is the {what}? Take the others away"
+                found.faults.append(CaseFault(text, own_id))
+        found.faults.extend(
+            CaseFault(f"{stem}: has no {'_'.join(tail) or 'image'}", own_id)
+            for tail, paths in images_of.items()
+            if not paths
+        )
+        found.cases.append(Case(case_id=own_id, images=tuple(files), label=candidates[0]))
     _name_alike(found, root)
     if not found.cases:
         found.faults.append(
@@ -99,14 +103,6 @@ def _owned(
                 break
     exact = {path: both for path, both in found.items() if not both[1]}
     return exact or found
-
-
-def _only(candidates: Sequence[Path], what: str, root: Path, found: Findings) -> Path:
-    """The one file that it can be; several are a fault that names them."""
-    if len(candidates) > 1:
-        names = " and ".join(str(path.relative_to(root)) for path in candidates)
-        found.faults.append(f"{names}: which one is the {what}? Take the others away")
-    return candidates[0]
 
 
 def _name_unmatched(found: Findings, images: Sequence[Path], owned: Mapping, root: Path) -> None:

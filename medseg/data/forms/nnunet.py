@@ -17,22 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medseg.data.dataset import Case, Dataset
-from medseg.data.forms.contents import dimensions_of, kind_of, with_spacing
-from medseg.data.forms.description import (
-    DESCRIPTION,
-    channel_file,
-    classes_of,
-    folds_beside,
-    listed_cases,
-    modalities_of,
-    nnunet_version,
-    provenance,
-    read_description,
-)
-from medseg.data.forms.form import Form, images_in, same_ids, stem_of
-from medseg.data.splits import NNUNET_FOLDS
-from medseg.formatting import first_of
+from medseg.data.dataset import Case, CaseFault
+from medseg.data.forms.contents import kind_of
+from medseg.data.forms.decathlon import Described
+from medseg.data.forms.description import channel_file, listed_cases
+from medseg.data.forms.form import images_in, stem_of
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _READERS = {  # nnU-Net's classes, and whether they read pictures; all are read here by their bytes
@@ -44,75 +33,54 @@ _READERS = {  # nnU-Net's classes, and whether they read pictures; all are read 
 }
 
 
-class NnunetV2(Form):
+class NnunetV2(Described):
     """A dataset.json with `channel_names`; cases are found by their files."""
 
     name = "nnunet"
-    title = "nnU-Net raw"
+    title = "nnU-Net raw v2"
     layout = "dataset.json with channel_names and labels, imagesTr/CASE_0000.nii.gz, labelsTr/"
-    described = True
     version = 2
+    channel_key = "channel_names"
+    unused = "no channel of a case"
 
-    def evidence(self, folder: Path) -> str:
-        """See `nnunet_version`."""
-        if not (folder / DESCRIPTION).is_file() or nnunet_version(folder) != self.version:
-            return ""
-        return f"{DESCRIPTION} names channels"
-
-    def read(self, folder: Path, label_values: Mapping[Any, Any] | None) -> Dataset:
-        """See `Form.read`."""
-        description = read_description(folder)
-        problems: list[str] = []
-        notes: list[str] = []
-        key = "channel_names" if self.version == 2 else "modality"
-        modalities = modalities_of(description, key, problems)
-        classes, values = classes_of(description, label_values, problems, notes)
-        channels = len(modalities) or 1
+    def cases(
+        self,
+        folder: Path,
+        description: Mapping[str, Any],
+        channels: int,
+        problems: list[str],
+        notes: list[str],
+    ) -> list[Case]:
+        """See `Described.cases`."""
         if isinstance(description.get("dataset"), dict):
             cases = _named_cases(folder, description["dataset"], channels, problems)
         elif "training" in description:
-            cases = _listed_cases(folder, description, channels, problems)
+            cases = [
+                _case(folder / image, folder / label, channels, problems)
+                for image, label in listed_cases(description, problems)
+            ]
         else:
             cases = _found_cases(folder, description, channels, problems, notes)
-        cases = [with_spacing(case, problems) for case in _with_colours(cases, channels)]
-        problems += same_ids(cases)
-        problems += [
-            f"{path.relative_to(folder) if path.is_relative_to(folder) else path}: no such file"
-            for case in cases
-            for path in (*case.images, case.label)
-            if not path.is_file()
-        ]
-        folds = folds_beside(folder, cases, problems)
-        dims = dimensions_of(cases, problems)
-        notes += _about_reader(description.get("overwrite_image_reader_writer"), dims)
-        notes += _about_channels(folder, cases, channels)
-        return Dataset(
-            form=f"{self.title} v{self.version}",
-            folder=folder,
-            modalities=modalities,
-            classes=classes,
-            cases=tuple(cases),
-            label_values=values,
-            spatial_dims=dims,
-            folds=folds,
-            folds_from=NNUNET_FOLDS if folds else "",
-            faults=tuple(problems),
-            notes=tuple(notes),
-            **provenance(description, folder),
-        )
+        return _with_colours(cases, channels)
+
+    def about(self, description: Mapping[str, Any], dims: int) -> list[str]:
+        """Notes on a reader of nnU-Net's that is named."""
+        reader = description.get("overwrite_image_reader_writer")
+        if reader is None or _READERS.get(reader) == (dims == 2):
+            return []
+        named = f"overwrite_image_reader_writer={reader}"
+        known = f"here {dims}-D" if reader in _READERS else "which is no reader of nnU-Net"
+        return [f"{named}: files are read by what their bytes are, {known}"]
 
 
 class NnunetV1(NnunetV2):
     """The Decathlon's dataset.json, and one file per case and channel."""
 
     name = "nnunet_v1"
+    title = "nnU-Net raw v1"
     layout = "dataset.json with modality, labels and training, imagesTr/CASE_0000.nii.gz, labelsTr/"
     version = 1
-
-    def evidence(self, folder: Path) -> str:
-        """See `nnunet_version`."""
-        found = super().evidence(folder)
-        return found and f"images that {DESCRIPTION} lists are files of one channel each, _0000"
+    channel_key = "modality"
 
 
 def _found_cases(
@@ -162,15 +130,6 @@ def _ending(description: Mapping[str, Any], files: list[Path], problems: list[st
     return ending
 
 
-def _listed_cases(
-    folder: Path, description: Mapping[str, Any], channels: int, problems: list[str]
-) -> list[Case]:
-    return [
-        _case(folder / image, folder / label, channels, problems)
-        for image, label in listed_cases(description, problems)
-    ]
-
-
 def _named_cases(
     folder: Path, entries: Mapping[str, Any], channels: int, problems: list[str]
 ) -> list[Case]:
@@ -180,10 +139,12 @@ def _named_cases(
         images = files.get("images") if isinstance(files, dict) else None
         label = files.get("label") if isinstance(files, dict) else None
         if not isinstance(images, list) or not isinstance(label, str):
-            problems.append(f"dataset: {name} needs the list `images` and the file `label`")
+            text = f"dataset: {name} needs the list `images` and the file `label`"
+            problems.append(CaseFault(text, name))
             continue
         if len(images) != channels:
-            problems.append(f"dataset: {name} has {len(images)} images for {channels} channels")
+            text = f"dataset: {name} has {len(images)} images for {channels} channels"
+            problems.append(CaseFault(text, name))
         paths = tuple(folder / str(image) for image in images)
         cases.append(Case(case_id=name, images=paths, label=folder / label))
     return cases
@@ -194,10 +155,11 @@ def _case(image: Path, label: Path, channels: int, problems: list[str]) -> Case:
     numbered = tuple(channel_file(image, number) for number in range(channels))
     is_whole = image.is_file()
     if is_whole and numbered[0].is_file():
-        problems.append(
+        text = (
             f"{stem_of(image)}: {image.name} and {numbered[0].name} in {image.parent.name}; which "
             "one is the image? Take the other away"
         )
+        problems.append(CaseFault(text, stem_of(image)))
     images = (image,) if is_whole else numbered
     return Case(case_id=stem_of(image), images=images, label=label)
 
@@ -209,25 +171,3 @@ def _with_colours(cases: list[Case], channels: int) -> list[Case]:
     if channels == 1 or not pictures or any(path.is_file() for path in files):
         return cases
     return [replace(case, images=case.images[:1]) for case in cases]
-
-
-def _about_channels(folder: Path, cases: list[Case], channels: int) -> list[str]:
-    """Numbered files beyond the channels that are named."""
-    used = {path.name for case in cases for path in case.images}
-    unused = [path.name for path in images_in(folder / "imagesTr") if path.name not in used]
-    if not unused:
-        return []
-    return [
-        f"imagesTr: not one of the {channels} channels of a case and not used: {first_of(unused)}"
-    ]
-
-
-def _about_reader(reader: Any, dims: int) -> list[str]:
-    if reader is None:
-        return []
-    named = f"overwrite_image_reader_writer={reader}"
-    if reader not in _READERS:
-        return [f"{named}: no reader of nnU-Net; files are read by what their bytes are"]
-    if _READERS[reader] != (dims == 2):
-        return [f"{named}: files are read by what their bytes are, here {dims}-D"]
-    return []

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, CaseFault, Dataset
 from medseg.data.forms.contents import dataset_of
 from medseg.data.forms.form import Form, entries_of, images_in, stem_of
 from medseg.data.forms.matching import Findings, match
@@ -118,7 +118,9 @@ def _matched(folder: Path, images: list[Path], labels: Path) -> Findings:
         files = tuple(case.images[0] for case in cases.values())
         name = next(iter(cases.values())).case_id
         lacking = [channel for channel in found.channels if channel not in cases]
-        found.faults.extend(f"{name}: has no image in {channel}" for channel in lacking)
+        found.faults.extend(
+            CaseFault(f"{name}: has no image in {channel}", name) for channel in lacking
+        )
         found.cases.append(Case(case_id=name, images=files, label=label))
     return found
 

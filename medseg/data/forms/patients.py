@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, CaseFault, Dataset
 from medseg.data.forms.contents import dataset_of
 from medseg.data.forms.form import Form, entries_of
 from medseg.data.forms.matching import Findings
@@ -72,20 +72,25 @@ class Patients(Form):
         return dataset_of(folder, self.title, found, label_values)
 
 
-def _strangers(groups: Mapping[tuple[str, str], list[_File]]) -> Iterator[str]:
+def _case_id(patient: str, session: str) -> str:
+    return "_".join(filter(None, (patient, *session.split("/"))))
+
+
+def _strangers(groups: Mapping[tuple[str, str], list[_File]]) -> Iterator[CaseFault]:
     """Faults of files that are named after another patient than their folder."""
     patients = {tokens_of(patient): patient for patient, _ in groups}
-    for (patient, _), files in groups.items():
+    for (patient, session), files in groups.items():
         own = tokens_of(patient)
         for file in files:
             name = tokens_of(file.path.name)
             starts = [name[:n] for n in range(1, len(name) + 1)]
             named = [start for start in starts if start in patients]
             if named and own not in starts:
-                yield (
+                text = (
                     f"{patient}/{file.path.name}: is named after {patients[named[-1]]}; whose is "
                     "it? Move or rename it"
                 )
+                yield CaseFault(text, _case_id(patient, session))
 
 
 def _files_of(place: Path) -> list[_File]:
@@ -133,26 +138,30 @@ def _channels(groups: Mapping[Any, list[_File]], found: Findings) -> tuple[str, 
 def _add_case(
     folder: Path, patient: str, session: str, files: list[_File], masks: set[str], found: Findings
 ) -> None:
-    case_id = "_".join(filter(None, (patient, *session.split("/"))))
+    case_id = _case_id(patient, session)
     images = defaultdict(list)
     for file in files:
         if not file.is_label and file.role in found.channels:
             images[file.role].append(file.path)
     labels = _labels(files, masks)
     if not images:
-        found.faults.append(f"{case_id}: has a label ({_named(labels, folder)}) and no image")
+        text = f"{case_id}: has a label ({_named(labels, folder)}) and no image"
+        found.faults.append(CaseFault(text, case_id))
         return
     if not labels:
         found.notes.append(f"{case_id}: has no label and is left out")
         return
     for what, paths in (*images.items(), ("label", labels)):
         if len(paths) > 1:
-            found.faults.append(
+            text = (
                 f"{case_id}: {_named(paths, folder)}: which one is the {what}? Take the others "
                 "away, or say it with data.files"
             )
+            found.faults.append(CaseFault(text, case_id))
     found.faults.extend(
-        f"{case_id}: has no {channel}" for channel in found.channels if channel not in images
+        CaseFault(f"{case_id}: has no {channel}", case_id)
+        for channel in found.channels
+        if channel not in images
     )
     paths = tuple(images[channel][0] for channel in found.channels if channel in images)
     found.cases.append(Case(case_id=case_id, images=paths, label=labels[0], patient=patient))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg.data.dataset import Case, Dataset
+from medseg.data.dataset import Case, CaseFault, Dataset
 from medseg.data.forms.contents import dataset_of
 from medseg.data.forms.matching import Findings
 from medseg.data.forms.names import images_below
@@ -57,7 +57,9 @@ def read_patterns(
             found.notes.append(f"{name}: has no file like {label} and is left out")
             continue
         lacking = [images[channel] for channel, named in by_pattern.items() if key not in named]
-        found.faults.extend(f"{name}: has no file like {pattern}" for pattern in lacking)
+        found.faults.extend(
+            CaseFault(f"{name}: has no file like {pattern}", name) for pattern in lacking
+        )
         paths = tuple(folder / named[key] for named in by_pattern.values() if key in named)
         patient = dict(key).get("patient")
         found.cases.append(
@@ -85,9 +87,8 @@ def _matching(pattern: str, paths: list[Path], found: Findings) -> dict[tuple, P
         if hit := regex.fullmatch(path.as_posix()):
             key = tuple(sorted(hit.groupdict().items()))
             if key in matched:
-                found.faults.append(
-                    f"{matched[key]} and {path}: both match {pattern}; make it tell them apart"
-                )
+                text = f"{matched[key]} and {path}: both match {pattern}; make it tell them apart"
+                found.faults.append(CaseFault(text, _case_id(key)))
             matched.setdefault(key, path)
     return matched
 

@@ -18,13 +18,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from medseg.data.dataset import Case, Dataset, Scan
+from medseg.data.dataset import Case, CaseFault, Dataset, Scan
 from medseg.data.forms.contents import dataset_of
 from medseg.data.forms.description import repeated
 from medseg.data.forms.form import Form, entries_of, stem_of
 from medseg.data.forms.matching import Findings
 from medseg.data.forms.names import says_label
-from medseg.data.splits import Split
+from medseg.data.splits import FoldFault, Split
 from medseg.errors import DataError
 
 _ENDINGS = (".csv", ".tsv")
@@ -217,20 +217,25 @@ def _cases(sheet: _Sheet, channels: Sequence[str], label: str, found: Findings) 
             found.faults.append(f"{place}: has no {case}")
             continue
         if name in seen:
-            found.faults.append(f"{place}: {name} stands in line {seen[name]} as well; remove one")
+            text = f"{place}: {name} stands in line {seen[name]} as well; remove one"
+            found.faults.append(CaseFault(text, name))
             continue
         seen[name] = line
         paths = {column: _path(sheet.path.parent, cells[column]) for column in (*channels, label)}
         found.faults.extend(
-            f"{place}: {name} has no {column}"
-            if path is None
-            else f"{place}: {cells[column]}: no such file"
+            CaseFault(
+                f"{place}: {name} has no {column}"
+                if path is None
+                else f"{place}: {cells[column]}: no such file",
+                name,
+            )
             for column, path in paths.items()
             if path is None or not path.exists()
         )
         number = re.sub(r"\.0+$", "", cells[fold]) if fold else ""  # as pandas writes them
         if fold and not number.isdecimal():
-            found.faults.append(f"{place}: {name} has the fold {number!r}; it must be 0, 1, ...")
+            text = f"{place}: {name} has the fold {number!r}; it must be 0, 1, ..."
+            found.faults.append(CaseFault(text, name))
         images = tuple(path for column in channels if (path := paths[column]) is not None)
         target = paths[label]
         if images and target is not None:
@@ -260,8 +265,10 @@ def _folds(sheet: _Sheet, found: Findings) -> tuple[Split, ...]:
         if case.patient and case.fold is not None:
             by_patient.setdefault(case.patient, set()).add(case.fold)
     found.faults.extend(
-        f"{sheet.path.name}: patient {patient} is in folds {' and '.join(map(str, sorted(folds)))};"
-        " all cases of a patient belong in one"
+        FoldFault(
+            f"{sheet.path.name}: patient {patient} is in folds "
+            f"{' and '.join(map(str, sorted(folds)))}; all cases of a patient belong in one"
+        )
         for patient, folds in by_patient.items()
         if len(folds) > 1
     )
