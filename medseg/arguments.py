@@ -8,11 +8,11 @@ import inspect
 import math
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from medseg.errors import ConfigError
+from medseg.suggestion import suggestion
 
 _WORDS = {
     bool: "true or false",
@@ -59,8 +59,7 @@ def check_arguments(
     known = [name for name in inspect.signature(cls).parameters if name not in hidden]
     for name in options:
         if name not in known:
-            close = get_close_matches(str(name), known, n=1)
-            meant = f"did you mean {close[0]}? Its" if close else "its"
+            meant = suggestion(str(name), known)
             raise ConfigError(f"{key} has no option {name!r}; {meant} options: {', '.join(known)}")
     hints = _hints(cls)
     for name, value in options.items():

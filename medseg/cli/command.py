@@ -11,13 +11,13 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from medseg.errors import ConfigError, MedsegError, ResourceError, SignalError
 from medseg.formatting import encodable, one_line
+from medseg.suggestion import suggestion
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -156,25 +156,25 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Prints usage and message; leaves with exit code 2."""
-        super().error(f"{message}{self._meant(message)}")
+        meant = self._meant(message)
+        super().error(f"{message}; {meant}" if meant else message)
 
     def _meant(self, message: str) -> str:
         kind, _, rest = message.partition(": ")
         if kind == "unrecognized arguments":
             word = rest.split()[0].partition("=")[0]
             options = [text for action in self._actions for text in action.option_strings]
-            close = get_close_matches(word, options, n=1)
-            if not close and any(action.dest == "overrides" for action in self._actions):
-                from medseg.experiment.schema import RULES, suggestion
+            meant = suggestion(word, options)
+            if meant or all(action.dest != "overrides" for action in self._actions):
+                return meant
+            from medseg.experiment.schema import RULES
 
-                own = suggestion(word.strip("-").replace("-", "_"), RULES)
-                return own.replace("?", "=…?") or "; overrides have no dashes, trainer.epochs=20"
-            return f"; did you mean {close[0]}?" if close else ""
+            meant = suggestion(word.strip("-").replace("-", "_"), RULES)
+            return meant.replace("?", "=…?") or "overrides have no dashes, trainer.epochs=20"
         wrong = re.search(r"invalid choice: '([^']*)'", message)
         for action in self._actions:
             if wrong and action.choices and "/".join(action.option_strings) in kind:
-                close = get_close_matches(wrong[1], list(map(str, action.choices)), n=1)
-                return f"; did you mean {close[0]}?" if close else ""
+                return suggestion(wrong[1], list(map(str, action.choices)))
         return ""
 
 

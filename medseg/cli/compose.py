@@ -18,8 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.cli.config_files import open_hydra
-from medseg.cli.hydra_settings import CONFIG_NAME, hydra_config, require_settings_of
+from medseg.cli.hydra_settings import CONFIG_NAME, hydra_config, open_hydra, require_settings_of
 from medseg.cli.overrides import no_key, readable, require_options, values_of
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.experiment.schema import RULES, check_config, require_effect

@@ -1,20 +1,24 @@
-"""Hydra's own settings: they name classes, loggers and environment variables, so they are code.
+"""Hydra opened, and its own settings: they name classes, loggers and variables, so they are code.
 
 medseg's files and the command line may change them. A file of another folder (`--config-dir`) may
 come from anywhere; it describes runs alone, and downloads nothing.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
+from hydra import initialize_config_module
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import configure_log
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
 
 CONFIG_NAME = "train"
 _CODE = ("callbacks", "hydra_logging", "job_logging", "launcher", "sweeper", "output_subdir")
@@ -22,7 +26,7 @@ _CODE += ("job.env_set", "job.env_copy", "job.chdir")
 
 
 def hydra_config(
-    hydra: "Hydra", overrides: Sequence[str], mode: RunMode, *, logs: bool = False
+    hydra: Hydra, overrides: Sequence[str], mode: RunMode, *, logs: bool = False
 ) -> DictConfig:
     """The training configuration with Hydra's own part.
 
@@ -76,3 +80,31 @@ def _plain(config: DictConfig, key: str) -> Any:
     node = OmegaConf.select(config.hydra, key, throw_on_resolution_failure=False)
     plain = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
     return {k: v for k, v in plain.items() if k != "params"} if isinstance(plain, dict) else plain
+
+
+_READ: dict[tuple[Any, ...], ConfigResult | None] = {}
+_NEVER_CHANGE = ("pkg", "structured")  # files of installed packages, and classes
+
+
+class _Repository(ConfigRepository):
+    """Hydra's, which would read and parse each of thirty files anew at every composition."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        sources = tuple((source.scheme(), source.path) for source in self.sources)
+        if not all(scheme in _NEVER_CHANGE for scheme, _ in sources):
+            return super().load_config(config_path)
+        key = (*sources, config_path)
+        if key not in _READ:
+            _READ[key] = super().load_config(config_path)
+        return copy.deepcopy(_READ[key])  # what composes changes it
+
+
+@contextmanager
+def open_hydra() -> Iterator[Hydra]:
+    """Yields a Hydra that composes medseg's configurations."""
+    with initialize_config_module("medseg.configs", version_base="1.3", job_name="train"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        loader: Any = hydra.config_loader
+        loader.repository = _Repository(loader.config_search_path)
+        yield hydra

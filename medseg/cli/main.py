@@ -2,10 +2,10 @@
 
 import importlib
 import sys
-from difflib import get_close_matches
 
 from medseg import __version__
 from medseg.cli.command import run_to_exit_code
+from medseg.suggestion import suggestion
 
 _COMMANDS = {
     "check": "find what is wrong with a dataset",
@@ -40,9 +40,8 @@ def _main(words: list[str]) -> int:
         return 0
     command, *arguments = words
     if command not in _COMMANDS:
-        close = get_close_matches(command, _COMMANDS, n=1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        known = f"no command {command!r}; {meant}choose from {', '.join(_COMMANDS)}"
+        meant = suggestion(command, _COMMANDS)
+        known = f"no command {command!r}; {meant} choose from {', '.join(_COMMANDS)}"
         print(f"error: {_MOVED.get(command, known)}", file=sys.stderr)
         return 2
     return importlib.import_module(f"medseg.cli.{command}").main(arguments)

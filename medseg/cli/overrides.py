@@ -5,7 +5,6 @@ pattern or a name means what is typed, and whatever else does not parse is text.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,8 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, Quote,
 from hydra.errors import HydraException
 
 from medseg.errors import ConfigError
-from medseg.experiment.schema import RULES, TEXTS, suggestion, unknown_key
-
-_PEERS = {"trilinear": "bilinear", "gpu": "cuda"}  # words of other tools
+from medseg.experiment.schema import RULES, TEXTS, unknown_key
+from medseg.suggestion import suggestion
 
 
 def readable(words: Sequence[str], *, several: bool = False) -> list[str]:
@@ -61,9 +59,8 @@ def _is_one_path(value: str) -> bool:
 
 
 def _meant(word: str) -> str:
-    words = word.strip("-").replace("-", "_")
-    close = suggestion(words, RULES)
-    return close.replace("?", "=…?") if close else ", for instance trainer.epochs=20"
+    close = suggestion(word.strip("-").replace("-", "_"), RULES)
+    return f"; {close.replace('?', '=…?')}" if close else ", for instance trainer.epochs=20"
 
 
 @cache
@@ -102,8 +99,7 @@ def require_options(given: Sequence[Override], groups: Mapping[str, Collection[s
         listed = value.list if isinstance(value, ChoiceSweep) else [value]
         chosen = [] if isinstance(value, Glob) else listed
         if group not in groups and override.package is not None:
-            close = get_close_matches(group, groups, n=1)
-            meant = f"did you mean {close[0]}?" if close else f"choose from {', '.join(groups)}"
+            meant = suggestion(group, groups) or f"choose from {', '.join(groups)}"
             raise ConfigError(f"{override.input_line}: there is no group {group!r}; {meant}")
         for word in chosen if group in groups else ():
             if word is not None and str(word) not in groups[group]:
@@ -146,10 +142,8 @@ def require_mode(given: Sequence[Override], *, several: bool) -> None:
 
 def no_option(word: str, options: Collection[str]) -> str:
     """Says that there is no such option, which was probably meant, and which there are."""
-    wanted = _PEERS.get(word, word)
-    close = [wanted] if wanted in options else get_close_matches(wanted, options, n=2, cutoff=0.5)
-    meant = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"there is no option {word!r}; {meant}options: {', '.join(sorted(options))}"
+    meant = suggestion(word, options)
+    return f"there is no option {word!r}; {meant} options: {', '.join(sorted(options))}"
 
 
 def no_key(key: str, known: Collection[str], places: Collection[str]) -> str:

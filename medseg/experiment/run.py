@@ -1,49 +1,26 @@
-"""One run: plan → data → fit → held-out cases → record; the record also tells why it failed."""
+"""One run: plan → data → fit → held-out cases → record."""
 
 import logging
-import os
-import platform
-import shutil
 import time
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import yaml
 
 from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.gridding import gridding_warnings
 from medseg.analysis.windows import window_bytes
-from medseg.errors import DataError, MedsegError, SignalError
+from medseg.errors import DataError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
-from medseg.experiment.folder import (
-    CONFIG,
-    PICTURES,
-    PREDICTIONS,
-    SPLIT,
-    former_record,
-    place_results,
-)
-from medseg.experiment.outcome import score_lines
+from medseg.experiment.folder import PICTURES, PREDICTIONS, SPLIT
 from medseg.experiment.plan import Plan
+from medseg.experiment.recorded import Progress, recorded, score_lines
 from medseg.experiment.resume import plan_of_continuation
-from medseg.files import sweep_parts, write_text
-from medseg.hardware import (
-    describe_machine,
-    now,
-    package_versions,
-    peak_memory_bytes,
-    restart_peak_memory,
-)
+from medseg.hardware import describe_machine, peak_memory_bytes, restart_peak_memory
 from medseg.inference.predictor import Predictor
 from medseg.models.description import block_texts
 from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
-from medseg.record import RunRecord, RunStatus, content, data_digest, digest
-from medseg.record.lock import this_machine
+from medseg.record import RunRecord
 from medseg.training.callbacks import (
     Heartbeat,
     History,
@@ -55,8 +32,6 @@ from medseg.training.module import SegmentationModule
 from medseg.training.trainer import BEST, LAST, make_trainer
 
 log = logging.getLogger(__name__)
-
-_NEW_RESULTS = ".continued"  # model and label maps, until they take the place of the former
 
 
 def run(
@@ -75,7 +50,7 @@ def run(
     Raises:
         MedsegError: what the user can act on; the record holds its message.
     """
-    with _recorded(config, folder, **asked) as progress:
+    with recorded(config, folder, **asked) as progress:
         plan = plan or plan_of_continuation(config, folder)
         _set_up(plan, folder, progress)
         _fit(plan, folder, progress)
@@ -85,7 +60,7 @@ def run(
     return progress.record
 
 
-def _set_up(plan: Plan, folder: Path, progress: "_Progress") -> None:
+def _set_up(plan: Plan, folder: Path, progress: Progress) -> None:
     """Prepares the data and notes what is known before training."""
     start = time.perf_counter()
     device, patch_size = plan.training.hardware, list(plan.data.config.patch_size)
@@ -124,7 +99,7 @@ def _set_up(plan: Plan, folder: Path, progress: "_Progress") -> None:
     progress.write()  # a run that is killed has said what it trains on
 
 
-def _fit(plan: Plan, folder: Path, progress: "_Progress") -> None:
+def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
     """Trains from the last checkpoint, if there is one, and keeps the best network."""
     training, pictures = plan.training, plan.config["pictures"]
     card = ModelCard(
@@ -191,7 +166,7 @@ def _fit(plan: Plan, folder: Path, progress: "_Progress") -> None:
     progress.update(peak_memory_bytes=peak_memory_bytes(training.hardware))
 
 
-def _evaluate(plan: Plan, progress: "_Progress") -> None:
+def _evaluate(plan: Plan, progress: Progress) -> None:
     """Segments the held-out cases with the network that was kept, as prediction does."""
     start = time.perf_counter()
     trained_in = progress.results if progress.keeps_former else progress.folder
@@ -227,136 +202,3 @@ def _evaluate(plan: Plan, progress: "_Progress") -> None:
             f"{len(failures)} of {len(held_out)} held-out cases could not be scored, the others "
             f"are in the record; mend them and resume the run: {next(iter(failures.values()))}"
         )
-
-
-class _Progress:
-    """The record so far, and the status beside it that other processes read.
-
-    What a completed run has (record, configuration, status, model, predictions) is replaced
-    together, when its continuation is completed, and not before.
-    """
-
-    def __init__(self, record: RunRecord, folder: Path, *, keeps_former: bool):
-        self.record = record
-        self.results = folder / _NEW_RESULTS
-        self.folder = folder
-        self.keeps_former = keeps_former
-        self._former = RunStatus.read(folder) if keeps_former else None
-        self._share = 0.0
-
-    def update(self, **fields: Any) -> None:
-        """Changes fields of the record."""
-        self.record = replace(self.record, **fields)
-
-    def place_results(self) -> None:
-        """Puts model and label maps, as far as they are made, into the run's folder."""
-        place_results(self.results, self.folder, self.record.split["validation"])
-
-    def write(self, seconds: float = 0.0) -> None:
-        """Writes record, configuration and status; the share is that which was written last."""
-        if self.record.status == "completed" or not self.keeps_former:
-            self.record.write(self.folder)
-            write_text(self.folder / CONFIG, yaml.safe_dump(self.record.config, sort_keys=False))
-        if self.record.status in ("failed", "interrupted") and self._former:
-            self._former.write(self.folder)
-        else:
-            self.write_status(self._share, seconds)
-
-    def write_status(self, share: float, seconds: float) -> None:
-        """Writes the status: share of the training that is done in [0, 1], seconds spent."""
-        self._share = share
-        RunStatus(
-            status=self.record.status,
-            share=share,
-            seconds=seconds,
-            host=platform.node(),
-            process=os.getpid(),
-            machine=this_machine(),
-            at=time.time(),
-            digest=self.record.digest,
-            data=self._data(),
-            error=self.record.error,
-            exit_code=self.record.exit_code,
-        ).write(self.folder)
-
-    def _data(self) -> str:
-        """What the dataset's files are known by."""
-        by_file = self.record.config["data"].get("split_file") is not None
-        held_out = self.record.split.get("validation", []) if by_file else []
-        return data_digest(self.record.cases_sha256, held_out)
-
-
-@contextmanager
-def _recorded(config: dict[str, Any], folder: Path, **asked: Any) -> Iterator[_Progress]:
-    """Writes the record of what the block does when it begins and when it ends, however it ends."""
-    sweep_parts(folder)
-    shutil.rmtree(folder / _NEW_RESULTS, ignore_errors=True)
-    start, former = time.perf_counter(), former_record(folder)
-    record = RunRecord(
-        name=config["name"],
-        status="running",
-        started=now(),
-        config=_with_whole_paths(config),
-        digest=digest(config),
-        versions=package_versions(),
-        seed=config["seed"],
-        fold=config["data"]["fold"] if config["data"]["folds"] is not None else None,
-        restarts=former.restarts + 1 if former else 0,
-        split=former.split if former else {},
-        cases_sha256=former.cases_sha256 if former else {},
-        init=former.init if former else {},
-        **asked,
-    )
-    if former:
-        _tell_changes(content(former.config), content(config))
-    is_whole = former is not None and former.status == "completed"
-    progress = _Progress(record, folder, keeps_former=is_whole)
-    progress.write()
-    try:
-        yield progress
-        progress.update(status="completed", exit_code=0)
-    except BaseException as error:
-        progress.update(**_end_by(error))
-        if isinstance(error, KeyboardInterrupt):
-            raise SignalError(2) from error
-        raise
-    finally:
-        seconds = progress.record.seconds
-        seconds |= {"total": time.perf_counter() - start + seconds.get("former", 0.0)}
-        progress.update(seconds=seconds, finished=now())
-        progress.write(seconds=seconds["total"])
-        shutil.rmtree(progress.results, ignore_errors=True)
-
-
-def _with_whole_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration whose places are found from any working directory."""
-    whole = config | {"data": config["data"] | {"source": dict(config["data"]["source"])}}
-    data = whole["data"]
-    for section, key in ((whole, "init"), (data, "root"), (data["source"], "root")):
-        if isinstance(section.get(key), str):
-            section[key] = str(Path(section[key]).expanduser().absolute())
-    return whole
-
-
-def _tell_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    for key, value in after.items():
-        if key in before and before[key] != value:
-            log.info("from here on %s=%s instead of %s", key, value, before[key])
-
-
-def _end_by(error: BaseException) -> dict[str, Any]:
-    """What a record says of a run that an error ended."""
-    match error:
-        case KeyboardInterrupt():
-            status, text, code = "interrupted", "stopped by the keyboard", SignalError(2).exit_code
-        case SignalError():
-            status, text, code = "interrupted", str(error), error.exit_code
-        case SystemExit():  # a scheduler's way of stopping a run, wherever it is
-            code = error.code if isinstance(error.code, int) else MedsegError.exit_code
-            status, text = "interrupted", "stopped from outside"
-        case MedsegError():
-            status, text, code = "failed", str(error), error.exit_code
-        case _:
-            status, code = "failed", MedsegError.exit_code
-            text = traceback.format_exception_only(error)[-1].strip().splitlines()[-1]
-    return {"status": status, "error": text, "exit_code": code}

@@ -8,12 +8,12 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import ConfigError
 from medseg.hardware import DEVICES
+from medseg.suggestion import suggestion
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def _problems(section: Mapping[str, Any], path: str) -> Iterator[str]:
                 own = {name: v for name, v in value.items() if f"{key}.{name}" in RULES}
                 yield from _problems(own, f"{key}.")
             elif value is not None or key != "augmentation":
-                yield f"{key}={value!r} must be an option of its group{_LISTED}"
+                yield f"{key}={value!r} must be an option of its group; {_LISTED}"
         elif not inner:
             ends = [f"{key}.{end}" for end in value] if isinstance(value, Mapping) else [key]
             yield from (unknown_key(own, RULES) for own in ends)
@@ -262,37 +262,16 @@ def _problems(section: Mapping[str, Any], path: str) -> Iterator[str]:
 
 def broken(key: str, value: Any, rule: Rule) -> str:
     """Says that a value breaks its rule, and which word was probably meant."""
-    return f"{key}={value!r} must be {rule.must}{suggestion(str(value), rule.words)}"
+    meant = suggestion(str(value), rule.words)
+    return f"{key}={value!r} must be {rule.must}{meant and f'; {meant}'}"
 
 
 def unknown_key(key: str, known: Collection[str]) -> str:
     """Says that there is no such key, and which was probably meant."""
-    return f"{key}: there is no such key{suggestion(key, known) or _LISTED}"
+    return f"{key}: there is no such key; {suggestion(key, known) or _LISTED}"
 
 
-_LISTED = "; `medseg train --cfg job` lists them"
-_PEERS = {  # words of other tools
-    "accelerator": "device",
-    "gpus": "device",
-    "max_epochs": "epochs",
-    "learning_rate": "lr",
-    "workers": "num_workers",
-    "wd": "weight_decay",
-}
-
-
-def suggestion(word: str, known: Collection[str]) -> str:
-    """`; did you mean …?`, or nothing where no known word is close; dotted keys by their end."""
-    last = word.rpartition(".")[2]
-    last = _PEERS.get(last, last)
-    same_end = [own for own in known if own.rpartition(".")[2] == last]
-    ends = {own.rpartition(".")[2]: own for own in known}
-    close = (
-        same_end
-        or get_close_matches(word, known, n=2, cutoff=0.7)
-        or [ends[end] for end in get_close_matches(last, ends, n=2, cutoff=0.6)]
-    )
-    return f"; did you mean {' or '.join(close[:3])}?" if close else ""
+_LISTED = "`medseg train --cfg job` lists them"
 
 
 def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ import signal
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from medseg.data.cache import PreparedCase
 from medseg.errors import MedsegError, SignalError
 from medseg.inference.sliding_window import slide
+from medseg.progress import bar
 from medseg.training.module import SegmentationModule
 from medseg.training.schedule import schedule_factors
 from medseg.volumes import picture_of_case
@@ -203,6 +205,47 @@ class Heartbeat(pl.Callback):
         else:
             share = trainer.global_step / max(1.0, float(trainer.estimated_stepping_batches))
         self.report(min(1.0, share), self._before + self._reported - self._began)
+
+
+class TrainingBar(pl.Callback):
+    """Shows steps done and the time left, those of a resumed run's earlier starts included.
+
+    Args:
+        history: Knows the time of each step.
+        max_seconds: Of training steps, if time ends the run; None: the trainer's epochs do.
+    """
+
+    def __init__(self, history: History, *, max_seconds: float | None):
+        self.history = history
+        self.max_seconds = max_seconds
+        self._stack = ExitStack()
+        self._step: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        """Begins where the run is."""
+        if self.max_seconds is None:
+            total, done = float(trainer.estimated_stepping_batches), trainer.global_step
+            own = bar(total, "training", unit="step", done=done)
+        else:
+            done = sum(self.history.step_seconds)
+            own = bar(round(self.max_seconds), "training", unit="s", done=done)
+        self._step = self._stack.enter_context(own)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, _module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Goes on by a step."""
+        last = trainer.max_epochs if self.max_seconds is None else None
+        epoch = f"epoch {trainer.current_epoch + 1}" + (f"/{last}" if last else "")
+        dice = trainer.callback_metrics.get("val/dice")
+        note = f"loss {float(outputs['loss']):.4g}"
+        note += "" if dice is None else f", Dice {float(dice):.3f}"
+        amount = 1 if self.max_seconds is None else self.history.step_seconds[-1]
+        self._step(amount, what=epoch, note=note)
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        """Removes the bar, however training ends."""
+        self._stack.close()
 
 
 def is_time_over(passed: float, done: int, seconds: float) -> bool:

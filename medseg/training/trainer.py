@@ -24,8 +24,13 @@ from medseg.files import atomic_path
 from medseg.hardware import choose_device, device_name, lightning_name
 from medseg.models.weights import read_checkpoint
 from medseg.progress import is_terminal
-from medseg.training.bar import TrainingBar
-from medseg.training.callbacks import History, SeedEachEpoch, StopOnDivergence, StopOnSignal
+from medseg.training.callbacks import (
+    History,
+    SeedEachEpoch,
+    StopOnDivergence,
+    StopOnSignal,
+    TrainingBar,
+)
 
 log = logging.getLogger(__name__)
 

@@ -202,9 +202,12 @@ def test_an_input_in_the_output_folder_is_never_overwritten(
 ) -> None:
     source = save_scan(scan, "out/scan.nii.gz")
     before = source.read_bytes()
+    link = user.output.with_name("link")
+    link.symlink_to(user.output)
     for options in ("", "--overwrite", "--continue"):
-        assert user.types(source, options=options) == 3
-        assert len(user.errors) == 2
+        for user.output in (source.parent, link):
+            assert user.types(source, options=options) == 3
+            assert len(user.errors) == 2
     assert source.read_bytes() == before
 
 

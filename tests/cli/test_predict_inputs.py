@@ -8,9 +8,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from medseg.inference import files as inference_files
 from medseg.inference.predictor import Predictor
+from medseg.models.weights import load_model, save_model
 
 from .user import User
 
@@ -123,6 +125,42 @@ def test_other_options_are_another_result(
     assert "already done" not in user.out[0]
     assert user.types(source, options=f"--continue {options}") == 0
     assert "already done" in user.out[0]
+
+
+def other_weights(user: User) -> None:
+    model = load_model(user.model)
+    user.model = user.output.with_name("other")
+    with torch.no_grad():
+        next(model.network.parameters()).add_(1)
+    save_model(user.model, model.network, model.card)
+
+
+def broken(name: str, end: int | None, text: bytes = b"") -> Callable[[User], None]:
+    def damage(user: User) -> None:
+        path = user.output / name
+        path.write_bytes(path.read_bytes()[:end] + text)
+
+    return damage
+
+
+CHANGES = {
+    "other weights": other_weights,
+    "a cut label map": broken("scan.nii.gz", -9),
+    "an empty label map": broken("scan.nii.gz", 0),
+    "a cut report": broken("scan.json", -9),
+    "another report": broken("scan.json", 0, b"[]"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_is_broken_or_of_other_weights_is_not_taken_for_done(
+    change: Callable[[User], None], user: User, save_scan: SaveScan, scan: np.ndarray
+) -> None:
+    source = save_scan(scan)
+    assert user.types(source) == 0
+    change(user)
+    user.types(source, options="--continue")
+    assert not any("already done" in line for line in user.out)
 
 
 @pytest.mark.parametrize("changed", [".hdr", ".img"])

@@ -12,9 +12,10 @@ import pytest
 
 from medseg.cli.predict import main
 
+from .user import User
+
 SaveScan = Callable[..., Path]
 MakeModel = Callable[..., Path]
-SLOW_IMPORTS = ("torch", "monai", "hydra", "numpy", "nibabel", "SimpleITK", "pytorch_lightning")
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,43 +51,11 @@ def test_the_command_of_the_shell_predicts_and_refuses_whatever_the_terminal_can
 
 
 @pytest.mark.parametrize(
-    "options",
-    [
-        ["--overlap", "much"],
-        ["--overwrite", "--continue"],
-        ["--prefer", "pixdim"],
-        ["--mystery"],
-    ],
-)
-def test_errors_of_usage_are_2(
-    options: list[str],
-    model_folder: Path,
-    save_scan: SaveScan,
-    scan: np.ndarray,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(command(save_scan(scan), model_folder, *options))
-    assert end.value.code == 2
-    assert "medseg predict: error: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("missing", ["-m", "-i", "-o"])
-def test_every_required_option_is_asked_for(
-    missing: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    argv = [word for option in {"-m", "-i", "-o"} - {missing} for word in (option, "somewhere")]
-    with pytest.raises(SystemExit) as end:
-        main(argv)
-    assert end.value.code == 2
-    assert f"required: {missing}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
     ("options", "code", "message"),
     [
         (["--overlap", "1.0"], 2, "overlap=1.0 must lie in [0, 1)"),
         (["--overlap", "-0.1"], 2, "overlap=-0.1 must lie in [0, 1)"),
+        (["--overlap", "nan"], 2, "overlap=nan must lie in [0, 1)"),
         (["--device", "tpu"], 2, "device='tpu' must be one of auto, cpu, cuda, cuda:N"),
         (["--device", "cuda:99"], 4, "device=cuda:99, but torch sees"),
     ],
@@ -135,3 +104,40 @@ def test_two_inputs_of_one_name_are_refused(
     assert main(argv) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "are both called 'scan'" in line
+
+
+def no_model(path: Path) -> None:
+    path.mkdir()
+
+
+def text(path: Path) -> None:
+    path.write_text("weights?")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("missing", lambda _: None, "holds no model"),
+        ("folder", no_model, "holds no model"),
+        ("readme.txt", text, "not a model"),
+        ("weights.safetensors", text, "damaged"),
+        ("last.ckpt", text, "not a checkpoint"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_one_line(
+    name: str,
+    make: Callable,
+    message: str,
+    user: User,
+    save_scan: SaveScan,
+    scan: np.ndarray,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "models" / name
+    path.parent.mkdir()
+    make(path)
+    assert user.types(save_scan(scan), model=path) == 3
+    (line,) = user.errors
+    assert line.startswith(f"error: {path}: ")
+    assert message in line
+    assert user.written() == []

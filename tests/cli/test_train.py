@@ -69,23 +69,13 @@ def test_one_override_swaps_one_block(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["conv@model.encoder.conv=dilatd"], "dilated"),
-        (["trainer.epoch=3"], "epoch"),
-        (["trainer.epochs=0"], "trainer.epochs=0 must be a whole number of at least 1"),
-        (["trainer.epochs=two"], "trainer.epochs='two' must be a whole number"),
-        (["data.batch_size=two"], "data.batch_size='two' must be a whole number"),
-        (["optimizer.lr=-1"], "-1"),
         (
             ["conv@model.encoder.conv=grouped", "model.encoder.conv.groups=3"],
             "groups=3 must divide",
         ),
-        (["data.patch_size=[16,16]"], "patch_size"),
         (["data.patch_size=[1,1,1]"], "single voxel"),
-        (["data.foreground_fraction=1.5"], "foreground_fraction=1.5"),
         (["loss._target_=os.system"], "os.system"),
-        (["model._target_=os.system"], "os.system"),
         (["model=monai_unet", "+model.deep_supervision=true"], "deep_supervision"),
-        (["data.spacing=[1,1]"], "spacing=[1, 1]"),
         (["optimizer.lr=0.1,0.2"], "with -m"),
     ],
 )

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from medseg.data.preprocess import Preprocessing
-from medseg.errors import ConfigError, DataError, ResourceError
+from medseg.errors import DataError, ResourceError
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import Volume
-
-from ..pairwise import covering
 
 AsVolume = Callable[..., Volume]
 Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -94,42 +92,6 @@ def test_any_size_is_predicted(
     assert prediction.probabilities.shape == (3, *shape)
 
 
-@pytest.mark.parametrize("spacing", [None, (1.5, 1.0, 1.2)])
-def test_probabilities_sum_to_1_and_their_largest_is_the_label(
-    spacing: tuple | None, make_model: MakeModel, scan: np.ndarray, as_volume: AsVolume
-) -> None:
-    model = load_model(make_model(3, spacing=spacing))
-    prediction = Predictor(model, device="cpu").predict(as_volume(scan[None]), probabilities=True)
-    assert prediction.probabilities is not None
-    assert prediction.probabilities.dtype == np.float32
-    assert prediction.probabilities.min() >= 0
-    np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
-    np.testing.assert_array_equal(prediction.probabilities.argmax(0), prediction.labels)
-
-
-@covering(dims=[2, 3], spacing=[None, (1.3, None, 1.1)], codes=["LPS", "SRA", "AIL"])
-def test_a_turned_copy_gets_the_turned_labels_and_probabilities_exactly(
-    dims: int,
-    spacing: tuple | None,
-    codes: str,
-    make_model: MakeModel,
-    scan: np.ndarray,
-    as_volume: AsVolume,
-    turn: Turn,
-) -> None:
-    model = load_model(make_model(dims, spacing=spacing, slice_axis=1))
-    predictor = Predictor(model, device="cpu")
-    straight = predictor.predict(as_volume(scan[None], AFFINE), probabilities=True)
-    turned = predictor.predict(as_volume(*turn(scan[None], AFFINE, codes)), probabilities=True)
-    assert straight.probabilities is not None
-    assert turned.probabilities is not None
-    assert len(np.unique(straight.labels)) > 1
-    np.testing.assert_array_equal(turned.labels, turn(straight.labels, AFFINE, codes)[0])
-    np.testing.assert_array_equal(
-        turned.probabilities, turn(straight.probabilities, AFFINE, codes)[0]
-    )
-
-
 class EnoughError(Exception):
     """There was memory, and the network was asked."""
 
@@ -153,7 +115,7 @@ def least_memory(
         return caught.type is EnoughError
 
     low, high = 0, 1 << 40
-    while high - low > 1:
+    while high - low > 1 + low // 1000:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)
     return high
@@ -206,9 +168,3 @@ def test_no_window_that_fits_is_an_error_of_the_machine(
     _, predictor = spied(model, fail=lambda _: True)
     with pytest.raises(ResourceError, match="not even one window fits the memory"):
         predictor.predict(as_volume(scan[None]))
-
-
-@pytest.mark.parametrize("overlap", [1.0, -0.1, float("nan")])
-def test_an_overlap_outside_0_to_1_is_refused(overlap: float, model: TrainedModel) -> None:
-    with pytest.raises(ConfigError, match=rf"overlap={overlap} must lie in \[0, 1\)"):
-        Predictor(model, device="cpu", overlap=overlap)
