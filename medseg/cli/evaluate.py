@@ -63,18 +63,18 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.output:
         require_outside(arguments.output, arguments.truth)
     found = evaluate(arguments.predictions, arguments.truth, tolerance_mm=arguments.tolerance)
-    print(f"{counted(len(found.scored), 'case')}; surface Dice at {arguments.tolerance:g} mm")
+    print(f"{counted(len(found.predictions), 'case')}; surface Dice at {arguments.tolerance:g} mm")
     print_table(classes_table(found), Console(highlight=False))
     for line in unmatched(found):
         print(f"warning: {line}", file=sys.stderr)
     if arguments.output:
-        files = (case.prediction for case in found.scored)
+        inputs = file_ids(found.predictions.values())
         written = write_evaluation(
-            found, arguments.output, overwrite=arguments.overwrite, inputs=file_ids(files)
+            found, arguments.output, overwrite=arguments.overwrite, inputs=inputs
         )
         for path in written:
             print(one_line(str(path)))
     if not found.failures:
         return 0
-    total = len(found.scored) + len(found.failures)
+    total = len(found.predictions) + len(found.failures)
     return report_error(DataError(f"{len(found.failures)} of {total} cases cannot be scored"))

@@ -1,7 +1,7 @@
 """Scores of label maps as tables, as CSV and as one page with the worst cases."""
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from medseg.evaluation.scores import Evaluation, Scored, on_truth
+from medseg.evaluation.scores import Evaluation, on_truth
 from medseg.files import FileId, replacing, write_text
 from medseg.formatting import MISSING, counted, first_of, fixed, is_missing, one_line
 from medseg.record import METRICS
@@ -123,62 +123,59 @@ def unmatched(found: Evaluation) -> list[str]:
 
 
 def _page(found: Evaluation) -> str:
-    worst = sorted(found.scored, key=_overall)
-    about = f"{counted(len(found.scored), 'case')}, {len(found.classes)} classes"
+    worst = _worst(found)
+    about = f"{counted(len(worst), 'case')}, {len(found.classes)} classes"
+    cases = [_cases_table(found, [*worst]), _pictures(found, worst)]
     sections = [
         Section("Classes", [classes_table(found), unmatched(found)], key="classes"),
-        Section(
-            "Cases", [_cases_table(worst, found.classes), _pictures(worst, found)], key="cases"
-        ),
+        Section("Cases", cases, key="cases"),
     ]
     return render_html(Page("Evaluation of label maps", about), sections)
 
 
-def _overall(case: Scored) -> float:
-    """Mean Dice over the classes; a case without any is last."""
-    values = [own["dice"] for own in case.metrics.values() if own["dice"] is not None]
-    return fmean(values) if values else np.inf
+def _worst(found: Evaluation) -> dict[str, float]:
+    """Case → mean Dice over its classes, the lowest first; a case without any is last, with inf."""
+    values: dict[str, list[float]] = {}
+    for row in found.table.to_dict("records"):
+        own = values.setdefault(row["case"], [])
+        own += [] if is_missing(row["dice"]) else [row["dice"]]
+    means = {case: fmean(own) if own else np.inf for case, own in values.items()}
+    return {case: means[case] for case in sorted(means, key=lambda case: means[case])}
 
 
-def _cases_table(cases: Sequence[Scored], classes: Sequence[str]) -> Table:
+def _cases_table(found: Evaluation, cases: Sequence[str]) -> Table:
+    place = {case: number for number, case in enumerate(cases)}
     rows = []
-    for case in cases:
-        for name in classes:
-            true, predicted = case.millilitres[name]
-            values = case.metrics[name] | {_VOLUME: predicted - true}
-            row: dict[str, Cell | str] = {
-                "Case": words(one_line(case.case_id)),
-                "Class": words(one_line(name)),
-            }
-            for measure, title in _TITLES.items():
-                row[title] = number(values[measure], _text(measure))
-            row["Volume (ml)"] = number(true, lambda v: fixed(v, 2))
-            rows.append(row)
+    for values in sorted(found.table.to_dict("records"), key=lambda own: place[own["case"]]):
+        row: dict[str, Cell | str] = {
+            "Case": words(one_line(values["case"])),
+            "Class": words(one_line(values["class"])),
+        }
+        row |= {title: number(values[key], _text(key)) for key, title in _TITLES.items()}
+        rows.append(row | {"Volume (ml)": number(values["truth_ml"], lambda v: fixed(v, 2))})
     return table("The case of the lowest mean Dice first; all of them in scores.csv.", rows)
 
 
-def _pictures(cases: Sequence[Scored], found: Evaluation) -> Html:
-    shots = []
-    for case in cases[:_DRAWN]:
-        value = _overall(case)
-        shots.append(
-            {
-                "case": one_line(case.case_id),
-                "marks": f"mean Dice {fixed(value) if value < np.inf else MISSING}",
-                "caption": "",
-                "png": _drawn(case, found),
-            }
-        )
+def _pictures(found: Evaluation, worst: Mapping[str, float]) -> Html:
+    shots = [
+        {
+            "case": one_line(case),
+            "marks": f"mean Dice {fixed(value) if value < np.inf else MISSING}",
+            "caption": "",
+            "png": _drawn(case, found),
+        }
+        for case, value in [*worst.items()][:_DRAWN]
+    ]
     about = "The worst cases at the axial slice with most label: true labels, and as predicted."
     template = environment().get_template("contact.html.j2")
     return Html(Markup(template.render(shots=shots, about=about)))
 
 
-def _drawn(case: Scored, found: Evaluation) -> str:
-    image, label = found.truths[case.case_id].read()
+def _drawn(case: str, found: Evaluation) -> str:
+    image, label = found.truths[case]()
     affine = label.geometry.affine
     true = to_ras(label.array, affine)
     behind = np.zeros(true.shape) if image is None else to_ras(image.array[0], affine)
-    predicted = to_ras(on_truth(case.prediction, image, label).array, affine)
+    predicted = to_ras(on_truth(found.predictions[case], image, label).array, affine)
     picture = picture_of_case(behind, true, predicted, label.geometry.ras_spacing, size=240)
     return base64.b64encode(to_png(picture)).decode()

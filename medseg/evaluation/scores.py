@@ -1,14 +1,15 @@
 """Label maps scored against true ones, matched by name and compared in the patient's space."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from medseg.data.dataset import Case, Dataset
 from medseg.data.forms import look_at_dataset
 from medseg.data.forms.form import refuse_faults
 from medseg.data.reading import read_case_of
@@ -23,21 +24,11 @@ _MOST_CLASSES = 256  # in label maps without a list of them
 _PROBABILITIES = "_probabilities"  # files of `medseg predict` beside its label maps
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """One case's label map beside the true one.
+Truth = Callable[[], tuple[Volume | None, Volume]]
+"""Reads the image, where there is one, and the true labels on its grid.
 
-    Args:
-        case_id: Its name.
-        prediction: The label map's file.
-        metrics: Class → metric → value, None where it is undefined.
-        millilitres: Class → true volume and that of the prediction.
-    """
-
-    case_id: str
-    prediction: Path
-    metrics: dict[str, dict[str, float | None]]
-    millilitres: dict[str, tuple[float, float]]
+Ignored voxels hold the number after the last class.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,60 +38,22 @@ class Evaluation:
     Args:
         classes: Names of the foreground classes.
         tolerance_mm: Of surface Dice.
-        scored: The cases, in order of their names.
+        table: One row per case × class: metrics (NaN where undefined), volumes in ml, their error.
+        predictions: Case → its label map, of those that were scored.
         failures: File → why it could not be scored.
         without_prediction: Cases of the truth that nothing was predicted for.
         without_truth: Predictions of no case of the truth.
-        truths: Case → its image and true labels, or the true labels alone.
+        truths: Case → its truth.
     """
 
     classes: tuple[str, ...]
     tolerance_mm: float
-    scored: tuple[Scored, ...]
+    table: pd.DataFrame
+    predictions: dict[str, Path]
     failures: dict[str, str]
     without_prediction: tuple[str, ...]
     without_truth: tuple[str, ...]
-    truths: "dict[str, Truth]" = field(repr=False)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per case × class: metrics (NaN where undefined), volumes in ml, their error."""
-        return pd.DataFrame(
-            [
-                {"case": case.case_id, "class": name}
-                | {metric: case.metrics[name][metric] for metric in METRICS}
-                | {"truth_ml": truth, "prediction_ml": found, "volume_error_ml": found - truth}
-                for case in self.scored
-                for name in self.classes
-                for truth, found in [case.millilitres[name]]
-            ],
-            columns=[
-                *("case", "class", *METRICS),
-                *("truth_ml", "prediction_ml", "volume_error_ml"),
-            ],
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """Where a case's true labels are: a case of a dataset, or a label map alone."""
-
-    dataset: Dataset | None = None
-    case: Case | None = None
-    labels: Path | None = None
-
-    def read(self) -> tuple[Volume | None, Volume]:
-        """The image, where there is one, and the labels on its grid.
-
-        Ignored voxels hold the number after the last class.
-
-        Raises:
-            DataError: a file that must not be used.
-        """
-        if self.dataset is None or self.case is None:
-            assert self.labels is not None
-            return None, read_labels(self.labels, num_classes=None)
-        return read_case_of(self.dataset, self.case)
+    truths: dict[str, Truth] = field(repr=False)
 
 
 def evaluate(predictions: Path, truth: Path, *, tolerance_mm: float = 1.0) -> Evaluation:
@@ -118,7 +71,7 @@ def evaluate(predictions: Path, truth: Path, *, tolerance_mm: float = 1.0) -> Ev
         DataError: either is not there, no name is in both, or no case can be scored.
     """
     found = _label_maps(predictions)
-    truths = _truths(truth)
+    truths, known = _truths(truth)
     if predictions.is_file() and truth.is_file():  # two files mean each other
         found = dict(zip(truths, found.values(), strict=True))
     both = [name for name in truths if name in found]
@@ -127,27 +80,39 @@ def evaluate(predictions: Path, truth: Path, *, tolerance_mm: float = 1.0) -> Ev
             f"no label map of {predictions} is called as a case of {truth}: {first_of([*found])} "
             f"there, {first_of([*truths])} here; give them the same names"
         )
-    dataset = next(iter(truths.values())).dataset
-    scored, failures = [], {}
+    rows, scored, failures = [], {}, {}
     for name in shown(both, "cases"):
+        path = found[name]
         try:
-            with one_volume(found[name]):
-                scored.append(_scored(name, found[name], truths[name], tolerance_mm))
+            with one_volume(path):
+                rows += _scored(name, path, truths[name], known, tolerance_mm)
+                scored[name] = path
         except DataError as error:
-            failures[str(found[name])] = str(error)
+            failures[str(path)] = str(error)
     if not scored:
         raise DataError(*failures.values())
-    values = {name for case in scored for name in case.metrics}
-    classes = dataset.classes if dataset else tuple(sorted(values, key=int))
+    classes = known or tuple(sorted({row["class"] for row in rows}, key=int))
     return Evaluation(
-        classes=tuple(classes),
+        classes=classes,
         tolerance_mm=tolerance_mm,
-        scored=tuple(_with_all(case, classes) for case in scored),
+        table=_table(rows, [*scored], classes),
+        predictions=scored,
         failures=failures,
         without_prediction=tuple(name for name in truths if name not in found),
         without_truth=tuple(name for name in found if name not in truths),
         truths=truths,
     )
+
+
+def _table(rows: list[dict[str, Any]], cases: list[str], classes: Sequence[str]) -> pd.DataFrame:
+    """With the classes, too, that neither label map of a case holds."""
+    volumes = ["truth_ml", "prediction_ml"]
+    every = pd.MultiIndex.from_product([cases, classes], names=["case", "class"])
+    found = pd.DataFrame(rows, columns=["case", "class", *METRICS, *volumes])
+    table = found.set_index(["case", "class"]).reindex(every).astype(float)
+    table[volumes] = table[volumes].fillna(0.0)
+    table["volume_error_ml"] = table["prediction_ml"] - table["truth_ml"]
+    return table.reset_index()
 
 
 def on_truth(prediction: Path, image: Volume | None, label: Volume) -> Volume:
@@ -176,8 +141,8 @@ def _label_maps(path: Path) -> dict[str, Path]:
     }
 
 
-def _truths(path: Path) -> dict[str, Truth]:
-    """Case → its truth, of a dataset or of label maps."""
+def _truths(path: Path) -> tuple[dict[str, Truth], tuple[str, ...]]:
+    """Case → its truth, of a dataset or of label maps; and the classes of a dataset."""
     faults: tuple[str, ...] = ()
     if path.is_dir():
         try:
@@ -187,45 +152,48 @@ def _truths(path: Path) -> dict[str, Truth]:
         else:
             if dataset.cases:
                 refuse_faults(dataset)
-                return {case.case_id: Truth(dataset=dataset, case=case) for case in dataset.cases}
+                cases = {c.case_id: partial(read_case_of, dataset, c) for c in dataset.cases}
+                return {**cases}, dataset.classes
             faults = dataset.faults
     try:
-        return {name: Truth(labels=labels) for name, labels in _label_maps(path).items()}
+        return {name: partial(_alone, own) for name, own in _label_maps(path).items()}, ()
     except DataError as error:
         raise DataError(*faults or error.args) from None
 
 
-def _scored(name: str, path: Path, truth: Truth, tolerance_mm: float) -> Scored:
-    image, label = truth.read()
-    found = on_truth(path, image, label).array
-    dataset = truth.dataset
-    if dataset is None:
-        values = sorted({*np.unique(label.array), *np.unique(found)} - {0})
+def _alone(path: Path) -> tuple[None, Volume]:
+    return None, read_labels(path, num_classes=None)
+
+
+def _scored(
+    name: str, path: Path, truth: Truth, classes: Sequence[str], tolerance_mm: float
+) -> list[dict[str, Any]]:
+    """A row for each class, or for each value where there is no list of classes."""
+    image, label = truth()
+    found, true = on_truth(path, image, label).array, label.array
+    if classes:
+        _require_classes(path, found, classes)
+    else:
+        values = sorted({*np.unique(true), *np.unique(found)} - {0})
         if len(values) > _MOST_CLASSES:
             raise DataError(
-                f"{truth.labels} and {path} hold {len(values)} values: one of them is an image; "
+                f"{label.path} and {path} hold {len(values)} values: one of them is an image; "
                 "name the label maps"
             )
-        names = [str(value) for value in values]
-        found, true = (np.searchsorted([0, *values], array) for array in (found, label.array))
-    else:
-        names, true = list(dataset.classes), label.array
-        _require_classes(path, found, names)
+        classes = [str(value) for value in values]
+        found, true = (np.searchsorted([0, *values], array) for array in (found, true))
     spacing = label.geometry.spacing
-    millilitres = float(np.prod(spacing)) / 1000
-    counted = [
-        np.bincount(array[true <= len(names)].ravel(), minlength=len(names) + 1)[1:]
+    metrics = score_case(found, true, spacing=spacing, classes=classes, tolerance_mm=tolerance_mm)
+    truths, predicted = (
+        np.bincount(array[true <= len(classes)].ravel(), minlength=len(classes) + 1)[1:]
+        * (float(np.prod(spacing)) / 1000)
         for array in (true, found)
-    ]
-    return Scored(
-        case_id=name,
-        prediction=path,
-        metrics=score_case(found, true, spacing=spacing, classes=names, tolerance_mm=tolerance_mm),
-        millilitres={
-            each: (float(of_truth) * millilitres, float(of_found) * millilitres)
-            for each, of_truth, of_found in zip(names, *counted, strict=True)
-        },
     )
+    return [
+        {"case": name, "class": each, "truth_ml": of_truth, "prediction_ml": of_found}
+        | metrics[each]
+        for each, of_truth, of_found in zip(classes, truths, predicted, strict=True)
+    ]
 
 
 def _require_classes(path: Path, found: np.ndarray, classes: Sequence[str]) -> None:
@@ -251,14 +219,3 @@ def _named_beside(path: Path) -> Iterator[list[str]]:
             yield [str(name) for name in report["classes"]]
     except (OSError, ValueError, KeyError, TypeError):
         return
-
-
-def _with_all(case: Scored, classes: Sequence[str]) -> Scored:
-    """The case with the classes that neither of its label maps holds."""
-    undefined = dict.fromkeys(METRICS)
-    return Scored(
-        case_id=case.case_id,
-        prediction=case.prediction,
-        metrics={name: case.metrics.get(name, undefined) for name in classes},
-        millilitres={name: case.millilitres.get(name, (0.0, 0.0)) for name in classes},
-    )

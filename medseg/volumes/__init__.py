@@ -7,9 +7,9 @@ the patient is settled, or refuse with one line that names the file, the fault a
 """
 
 from medseg.volumes.container import Doubt
-from medseg.volumes.description import Described, describe
 from medseg.volumes.dicom_files import DicomObject, scan_dicom
 from medseg.volumes.finder import Found, case_id, files_of, find_volumes, sharing_a_case
+from medseg.volumes.formats import Described, describe
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
 from medseg.volumes.label_reader import label_keys, read_labels
 from medseg.volumes.labels import IGNORE, checked_label_values

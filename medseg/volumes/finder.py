@@ -10,7 +10,7 @@ from medseg.errors import DataError
 from medseg.volumes.container import refusal, unreachable
 from medseg.volumes.dicom import files_of_series
 from medseg.volumes.dicom_files import starts_as_dicom
-from medseg.volumes.metaimage import metaimage_files
+from medseg.volumes.itk import metaimage_files
 from medseg.volumes.nifti import pair_files
 
 _VOLUMES = (".nii", ".hdr", ".img", ".nrrd", ".mha", ".mhd")

@@ -15,7 +15,7 @@ from medseg.volumes.dicom_files import (
     segment_names,
     series_referred_to,
 )
-from medseg.volumes.dicom_seg import read_dicom_segments
+from medseg.volumes.dicom_labels import read_dicom_segments, read_structures
 from medseg.volumes.formats import first_bytes, read_stored
 from medseg.volumes.geometry import Form, decide_geometry
 from medseg.volumes.labels import (
@@ -27,12 +27,16 @@ from medseg.volumes.labels import (
     require_labels,
     whole_numbers,
 )
-from medseg.volumes.mask_folder import mask_names, read_masks
 from medseg.volumes.nifti import header_file
 from medseg.volumes.reader import Volume, channels_first, place
-from medseg.volumes.rtstruct import read_structures
-from medseg.volumes.segments import Segmentation, label_map
-from medseg.volumes.slicer import read_slicer_segments, slicer_names
+from medseg.volumes.segments import (
+    Segmentation,
+    label_map,
+    mask_names,
+    read_masks,
+    read_slicer_segments,
+    slicer_names,
+)
 
 _MOST_KEYS = 256
 

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from medseg.errors import DataError
 from medseg.volumes import Volume, label_keys, read_image, read_labels, scan_dicom
-from medseg.volumes.rtstruct import rasterise
+from medseg.volumes.dicom_labels import rasterise
 
 VOXELS = np.random.default_rng(0).integers(0, 4000, (6, 12, 10), np.uint16)
 LIVER, TUMOUR = np.zeros((2, *VOXELS.shape), bool)
