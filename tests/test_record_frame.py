@@ -1,12 +1,9 @@
 """The one average of metric values."""
 
-from pathlib import Path
-
-import pandas as pd
 import pytest
 
 from medseg.record import CaseRecord, RunRecord
-from medseg.record.frame import case_means, frame, run_means, summaries
+from medseg.record.frame import case_means, frame, run_means
 from medseg.report.sections.arms import arms_table
 from medseg.report.study import collect
 
@@ -36,24 +33,3 @@ def test_classes_are_averaged_within_a_run_before_runs_are(tmp_path) -> None:
     data = collect([tmp_path])
     assert arms_table(data).frame["Dice"][0].value == pytest.approx(0.35)
     assert data.studies[0].observations["dice"].mean(1) == pytest.approx(0.35)
-
-
-def test_single_values_are_counted_and_classes_stay_apart() -> None:
-    table = frame(ONE_CLASS_UNDEFINED).assign(arm=1)
-    found = summaries(table).loc[(1, "dice")]
-    assert (found["cases"], found["undefined"], found["total"]) == (1, 1, 4)
-    classes = summaries(table, "class")["mean"]
-    assert classes.to_dict() == pytest.approx({(1, "dice", "left"): 0.2, (1, "dice", "right"): 0.8})
-
-
-def test_rows_have_the_keys_of_a_run() -> None:
-    first = RunRecord(
-        name="a", status="completed", started="", seed=3, fold=1, path=Path("a/record.json"),
-        cases=[CaseRecord(case="c", metrics={"organ": {"hd95_mm": None}})],
-    )  # fmt: skip
-    (row,) = frame([first]).to_dict("records")
-    assert pd.isna(row.pop("value"))
-    assert row == {
-        "run": "a/record.json", "seed": 3, "fold": 1, "case": "c", "class": "organ",
-        "metric": "hd95_mm",
-    }  # fmt: skip

@@ -13,7 +13,6 @@ from medseg.record.checkerboard import (
 )
 from medseg.record.identity import added_keys, content, data_digest, digest, is_place, leaves
 from medseg.record.metric import METRICS, Metric
-from medseg.record.plain import finite, from_plain
 from medseg.record.run import (
     FILE_NAME,
     SCHEMA,
@@ -22,6 +21,8 @@ from medseg.record.run import (
     Picture,
     RunRecord,
     Status,
+    finite,
+    from_plain,
 )
 from medseg.record.status import STATUS_FILE, RunStatus
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medseg.formatting import printable
-from medseg.record.plain import read_plain, write_plain
-from medseg.record.run import FILE_NAME, Matched
+from medseg.record.run import FILE_NAME, Matched, Stored
 
 PLAN_FILE = "ablation.json"
 PLAN_SCHEMA = 1
@@ -39,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AblationPlan:
+class AblationPlan(Stored):
     """What an ablation asks for.
 
     Args:
@@ -53,9 +51,10 @@ class AblationPlan:
         command: The command line that asked for it.
         widths: Digest of an arm as written → the overrides that make it equal, kept so that an
             arm whose widths were found by measuring times is the same arm tomorrow.
-        path: The file that it was read from; not part of the file.
     """
 
+    FILE = PLAN_FILE
+    REMEDY = "move it away, then repeat the command"
     name: str
     factors: dict[str, list[str]]
     reference: dict[str, str]
@@ -66,16 +65,6 @@ class AblationPlan:
     command: list[str] = field(default_factory=list)
     widths: dict[str, Any] = field(default_factory=dict)
     schema: int = PLAN_SCHEMA
-    path: Path = field(default=Path(), compare=False)
-
-    @property
-    def source(self) -> str:
-        """The path as text that any encoding can print."""
-        return printable(str(self.path))
-
-    def write(self, folder: Path) -> Path:
-        """Writes `ablation.json` into `folder`, wholly or not at all."""
-        return write_plain(self, Path(folder) / PLAN_FILE)
 
     def place(self, cell: Cell) -> str:
         """Where the record of a cell belongs."""
@@ -84,12 +73,3 @@ class AblationPlan:
     def holds(self, path: Path) -> bool:
         """Whether a file lies below the folder of the plan."""
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.path.parent))
-
-    @classmethod
-    def read(cls, path: Path) -> "AblationPlan":
-        """Reads one `ablation.json`.
-
-        Raises:
-            DataError: as `read_plain`.
-        """
-        return read_plain(cls, path, "move it away, then repeat the command")

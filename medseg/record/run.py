@@ -1,17 +1,80 @@
-"""One run as plain data: all that a report knows of a training."""
+"""One run as plain data, and plain data as strict JSON: all that a report knows of a training.
 
+In `record.json` a number that is not finite is null; why a metric has no value stands in the
+metric's rule (`medseg.metrics`). Whatever is read is checked here and nowhere else.
+"""
+
+import dataclasses
+import json
+import math
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
+from medseg.errors import DataError
+from medseg.files import write_text
 from medseg.formatting import printable
 from medseg.record.checkerboard import ArtifactRecord
-from medseg.record.plain import read_plain, write_plain
 
 SCHEMA = 4
 FILE_NAME = "record.json"
 
+_WHOLE = 2.0**63  # from here on arrays hold no whole number
+
 Status = Literal["running", "completed", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Plain data with a file of its own; classes of it have a field `schema`.
+
+    Attributes:
+        FILE: Its name.
+        REMEDY: What to do with one that cannot be read.
+        path: The file that it was read from; not part of the file.
+    """
+
+    FILE: ClassVar[str]
+    REMEDY: ClassVar[str]
+    path: Path = field(default=Path(), compare=False)
+
+    @property
+    def source(self) -> str:
+        """The path as text that any encoding can print."""
+        return printable(str(self.path))
+
+    def write(self, folder: Path) -> Path:
+        """Writes the file into `folder`, wholly or not at all."""
+        content = dataclasses.asdict(self)
+        del content["path"]
+        target = Path(folder) / self.FILE
+        write_text(target, json.dumps(finite(content), indent=1) + "\n")
+        return target
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a file of any schema up to today's; every field has its type afterwards.
+
+        Raises:
+            DataError: not JSON, not of this kind, or of a schema that this version does not know.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{path}: cannot be read as JSON ({error}); {cls.REMEDY}") from error
+        newest = vars(cls)["schema"]
+        found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+        if found not in range(1, newest + 1):
+            raise DataError(
+                f"{path}: schema={found!r}, this version reads schemas 1 to {newest}; read it with "
+                f"the version that wrote it, or {cls.REMEDY}"
+            )
+        try:
+            return dataclasses.replace(from_plain(cls, content), path=Path(path))
+        except (TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise DataError(f"{path}: not whole ({error}); {cls.REMEDY}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +129,7 @@ class Matched:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunRecord:
+class RunRecord(Stored):
     """Everything that is known of one run.
 
     Args:
@@ -113,9 +176,10 @@ class RunRecord:
         pictures: Validation cases as segmented by this run.
         started: ISO time with zone.
         finished: ISO time with zone, or None.
-        path: The file that it was read from; not part of the file.
     """
 
+    FILE = FILE_NAME
+    REMEDY = "run it again"
     name: str
     status: Status
     started: str
@@ -154,16 +218,6 @@ class RunRecord:
     artifact_history: list[dict[str, float | None]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     finished: str | None = None
-    path: Path = field(default=Path(), compare=False)
-
-    @property
-    def source(self) -> str:
-        """The path as text that any encoding can print."""
-        return printable(str(self.path))
-
-    def write(self, folder: Path) -> Path:
-        """Writes `record.json` into `folder`, wholly or not at all."""
-        return write_plain(self, Path(folder) / FILE_NAME)
 
     @classmethod
     def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:
@@ -196,11 +250,82 @@ class RunRecord:
         """Periodic part of the response to a constant, over the logits' spread; None if unknown."""
         return self.artifacts.constant_response if self.artifacts else None
 
-    @classmethod
-    def read(cls, path: Path) -> "RunRecord":
-        """Reads one `record.json`; every field has its type afterwards.
 
-        Raises:
-            DataError: as `read_plain`.
-        """
-        return read_plain(cls, path, "run it again")
+def finite(value: Any) -> Any:
+    """Plain data fit for strict JSON: a number that is not finite becomes None."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {key: finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case _:
+            return value
+
+
+def from_plain(kind: Any, value: Any, where: str = "") -> Any:
+    """Converts plain data to what an annotation asks for, most often a dataclass.
+
+    A field that is absent takes its default. A number that is not finite becomes None. A class
+    with a method `upgraded(content) -> content` reads its own older forms.
+
+    Args:
+        kind: A dataclass, or any annotation of its fields.
+        value: Plain data.
+        where: Its name in messages.
+
+    Raises:
+        TypeError: unknown fields, a field without a value, or a value of another type.
+    """
+    if kind is Any or (kind is float and type(value) is float and math.isfinite(value)):
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        content, fields = getattr(kind, "upgraded", dict)(value), _fields(kind)
+        if unknown := [name for name in content if name not in fields]:
+            raise TypeError(f"{where} has no field {unknown[0]!r:.60}".lstrip())
+        return kind(**{name: from_plain(fields[name], v, name) for name, v in content.items()})
+    if kind is str and isinstance(value, str | int | float):
+        return printable(str(value))
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is int and (whole := _number(value)) == whole // 1 and abs(whole) < _WHOLE:
+        return int(value)
+    if kind is float and (value is None or type(value) in (int, float)):
+        return None if math.isnan(number := _number(value)) else number
+    origin, args = _parts(kind)
+    if origin is Literal and value in args:
+        return value
+    if origin is UnionType and value is None and NoneType in args:
+        return None
+    if origin is UnionType:
+        kinds = [arg for arg in args if arg is not NoneType]
+        return from_plain(type(value) if type(value) in kinds else kinds[0], value, where)
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        return origin(from_plain(args[0], item, where) for item in value)
+    if origin is dict and isinstance(value, dict):
+        # A group that was switched off has no option: its choice is null.
+        known = value if args[1] is not str else {k: v for k, v in value.items() if v is not None}
+        return {printable(k): from_plain(args[1], v, f"{where}[{k!r}]") for k, v in known.items()}
+    raise TypeError(f"{where}={value!r:.60} must be {getattr(kind, '__name__', kind)}".lstrip("="))
+
+
+def _number(value: object) -> float:
+    """A finite number; anything else is NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:
+        return math.nan
+
+
+@cache
+def _parts(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(kind), get_args(kind)
+
+
+@cache
+def _fields(kind: Any) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}

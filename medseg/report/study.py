@@ -154,17 +154,13 @@ class ReportData:
                 "step": run.seconds.get("step"),
                 "train": run.seconds.get("train"),
                 "memory": run.peak_memory_bytes,
-                "memory_predicted": run.predicted_memory_bytes,
-                "memory_before": run.memory_before_bytes,
             }
             for arm in self.arms
             for run in arm.counted
         ]
-        means, largest = ("parameters", "macs", "step", "train"), ("memory", "memory_predicted")
-        columns = ["arm", *means, *largest, "memory_before"]
-        table = pd.DataFrame(rows, columns=columns, dtype=float)
-        table["memory_growth"] = table["memory"] - table["memory_before"]
-        how = dict.fromkeys(means, "mean") | dict.fromkeys([*largest, "memory_growth"], "max")
+        means = ("parameters", "macs", "step", "train")
+        table = pd.DataFrame(rows, columns=["arm", *means, "memory"], dtype=float)
+        how = dict.fromkeys(means, "mean") | {"memory": "max"}
         return table.groupby("arm").agg(how).reindex([arm.number for arm in self.arms])
 
     @cached_property

@@ -47,7 +47,6 @@ class Comparison(Contrast):
         p_holm: `p_value` corrected over all comparisons with the reference.
         wilcoxon_p: Two-sided, over cases, for these trainings only.
         wilcoxon_holm: `wilcoxon_p` corrected over all comparisons with the reference.
-        least_p: Smallest p that the Wilcoxon test can reach with as many pairs that differ.
         effect_size: Cohen's d_z, the mean of the case differences in their standard deviations.
         superiority: Share of cases where the arm is better than the reference; ties count half.
         equivalence_p: Larger p of the two one-sided tests (TOST) over cases and trainings.
@@ -68,7 +67,6 @@ class Comparison(Contrast):
     p_holm: float | None
     wilcoxon_p: float | None
     wilcoxon_holm: float | None
-    least_p: float
     effect_size: float | None
     superiority: float | None
     equivalence_p: float | None
@@ -112,7 +110,7 @@ def compare(
     ranks = [wilcoxon(pair.values) for pair in pairs]
     trimmed_holm = holm([pair.p_value for pair in robust])
     p_holm = holm([found.p_value for found in contrasts])
-    wilcoxon_holm = holm([p_value for p_value, _ in ranks])
+    wilcoxon_holm = holm(ranks)
     sign = 1.0 if higher_is_better else -1.0
     seeds = observations.seeds(reference)
     comparisons = []
@@ -132,9 +130,8 @@ def compare(
                 arm=arm,
                 reference=reference,
                 p_holm=p_holm[index],
-                wilcoxon_p=ranks[index][0],
+                wilcoxon_p=ranks[index],
                 wilcoxon_holm=wilcoxon_holm[index],
-                least_p=ranks[index][1],
                 effect_size=_effect_size(pair.values),
                 superiority=_superiority(sign * pair.values),
                 equivalence_p=equivalence_p,
@@ -170,27 +167,24 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def wilcoxon(differences: ArrayLike) -> tuple[float | None, float]:
-    """Two-sided signed-rank p of paired differences, and the least p that so many can reach.
+def wilcoxon(differences: ArrayLike) -> float | None:
+    """Two-sided signed-rank p of paired differences; None without a pair.
 
     It asks whether cases differ for these trainings; other trainings may differ otherwise.
-    Differences of 0 are left out. Without a difference, p is 1; without a pair, None.
+    Differences of 0 are left out; without another, p is 1.
 
     Reference: Wilcoxon 1945, Biometrics Bull. 1:80.
 
     >>> wilcoxon([1.0, 2.0, 3.0, 0.0])
-    (0.25, 0.25)
+    0.25
     """
     pairs = np.asarray(differences, dtype=float)
     moved = pairs[pairs != 0]
-    least = min(1.0, 2.0 ** (1 - len(moved)))
-    if not len(pairs):
-        return None, least
     if not len(moved):
-        return 1.0, least
+        return 1.0 if len(pairs) else None
     if len(moved) > MOST_EXACT:
-        return float(np.asarray(stats.wilcoxon(moved))[1]), least
-    return _exact_p(moved), least
+        return float(np.asarray(stats.wilcoxon(moved))[1])
+    return _exact_p(moved)
 
 
 def _exact_p(moved: NDArray[np.float64]) -> float:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.checkerboard.torus import fixed_statistics, reach, torus
+from medseg.checkerboard.torus import fixed_statistics, torus
 from medseg.models.description import build_network
 
 from ..models.networks import block, unet
@@ -90,31 +90,11 @@ class TestLeftOpen:
     def test_interpolations_without_a_stride(self, layer) -> None:
         x = torch.randn(1, 1, 8, 8)
         torch.testing.assert_close(on_torus(layer, x), layer(x), atol=0, rtol=0)
-        assert reach(layer) == 0
 
     def test_pooling_that_returns_places(self) -> None:
         layer, x = nn.MaxPool2d(3, 2, 1, return_indices=True), torch.randn(1, 1, 8, 8)
         for closed, plain in zip(on_torus(layer, x), layer(x), strict=True):
             assert torch.equal(closed, plain)
-
-
-@pytest.mark.parametrize(
-    ("layer", "voxels"),
-    [
-        (nn.Upsample(scale_factor=2, mode="bilinear"), 1),
-        (nn.Upsample(scale_factor=2, mode="bicubic"), 2),
-        (nn.MaxPool2d(3, 2, 1), 1),
-        (nn.AvgPool1d(5, 2, 2), 2),
-        (nn.AvgPool2d(2), 0),
-        (nn.ZeroPad2d((1, 0, 3, 0)), 3),
-        (nn.ConvTranspose2d(1, 1, 5, 2, dilation=3), 8),
-        (nn.Conv2d(1, 1, 3, dilation=4), 8),
-        (nn.ReLU(), 0),
-    ],
-    ids=str,
-)
-def test_reach(layer, voxels) -> None:
-    assert reach(layer) == voxels
 
 
 @pytest.mark.parametrize("downsample", ["Strided", "MaxPool", "AveragePool", "BlurPool"])

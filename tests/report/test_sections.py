@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 import pytest
 from hypothesis import given
@@ -16,10 +15,10 @@ from medseg.record import Matched
 from medseg.report import page, write_report
 from medseg.report.sections import SECTIONS
 from medseg.report.sections.arms import arms_table
-from medseg.report.sections.costs import costs, quality_and_cost
+from medseg.report.sections.costs import quality_and_cost
 from medseg.report.sections.provenance import provenance
 from medseg.report.study import collect
-from medseg.report.tables import Table, plain_latex
+from medseg.report.tables import plain_latex
 
 from .pages import Page, column
 from .records import cell, finished, plan, simple
@@ -42,31 +41,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("sections")
     write_ablation(where, DESIGN)
     return where
-
-
-def test_predictions_are_the_reference_scaled_and_the_growth(folder: Path) -> None:
-    data = collect([folder])
-    (table,) = [part for part in costs(data).parts if isinstance(part, Table)]
-    base = data.arms[0].runs
-    for arm, predicted, measured in zip(
-        data.arms, column(table, "Step predicted"), column(table, "Step measured"), strict=True
-    ):
-        records = arm.runs
-        share = fmean(r.macs or 0 for r in records) / fmean(r.macs or 0 for r in base)
-        assert predicted.value == pytest.approx(fmean(r.seconds["step"] for r in base) * share)
-        assert measured.value == pytest.approx(fmean(r.seconds["step"] for r in records))
-    assert column(table, "Step ratio")[0].value == 1.0
-    assert column(table, "Memory predicted")[0].value == max(
-        r.predicted_memory_bytes or 0 for r in base
-    )
-    assert column(table, "Memory measured")[0].value == max(
-        (r.peak_memory_bytes or 0) - (r.memory_before_bytes or 0) for r in base
-    )
-
-
-def test_predictions_without_a_measurement_have_no_row(runs: Write) -> None:
-    data = collect([runs(simple({"a": 0.5}, macs=10), simple({"a": 0.5}, name="b"))])
-    assert not [part for part in costs(data).parts if isinstance(part, Table)]
 
 
 def test_a_cost_that_is_the_same_everywhere_has_no_figure(runs: Write, folder: Path) -> None:

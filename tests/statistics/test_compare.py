@@ -243,23 +243,22 @@ def test_unknown_p_values_are_no_part_of_the_family() -> None:
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
 def test_the_least_p_is_that_of_equal_signs(count: int) -> None:
     """All 2ⁿ signs are as likely; two of them have all signs equal."""
-    p_value, least = wilcoxon(np.arange(1.0, count + 1))
     signs = list(itertools.product((-1, 1), repeat=count))
     extreme = sum(abs(sum(s)) == count for s in signs)
-    assert least == p_value == extreme / len(signs)
+    assert wilcoxon(np.arange(1.0, count + 1)) == extreme / len(signs)
 
 
 def test_wilcoxon_is_that_of_scipy_without_zeros() -> None:
     values = np.random.default_rng(0).normal(0.3, size=20)
     with_zeros = np.concatenate([values, np.zeros(5)])
     expected = stats.wilcoxon(values)
-    assert wilcoxon(with_zeros) == (pytest.approx(np.asarray(expected)[1]), 2.0**-19)
-    assert wilcoxon(np.zeros(4)) == (1.0, 1.0)
-    assert wilcoxon([]) == (None, 1.0)
+    assert wilcoxon(with_zeros) == pytest.approx(np.asarray(expected)[1])
+    assert wilcoxon(np.zeros(4)) == 1.0
+    assert wilcoxon([]) is None
 
 
 @pytest.mark.parametrize("count", [1, 6, 9])
 def test_tied_differences_have_scipys_exact_p(count: int) -> None:
     moved = np.round(draw((count,), 3) * 2) / 2
     moved[moved == 0] = 0.5
-    assert wilcoxon(moved)[0] == pytest.approx(stats.wilcoxon(moved).pvalue)
+    assert wilcoxon(moved) == pytest.approx(stats.wilcoxon(moved).pvalue)

@@ -32,7 +32,7 @@ def no_intervals_over_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bootstrap and the rank test decide nothing and take most of the time."""
     modules = [import_module(f"medseg.statistics.{name}") for name in ("contrast", "compare")]
     monkeypatch.setattr(modules[0], "bca", lambda *_: None)
-    monkeypatch.setattr(modules[1], "wilcoxon", lambda _: (None, 1.0))
+    monkeypatch.setattr(modules[1], "wilcoxon", lambda _: None)
 
 
 def allowed(count: int, level: float = 0.05) -> float:

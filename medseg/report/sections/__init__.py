@@ -9,7 +9,7 @@ from medseg.report.page import Section
 from medseg.report.sections.arms import arms
 from medseg.report.sections.cases import cases
 from medseg.report.sections.checkerboard import checkerboard
-from medseg.report.sections.costs import costs, quality_and_cost
+from medseg.report.sections.costs import quality_and_cost
 from medseg.report.sections.curves import curves
 from medseg.report.sections.factors import factors
 from medseg.report.sections.problems import problems
@@ -28,7 +28,6 @@ SECTIONS: Sequence[Callable[[ReportData], Section]] = (
     cases,
     curves,
     checkerboard,
-    costs,
     problems,
     provenance,
     rules,

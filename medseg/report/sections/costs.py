@@ -1,17 +1,15 @@
-"""What arms cost: quality against cost, and predictions against measurements."""
+"""Quality against cost."""
 
-import math
 from typing import Any
 
 import pandas as pd
 
-from medseg.formatting import amount, duration, fixed, memory
+from medseg.formatting import amount, duration, memory
 from medseg.record import METRICS
 from medseg.record.frame import summaries
 from medseg.report.figures.trade import pareto
 from medseg.report.page import Figure, Note, Section
 from medseg.report.study import ReportData
-from medseg.report.tables import arm_cell, number, table
 
 COSTS = {
     "parameters": ("Parameters", amount),
@@ -21,12 +19,6 @@ COSTS = {
 }
 """Column of `ReportData.costs` → title and text of a value."""
 
-_PREDICTED = (
-    "Memory predicted is the peak of a training step by its arithmetic, weights not included; "
-    "measured is what the process or the device grew by, which holds the weights and what the "
-    "libraries keep. A step predicted is the reference’s, scaled by MACs: a ratio above 1 means "
-    "that the arm is slower than its arithmetic says."
-)
 _FRONTS = (
     "Numbers are arms; the line joins the arms that no other beats in both. Rings are beaten by "
     "the numbers alone: whether a difference is more than chance stands under Verdicts."
@@ -62,42 +54,6 @@ def quality_and_cost(data: ReportData) -> Section:
     apart = " Arms on different datasets do not compare." if len(datasets) > 1 else ""
     parts.append(Note(f"{_FRONTS}{apart}"))
     return Section("Quality against cost", parts, key="fronts", legend=True)
-
-
-def costs(data: ReportData) -> Section:
-    """Memory and step time: predicted and measured."""
-    title = "Costs: predicted and measured"
-    units = {"Memory predicted": "of a training step", "Step predicted": "reference × MACs"}
-    for name, of in (("Memory", "growth to the peak"), ("Step", "median")):
-        units |= {f"{name} measured": of, f"{name} ratio": "measured / predicted"}
-    found = data.costs.copy()
-    found["step_predicted"] = math.nan
-    for study in data.studies:
-        own = [arm.number for arm in study.arms]
-        base = found.loc[study.reference.number]
-        found.loc[own, "step_predicted"] = base["step"] * found.loc[own, "macs"] / base["macs"]
-    rows = []
-    for arm in data.arms:
-        cells = {}
-        for name, text, predicted, measured in (
-            ("Memory", memory, "memory_predicted", "memory_growth"),
-            ("Step", duration, "step_predicted", "step"),
-        ):
-            pair = found.loc[arm.number, [predicted, measured]]
-            pair = pair if pair.notna().all() else pair * math.nan
-            ratio = pair[measured] / pair[predicted] if pair[predicted] > 0 else math.nan
-            cells |= {
-                f"{name} predicted": number(pair[predicted], text),
-                f"{name} measured": number(pair[measured], text),
-                f"{name} ratio": number(ratio, lambda value: fixed(value, 2)),
-            }
-        if any(cell.value is not None for cell in cells.values()):
-            rows.append({"Arm": arm_cell(arm)} | cells)
-    if not rows:
-        text = "No finished run recorded both a prediction and its measurement."
-        return Section(title, [text], key="costs")
-    shown = table("Predicted and measured costs", rows, units)
-    return Section(title, [shown, Note(_PREDICTED)], key="costs")
 
 
 def _qualities(data: ReportData) -> list[tuple[str, Any, bool]]:
