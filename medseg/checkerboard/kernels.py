@@ -1,7 +1,6 @@
 """Kernel, stride and DC gains of an upsampling, whatever it is made of."""
 
 import copy
-import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -9,24 +8,17 @@ import torch
 from jaxtyping import Float
 from monai.networks.blocks.upsample import SubpixelUpsample
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medseg.checkerboard.imbalance import dc_gain_imbalance, kernel_gains
 from medseg.checkerboard.phases import phase_means, require_energy, require_finite
-from medseg.checkerboard.torus import Transposed, reach, torus
-from medseg.conversion.kernels import (
-    CONV_ND,
-    dilated_as_dense,
-    grouped_as_dense,
-    shuffle_as_transposed,
-)
-from medseg.conversion.reading import read_upsampling
+from medseg.checkerboard.torus import Transposed
+from medseg.conversion.kernels import dense_taps, impulse_response
 from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
 
 Composite = Upsampling | SubpixelUpsample
 AnyUpsampling = Transposed | nn.Upsample | Composite
 _AXES = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3}
-_IMPULSES_AT_ONCE = 4
-_CELLS = 9  # taps of an interpolation lie at most two cells to either side
 _ROUNDING = 1e-9
 _VOXELS_AT_ONCE = 1 << 12  # so few that a sum in single precision is good to five digits
 
@@ -122,8 +114,7 @@ class UpsamplingLayer:
     def kernel(self) -> Float[Tensor, "inputs outputs *taps"]:
         """Taps `h`, the first on phase 0, up to the padding of the layer, which relabels phases.
 
-        Of a transposed convolution its weights; of layers held together what conversion reads off
-        them, or else their response to impulses, as of an interpolation.
+        Of a transposed convolution its weights; of others the response to impulses.
         """
         layer, stride = self.layer, self.stride
         if isinstance(layer, Transposed):
@@ -131,9 +122,7 @@ class UpsamplingLayer:
         if isinstance(layer, nn.Upsample):
             return _interpolation_kernel(layer, stride)
         assert isinstance(layer, Composite)
-        whole = _held_together(layer, stride)
-        read = read_kernel(whole)
-        kernel = probed_kernel(whole) if read is None else read
+        kernel = probed_kernel(_held_together(layer, stride))
         require_energy(kernel, "taps")
         return kernel
 
@@ -206,35 +195,7 @@ def kernel_of_weight(weight: Tensor, groups: int, dilation: Sequence[int]) -> Te
     weight = weight.detach().cpu().double()
     require_finite(weight, "weights")
     require_energy(weight, "taps")
-    return grouped_as_dense(dilated_as_dense(weight, dilation), groups)
-
-
-@torch.no_grad()
-def read_kernel(layer: Upsampling) -> Tensor | None:
-    """`(inputs, outputs, *taps)` from the weights; None if the layers are no shuffled convolution.
-
-    Raises:
-        ValueError: a weight that is not finite.
-
-    >>> conv = nn.Conv1d(1, 2, kernel_size=1)
-    >>> _ = nn.init.ones_(conv.weight)
-    >>> shuffle = nn.Sequential(conv, DepthToSpace((2,)), BoxBlur((2,)))
-    >>> read_kernel(Upsampling(shuffle, 1, (2,))).tolist()
-    [[[0.5, 1.0, 0.5]]]
-    """
-    try:
-        read = read_upsampling(layer.layers, layer.in_channels, len(layer.scale))
-    except ValueError:
-        return None
-    require_finite(read.weight, "weights")
-    kernel, _, _ = shuffle_as_transposed(read.weight.cpu(), None, read.scale)
-    if read.blur:
-        box = kernel.new_full((1, 1, *read.scale), 1 / math.prod(read.scale))
-        wide = CONV_ND[len(read.scale)](
-            kernel.flatten(0, 1).unsqueeze(1), box, padding=[step - 1 for step in read.scale]
-        )
-        kernel = wide.reshape(*kernel.shape[:2], *wide.shape[2:])
-    return kernel[_support(kernel, read.scale)]
+    return dense_taps(weight, groups, dilation)
 
 
 def _held_together(layer: Composite, scale: tuple[int, ...]) -> Upsampling:
@@ -258,40 +219,28 @@ def _held_together(layer: Composite, scale: tuple[int, ...]) -> Upsampling:
 
 @torch.no_grad()
 def probed_kernel(layer: Upsampling) -> Tensor:
-    """`(inputs, outputs, *taps)`: the response to impulses on a torus, without the bias.
+    """`(inputs, outputs, *taps)`: the response to impulses, without the bias.
 
     Raises:
-        ValueError: layers that are not linear, or weights that are not finite.
+        ValueError: layers that are not linear or see everything, or weights that are not finite.
 
     >>> probed_kernel(Upsampling(nn.Upsample(scale_factor=2), 1, (2,))).tolist()
     [[[1.0, 1.0]]]
     """
     probe = copy.deepcopy(layer).double().cpu().eval()
-    # so many cells that no response meets itself on the way around the torus
-    cells = 2 * sum(reach(m) for m in layer.modules()) + 3
-    grid = [cells] * len(layer.scale)
     generator = torch.Generator().manual_seed(0)
+    grid = [3] * len(layer.scale)
     noise = torch.randn(1, layer.in_channels, *grid, generator=generator, dtype=torch.float64)
-    with torus(probe):
-        bias = probe(torch.zeros_like(noise))
-        # a factor of −2 tells rectifiers and odd saturations alike
-        once, twice = probe(noise) - bias, probe(-2 * noise) - bias
-        require_finite(once, "responses")
-        if (twice + 2 * once).abs().max() > _ROUNDING * once.abs().max():
-            raise ValueError(
-                f"{type(layer.layers).__name__} in an Upsampling does not map −2·x to −2 times "
-                "the response to x, so it is not linear and has no kernel; measure its linear part"
-            )
-
-        def response(channels: Tensor) -> Tensor:
-            impulses = torch.zeros(*channels.shape, *grid, dtype=torch.float64)
-            impulses[(..., *[cells // 2] * len(grid))] = channels
-            return probe(impulses) - bias
-
-        # all channels together respond wherever any of them does
-        support = _support(response(noise.flatten(2)[:, :, 0]), layer.scale)
-        eye = torch.eye(layer.in_channels, dtype=torch.float64)
-        return torch.cat([response(some)[support] for some in eye.split(_IMPULSES_AT_ONCE)])
+    bias = probe(torch.zeros_like(noise))
+    # a factor of −2 tells rectifiers and odd saturations alike
+    once, twice = probe(noise) - bias, probe(-2 * noise) - bias
+    require_finite(once, "responses")
+    if (twice + 2 * once).abs().max() > _ROUNDING * once.abs().max():
+        raise ValueError(
+            f"{type(layer.layers).__name__} in an Upsampling does not map −2·x to −2 times "
+            "the response to x, so it is not linear and has no kernel; measure its linear part"
+        )
+    return _from_a_cell(probe, layer.in_channels, layer.scale)
 
 
 @torch.no_grad()
@@ -302,17 +251,11 @@ def _interpolation_kernel(layer: nn.Upsample, stride: Sequence[int]) -> Tensor:
             f"{layer} aligns the corners (align_corners=True), so that its taps do "
             "not repeat with the stride; measure it with align_corners=False"
         )
-    impulse = torch.zeros((1, 1, *[_CELLS] * len(stride)), dtype=torch.float64)
-    impulse[(0, 0, *[_CELLS // 2] * len(stride))] = 1
-    response = layer(impulse)
-    return response[_support(response, stride)].clone()
+    return _from_a_cell(layer, 1, stride)
 
 
-def _support(response: Tensor, stride: Sequence[int]) -> tuple[slice, ...]:
-    """Where it is not 0; from the first voxel of a cell, which keeps the order of phases."""
-    support = [slice(None)] * 2
-    for axis, step in enumerate(stride, start=2):
-        others = [a for a in range(response.ndim) if a != axis]
-        used = (response != 0).sum(dim=others).nonzero().flatten().tolist() or [0]
-        support.append(slice(used[0] // step * step, used[-1] + 1))
-    return tuple(support)
+def _from_a_cell(layer: nn.Module, channels: int, stride: Sequence[int]) -> Tensor:
+    """Taps from the first voxel of a cell on, which keeps the order of phases."""
+    taps, first = impulse_response(layer, channels, stride)
+    before = [start % step for start, step in zip(first, stride, strict=True)]
+    return functional.pad(taps, [side for count in reversed(before) for side in (count, 0)])

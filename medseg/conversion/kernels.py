@@ -1,294 +1,231 @@
-"""Kernels of one operator that compute what another does: exact equalities of convolutions.
+"""The kernel of a linear layer: the weights of its convolution, and what follows makes of them."""
 
-A convolution's kernel is `(out, in, *taps)`. One that keeps the grid has odd taps, the middle one
-at the voxel itself, and zeros beyond the border. A transposed kernel is `(in, out, *taps)`, as
-torch stores it. "Convolution and shuffle" is a convolution to `out · Π scale` channels that keeps
-the coarse grid, then `layers.resampling.depth_to_space`.
-"""
-
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-CONV_ND: dict[int, Callable[..., Tensor]] = {
-    1: functional.conv1d,
-    2: functional.conv2d,
-    3: functional.conv3d,
-}
-"""torch's convolution by number of axes of the grid."""
+from medseg.layers.deformable import DeformableConv
+from medseg.layers.fast_conv import SharedSmoothing
+from medseg.layers.parallel import Sum
+from medseg.layers.resampling import BoxBlur, CellMean, MaxUnpool, SpaceToDepth, Upsampling
+
+_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+_MOST_CELLS = 64  # to either side of a tap
+_REASONS: list[tuple[tuple[type[nn.Module], ...], str]] = [
+    ((DeformableConv,), "its taps move with the image, so that it is no linear map"),
+    (
+        (nn.MaxPool2d, nn.MaxPool3d, MaxUnpool),
+        "it follows the maxima of the image, so that it is no linear map",
+    ),
+    ((BoxBlur,), "it repeats the border, where a convolution takes zeros"),
+    ((SharedSmoothing,), "between it and the next taps zeros are put beyond the border"),
+]
 
 
-def taps_of(weight: Tensor) -> tuple[int, ...]:
-    """Taps per axis of a kernel `(_, _, *taps)`."""
-    return tuple(weight.shape[2:])
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """What a linear layer computes far from the border.
 
-
-def grouped_as_dense(weight: Tensor, groups: int) -> Tensor:
-    """A grouped convolution is a dense one whose kernel is block-diagonal in the channels.
+    A convolution has scale 1 and keeps the grid. A downsampling has one output per cell of `scale`
+    voxels. An upsampling spreads every voxel over the finer grid, and perhaps blurs it.
 
     Args:
-        weight: `(out, in / groups, *taps)`.
-        groups: Groups of channels; as many as `in` for a depthwise convolution.
+        taps: `(out, in, *taps)`, as torch's convolutions have them; of an upsampling
+            `(in, out, *taps)`, as its transposed ones.
+        first: Voxels of the finer grid from the first of a cell to the first tap, per axis.
+        bias: `(out, *scale)`, of each phase; of others than upsamplings `(out, 1, …)`.
+        scale: Factor, or voxels of a cell, per axis.
+        blur: Whether the mean over `scale` voxels follows (`layers.resampling.BoxBlur`).
+    """
 
-    Returns:
-        `(out, in, *taps)`, zeros between the groups.
+    taps: Tensor
+    first: tuple[int, ...]
+    bias: Tensor
+    scale: tuple[int, ...]
+    blur: bool = False
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """First and last tap per axis, counted from the first voxel of a cell."""
+        return [(a, a + n - 1) for a, n in zip(self.first, self.taps.shape[2:], strict=True)]
+
+    def framed(self, first: Sequence[int], size: Sequence[int]) -> Tensor:
+        """The same taps in a larger frame, zeros around them: `(_, _, *size)`."""
+        frame = self.taps.new_zeros(*self.taps.shape[:2], *size)
+        places = zip(first, self.spans, strict=True)
+        frame[(..., *(slice(a - start, b - start + 1) for start, (a, b) in places))] = self.taps
+        return frame
+
+
+def read_kernel(layer: nn.Module, slot: str, in_channels: int, scale: Sequence[int]) -> Kernel:
+    """The kernel of a layer; whether it is one at the border too is for the caller to verify.
+
+    Args:
+        layer: Keeps the grid, or divides or multiplies it by `scale`.
+        slot: `conv`, `downsample` or `upsample`.
+        in_channels: Channels of its input.
+        scale: Factor per axis.
 
     Raises:
-        ValueError: `groups` does not divide `out`.
-
-    Reference: Xie et al. 2017, "Aggregated Residual Transformations for Deep Neural Networks"
-    (arXiv:1611.05431), section 3.
+        ValueError: it is known not to be linear or to end in other than zeros, it is no
+            downsampling with taps, or it reaches too far.
     """
-    if groups < 1 or len(weight) % groups:
-        raise ValueError(
-            f"groups={groups} must divide the {len(weight)} output channels; "
-            "choose the groups that the kernel was made for"
-        )
-    rows, per_group = len(weight) // groups, weight.shape[1]
-    dense = weight.new_zeros(groups, rows, groups, per_group, *taps_of(weight))
-    group = torch.arange(groups, device=weight.device)
-    dense[group, :, group] = weight.unflatten(0, (groups, rows))
+    blur = False
+    if slot == "upsample":
+        layer, blur = _without_blur(layer)
+    for part in layer.modules():
+        for kinds, reason in _REASONS:
+            if isinstance(part, kinds):
+                raise ValueError(f"{type(part).__name__}: {reason}; keep it")
+    layer, dims = copy.deepcopy(layer).double().cpu().eval(), len(scale)
+    if slot == "downsample":
+        return _downsampling(layer, in_channels, tuple(scale))
+    with torch.no_grad():
+        response = layer(torch.zeros(1, in_channels, *[4] * dims, dtype=torch.float64))[0]
+    bias = response[(slice(None), *(slice(2 * step, 3 * step) for step in scale))].clone()
+    taps, first = impulse_response(layer, in_channels, scale)
+    if slot == "conv":  # a response is the kernel from its other end
+        first = tuple(1 - n - a for n, a in zip(taps.shape[2:], first, strict=True))
+        taps = taps.transpose(0, 1).flip(list(range(2, taps.ndim)))
+    return Kernel(taps=taps, first=first, bias=bias, scale=tuple(scale), blur=blur)
+
+
+def dense_taps(weight: Tensor, groups: int, dilation: Sequence[int]) -> Tensor:
+    """The kernel of one group with taps side by side that does what one of groups and gaps does.
+
+    Args:
+        weight: `(rows, columns / groups, *taps)`, as of any of torch's convolutions.
+        groups: Of channels.
+        dilation: Distance of taps per axis.
+
+    Returns:
+        `(rows, columns, *(dilation · (taps - 1) + 1))`, zeros between groups and taps.
+
+    >>> dense_taps(torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]]), 2, (2,)).tolist()
+    [[[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0], [3.0, 0.0, 4.0]]]
+    """
+    rows = weight.unflatten(0, (groups, -1))
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    dense = weight.new_zeros(groups, rows.shape[1], groups, weight.shape[1], *spans)
+    apart = tuple(slice(None, None, rate) for rate in dilation)
+    for group, own in enumerate(rows):
+        dense[(group, slice(None), group, slice(None), *apart)] = own
     return dense.flatten(2, 3).flatten(0, 1)
 
 
-def dilated_as_dense(weight: Tensor, dilation: Sequence[int]) -> Tensor:
-    """A dilated convolution is a dense one with `dilation - 1` zeros between its taps.
+@torch.no_grad()
+def impulse_response(
+    layer: nn.Module, channels: int, scale: Sequence[int]
+) -> tuple[Tensor, tuple[int, ...]]:
+    """The response of a layer to impulses far from the border, less that to zeros.
 
     Args:
-        weight: `(_, _, *taps)`.
-        dilation: Distance of taps per axis in voxels.
+        layer: `(N, channels, *S) → (N, others, *(S · scale))`, linear but for a bias, and the same
+            in every cell; in float64, if it has weights.
+        channels: Of its input.
+        scale: Factor per axis by which it refines the grid.
 
     Returns:
-        `(_, _, *(dilation · (taps - 1) + 1))`.
-
-    Reference: Yu & Koltun 2016, "Multi-Scale Context Aggregation by Dilated Convolutions"
-    (arXiv:1511.07122), eq. 2; Dumoulin & Visin 2016 (arXiv:1603.07285), section 5.1.
-    """
-    spans = [r * (k - 1) + 1 for r, k in zip(dilation, taps_of(weight), strict=True)]
-    dense = weight.new_zeros(*weight.shape[:2], *spans)
-    dense[(..., *(slice(None, None, rate) for rate in dilation))] = weight
-    return dense
-
-
-def composed(first: Tensor, second: Tensor) -> Tensor:
-    """Two convolutions in a row are one: `w[o,i,t] = Σ_m Σ_{u+v=t} second[o,m,u] · first[m,i,v]`.
-
-    With zeros beyond the border this holds only if no axis is crossed by both: between the two
-    the border is set to zero again, which a single kernel cannot do.
-
-    Args:
-        first: `(middle, in, *taps)`, odd, without bias.
-        second: `(out, middle, *taps)`, odd.
-
-    Returns:
-        `(out, in, *(taps of first + taps of second - 1))`.
+        `(channels, others, *taps)` without the zeros around them, and the voxels from the first of
+        the impulse's cell to the first tap, per axis.
 
     Raises:
-        ValueError: both have taps beside the middle one along the same axis.
-
-    Reference: Szegedy et al. 2016, "Rethinking the Inception Architecture" (arXiv:1512.00567),
-    section 3.2; Dumoulin & Visin 2016 (arXiv:1603.07285), section 2.2, for the border.
+        ValueError: it reaches too far.
     """
-    dims = first.ndim - 2
-    crossed = [axis for axis in range(dims) if _crosses(first, axis) and _crosses(second, axis)]
-    if crossed:
-        raise ValueError(
-            f"kernels of {taps_of(first)} and {taps_of(second)} taps both cross axis {crossed[0]}, "
-            "and between the two zeros are put beyond the border; keep the two convolutions"
-        )
-    flipped = second.flip(list(range(2, second.ndim)))
-    padding = [taps - 1 for taps in taps_of(second)]
-    return CONV_ND[dims](first.transpose(0, 1), flipped, padding=padding).transpose(0, 1)
+    if isinstance(layer, Sum):
+        return _added([impulse_response(branch, channels, scale) for branch in layer.branches])
+    start, *others = _in_turn(layer)
+    taps, first, step = _weights_of(start, channels, len(scale))
+    if taps is None:
+        others, eye = [start, *others], torch.eye(channels, dtype=torch.float64)
+        taps = eye.reshape(channels, channels, *[1] * len(scale))
+    rest = nn.Sequential(*others)
+    refined = [whole // own for whole, own in zip(scale, step, strict=True)]
+    apart = max((max(m.dilation) for m in rest.modules() if isinstance(m, _Conv)), default=1)
+    margin = [apart if others else 0] * len(scale)
+    while True:
+        images = functional.pad(taps, [m for m in reversed(margin) for _ in (0, 1)])
+        response = rest(images) - rest(torch.zeros_like(images[:1]))
+        own = _support(response)
+        grid = zip(own, margin, refined, response.shape[2:], strict=True)
+        close = [m > 0 and not f <= s.start < s.stop <= n - f for s, m, f, n in grid]
+        if not any(close):
+            break
+        margin = [2 * m if near else m for m, near in zip(margin, close, strict=True)]
+        if max(margin) > _MOST_CELLS * apart:
+            raise ValueError(f"it reaches beyond {max(margin) // 2} cells; keep it")
+    start_of = zip(own, first, margin, refined, strict=True)
+    return response[(..., *own)], tuple(s.start + (a - m) * f for s, a, m, f in start_of)
 
 
-def shuffled_channels(channels: int, groups: int, dims: int) -> Tensor:
-    """A channel shuffle is a 1×1 convolution: channel `g·channels/G + c` of G groups to `c·G + g`.
-
-    Returns:
-        `(channels, channels, 1, …)`, float64.
-
-    Raises:
-        ValueError: `groups` does not divide `channels`.
-
-    Reference: Zhang et al. 2018, "ShuffleNet" (arXiv:1707.01083), section 3.1.
-    """
-    if channels % groups:
-        raise ValueError(
-            f"groups={groups} must divide the {channels} channels; choose groups that do"
-        )
-    order = torch.arange(channels).unflatten(0, (groups, -1)).T.flatten()
-    return torch.eye(channels, dtype=torch.float64)[order].reshape(channels, channels, *[1] * dims)
+def _support(taps: Tensor) -> tuple[slice, ...]:
+    """Where any is not 0, along each axis; the middle if all are."""
+    found = []
+    for axis in range(2, taps.ndim):
+        used = (taps != 0).sum([a for a in range(taps.ndim) if a != axis]).nonzero().flatten()
+        places = used.tolist() or [taps.shape[axis] // 2]
+        found.append(slice(places[0], places[-1] + 1))
+    return tuple(found)
 
 
-def resized(weight: Tensor, taps: Sequence[int], first: Sequence[int]) -> Tensor:
-    """The same kernel in a frame of other size: tap `t` goes to `t + first`, the rest is zero.
-
-    Args:
-        weight: `(_, _, *taps)`.
-        taps: Taps of the frame per axis.
-        first: Where the kernel's first tap goes per axis; negative where zeros are cut off.
-
-    Raises:
-        ValueError: a tap other than zero lies outside the frame.
-    """
-    after = [n - k - a for n, k, a in zip(taps, taps_of(weight), first, strict=True)]
-    sides = [s for pair in reversed([*zip(first, after, strict=True)]) for s in pair]
-    framed = functional.pad(weight, sides)
-    if framed.count_nonzero() != weight.count_nonzero():
-        raise ValueError(
-            f"a kernel of {taps_of(weight)} taps does not fit a frame of {tuple(taps)} from "
-            f"{tuple(first)} on; choose a larger kernel"
-        )
-    return framed
+def _weights_of(
+    layer: nn.Module, channels: int, dims: int
+) -> tuple[Tensor | None, tuple[int, ...], tuple[int, ...]]:
+    """Response of a convolution to impulses, its first tap and its stride; None of other layers."""
+    if not isinstance(layer, _Conv | _Transposed) or isinstance(layer.padding, str):
+        return None, (0,) * dims, (1,) * dims
+    taps = dense_taps(layer.weight, layer.groups, layer.dilation)
+    padding = tuple(int(p) for p in layer.padding)
+    if isinstance(layer, _Transposed):
+        return taps, tuple(-p for p in padding), tuple(layer.stride)
+    first = tuple(p + 1 - n for p, n in zip(padding, taps.shape[2:], strict=True))
+    return taps.transpose(0, 1).flip(list(range(2, taps.ndim))), first, (1,) * dims
 
 
-def centred(weight: Tensor, taps: Sequence[int]) -> Tensor:
-    """The same odd kernel in the middle of another odd size; see `resized`."""
-    return resized(weight, taps, [(n - k) // 2 for n, k in zip(taps, taps_of(weight), strict=True)])
+def _in_turn(layer: nn.Module) -> list[nn.Module]:
+    """What it calls one after the other."""
+    if isinstance(layer, Upsampling):
+        return _in_turn(layer.layers)
+    if isinstance(layer, nn.Sequential) and type(layer).forward is nn.Sequential.forward:
+        return [inner for part in layer for inner in _in_turn(part)]
+    return [layer]
 
 
-def extent(weight: Tensor, axis: int) -> tuple[int, int]:
-    """First and last tap along an axis at which anything is not zero; (0, -1) if all is zero."""
-    others = [a for a in range(weight.ndim) if a != axis + 2]
-    places = (weight != 0).sum(others).nonzero().flatten().tolist()
-    return (places[0], places[-1]) if places else (0, -1)
+def _added(responses: Sequence[tuple[Tensor, tuple[int, ...]]]) -> tuple[Tensor, tuple[int, ...]]:
+    none, scale = torch.zeros(0), ()
+    kernels = [Kernel(taps=t, first=a, bias=none, scale=scale) for t, a in responses]
+    ends = list(zip(*(kernel.spans for kernel in kernels), strict=True))
+    first = tuple(min(a for a, _ in axis) for axis in ends)
+    size = [max(b for _, b in axis) - a + 1 for axis, a in zip(ends, first, strict=True)]
+    return torch.stack([kernel.framed(first, size) for kernel in kernels]).sum(0), first
 
 
-def smallest_odd(weight: Tensor) -> tuple[int, ...]:
-    """Taps per axis of the smallest odd kernel about the same middle that holds all but zeros."""
-    halves = []
-    for axis, taps in enumerate(taps_of(weight)):
-        first, last = extent(weight, axis)
-        halves.append(max(0, taps // 2 - first, last - taps // 2) if last >= 0 else 0)
-    return tuple(2 * half + 1 for half in halves)
+def _downsampling(layer: nn.Module, in_channels: int, scale: tuple[int, ...]) -> Kernel:
+    parts, none = _in_turn(layer), (0,) * len(scale)
+    match parts:
+        case [CellMean()]:
+            mean = torch.full((in_channels, 1, *scale), 1 / math.prod(scale), dtype=torch.float64)
+            taps, first = dense_taps(mean, in_channels, (1,) * len(scale)), none
+        case [SpaceToDepth(), nn.Conv1d() | nn.Conv2d() | nn.Conv3d() as project]:
+            taps, first = project.weight.detach().reshape(-1, in_channels, *scale), none
+        case [nn.Conv1d() | nn.Conv2d() | nn.Conv3d() as conv]:
+            taps = dense_taps(conv.weight.detach(), conv.groups, conv.dilation)
+            first = tuple(-int(p) for p in conv.padding)
+        case _:
+            raise ValueError(f"{type(layer).__name__}: not known as a convolution; keep it")
+    bias = taps.new_zeros(len(taps), *[1] * len(scale))
+    own = _support(taps)
+    first = tuple(a + s.start for a, s in zip(first, own, strict=True))
+    return Kernel(taps=taps[(..., *own)], first=first, bias=bias, scale=scale)
 
 
-def transposed_as_shuffle(
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    output_padding: Sequence[int],
-) -> tuple[Tensor, Tensor | None]:
-    """A transposed convolution is a convolution per phase of its stride, interlaced.
-
-    Voxel `s·m + q` weighs `x[m + d]` by tap `t = q + padding - s·d`. With kernel = stride that is
-    a 1×1. It holds at the border: both take zeros beyond it.
-
-    Args:
-        weight: `(in, out, *taps)`.
-        bias: `(out,)`.
-        stride: Step per axis in voxels.
-        padding: Of the transposed convolution.
-        output_padding: Of the transposed convolution.
-
-    Returns:
-        Kernel `(out · Π stride, in, *odd taps)` and bias `(out · Π stride,)` of a convolution and
-        shuffle; the smallest odd kernel that has room for every tap.
-
-    Raises:
-        ValueError: the output is not stride times the input.
-
-    Reference: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"
-    (arXiv:1609.07009).
-    """
-    dims = weight.ndim - 2
-    options = zip(taps_of(weight), stride, padding, output_padding, strict=True)
-    padded = functional.pad(weight, [0, 1] * dims)  # one zero per axis, where no tap is
-    for axis, (k, s, p, e) in enumerate(options):
-        if k + e - 2 * p != s:
-            raise ValueError(
-                f"kernel {k}, padding {p} and output padding {e} do not make the grid stride={s} "
-                f"times as large; choose them so that kernel + output padding - 2·padding = {s}"
-            )
-        padded = _taps_by_phase(padded, 2 + 2 * axis, k, s, p)
-    phases = [2 + 2 * axis for axis in range(dims)]
-    taps = [3 + 2 * axis for axis in range(dims)]
-    kernel = padded.permute(1, *phases, 0, *taps).flatten(0, dims)
-    return kernel, None if bias is None else bias.repeat_interleave(math.prod(stride))
-
-
-def shuffle_as_transposed(
-    weight: Tensor, bias: Tensor | None, scale: Sequence[int]
-) -> tuple[Tensor, Tensor | None, tuple[int, ...]]:
-    """A convolution and shuffle is a transposed convolution with `scale · taps` taps.
-
-    Args:
-        weight: `(out · Π scale, in, *odd taps)`.
-        bias: `(out · Π scale,)`.
-        scale: Factor per axis.
-
-    Returns:
-        Kernel `(in, out, *(scale · taps))`, bias `(out,)` and padding of a transposed convolution
-        with stride `scale`.
-
-    Raises:
-        ValueError: the phases of a channel have different biases, which one number cannot be.
-
-    Reference: Shi et al. 2016 (arXiv:1609.07009).
-    """
-    dims = weight.ndim - 2
-    split = weight.flip(list(range(2, weight.ndim))).unflatten(0, (-1, *scale))
-    pairs = [axis for d in range(dims) for axis in (2 + dims + d, 1 + d)]
-    woven = split.permute(1 + dims, 0, *pairs)
-    taps = [k * s for k, s in zip(taps_of(weight), scale, strict=True)]
-    kernel = woven.reshape(*woven.shape[:2], *taps)
-    padding = tuple(s * (k // 2) for k, s in zip(taps_of(weight), scale, strict=True))
-    return kernel, None if bias is None else _of_all_phases(bias, math.prod(scale)), padding
-
-
-def phases_as_shuffle(
-    weight: Tensor, bias: Tensor | None, factors: Sequence[float]
-) -> tuple[Tensor, Tensor | None]:
-    """A convolution whose values go to the phases of a cell, each times a factor.
-
-    A bed of nails has factor 1 at phase 0 and 0 elsewhere, nearest-neighbour interpolation 1
-    everywhere.
-
-    Args:
-        weight: `(out, in, *odd taps)`.
-        bias: `(out,)`.
-        factors: One per phase.
-
-    Returns:
-        Kernel `(out · phases, in, *odd taps)` and bias of a convolution and shuffle.
-
-    Reference: Dumoulin & Visin 2016 (arXiv:1603.07285), section 4.6; Aitken et al. 2017,
-    "Checkerboard artifact free sub-pixel convolution" (arXiv:1707.02937).
-    """
-    kernel, biases = (
-        None if tensor is None else torch.stack([f * tensor for f in factors], 1).flatten(0, 1)
-        for tensor in (weight, bias)
-    )
-    assert kernel is not None
-    return kernel, biases
-
-
-def _crosses(weight: Tensor, axis: int) -> bool:
-    return smallest_odd(weight)[axis] > 1
-
-
-def _taps_by_phase(padded: Tensor, axis: int, taps: int, step: int, padding: int) -> Tensor:
-    """An axis of taps, and a zero after them, becomes two: the phase and the input voxel."""
-    nearest = -((taps - 1 - padding) // step)
-    farthest = (step - 1 + padding) // step
-    half = max(-nearest, farthest, 0)
-    phase = torch.arange(step)[:, None]
-    tap = phase + padding - step * torch.arange(-half, half + 1)
-    tap = torch.where((tap >= 0) & (tap < taps), tap, taps)
-    chosen = padded.index_select(axis, tap.flatten().to(padded.device))
-    return chosen.unflatten(axis, (step, 2 * half + 1))
-
-
-def _of_all_phases(bias: Tensor, phases: int) -> Tensor:
-    split = bias.unflatten(0, (-1, phases))
-    spread = float((split.amax(1) - split.amin(1)).max())
-    if spread > 0:
-        raise ValueError(
-            f"the biases of a channel's {phases} phases differ by up to {spread:.3g}, and a "
-            "transposed convolution has one per channel; keep the pixel shuffle"
-        )
-    return split[:, 0].clone()
+def _without_blur(layer: nn.Module) -> tuple[nn.Module, bool]:
+    """An upsampling without the mean over its scale that perhaps ends it."""
+    *parts, last = _in_turn(layer)
+    return (nn.Sequential(*parts), True) if isinstance(last, BoxBlur) else (layer, False)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from medseg.blocks.sizes import per_axis
 from medseg.blocks.upsample import AdditiveInterpolate, Interpolate
-from medseg.conversion.kernels import taps_of
-from medseg.conversion.reading import Kernel
+from medseg.conversion.kernels import Kernel, read_kernel
 from medseg.conversion.targets import Target
 from medseg.errors import ConfigError
 from medseg.models.description import Description, build, build_network
@@ -28,12 +28,12 @@ Address = tuple[Any, ...]
 
 
 class _Layer(NamedTuple):
-    """A layer of the network, the block of the description that made it, and its input."""
+    """A layer of the network, the block of the description that made it, input and factor."""
 
     name: str
     address: Address
     in_channels: int
-    dims: int
+    scale: tuple[int, ...]
 
 
 class Rewritten(NamedTuple):
@@ -105,7 +105,7 @@ def rewrite(network: nn.Module, description: Description, targets: Sequence[Targ
                 unchanged += [f"{layer.name} stays {block!r}: {_LINEAR}" for layer in made]
                 continue
             own = [_move(network, layer, block, target) for layer in made]
-            blocks[address] = _described(own)
+            blocks[address] = target.describe([move.kernel for move in own])
             moves += own
     if not moves:
         raise _nothing_to_do(description, targets, unchanged)
@@ -144,20 +144,12 @@ def _is_linear_interpolation(block: Any) -> bool:
 
 def _move(network: nn.Module, layer: _Layer, block: Any, target: Target) -> _Move:
     try:
-        kernel = target.read(network.get_submodule(layer.name), layer.in_channels, layer.dims)
+        own = network.get_submodule(layer.name)
+        kernel = read_kernel(own, target.slot, layer.in_channels, layer.scale)
+        target.describe([kernel])
     except ValueError as error:
         raise _refused(layer.name, block, target, error) from error
     return _Move(layer, block, kernel, target)
-
-
-def _described(moves: Sequence[_Move]) -> dict[str, Any]:
-    """The block that all layers of one block become."""
-    for move in moves:
-        try:
-            move.target.describe([move.kernel])
-        except ValueError as error:
-            raise _refused(move.layer.name, move.block, move.target, error) from error
-    return moves[0].target.describe([move.kernel for move in moves])
 
 
 def _refused(layer: str, block: Any, target: Target, reason: object) -> ConfigError:
@@ -199,7 +191,10 @@ def _verify(network: nn.Module, exact: nn.Module, move: _Move) -> None:
     new = exact.get_submodule(move.layer.name)
     difference, largest = _difference(old, new, _noise(move).double())
     if not difference <= _ROUNDING * largest:
-        reason = f"the outputs differ by {difference:.3g} of {largest:.3g} in float64; keep it"
+        reason = (
+            f"the outputs of one kernel, with zeros beyond the border, differ by {difference:.3g} "
+            f"of {largest:.3g} in float64; keep it"
+        )
         raise _refused(move.layer.name, move.block, move.target, reason)
 
 
@@ -219,8 +214,8 @@ def _row(
 
 def _noise(move: _Move) -> Tensor:
     """Noise on a small grid, of another size per axis, on which every tap meets a voxel."""
-    taps = taps_of(move.kernel.weight)
-    size = [count // 2 + 2 + axis for axis, count in enumerate(taps)]
+    steps = zip(move.kernel.taps.shape[2:], move.kernel.scale, strict=True)
+    size = [taps // step + 2 + axis for axis, (taps, step) in enumerate(steps)]
     if move.target.slot == "downsample":
         size = [n * step for n, step in zip(size, move.kernel.scale, strict=True)]
     generator = torch.Generator().manual_seed(0)
@@ -271,12 +266,13 @@ def _layers_of(description: Description, slot: str) -> list[_Layer]:
         description: Of a network, which is built once while its blocks are watched.
         slot: `conv`, `downsample` or `upsample`.
     """
-    made: list[tuple[nn.Module, tuple[Address, int, int]]] = []
+    made: list[tuple[nn.Module, tuple[Address, int, tuple[int, ...]]]] = []
 
     def watched(address: Address, block: Any) -> Callable:
         def make(spatial_dims: int, in_channels: int, *shape: Any) -> nn.Module:
             layer = block(spatial_dims, in_channels, *shape)
-            made.append((layer, (address, in_channels, spatial_dims)))
+            scale = 1 if slot == "conv" else shape[-1]
+            made.append((layer, (address, in_channels, per_axis("scale", scale, spatial_dims))))
             return layer
 
         return make

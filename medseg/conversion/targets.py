@@ -7,20 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.blocks import conv, downsample, upsample
-from medseg.conversion.kernels import (
-    centred,
-    extent,
-    resized,
-    shuffle_as_transposed,
-    smallest_odd,
-    taps_of,
-)
-from medseg.conversion.reading import (
-    Kernel,
-    read_convolution,
-    read_downsampling,
-    read_upsampling,
-)
+from medseg.conversion.kernels import Kernel
 from medseg.errors import ConfigError
 
 
@@ -31,8 +18,6 @@ class Target(NamedTuple):
         slot: Of the configuration.
         option: Its name there.
         same: Blocks that are made of its layers already.
-        read: What a layer of `in_channels` on a grid of `dims` axes computes; a ValueError where
-            it has no exact kernel.
         describe: The smallest block that holds all kernels; a ValueError where none does.
         fill: Gives a layer of that block the weights with which it computes the kernel.
     """
@@ -40,19 +25,14 @@ class Target(NamedTuple):
     slot: str
     option: str
     same: tuple[type, ...]
-    read: Callable[[nn.Module, int, int], Kernel]
     describe: Callable[[Sequence[Kernel]], dict[str, Any]]
     fill: Callable[[Any, Kernel], None]
 
 
 def _standard(kernels: Sequence[Kernel]) -> dict[str, Any]:
-    if any(kernel.bias is not None for kernel in kernels):
+    if any(kernel.bias.any() for kernel in kernels):
         raise ValueError("it has a bias and the standard convolution has none; keep it")
     return {"name": "blocks.conv.Standard", "kernel_size": _odd_for(kernels)}
-
-
-def _fill_standard(layer: Any, kernel: Kernel) -> None:
-    _copy(layer.weight, centred(kernel.weight, taps_of(layer.weight)))
 
 
 def _pixel_shuffle(kernels: Sequence[Kernel]) -> dict[str, Any]:
@@ -61,30 +41,43 @@ def _pixel_shuffle(kernels: Sequence[Kernel]) -> dict[str, Any]:
 
 
 def _fill_pixel_shuffle(layer: Any, kernel: Kernel) -> None:
-    _fill_standard(layer.layers[0], kernel)
-    _copy(layer.layers[0].bias, kernel.bias)
+    """A transposed convolution is a convolution per phase of its stride, interlaced.
+
+    What input voxel m adds to voxel `s·m + s·d + q` is a tap of phase q at d voxels before it.
+
+    Reference: Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"
+    (arXiv:1609.07009).
+    """
+    project, dims = layer.layers[0], len(kernel.scale)
+    sizes = list(zip(project.kernel_size, kernel.scale, strict=True))
+    taps = kernel.framed([-(k // 2 * s) for k, s in sizes], [k * s for k, s in sizes])
+    split = taps.reshape(*taps.shape[:2], *(n for pair in sizes for n in pair))
+    phases, cells = range(3, 3 + 2 * dims, 2), range(2, 2 + 2 * dims, 2)
+    _copy(project.weight, split.flip(list(cells)).permute(1, *phases, 0, *cells))
+    _copy(project.bias, kernel.bias)
 
 
 def _transposed(kernels: Sequence[Kernel]) -> dict[str, Any]:
-    spans = []
     for kernel in kernels:
-        weight, _, padding = shuffle_as_transposed(kernel.weight, kernel.bias, kernel.scale)
-        spans.append(_span(weight, padding))
+        phases = kernel.bias.flatten(1)
+        if spread := float((phases.amax(1) - phases.amin(1)).max()):
+            raise ValueError(
+                f"the biases of a channel's {phases.shape[1]} phases differ by up to "
+                f"{spread:.3g}, and a transposed convolution has one per channel; keep it"
+            )
     name = "SmoothedTransposed" if kernels[0].blur else "Transposed"
-    return {"name": f"blocks.upsample.{name}", "kernel_size": _taps_for(spans, kernels)}
+    return {"name": f"blocks.upsample.{name}", "kernel_size": _taps_for(kernels)}
 
 
 def _fill_transposed(layer: Any, kernel: Kernel) -> None:
     transposed = layer.layers[0] if kernel.blur else layer
-    weight, bias, padding = shuffle_as_transposed(kernel.weight, kernel.bias, kernel.scale)
-    _copy(transposed.weight, _reframed(weight, padding, transposed))
-    _copy(transposed.bias, bias)
+    _fill_by_padding(transposed, kernel)
+    _copy(transposed.bias, kernel.bias.flatten(1)[:, 0])
 
 
 def _space_to_depth(kernels: Sequence[Kernel]) -> dict[str, Any]:
     for kernel in kernels:
-        spans = _span(kernel.weight, kernel.padding)
-        for (first, last), cell in zip(spans, kernel.scale, strict=True):
+        for (first, last), cell in zip(kernel.spans, kernel.scale, strict=True):
             if first < 0 or last >= cell:
                 raise ValueError(
                     f"its taps {first} to {last} lie beyond the cell of {cell} voxels, of "
@@ -95,40 +88,29 @@ def _space_to_depth(kernels: Sequence[Kernel]) -> dict[str, Any]:
 
 
 def _fill_space_to_depth(layer: Any, kernel: Kernel) -> None:
-    cell = resized(kernel.weight, kernel.scale, [-p for p in kernel.padding])
-    _copy(layer[1].weight, cell.reshape(layer[1].weight.shape))
+    _copy(layer[1].weight, kernel.framed([0] * len(kernel.scale), kernel.scale))
 
 
 def _strided(kernels: Sequence[Kernel]) -> dict[str, Any]:
-    spans = [_span(kernel.weight, kernel.padding) for kernel in kernels]
-    return {"name": "blocks.downsample.Strided", "kernel_size": _taps_for(spans, kernels)}
+    return {"name": "blocks.downsample.Strided", "kernel_size": _taps_for(kernels)}
 
 
-def _fill_strided(layer: Any, kernel: Kernel) -> None:
-    _copy(layer.weight, _reframed(kernel.weight, kernel.padding, layer))
+def _fill_by_padding(layer: Any, kernel: Kernel) -> None:
+    """Of convolutions whose first tap lies their padding before the cell."""
+    _copy(layer.weight, kernel.framed([-p for p in layer.padding], layer.kernel_size))
 
 
 _DECONVOLUTIONS = (upsample.Transposed, upsample.BilinearTransposed, upsample.SmoothedTransposed)
+_SHUFFLES = (upsample.PixelShuffle,)
 TARGETS = (
-    Target(
-        "conv", "standard", (conv.Standard,), read_convolution, _standard, _fill_standard
-    ),
-    Target(
-        "upsample", "pixel_shuffle", (upsample.PixelShuffle,),
-        read_upsampling, _pixel_shuffle, _fill_pixel_shuffle,
-    ),
-    Target(
-        "upsample", "transposed", _DECONVOLUTIONS,
-        read_upsampling, _transposed, _fill_transposed,
-    ),
+    Target("conv", "standard", (conv.Standard,), _standard, _fill_by_padding),
+    Target("upsample", "pixel_shuffle", _SHUFFLES, _pixel_shuffle, _fill_pixel_shuffle),
+    Target("upsample", "transposed", _DECONVOLUTIONS, _transposed, _fill_transposed),
     Target(
         "downsample", "space_to_depth", (downsample.SpaceToDepth,),
-        read_downsampling, _space_to_depth, _fill_space_to_depth,
+        _space_to_depth, _fill_space_to_depth,
     ),
-    Target(
-        "downsample", "strided", (downsample.Strided,),
-        read_downsampling, _strided, _fill_strided,
-    ),
+    Target("downsample", "strided", (downsample.Strided,), _strided, _fill_by_padding),
 )  # fmt: skip
 
 
@@ -147,44 +129,28 @@ def target_of(slot: str, option: str) -> Target:
     )
 
 
-def _copy(parameter: nn.Parameter | Tensor, value: Tensor | None) -> None:
-    with torch.no_grad():
-        if value is None:
-            parameter.zero_()
-        else:
-            parameter.copy_(value)
+@torch.no_grad()
+def _copy(parameter: nn.Parameter, value: Tensor) -> None:
+    parameter.copy_(value.reshape(parameter.shape))
 
 
 def _odd_for(kernels: Sequence[Kernel]) -> int | list[int]:
-    smallest = [smallest_odd(kernel.weight) for kernel in kernels]
-    return _size([max(axis) for axis in zip(*smallest, strict=True)])
+    """Taps per axis of the smallest odd kernel, about the voxel or the cell, that holds all."""
+    halves = [
+        [max(-(a // s), b // s) for (a, b), s in zip(kernel.spans, kernel.scale, strict=True)]
+        for kernel in kernels
+    ]
+    return _size([2 * max(axis) + 1 for axis in zip(*halves, strict=True)])
 
 
 def _size(taps: list[int]) -> int | list[int]:
     return taps[0] if len(set(taps)) == 1 else taps
 
 
-def _span(weight: Tensor, padding: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last tap per axis, counted from the cell's first voxel."""
-    span = []
-    for axis, before in enumerate(padding):
-        first, last = extent(weight, axis)
-        span.append((first - before, last - before) if last >= 0 else (0, 0))
-    return span
-
-
-def _padding_of(taps: int, step: int) -> int:
-    """How the resampling blocks place a kernel about its cell."""
-    return -((step - taps) // 2)
-
-
-def _taps_for(
-    spans: Sequence[Sequence[tuple[int, int]]], kernels: Sequence[Kernel]
-) -> int | list[int]:
+def _taps_for(kernels: Sequence[Kernel]) -> int | list[int]:
     """The smallest kernel of a resampling block that has room for every span."""
-    scales = zip(*(kernel.scale for kernel in kernels), strict=True)
-    by_axis = zip(zip(*spans, strict=True), scales, strict=True)
-    return _size([_taps_along(list(zip(span, steps, strict=True))) for span, steps in by_axis])
+    uses = [list(zip(kernel.spans, kernel.scale, strict=True)) for kernel in kernels]
+    return _size([_taps_along(axis) for axis in zip(*uses, strict=True)])
 
 
 def _taps_along(uses: Sequence[tuple[tuple[int, int], int]]) -> int:
@@ -201,11 +167,5 @@ def _taps_along(uses: Sequence[tuple[tuple[int, int], int]]) -> int:
 
 
 def _fits(span: tuple[int, int], taps: int, step: int) -> bool:
-    before = _padding_of(taps, step)
+    before = -((step - taps) // 2)  # how the resampling blocks place a kernel about its cell
     return step == 1 or (-before <= span[0] and span[1] < taps - before)
-
-
-def _reframed(weight: Tensor, padding: Sequence[int], layer: Any) -> Tensor:
-    """The same taps in the frame of a layer whose padding may be another."""
-    first = [there - here for there, here in zip(layer.padding, padding, strict=True)]
-    return resized(weight, layer.kernel_size, first)

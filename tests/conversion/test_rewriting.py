@@ -39,7 +39,6 @@ TO_STANDARD = [
     (conv.Dilated(), 5),
     (conv.DilatedSchedule(), 5),  # rates 1 and 2 in stages of two units
     (conv.DilatedSchedule(rates=(1, 3, 2)), 7),
-    (conv.SmoothedDilated(dilation=1), 3),
     (conv.Pointwise(), 1),
 ]
 
