@@ -6,18 +6,11 @@ None has a bias: the normalisation that follows in every unit has one.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import nn
 
-from medseg.blocks.sizes import (
-    Size,
-    freeze_choice,
-    freeze_count,
-    freeze_size,
-    nearest_divisor,
-    per_axis,
-)
+from medseg.blocks.sizes import Block, Count, OddSize, Size, nearest_divisor, per_axis
 from medseg.layers.deformable import DeformableConv
 from medseg.layers.fast_conv import SharedSmoothing
 from medseg.layers.ndim import conv_nd, depthwise_nd, dilated_nd
@@ -53,24 +46,21 @@ def same_conv(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standard:
+class Standard(Block):
     """Every output channel reads every input channel: `k^d · in · out` weights.
 
     Args:
         kernel_size: Taps per axis, odd.
     """
 
-    kernel_size: Size = 3
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
+    kernel_size: OddSize = 3
 
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         return same_conv(spatial_dims, in_channels, out_channels, self.kernel_size)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pointwise:
+class Pointwise(Block):
     """Mixes channels at each voxel, without neighbours: `in · out` weights.
 
     Reference: Lin, Chen & Yan 2014, "Network In Network", section 3.
@@ -81,7 +71,7 @@ class Pointwise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grouped:
+class Grouped(Block):
     """Channels in `groups` groups that are convolved apart: `1/groups` of the weights.
 
     Args:
@@ -93,13 +83,9 @@ class Grouped:
     Reference: Xie et al. 2017, "Aggregated Residual Transformations" (ResNeXt), section 3.
     """
 
-    kernel_size: Size = 3
-    groups: int = 4
+    kernel_size: OddSize = 3
+    groups: Count = 4
     shuffle: bool = False
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
-        freeze_count(self, "groups")
 
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
@@ -116,7 +102,7 @@ class Grouped:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Depthwise:
+class Depthwise(Block):
     """As many groups as the channels allow, `gcd(in, out)`: `k^d · in · out / gcd` weights.
 
     Each channel by itself where `out` is a multiple of `in` (the multiplier). Nothing mixes the
@@ -128,10 +114,7 @@ class Depthwise:
     Reference: Chollet 2017, "Xception", section 1.2; Liu et al. 2022, "A ConvNet for the 2020s".
     """
 
-    kernel_size: Size = 3
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
+    kernel_size: OddSize = 3
 
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         groups = math.gcd(in_channels, out_channels)
@@ -139,7 +122,7 @@ class Depthwise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthwiseSeparable:
+class DepthwiseSeparable(Block):
     """Depthwise then pointwise: `in·m·(k^d + out)` weights, for m = 1 `1/out + 1/k^d` of standard.
 
     Args:
@@ -149,12 +132,8 @@ class DepthwiseSeparable:
     Reference: Howard et al. 2017, "MobileNets", section 3.1.
     """
 
-    kernel_size: Size = 3
-    multiplier: int = 1
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
-        freeze_count(self, "multiplier")
+    kernel_size: OddSize = 3
+    multiplier: Count = 1
 
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         inner = in_channels * self.multiplier
@@ -165,7 +144,7 @@ class DepthwiseSeparable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpatiallySeparable:
+class SpatiallySeparable(Block):
     """One axis after the other: `k·(in·out + (d - 1)·out²)` weights; kernels of rank 1 per pair.
 
     Args:
@@ -174,10 +153,7 @@ class SpatiallySeparable:
     Reference: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 3.2.
     """
 
-    kernel_size: Size = 3
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
+    kernel_size: OddSize = 3
 
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         taps = per_axis("kernel_size", self.kernel_size, spatial_dims)
@@ -195,7 +171,7 @@ class SpatiallySeparable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dilated:
+class Dilated(Block):
     """Taps `dilation` voxels apart: extent `dilation·(k-1)+1` at the cost of `k`.
 
     Args:
@@ -205,12 +181,8 @@ class Dilated:
     Reference: Yu & Koltun 2016, "Multi-Scale Context Aggregation by Dilated Convolutions", eq. 2.
     """
 
-    kernel_size: Size = 3
+    kernel_size: OddSize = 3
     dilation: Size = 2
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
-        freeze_size(self, "dilation")
 
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         return same_conv(
@@ -219,7 +191,7 @@ class Dilated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DilatedSchedule:
+class DilatedSchedule(Block):
     """Dilated with the rates in turn, one per unit of a stage: 1, 2, 5, then 1 again.
 
     Rates without a common factor leave no holes in the receptive field (no gridding).
@@ -232,18 +204,13 @@ class DilatedSchedule:
     3.2 (hybrid dilated convolution).
     """
 
-    kernel_size: Size = 3
+    kernel_size: OddSize = 3
     rates: Sequence[int] = (1, 2, 5)
 
     def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
-        rates = list(self.rates) if isinstance(self.rates, list | tuple) else []
-        if not rates or not all(type(rate) is int and rate >= 1 for rate in rates):
-            raise ValueError(
-                f"rates={self.rates!r} must be a list of whole numbers ≥ 1, one per unit; "
-                "for instance [1, 2, 5]"
-            )
-        object.__setattr__(self, "rates", tuple(rates))
+        super().__post_init__()
+        if isinstance(self.rates, int):
+            raise ValueError(f"rates={self.rates!r} must be a list, one per unit, as [1, 2, 5]")
 
     def at(self, unit: int) -> Dilated:
         """The convolution of a unit of the stage, counted from 0."""
@@ -254,7 +221,7 @@ class DilatedSchedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmoothedDilated:
+class SmoothedDilated(Block):
     """A small kernel shared by all channels, `2·dilation - 1` wide, then dilated.
 
     The small kernel, at first the identity, mixes neighbours that the dilated taps keep apart;
@@ -267,12 +234,8 @@ class SmoothedDilated:
     Reference: Wang & Ji 2018, "Smoothed Dilated Convolutions for Improved Dense Prediction".
     """
 
-    kernel_size: Size = 3
+    kernel_size: OddSize = 3
     dilation: Size = 2
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
-        freeze_size(self, "dilation")
 
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         rates = per_axis("dilation", self.dilation, spatial_dims)
@@ -284,7 +247,7 @@ class SmoothedDilated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deformable:
+class Deformable(Block):
     """Taps displaced by a learned field: `k^d·in·(out + d·k^d)` weights (version 1) and biases.
 
     Starts as the standard convolution.
@@ -297,12 +260,8 @@ class Deformable:
     ConvNets v2: More Deformable, Better Results".
     """
 
-    kernel_size: Size = 3
-    version: int = 1
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
-        freeze_choice(self, "version", (1, 2))
+    kernel_size: OddSize = 3
+    version: Literal[1, 2] = 1
 
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         kernel = per_axis("kernel_size", self.kernel_size, spatial_dims)

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-from medseg.blocks.sizes import Size, freeze_size, per_axis
+from medseg.blocks.sizes import Block, Size, per_axis
 from medseg.layers import resampling
 from medseg.layers.ndim import conv_nd, max_pool_nd
 from medseg.layers.resampling import BoxBlur, CellMean
@@ -23,7 +23,7 @@ class DownsampleFactory(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strided:
+class Strided(Block):
     """Learned: a convolution with stride `scale`, one output per cell of `scale` voxels.
 
     Args:
@@ -32,10 +32,6 @@ class Strided:
     """
 
     kernel_size: Size | None = None
-
-    def __post_init__(self) -> None:
-        if self.kernel_size is not None:
-            freeze_size(self, "kernel_size")
 
     def __call__(self, spatial_dims: int, channels: int, scale: Size) -> nn.Module:
         stride = per_axis("scale", scale, spatial_dims)

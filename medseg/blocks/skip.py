@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from medseg.blocks.sizes import freeze_count
+from medseg.blocks.sizes import Block, Count
 from medseg.layers.ndim import conv_nd
 
 
@@ -45,7 +45,7 @@ class Add:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention:
+class Attention(Block):
     """The skip weighted by a gate of both tensors, then side by side.
 
     Args:
@@ -54,10 +54,7 @@ class Attention:
     Reference: Oktay et al. 2018, "Attention U-Net".
     """
 
-    reduction: int = 2
-
-    def __post_init__(self) -> None:
-        freeze_count(self, "reduction")
+    reduction: Count = 2
 
     def __call__(self, spatial_dims: int, channels: int) -> Join:
         return _Attention(spatial_dims, channels, max(1, channels // self.reduction))

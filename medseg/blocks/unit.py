@@ -6,14 +6,14 @@ The convolution slot fills the spatial part of every unit; the 1×1 convolutions
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
 from medseg.blocks.activation import ActivationFactory, LeakyReLU
 from medseg.blocks.conv import ConvFactory, Pointwise
 from medseg.blocks.norm import Instance, NormFactory
-from medseg.blocks.sizes import freeze_choice, freeze_count
+from medseg.blocks.sizes import Block, Count
 from medseg.layers.ndim import dropout_nd, max_pool_nd
 from medseg.layers.parallel import Concat, DenseBlock, Sum
 
@@ -48,7 +48,7 @@ def share(channels: int, divisor: int, *, option: str | None = None) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit(ABC):
+class Unit(Block, ABC):
     """The slots that every unit has, and the groups of layers that units are made of.
 
     Args:
@@ -65,6 +65,7 @@ class Unit(ABC):
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout!r} must lie in [0, 1); for instance 0.1")
 
@@ -132,11 +133,7 @@ class Residual(Unit):
     et al. 2016, "V-Net", figure 2.
     """
 
-    convs: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        freeze_count(self, "convs")
+    convs: Count = 2
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
@@ -161,11 +158,7 @@ class Bottleneck(Unit):
     Reference: He et al. 2016, "Deep Residual Learning", figure 5 (ResNet-50).
     """
 
-    reduction: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        freeze_count(self, "reduction")
+    reduction: Count = 4
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
@@ -195,13 +188,8 @@ class InvertedBottleneck(Unit):
     Reference: Sandler et al. 2018, "MobileNetV2", table 1; Roy et al. 2023, "MedNeXt", figure 1.
     """
 
-    expansion: int = 4
-    conv_on: str = "wide"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        freeze_count(self, "expansion")
-        freeze_choice(self, "conv_on", ("wide", "narrow"))
+    expansion: Count = 4
+    conv_on: Literal["wide", "narrow"] = "wide"
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
@@ -236,11 +224,7 @@ class SeparableResidual(Unit):
     convolution).
     """
 
-    repeats: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        freeze_count(self, "repeats")
+    repeats: Count = 2
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
@@ -300,11 +284,7 @@ class Fire(Unit):
     Reference: Iandola et al. 2016, "SqueezeNet", section 3.2.
     """
 
-    squeeze: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        freeze_count(self, "squeeze")
+    squeeze: Count = 4
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory
@@ -336,14 +316,8 @@ class Dense(Unit):
     (DenseNet-B); convolution before normalisation as in the other units.
     """
 
-    layers: int = 3
-    growth: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        freeze_count(self, "layers")
-        if self.growth is not None:
-            freeze_count(self, "growth")
+    layers: Count = 3
+    growth: Count | None = None
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, conv: ConvFactory

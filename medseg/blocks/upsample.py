@@ -6,12 +6,12 @@ Those that only put values in place are followed by the decoder's own convolutio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
-from medseg.blocks.sizes import Size, freeze_choice, freeze_size, nearest_divisor, per_axis
+from medseg.blocks.sizes import Block, OddSize, Size, nearest_divisor, per_axis
 from medseg.layers import resampling
 from medseg.layers.ndim import conv_nd, linear_mode, transposed_nd
 from medseg.layers.parallel import Sum
@@ -31,7 +31,7 @@ class UpsampleFactory(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interpolate:
+class Interpolate(Block):
     """A 1×1 convolution to `out_channels`, then fixed interpolation between voxel centres.
 
     The two commute, since interpolation weights sum to 1 at every voxel; on the coarse grid the
@@ -41,10 +41,7 @@ class Interpolate:
         mode: `linear` (bilinear in 2-D, trilinear in 3-D) or `nearest`.
     """
 
-    mode: str = "linear"
-
-    def __post_init__(self) -> None:
-        freeze_choice(self, "mode", ("linear", "nearest"))
+    mode: Literal["linear", "nearest"] = "linear"
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, scale: Size
@@ -115,7 +112,7 @@ def _resize(spatial_dims: int, scale: Size, *, linear: bool) -> nn.Upsample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transposed:
+class Transposed(Block):
     """Learned: every voxel adds its value times a kernel onto the finer grid (overlap-add).
 
     Every voxel of the finer grid gets equally many taps only if the stride divides the kernel;
@@ -129,10 +126,6 @@ class Transposed:
     """
 
     kernel_size: Size | None = None
-
-    def __post_init__(self) -> None:
-        if self.kernel_size is not None:
-            freeze_size(self, "kernel_size")
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, scale: Size
@@ -165,7 +158,7 @@ class BilinearTransposed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmoothedTransposed:
+class SmoothedTransposed(Block):
     """Transposed, then the mean over `scale` voxels, which erases every checkerboard.
 
     The fixed mean vanishes at all frequencies of the stride grid, whatever is learned.
@@ -178,10 +171,6 @@ class SmoothedTransposed:
     """
 
     kernel_size: Size | None = None
-
-    def __post_init__(self) -> None:
-        if self.kernel_size is not None:
-            freeze_size(self, "kernel_size")
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, scale: Size
@@ -198,7 +187,7 @@ class SmoothedTransposed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LargeKernelTransposed:
+class LargeKernelTransposed(Block):
     """A transposed convolution with a large kernel beside one with a small one, summed.
 
     Args:
@@ -211,10 +200,6 @@ class LargeKernelTransposed:
 
     kernel_size: Size = 7
     small_kernel_size: Size = 3
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size")
-        freeze_size(self, "small_kernel_size")
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, scale: Size
@@ -267,7 +252,7 @@ def _transposed(
 
 
 @dataclass(frozen=True, kw_only=True)
-class PixelShuffle:
+class PixelShuffle(Block):
     """A convolution to `Π scale` times the channels, which become the voxels of a cell.
 
     With `kernel_size=1` it is the transposed convolution whose kernel is its stride.
@@ -283,13 +268,9 @@ class PixelShuffle:
     2018, "Super-Resolution Using CNNs Without Any Checkerboard Artifacts" (blur).
     """
 
-    kernel_size: Size = 3
-    init: str = "random"
+    kernel_size: OddSize = 3
+    init: Literal["random", "icnr"] = "random"
     blur: bool = False
-
-    def __post_init__(self) -> None:
-        freeze_size(self, "kernel_size", odd=True)
-        freeze_choice(self, "init", ("random", "icnr"))
 
     def __call__(
         self, spatial_dims: int, in_channels: int, out_channels: int, scale: Size

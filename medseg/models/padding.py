@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.blocks.sizes import Size, freeze_size, per_axis
+from medseg.blocks.sizes import Size, checked_size, per_axis
 
 
 class Padded(nn.Module):
@@ -21,8 +21,7 @@ class Padded(nn.Module):
     def __init__(self, *, network: nn.Module, multiple: Size):
         super().__init__()
         self.network = network
-        self.multiple = multiple
-        freeze_size(self, "multiple")
+        self.multiple = checked_size("multiple", multiple)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `(N, num_classes, *S)`."""
