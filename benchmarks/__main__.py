@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from benchmarks.document import Document, machine_of
     from benchmarks.measure import Bench, Group
-    from medseg.analysis.timing import CpuClock, GpuClock
+    from medseg.analysis.timing import cpu_milliseconds, gpu_milliseconds
     from medseg.files import require_writable, write_text
     from medseg.hardware import choose_device, computes_in_bf16, keep_freed_memory
 
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         device=device,
         precisions=("fp32", "bf16") if computes_in_bf16(device) else ("fp32",),
         rounds=1 if arguments.quick else arguments.rounds,
-        clock=GpuClock() if device.type == "cuda" else CpuClock(),
+        clock=gpu_milliseconds if device.type == "cuda" else cpu_milliseconds,
         quick=arguments.quick,
     )
     asked = tuple(slug for slug in GROUPS if slug in (arguments.only or GROUPS))

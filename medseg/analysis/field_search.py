@@ -225,8 +225,8 @@ def changes(base: Candidate) -> dict[str, Iterator[Candidate]]:
         "coarsest depth": _more_coarsest_units(base),
         "encoder kernel": _larger_kernels(base, ("encoder",)),
         "kernel": _larger_kernels(base, _HALVES),
-        "separable encoder kernel": _separable_kernels(base, ("encoder",)),
-        "separable kernel": _separable_kernels(base, _HALVES),
+        "separable encoder kernel": _larger_kernels(base, ("encoder",), separable=True),
+        "separable kernel": _larger_kernels(base, _HALVES, separable=True),
         "dilation": _dilated_encoder(base),
     }
 
@@ -323,24 +323,20 @@ def _more_coarsest_units(base: Candidate) -> Iterator[Candidate]:
         yield _changed(base, f"{_more(more, 'unit')} in the coarsest stage", values)
 
 
-def _larger_kernels(base: Candidate, halves: Sequence[str]) -> Iterator[Candidate]:
-    own = max(_largest_kernel(base.description[half]["conv"]) for half in halves)
+def _larger_kernels(
+    base: Candidate, halves: Sequence[str], *, separable: bool = False
+) -> Iterator[Candidate]:
+    convs = [base.description[half]["conv"] for half in halves]
+    if separable and any(conv["name"] == _SEPARABLE["name"] for conv in convs):
+        return
+    own = 0 if separable else max(map(_largest_kernel, convs))
+    options = {(half, "conv"): ("large_kernel", _SEPARABLE) for half in halves if separable}
     for kernel in _KERNELS:
         if kernel > own:
+            kind = "depthwise separable kernel" if separable else "kernel"
             values = {(half, "conv", "kernel_size"): kernel for half in halves}
-            yield _changed(base, f"kernel {kernel} in the {' and '.join(halves)}", values)
-
-
-def _separable_kernels(base: Candidate, halves: Sequence[str]) -> Iterator[Candidate]:
-    if any(base.description[half]["conv"]["name"] == _SEPARABLE["name"] for half in halves):
-        return
-    for kernel in _KERNELS:
-        yield _changed(
-            base,
-            f"depthwise separable kernel {kernel} in the {' and '.join(halves)}",
-            {(half, "conv", "kernel_size"): kernel for half in halves},
-            options={(half, "conv"): ("large_kernel", _SEPARABLE) for half in halves},
-        )
+            text = f"{kind} {kernel} in the {' and '.join(halves)}"
+            yield _changed(base, text, values, options=options)
 
 
 def _dilated_encoder(base: Candidate) -> Iterator[Candidate]:

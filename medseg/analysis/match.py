@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from medseg.analysis.cost import LATENCY, Load, abstract_network, count_macs, measure
-from medseg.analysis.timing import Clock, CpuClock, GpuClock, interleave
+from medseg.analysis.timing import Clock, cpu_milliseconds, gpu_milliseconds, interleave
 from medseg.analysis.widths import (
     Levels,
     Path,
@@ -228,7 +228,7 @@ def match_latency(
     """
     _check_tolerance(tolerance)
     device = device or torch.device("cpu")
-    clock = clock or (CpuClock() if device.type == "cpu" else GpuClock())
+    clock = clock or (cpu_milliseconds if device.type == "cpu" else gpu_milliseconds)
     scale = scale_for(other, load, multiple_of=multiple_of)
     step = TrainingStep(reference, load, device)
 

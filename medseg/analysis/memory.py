@@ -7,7 +7,7 @@ takes while it computes.
 import copy
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -198,7 +198,7 @@ def peak_memory_bytes(call: Callable[[], None], device: torch.device) -> int:
     """Most bytes of tensors that the call held at once, above those that were there before."""
     if device.type == "cuda":
         return _gpu_peak(call)
-    return highest_sum(_allocation_deltas(call))
+    return max(accumulate(_allocation_deltas(call), initial=0))
 
 
 def network_peak_bytes(
@@ -233,11 +233,6 @@ def network_peak_bytes(
 
     once()  # what is made once, such as kernels, is no part of a step
     return peak_memory_bytes(once, device)
-
-
-def highest_sum(deltas_bytes: Iterable[int]) -> int:
-    """Highest running sum of allocations (positive) and releases (negative), at least 0."""
-    return max(accumulate(deltas_bytes, initial=0))
 
 
 def _gpu_peak(call: Callable[[], None]) -> int:

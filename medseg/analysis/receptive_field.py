@@ -153,15 +153,9 @@ def far_field(
         long[axis] *= 2
 
 
-def field_along(traced: Trace, axis: int, value: Value | None = None) -> AxisField | None:
-    """The field of a tensor's middle voxels along an axis; None if it touches a border.
-
-    Args:
-        traced: Of a network.
-        axis: A spatial axis, from 0.
-        value: The tensor; None: the logits.
-    """
-    value = value or traced.logits
+def field_along(traced: Trace, axis: int) -> AxisField | None:
+    """The field of the logits' middle voxels along an axis; None if it touches a border."""
+    value = traced.logits
     inputs, outputs = traced.image.shape[2 + axis], value.shape[2 + axis]
     middle = outputs // 2
     if field_ends(traced, axis, [(value, middle)]).touches[0]:
@@ -271,7 +265,7 @@ def field_ends(traced: Trace, axis: int, starts: Sequence[tuple[Value, int]]) ->
     at_once = max(1, _CELLS // largest)
     found = []
     for start in range(0, len(starts), at_once):
-        masks = _followed(traced, axis, starts[start : start + at_once])
+        masks = input_voxels(traced, axis, starts[start : start + at_once])
         last = size - 1 - masks[:, ::-1].argmax(axis=1)
         voxels = masks.sum(axis=1)
         found.append((masks.argmax(axis=1), np.where(voxels, last, -1), voxels))
@@ -285,25 +279,17 @@ def ends_here(traced: Trace, axis: int) -> Ends:
     return field_ends(traced, axis, [(traced.logits, place) for place in places])
 
 
-def input_voxels(
-    traced: Trace, axis: int, outputs: Sequence[int], value: Value | None = None
-) -> Mask:
-    """Which image voxels along an axis a tensor depends on, at some positions.
+def input_voxels(traced: Trace, axis: int, starts: Sequence[tuple[Value, int]]) -> Mask:
+    """Which image voxels along an axis some positions of tensors depend on.
 
     Args:
         traced: Of a network.
         axis: A spatial axis, from 0.
-        outputs: Positions along it, each followed alone; along other axes all at once.
-        value: The tensor; None: the logits.
+        starts: Tensors and positions along it, each followed alone; along other axes all at once.
 
     Returns:
-        `(len(outputs), size of the image along the axis)`.
+        `(len(starts), size of the image along the axis)`.
     """
-    return _followed(traced, axis, [(value or traced.logits, output) for output in outputs])
-
-
-def _followed(traced: Trace, axis: int, starts: Sequence[tuple[Value, int]]) -> Mask:
-    """Image voxels along an axis, `(starts, voxels)`, of positions of any tensors."""
     queries = len(starts)
     open_regions: dict[int, Region] = {}
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -11,39 +11,27 @@ SLOW_MILLISECONDS = 2000.0
 SLOW_ROUNDS = 3
 
 Call = Callable[[], None]
+Clock = Callable[[Call], float]
+"""Calls, and returns the milliseconds that it took."""
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Clock(Protocol):
-    """Times one call."""
-
-    def milliseconds(self, call: Call) -> float:
-        """Calls it and returns the time that it took."""
-        ...
-
-
-class CpuClock:
-    """Wall-clock time."""
-
-    def milliseconds(self, call: Call) -> float:
-        """Calls it and returns the time that it took."""
-        start = time.perf_counter()
-        call()
-        return (time.perf_counter() - start) * 1e3
+def cpu_milliseconds(call: Call) -> float:
+    """Wall-clock time of a call."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
 
 
-class GpuClock:
-    """Time between two events on the GPU, which is idle before and after."""
-
-    def milliseconds(self, call: Call) -> float:
-        """Calls it and returns the time that the GPU took."""
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end)
+def gpu_milliseconds(call: Call) -> float:
+    """Time between two events on the GPU, which is idle before and after a call."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end)
 
 
 @dataclass(frozen=True)
@@ -69,7 +57,7 @@ def interleave(calls: Mapping[Key, Call], rounds: int, clock: Clock) -> dict[Key
     outcomes: dict[Key, Outcome] = {}
     for key, call in calls.items():
         try:
-            warm_up = clock.milliseconds(call)
+            warm_up = clock(call)
         except (RuntimeError, ValueError) as error:  # out of memory, or a kernel that is missing
             outcomes[key] = Outcome(failure=(str(error).splitlines() or [repr(error)])[0])
         else:
@@ -78,5 +66,5 @@ def interleave(calls: Mapping[Key, Call], rounds: int, clock: Clock) -> dict[Key
     for index in range(rounds):
         for key, own_rounds in planned.items():
             if index < own_rounds:
-                samples[key].append(clock.milliseconds(calls[key]))
+                samples[key].append(clock(calls[key]))
     return outcomes | {key: Outcome(tuple(times)) for key, times in samples.items()}

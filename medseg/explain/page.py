@@ -1,7 +1,7 @@
 """The explanation of an operator: its formulas with numbers as text, as a figure and as a page."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -80,21 +80,6 @@ def weights(operator: Operator) -> tuple[str, str, int]:
             return "Πk · C · M", f"{k} · {c} · {m}", taps * c * m
 
 
-def structural_imbalance(
-    kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> Fraction:
-    """`Σ (n_φ − n̄)² / Σ n_φ²` over the phases of all axes: 0 iff the overlap is even.
-
-    Reference: Odena, Dumoulin & Olah 2016, "Deconvolution and Checkerboard Artifacts", Distill.
-    """
-    # counts are products over axes, so their mean squares are too
-    evenness = Fraction(1)
-    for axis in zip(kernel, stride, dilation, strict=True):
-        counts = overlap_counts(*axis)
-        evenness *= Fraction(sum(counts) ** 2, len(counts) * sum(n * n for n in counts))
-    return 1 - evenness
-
-
 def _size(o: Operator) -> Formula:
     def conv(a: int) -> str:
         left = f"{o.size[a]} + 2·{o.padding[a]} − {o.dilation[a]}·({o.kernel[a]} − 1) − 1"
@@ -156,15 +141,13 @@ def _receptive_field(o: Operator) -> Formula:
 
 def _overlap(o: Operator) -> list[Formula]:
     """Reference: Odena, Dumoulin & Olah 2016, Distill."""
-
-    def counts(axis: int) -> str:
-        found = overlap_counts(o.kernel[axis], o.stride[axis], o.dilation[axis])
-        return ", ".join(map(str, found))
-
-    imbalance = structural_imbalance(o.kernel, o.stride, o.dilation)
+    counts = [overlap_counts(*axis) for axis in zip(o.kernel, o.stride, o.dilation, strict=True)]
+    even = (Fraction(sum(own) ** 2, len(own) * sum(n * n for n in own)) for own in counts)
+    imbalance = 1 - math.prod(even, start=Fraction(1))
+    listed = _per_axis(o, lambda axis: ", ".join(map(str, counts[axis])))
     verdict = "uneven: a checkerboard is built in" if imbalance else "even"
     return [
-        Formula("Overlap of each phase", "n_φ = taps t with t·d ≡ φ (mod s)", _per_axis(o, counts)),
+        Formula("Overlap of each phase", "n_φ = taps t with t·d ≡ φ (mod s)", listed),
         Formula(
             "Imbalance of the overlap",
             "Σ (n_φ − n̄)² / Σ n_φ²",

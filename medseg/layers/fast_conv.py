@@ -40,24 +40,20 @@ class Geometry(NamedTuple):
         return Geometry(self.stride[1:], self.padding[1:], self.dilation[1:], self.groups)
 
 
-class DepthwiseConv2d(nn.Conv2d):
+class _Depthwise(nn.Module):
+    def _conv_forward(self: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        geometry = _geometry_of(self, x)
+        if geometry is None:
+            return super()._conv_forward(x, weight, bias)  # type: ignore[misc]
+        return depthwise_conv(x, weight, *geometry[:3])
+
+
+class DepthwiseConv2d(_Depthwise, nn.Conv2d):
     """`nn.Conv2d` with one group per input channel."""
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        geometry = _geometry_of(self, x)
-        if geometry is None:
-            return super()._conv_forward(x, weight, bias)
-        return depthwise_conv(x, weight, *geometry[:3])
 
-
-class DepthwiseConv3d(nn.Conv3d):
+class DepthwiseConv3d(_Depthwise, nn.Conv3d):
     """`nn.Conv3d` with one group per input channel."""
-
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        geometry = _geometry_of(self, x)
-        if geometry is None:
-            return super()._conv_forward(x, weight, bias)
-        return depthwise_conv(x, weight, *geometry[:3])
 
 
 class DilatedConv3d(nn.Conv3d):

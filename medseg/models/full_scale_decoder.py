@@ -21,21 +21,11 @@ class FullScaleDecoder(nn.Module):
     Finer ones come max-pooled, coarser ones upsampled in one step, each through a unit to
     `width` channels; they are joined and run through the units of the stage.
 
-    Args:
-        spatial_dims: 2 or 3.
-        channels: Channels of each encoder stage.
-        strides: Strides of each encoder stage.
-        depths: Units of each stage, or one number for all (the bottleneck's is not used).
-        conv: Convolution slot.
-        upsample: Upsampling slot; it takes steps of several stages at once.
-        unit: Unit slot.
-        width: Channels of each scale; None: those of stage 0.
-        stage: Slots that single stages fill differently.
-        kernel_sizes: Taps per axis of the convolutions of each encoder stage, None for the
-            convolution's own: 1 along thick slices; None for all.
+    Its arguments are those of `Decoder` without `skip`, and `width`. Its upsamplings take the steps
+    of several stages at once.
 
-    Raises:
-        ValueError: sizes that do not fit together, or a block that cannot be built.
+    Args:
+        width: Channels of each scale; None: those of stage 0.
 
     Reference: Huang et al. 2020, "UNet 3+", equation 1.
     """

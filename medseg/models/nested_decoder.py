@@ -19,20 +19,7 @@ class NestedDecoder(nn.Module):
 
     Column 0 is the encoder. What the decoder gives is the last node of each stage.
 
-    Args:
-        spatial_dims: 2 or 3.
-        channels: Channels of each encoder stage; the decoder mirrors them.
-        strides: Strides of each encoder stage.
-        depths: Units of each stage, or one number for all (the bottleneck's is not used).
-        conv: Convolution slot.
-        upsample: Upsampling slot.
-        unit: Unit slot.
-        stage: Slots that single stages fill differently.
-        kernel_sizes: Taps per axis of the convolutions of each encoder stage, None for the
-            convolution's own: 1 along thick slices; None for all.
-
-    Raises:
-        ValueError: sizes that do not fit together, or a block that cannot be built.
+    Its arguments are those of `Decoder` without `skip`.
 
     Reference: Zhou et al. 2018, "UNet++", equation 1. Deep supervision is at the last node of
     each stage, as in the other networks; there at the nodes of stage 0.

@@ -12,7 +12,7 @@ from medseg.analysis.cost import Load, abstract_network, training_call
 from medseg.analysis.match import TrainingStep
 from medseg.analysis.memory import predicted_memory
 from medseg.analysis.receptive_field import receptive_field
-from medseg.analysis.timing import GpuClock
+from medseg.analysis.timing import gpu_milliseconds
 from medseg.errors import ResourceError
 from medseg.hardware import choose_precision
 from medseg.models.description import Description
@@ -116,7 +116,7 @@ class PlannedNetwork:
                 once()
                 seconds = (time.process_time() - start) / torch.get_num_threads()
             else:
-                seconds = GpuClock().milliseconds(once) / 1e3
+                seconds = gpu_milliseconds(once) / 1e3
         except (RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [repr(error)])[0]
             raise ResourceError(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.analysis.receptive_field import input_voxels
-from medseg.analysis.trace import trace
+from medseg.analysis.trace import Trace, trace
 
 from .positive import seen_by_gradient
 
@@ -21,6 +21,11 @@ class Function(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
+
+
+def seen(traced: Trace, axis: int, outputs: Sequence[int]) -> np.ndarray:
+    """Which positions of the image some of the logits look at, `(outputs, positions)`."""
+    return input_voxels(traced, axis, [(traced.logits, output) for output in outputs])
 
 
 def seen_by_poking(
@@ -51,7 +56,7 @@ def assert_looks_where_the_gradient_is(
     for axis in range(len(size)):
         outputs = range(traced.logits.shape[2 + axis])
         expected = seen_by_gradient(function, image, axis, outputs, least=1e-12)
-        found = input_voxels(traced, axis, outputs)
+        found = seen(traced, axis, outputs)
         if at_least:
             assert (found >= expected).all()
         else:
@@ -65,5 +70,5 @@ def assert_looks_where_poking_shows(
     traced = trace(Function(function), channels, size)
     for axis in range(len(size)):
         expected = seen_by_poking(function, (1, channels, *size), axis)
-        found = input_voxels(traced, axis, range(traced.logits.shape[2 + axis]))
+        found = seen(traced, axis, range(traced.logits.shape[2 + axis]))
         np.testing.assert_array_equal(found, expected)

@@ -18,7 +18,7 @@ from medseg.analysis.cost import (
     measure,
 )
 from medseg.analysis.match import TrainingStep, match, match_latency, solve_width
-from medseg.analysis.timing import CpuClock
+from medseg.analysis.timing import cpu_milliseconds
 from medseg.analysis.widths import widths_of
 from medseg.errors import ConfigError, ResourceError
 from medseg.models.description import build_network
@@ -194,7 +194,7 @@ class CountingClock:
         self.random = torch.Generator().manual_seed(0)
         self.noise, self.calls = noise, 0
 
-    def milliseconds(self, call: Any) -> float:
+    def __call__(self, call: Any) -> float:
         self.calls += 1
         noise = self.noise * float(torch.randn((), generator=self.random))
         return (1 + weights_of(call) / 1000) * (1 + noise)
@@ -213,7 +213,7 @@ class TestLatency:
     def test_without_noise_the_times_are_those_of_the_clock(self) -> None:
         found = match(REFERENCE, SEPARABLE, LATENCY, LOAD, clock=CountingClock(), tolerance=0.01)
         step = TrainingStep(found.description, LOAD, torch.device("cpu"))
-        assert found.value == CountingClock().milliseconds(step)
+        assert found.value == CountingClock()(step)
         assert abs(found.error) <= 0.01
 
     def test_the_multiple_holds(self) -> None:
@@ -224,7 +224,7 @@ class TestLatency:
         reference = weights_of(TrainingStep(REFERENCE, LOAD, torch.device("cpu")))
 
         class Slow(CountingClock):
-            def milliseconds(self, call: Any) -> float:
+            def __call__(self, call: Any) -> float:
                 return 1.0 if weights_of(call) == reference else 2.0
 
         with pytest.raises(ConfigError, match=r"latency=1 is less than .* \[1, 1, 1\], 2; choose"):
@@ -232,7 +232,7 @@ class TestLatency:
 
     def test_a_step_that_fails_is_refused_with_its_reason(self) -> None:
         class Broken(CountingClock):
-            def milliseconds(self, call: Any) -> float:
+            def __call__(self, call: Any) -> float:
                 raise RuntimeError("out of memory")
 
         with pytest.raises(ResourceError, match="out of memory; choose"):
@@ -240,6 +240,6 @@ class TestLatency:
 
     def test_the_real_clock_measures_a_real_step(self) -> None:
         small = unet(channels=(2, 4), strides=(1, 2))
-        found = match_latency(small, small, LOAD, clock=CpuClock(), rounds=1, tolerance=0.9)
+        found = match_latency(small, small, LOAD, clock=cpu_milliseconds, rounds=1, tolerance=0.9)
         assert found.value > 0
         assert found.wanted > 0

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.analysis.receptive_field import input_voxels
 from medseg.analysis.trace import trace
 
 from .functions import (
     Function,
     assert_looks_where_poking_shows,
     assert_looks_where_the_gradient_is,
+    seen,
 )
 
 CHEQUERED = torch.arange(30).view(6, 5) % 2
@@ -164,10 +164,10 @@ def test_groups_look_only_at_their_own_channels() -> None:
 
 def test_nothing_is_seen_of_what_does_not_count() -> None:
     traced = trace(Function(lambda x: torch.ones_like(x)), 1, (4, 4))
-    assert not input_voxels(traced, 0, range(4)).any()
+    assert not seen(traced, 0, range(4)).any()
 
 
 @pytest.mark.parametrize("function", [lambda x: x.sort(2).values, lambda x: x.cumsum(2)])
 def test_an_unknown_operation_sees_everything(function: Callable[[Tensor], Tensor]) -> None:
-    found = input_voxels(trace(Function(function), 1, (4, 4)), 0, range(4))
+    found = seen(trace(Function(function), 1, (4, 4)), 0, range(4))
     np.testing.assert_array_equal(found, np.ones((4, 4), dtype=bool))

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.analysis.receptive_field import AxisField, input_voxels, receptive_field
+from medseg.analysis.receptive_field import AxisField, receptive_field
 from medseg.analysis.trace import WRITE_THROUGH_VIEW, trace
 from medseg.cli.compose import option_names
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 
 from ..models.networks import preset
-from .functions import Function
+from .functions import Function, seen
 from .positive import positive, seen_by_gradient
 
 SIZE = (64, 64)
@@ -160,7 +160,7 @@ def test_circular_padding_is_named_as_unknown_and_misses_no_voxel() -> None:
     assert WRITE_THROUGH_VIEW in [step.operator for step in traced.steps]
     expected = seen_by_gradient(positive(network), torch.rand(1, 1, 8, 8).double(), 0, range(8))
     assert expected[0, 7]
-    assert (input_voxels(traced, 0, range(8)) >= expected).all()
+    assert (seen(traced, 0, range(8)) >= expected).all()
 
 
 def test_phases_are_found_in_functions_too() -> None:
@@ -195,8 +195,8 @@ def test_the_field_of_every_preset_is_the_gradients_or_endless(option: str) -> N
         assert found[:, [0, -1]].all()
         return
     places = [np.flatnonzero(row) for row in found]
-    for phase, output, seen in zip(phases, outputs, places, strict=True):
-        ends = (len(seen), seen[0] - output, seen[-1] - output)
+    for phase, output, own in zip(phases, outputs, places, strict=True):
+        ends = (len(own), own[0] - output, own[-1] - output)
         assert (field.voxels[phase], field.first[phase], field.last[phase]) == ends
 
 

@@ -11,7 +11,6 @@ import torch
 from monai.networks import nets
 from torch import nn
 
-from medseg.analysis.receptive_field import input_voxels
 from medseg.analysis.trace import trace
 from medseg.blocks import conv, unit
 from medseg.models.description import build_network
@@ -19,6 +18,7 @@ from medseg.models.description import build_network
 from ..blocks.specs import smallest_kernel
 from ..models.grid import FACTORS, SLOTS, is_impossible, text_of
 from ..models.networks import name_of, unet
+from .functions import seen
 from .positive import positive, seen_by_gradient
 
 STRIDES = {dims: [(1, 2), (1, 2, 2), (1, (1,) * (dims - 1) + (2,), 2), (1, 3)] for dims in (2, 3)}
@@ -79,7 +79,7 @@ def assert_the_field_is_the_gradients_support(
     traced = trace(network, 1, size)
     image = torch.rand(1, 1, *size, dtype=torch.float64)
     expected = seen_by_gradient(positive(network), image, axis, outputs)
-    found = input_voxels(traced, axis, outputs)
+    found = seen(traced, axis, outputs)
     assert expected.any(axis=1).all(), name
     for output, one, other in zip(outputs, found, expected, strict=True):
         wrong = np.flatnonzero(one != other).tolist()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from medseg.analysis.timing import SLOW_MILLISECONDS, SLOW_ROUNDS, CpuClock, interleave
+from medseg.analysis.timing import SLOW_MILLISECONDS, SLOW_ROUNDS, cpu_milliseconds, interleave
 
 
 class FakeClock:
@@ -11,7 +11,7 @@ class FakeClock:
     def __init__(self, milliseconds: dict[str, float]):
         self.durations, self.order = milliseconds, []
 
-    def milliseconds(self, call: Callable[[], None]) -> float:
+    def __call__(self, call: Callable[[], None]) -> float:
         call()
         return self.durations[self.order[-1]]
 
@@ -41,7 +41,9 @@ def test_a_broken_call_says_why_and_the_others_are_measured() -> None:
     def broken() -> None:
         raise RuntimeError("no such kernel\nand a stack")
 
-    outcomes = interleave({"broken": broken, "good": lambda: None}, rounds=2, clock=CpuClock())
+    outcomes = interleave(
+        {"broken": broken, "good": lambda: None}, rounds=2, clock=cpu_milliseconds
+    )
     assert outcomes["broken"].failure == "no such kernel"
     assert outcomes["broken"].samples_milliseconds == ()
     assert len(outcomes["good"].samples_milliseconds) == 2

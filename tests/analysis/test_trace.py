@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.analysis.receptive_field import input_voxels
 from medseg.analysis.trace import WRITE_THROUGH_VIEW, abstracted, trace
 from medseg.analysis.vocabulary import MAKERS
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
 
 from ..models.networks import unet
-from .functions import Function
+from .functions import Function, seen
 
 
 def two_convs() -> nn.Sequential:
@@ -165,7 +164,7 @@ def test_a_write_through_shared_memory_is_a_step_of_its_own(
 ) -> None:
     traced = trace(Function(function), 1, (4, 4))
     assert WRITE_THROUGH_VIEW in [step.operator for step in traced.steps]
-    assert input_voxels(traced, 0, [0])[0].any()
+    assert seen(traced, 0, [0])[0].any()
 
 
 def test_reading_a_view_that_was_overwritten_itself_is_no_such_step() -> None:

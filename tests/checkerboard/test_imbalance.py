@@ -18,7 +18,6 @@ from medseg.checkerboard.imbalance import (
     worst_dc_gain_imbalance,
 )
 from medseg.checkerboard.kernels import UpsamplingLayer
-from medseg.explain.page import structural_imbalance
 
 from .taps import DIMS, TRANSPOSED, over_axes
 
@@ -59,19 +58,6 @@ class TestOverlap:
     def test_the_table(self, dims, kernel, stride, dilation, one) -> None:
         found = overlap_imbalance((kernel,) * dims, (stride,) * dims, (dilation,) * dims)
         assert found == pytest.approx(over_axes(one, dims), abs=1e-9)
-
-    @settings(max_examples=40)
-    @given(
-        axes=st.lists(
-            st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 4)),
-            min_size=1,
-            max_size=3,
-        ).filter(lambda axes: any(stride > 1 for _, stride, _ in axes))
-    )
-    def test_is_the_exact_fraction(self, axes) -> None:
-        sizes = tuple(zip(*axes, strict=True))
-        exact = float(structural_imbalance(*sizes))
-        assert overlap_imbalance(*sizes) == pytest.approx(exact, abs=1e-11)
 
 
 class TestShare:

@@ -74,11 +74,7 @@ def test_overrides_may_follow_a_double_dash(capsys: pytest.CaptureFixture[str]) 
 def test_latency_is_measured_on_the_device_that_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Steady:
-        def milliseconds(self, call: object) -> float:
-            return 3.0
-
-    monkeypatch.setattr(matching, "CpuClock", Steady)
+    monkeypatch.setattr(matching, "cpu_milliseconds", lambda call: 3.0)
     assert main([*SMALL, *PATCH, "--equal", "latency", "--device", "cpu", "--like", *SMALL]) == 0
     assert "latency: 3.00 ms, wanted 3.00 ms: +0.00%" in capsys.readouterr().out
 
