@@ -5,8 +5,8 @@ None has a bias: the normalisation that follows in every unit has one.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -266,31 +266,3 @@ class Deformable(Block):
     def __call__(self, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
         kernel = per_axis("kernel_size", self.kernel_size, spatial_dims)
         return DeformableConv(in_channels, out_channels, kernel, modulated=self.version == 2)
-
-
-def with_taps(conv: ConvFactory, taps: Sequence[int | None] | None, spatial_dims: int) -> Any:
-    """The convolution with other taps along some axes, where it has a kernel.
-
-    Args:
-        conv: The convolution.
-        taps: Per axis, odd; None keeps its own. An axis of one tap is not dilated either. None
-            for all keeps the convolution.
-        spatial_dims: 2 or 3.
-
-    Raises:
-        ValueError: another number of axes, or no odd numbers.
-    """
-    own: Any = conv
-    if taps is None or not hasattr(own, "kernel_size"):
-        return conv
-    kernel = per_axis("kernel_size", own.kernel_size, spatial_dims)
-    if len(taps) != spatial_dims:
-        raise ValueError(
-            f"kernel_sizes: {list(taps)} must have {spatial_dims} entries, one per axis"
-        )
-    kernel = tuple(k if n is None else n for n, k in zip(taps, kernel, strict=True))
-    changed: dict[str, Any] = {"kernel_size": kernel}
-    if hasattr(own, "dilation"):
-        rates = per_axis("dilation", own.dilation, spatial_dims)
-        changed["dilation"] = tuple(1 if n == 1 else r for n, r in zip(kernel, rates, strict=True))
-    return replace(own, **changed)

@@ -57,7 +57,7 @@ def per_axis(name: str, size: Size, spatial_dims: int) -> tuple[int, ...]:
     return sizes
 
 
-def checked_size(name: str, size: Size, *, odd: bool = False) -> int | tuple[int, ...]:
+def checked_size(name: str, size: Any, *, odd: bool = False) -> int | tuple[int, ...]:
     """A size given by a user, as int or tuple.
 
     Raises:

@@ -138,9 +138,9 @@ def impulse_response(
     Raises:
         ValueError: it reaches too far.
     """
-    if isinstance(layer, Sum):
-        return _added([impulse_response(branch, channels, scale) for branch in layer.branches])
     start, *others = _in_turn(layer)
+    if isinstance(start, Sum) and not others:
+        return _added([impulse_response(branch, channels, scale) for branch in start.branches])
     taps, first, step = _weights_of(start, channels, len(scale))
     if taps is None:
         others, eye = [start, *others], torch.eye(channels, dtype=torch.float64)
@@ -166,10 +166,10 @@ def impulse_response(
 
 def _support(taps: Tensor) -> tuple[slice, ...]:
     """Where any is not 0, along each axis; the middle if all are."""
-    found = []
-    for axis in range(2, taps.ndim):
-        used = (taps != 0).sum([a for a in range(taps.ndim) if a != axis]).nonzero().flatten()
-        places = used.tolist() or [taps.shape[axis] // 2]
+    found, anywhere = [], (taps != 0).flatten(0, 1).any(0)
+    for axis in range(anywhere.ndim):
+        along = anywhere.movedim(axis, 0).reshape(anywhere.shape[axis], -1).any(1)
+        places = along.nonzero().flatten().tolist() or [len(along) // 2]
         found.append(slice(places[0], places[-1] + 1))
     return tuple(found)
 
@@ -178,8 +178,11 @@ def _weights_of(
     layer: nn.Module, channels: int, dims: int
 ) -> tuple[Tensor | None, tuple[int, ...], tuple[int, ...]]:
     """Response of a convolution to impulses, its first tap and its stride; None of other layers."""
+    unknown = None, (0,) * dims, (1,) * dims
     if not isinstance(layer, _Conv | _Transposed) or isinstance(layer.padding, str):
-        return None, (0,) * dims, (1,) * dims
+        return unknown
+    if isinstance(layer, _Conv) and max(layer.stride) > 1:
+        return unknown
     taps = dense_taps(layer.weight, layer.groups, layer.dilation)
     padding = tuple(int(p) for p in layer.padding)
     if isinstance(layer, _Transposed):

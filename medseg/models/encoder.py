@@ -4,11 +4,18 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medseg.blocks.conv import ConvFactory, Standard, with_taps
+from medseg.blocks.conv import ConvFactory, Standard
 from medseg.blocks.downsample import DownsampleFactory
 from medseg.blocks.sizes import Size
 from medseg.blocks.unit import UnitFactory
-from medseg.models.stage import KernelSizes, StageSlots, make_stage, slots_per_stage, stage_plan
+from medseg.models.stage import (
+    KernelSizes,
+    StageSlots,
+    make_stage,
+    slots_per_stage,
+    stage_plan,
+    with_taps,
+)
 
 
 class Encoder(nn.Module):

@@ -1,12 +1,13 @@
 """Stages: what stands at one resolution, and how the stages of a network may differ."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
 
-from medseg.blocks.conv import ConvFactory, DilatedSchedule, with_taps
+from medseg.blocks.conv import ConvFactory, DilatedSchedule
 from medseg.blocks.sizes import Size, per_axis
 from medseg.blocks.unit import UnitFactory
 
@@ -88,6 +89,34 @@ def slots_per_stage(
         taps = kernel_sizes[stage] if kernel_sizes is not None else None
         own["conv"] = with_taps(own["conv"], taps, len(steps[0]))
     return {stage: SimpleNamespace(**own) for stage, own in filled.items()}
+
+
+def with_taps(conv: ConvFactory, taps: Sequence[int | None] | None, spatial_dims: int) -> Any:
+    """The convolution with other taps along some axes, where it has a kernel.
+
+    Args:
+        conv: The convolution.
+        taps: Per axis, odd; None keeps its own. An axis of one tap is not dilated either. None
+            for all keeps the convolution.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        ValueError: another number of axes, or no odd numbers.
+    """
+    own: Any = conv
+    if taps is None or not hasattr(own, "kernel_size"):
+        return conv
+    kernel = per_axis("kernel_size", own.kernel_size, spatial_dims)
+    if len(taps) != spatial_dims:
+        raise ValueError(
+            f"kernel_sizes: {list(taps)} must have {spatial_dims} entries, one per axis"
+        )
+    kernel = tuple(k if n is None else n for n, k in zip(taps, kernel, strict=True))
+    changed: dict[str, Any] = {"kernel_size": kernel}
+    if hasattr(own, "dilation"):
+        rates = per_axis("dilation", own.dilation, spatial_dims)
+        changed["dilation"] = tuple(1 if n == 1 else r for n, r in zip(kernel, rates, strict=True))
+    return replace(own, **changed)
 
 
 def stage_plan(

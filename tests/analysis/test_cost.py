@@ -15,14 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medseg.analysis.cost import Cost, cost_of, count_macs, count_parameters
 from medseg.analysis.trace import abstracted, trace
-from medseg.blocks import conv
 from medseg.cli.compose import option_names
 from medseg.layers.deformable import DeformableConv
 from medseg.layers.ndim import conv_nd, transposed_nd
 from medseg.models.description import build_network
-from medseg.models.stage import make_stage
 
-from ..blocks.specs import ANISOTROPIC_CONVS, CONVS, DOWNSAMPLES, UNITS, UPSAMPLES
 from ..models.networks import preset, unet
 from .functions import Function
 
@@ -50,38 +47,6 @@ def test_macs_of_every_preset_are_torchs(option: str, dims: int) -> None:
     total = cost(network, 1, size)
     assert total.macs == counted_by_torch(network, 1, size) > 0
     assert not total.unknown
-
-
-@pytest.mark.parametrize(("place", "spec"), [*enumerate(CONVS)], ids=repr)
-def test_a_convolution_of_the_catalogue_multiplies_every_weight_at_every_voxel(
-    place: int, spec: Any
-) -> None:
-    dims = 2 + place % 2
-    layer, voxels = spec(dims, IN, IN), math.prod(GRIDS[dims])
-    weights = sum(p.numel() for p in layer.parameters() if p.ndim > 1)
-    if isinstance(spec, conv.SmoothedDilated):
-        shared = [p.numel() for p in layer.parameters() if p.shape[:2] == (1, 1)]
-        weights += (IN - 1) * sum(shared)  # one filter for all channels
-    total = cost(layer, IN, GRIDS[dims])
-    assert total.macs == voxels * weights
-    assert not total.unknown
-
-
-@pytest.mark.parametrize("dims", GRIDS)
-def test_operators_of_the_catalogue_cost_what_torch_counts(dims: int) -> None:
-    units, up, down = (every[dims % 2 :: 2] for every in (UNITS, UPSAMPLES, DOWNSAMPLES))
-    stages = [make_stage(unit, conv.Standard(), dims, IN, OUT, 2) for unit in units]
-    ups = [spec(dims, IN, IN, 2) for spec in up]
-    downs = [spec(dims, IN, 2) for spec in down]
-    uneven = [spec(dims, IN, OUT) for spec in ANISOTROPIC_CONVS[dims] if _is_wide(spec)]
-    for layer in (*stages, *ups, *downs, *uneven):
-        total = cost(layer, IN, GRIDS[dims])
-        assert total.macs == counted_by_torch(layer, IN, GRIDS[dims])
-        assert not total.unknown
-
-
-def _is_wide(spec: Any) -> bool:
-    return not isinstance(spec, conv.Depthwise)
 
 
 @st.composite

@@ -11,7 +11,6 @@ from medseg.analysis.cost import Load, costs
 from medseg.analysis.field_search import Advice, advise, as_it_is, changes
 from medseg.analysis.gridding import gridding_warnings
 from medseg.analysis.receptive_field import receptive_field
-from medseg.errors import ConfigError
 from medseg.models.description import build_network
 
 from ..models.networks import MONAI_UNET, block, unet
@@ -167,18 +166,3 @@ def test_another_network_is_not_changed_and_a_whole_image_is_any_extent() -> Non
     attention = {"name": "monai.SegResNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 3}
     whole = advise(attention | {"init_filters": 8}, [60], [1], LOAD)
     assert all(extent >= 60 or math.isinf(extent) for extent in whole.base.extents_mm)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "spacing", "words"),
-    [
-        ([60], [1, 0.5], r"patch_size=\[64, 64\] spans 64 × 32 mm.*choose .*\[64, 128\]"),
-        *(([bad], [1], "extent=.* must be positive") for bad in (0, -1, math.nan, math.inf)),
-        *(([20], [bad], "spacing=.* must be positive") for bad in (0, -1, math.nan, math.inf)),
-        *(([20] * n, [1], f"extent=.* has {n} numbers.* or 2") for n in (0, 3)),
-        *(([20], [1] * n, f"spacing=.* has {n} numbers.* or 2") for n in (0, 3)),
-    ],
-)
-def test_numbers_that_make_no_sense_are_refused(wanted: Any, spacing: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        asked(wanted, spacing)

@@ -121,9 +121,3 @@ def test_what_no_multiple_satisfies_is_refused() -> None:
     never: Callable[..., bool] = lambda description: False  # noqa: E731
     with pytest.raises(ConfigError, match=r"\[4, 8\] can be scaled to no multiple.*fewer groups"):
         fitting_scale(MONAI_UNET, never)
-
-
-@pytest.mark.parametrize("multiple", [0, -1, 1.5, True])
-def test_a_multiple_is_a_whole_number(multiple) -> None:
-    with pytest.raises(ConfigError, match=r"multiple_of=.* must be a whole number ≥ 1"):
-        scale_for(unet(), LOAD, multiple_of=multiple)

@@ -1,14 +1,12 @@
 """Stages that fill their slots differently, and the rates of a schedule."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
 
 from medseg.blocks import conv, unit
 from medseg.errors import ConfigError
-from medseg.models.description import build, build_network, describe
+from medseg.models.description import build, build_network
 from medseg.models.stage import make_stage
 
 from .networks import block, unet
@@ -98,17 +96,6 @@ def test_a_slot_given_for_all_stages_is_the_slot_of_the_half(half, slot) -> None
 @pytest.mark.parametrize("half", SLOTS)
 def test_a_stage_without_slots_of_its_own_is_as_all(half, nothing) -> None:
     assert str(half_of(half, nothing)) == str(half_of(half))
-
-
-def test_a_network_of_different_stages_is_built_again_after_json() -> None:
-    description = unet(
-        of_encoder={"stage": {2: {"conv": BLOCKS["conv"]}}},
-        of_decoder={"stage": {0: {"upsample": BLOCKS["upsample"]}}},
-    )
-    network = build_network(description)
-    again = build_network(json.loads(json.dumps(describe(description))))
-    assert str(again) == str(network)
-    assert str(again) != str(build_network(unet()))
 
 
 class TestRefused:
