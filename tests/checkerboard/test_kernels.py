@@ -19,7 +19,7 @@ from medseg.checkerboard.imbalance import (
 from medseg.checkerboard.kernels import UpsamplingLayer
 from medseg.layers.ndim import linear_mode
 from medseg.layers.parallel import Sum
-from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
+from medseg.layers.resampling import BoxBlur, Upsampling
 
 from ..pairwise import covering
 from .taps import DIMS, LINEAR, NEAREST, TRANSPOSED, kernel_of
