@@ -17,7 +17,6 @@ measured in its plane. Another metric is a function here with
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -72,42 +71,22 @@ def dice(prediction: np.ndarray | Tensor, label: np.ndarray | Tensor) -> float |
     return 2 * int((prediction & label).sum()) / size if size else None
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two masks that both hold voxels, cut to their common box.
+OfSurfaces = Callable[[Tensor, Tensor, Sequence[float], float], float]
+"""Of two masks `(1, 1, *S)` that both hold voxels, the spacing in mm, and the tolerance in mm."""
 
-    Args:
-        prediction: Mask `S`.
-        label: True mask `S`.
-        spacing: mm per axis.
-        tolerance_mm: Distance up to which surfaces agree.
-    """
-
-    prediction: np.ndarray
-    label: np.ndarray
-    spacing: Sequence[float]
-    tolerance_mm: float
-
-    @property
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """Both masks as `(1, 1, *S)`."""
-        prediction, label = (
-            torch.from_numpy(mask.copy())[None, None] for mask in (self.prediction, self.label)
-        )
-        return prediction, label
+_OF_SURFACES: dict[str, OfSurfaces] = {}
 
 
-_OF_SURFACES: dict[str, Callable[[Pair], float]] = {}
-
-
-def _metric(function: Callable[[Pair], float]) -> Callable[[Pair], float]:
+def _metric(function: OfSurfaces) -> OfSurfaces:
     """Registers a metric under its name, which `medseg.record.METRICS` describes."""
     _OF_SURFACES[function.__name__] = function
     return function
 
 
 @_metric
-def surface_dice(pair: Pair) -> float:
+def surface_dice(
+    prediction: Tensor, label: Tensor, spacing: Sequence[float], tolerance_mm: float
+) -> float:
     """Share of both surfaces that lies within the tolerance of the other.
 
     Surfaces have areas in mm² (3-D) and contours lengths in mm (2-D), by the neighbourhood of each
@@ -116,17 +95,18 @@ def surface_dice(pair: Pair) -> float:
     Reference: Nikolov et al. 2018, arXiv:1809.04430.
     """
     found = compute_surface_dice(
-        *pair.tensors,
-        class_thresholds=[pair.tolerance_mm],
+        prediction,
+        label,
+        class_thresholds=[tolerance_mm],
         include_background=True,
-        spacing=pair.spacing,
+        spacing=spacing,
         use_subvoxels=True,
     )
     return float(found)
 
 
 @_metric
-def hd95_mm(pair: Pair) -> float:
+def hd95_mm(prediction: Tensor, label: Tensor, spacing: Sequence[float], _: float) -> float:
     """95th percentile of the distances between surfaces, the larger direction, in mm.
 
     Distances go from the centre of each surface voxel to the nearest of the other surface. MONAI
@@ -134,7 +114,7 @@ def hd95_mm(pair: Pair) -> float:
     areas); medpy pools the distances of both directions and takes one percentile.
     """
     found = compute_hausdorff_distance(
-        *pair.tensors, include_background=True, percentile=95, spacing=pair.spacing
+        prediction, label, include_background=True, percentile=95, spacing=spacing
     )
     return float(found)
 
@@ -150,11 +130,13 @@ def _score_class(
         return {name: diagonal if m.lower_is_better else 0.0 for name, m in METRICS.items()}
     box = _bounding_box(prediction | label)
     millimetres = [float(s) for s in spacing]  # MONAI refuses numpy's
-    pair = Pair(prediction[box], label[box], millimetres, tolerance_mm)
+    one, other = (torch.from_numpy(mask[box].copy())[None, None] for mask in (prediction, label))
     with warnings.catch_warnings():
         # MONAI 1.6 calls itself with an option that it deprecates
         warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
-        return {"dice": overlap, **{name: of(pair) for name, of in _OF_SURFACES.items()}}
+        measures = _OF_SURFACES.items()
+        found = {name: of(one, other, millimetres, tolerance_mm) for name, of in measures}
+        return {"dice": overlap, **found}
 
 
 def _dimensions(shape: tuple[int, ...]) -> list[int]:

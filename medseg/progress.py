@@ -58,12 +58,7 @@ def bar(
 
 
 def shown(items: Sequence[T], what: str) -> Iterator[T]:
-    """Items one after another, under a bar that counts them.
-
-    Args:
-        items: What is worked on.
-        what: In front of the bar.
-    """
+    """Items one after another, under a bar that counts them."""
     with bar(len(items), what) as step:
         for item in items:
             yield item

@@ -1,17 +1,29 @@
-"""The memory that a network takes for the windows of a prediction."""
+"""The memory that a network takes, where it can be foreseen."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 from torch import nn
 
-from medseg.analysis.memory import predicted_memory
+from medseg.analysis.memory import Memory, predicted_memory
 from medseg.data.config import DataConfig
 from medseg.errors import ConfigError
 from medseg.models.weights import ModelCard
 
 log = logging.getLogger(__name__)
+
+
+def foreseen_memory(
+    network: nn.Module, in_channels: int, size: Sequence[int], **options: Any
+) -> Memory | None:
+    """As `predicted_memory`; None where a layer is not known."""
+    try:
+        return predicted_memory(network, in_channels, size, **options)
+    except (ConfigError, RuntimeError, NotImplementedError) as error:
+        log.debug("memory was not predicted: %s", error)
+        return None
 
 
 def window_bytes(
@@ -32,11 +44,7 @@ def window_bytes(
     @cache
     def needed(windows: int) -> int:
         size = card.patch_size
-        try:
-            found = predicted_memory(network, card.in_channels, size, batch=windows, bf16=bf16)
-        except (ConfigError, RuntimeError, NotImplementedError) as error:
-            log.debug("memory was not predicted: %s", error)
-            return 0
-        return found.peak
+        found = foreseen_memory(network, card.in_channels, size, batch=windows, bf16=bf16)
+        return found.peak if found else 0
 
     return needed

@@ -73,11 +73,6 @@ def named(words: Sequence[str]) -> list[str]:
 def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) -> int:
     """Carries out an ablation: plans it, launches what is not completed; returns the exit code.
 
-    Args:
-        hydra: Composes the configurations.
-        overrides: Of the command line, those with several values included.
-        command_line: Kept in the plan.
-
     Raises:
         ConfigError: the grid means nothing, an arm cannot be matched in cost, or completed runs
             were measured or drawn in another way.

@@ -137,10 +137,7 @@ def compose_network(
 
 
 def parsed(words: Sequence[str]) -> list[Override]:
-    """Overrides taken apart, the options that they choose checked.
-
-    Args:
-        words: As Hydra reads them, see `medseg.cli.overrides.readable`.
+    """Overrides of `readable` taken apart, the options that they choose checked.
 
     Raises:
         ConfigError: an option that there is not, inside `hydra_session`.
@@ -195,10 +192,6 @@ def arm_composer(
     """What turns an arm's overrides, and dotted keys set afterwards, into plain values.
 
     Hydra composes an arm once; its repetitions differ in values alone.
-
-    Args:
-        hydra: Composes.
-        config: Of the whole ablation.
     """
 
     @cache
@@ -232,10 +225,6 @@ def choices_of(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:
     """Slot → option: `conv@model.encoder.conv` becomes `encoder.conv`, `data` stays `data`.
 
     A slot that the configuration points at another (`${..encoder.conv}`) has that one's option.
-
-    Args:
-        config: The composed configuration.
-        chosen: Group and place → option, as Hydra notes them.
     """
     options = {
         key.rpartition("@")[2]: option

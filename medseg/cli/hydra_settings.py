@@ -28,13 +28,7 @@ _CODE += ("job.env_set", "job.env_copy", "job.chdir")
 def hydra_config(
     hydra: Hydra, overrides: Sequence[str], mode: RunMode, *, logs: bool = False
 ) -> DictConfig:
-    """The training configuration with Hydra's own part.
-
-    Args:
-        hydra: Composes.
-        overrides: Of the command line.
-        mode: Whether of one run or of many.
-        logs: Whether Hydra's own log is set up as the configuration says.
+    """The training configuration with Hydra's own part, whose log is set up if `logs`.
 
     Raises:
         ConfigError: a file of `--config-dir` changes how Hydra runs.

@@ -29,13 +29,7 @@ register_resolvers()  # here, so that another process that a launcher starts kno
 
 
 def launch(hydra: "Hydra", config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
-    """Starts jobs, each given by its overrides, and waits for them.
-
-    Args:
-        hydra: Composes the configuration of each.
-        config: Of the whole ablation; names the launcher.
-        jobs: Overrides of every job.
-    """
+    """Starts jobs, each given by its overrides, and waits for them."""
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=HydraContext(hydra.config_loader, Callbacks(config)),
         task_function=train_cell,

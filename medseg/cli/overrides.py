@@ -4,6 +4,7 @@ Hydra has a grammar for values: `(c\\d+)`, `Uni (1)` or `umläut` are errors of 
 pattern or a name means what is typed, and whatever else does not parse is text.
 """
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,11 +22,8 @@ from medseg.suggestion import suggestion
 def readable(words: Sequence[str], *, several: bool = False) -> list[str]:
     """The overrides that were typed, in the form that Hydra reads.
 
-    A value that is quoted already is left to Hydra.
-
-    Args:
-        words: As the shell gives them.
-        several: Whether a comma separates the values of a pattern, or of paths that are not there.
+    A value that is quoted already is left to Hydra. If there may be `several` values, a comma
+    separates those of a pattern, and of paths that are not there.
 
     Raises:
         ConfigError: a word that is no override.
@@ -55,7 +53,7 @@ def _is_one_path(value: str) -> bool:
     """Whether commas belong to the name of a file or folder that is there."""
     path = Path(value).expanduser()
     named = next((own for own in (path, *path.parents) if "," in own.name), None)
-    return named is not None and named.exists()
+    return named is not None and os.path.exists(named)  # False where it cannot be asked
 
 
 def _meant(word: str) -> str:
@@ -85,11 +83,7 @@ def values_of(given: Sequence[Override]) -> dict[str, Any]:
 
 
 def require_options(given: Sequence[Override], groups: Mapping[str, Collection[str]]) -> None:
-    """Checks that groups have the options that are chosen.
-
-    Args:
-        given: Overrides.
-        groups: Group → options.
+    """Checks that groups, each with its options, have those that are chosen.
 
     Raises:
         ConfigError: one that there is not, with the one that was probably meant.
@@ -147,13 +141,7 @@ def no_option(word: str, options: Collection[str]) -> str:
 
 
 def no_key(key: str, known: Collection[str], places: Collection[str]) -> str:
-    """Says that the chosen configuration has no such key or slot.
-
-    Args:
-        key: Dotted key, or group and place.
-        known: Keys that there are.
-        places: Slots that there are, as `conv@model.encoder.conv`.
-    """
+    """Says that the chosen configuration has no such key, or no such slot among `places`."""
     group = key.partition("@")[0]
     slots = [place for place in places if place.partition("@")[0] == group]
     if slots:

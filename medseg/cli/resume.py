@@ -26,10 +26,6 @@ def continued(
 ) -> tuple["DictConfig", "Plan", dict[str, Any]]:
     """Checks that a run can be continued, before anything of it is changed.
 
-    Args:
-        hydra: Composes Hydra's own part of the configuration.
-        given: Overrides: `resume`, Hydra's own, and those that change the run.
-
     Returns:
         Hydra's configuration of the job, the plan, and what the record says was asked for.
 

@@ -35,13 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def study_of(model: TrainedModel, predictor: Predictor, options: dict[str, Any]) -> Study | None:
-    """The measures of the trained network's artifacts; None if it does not upsample.
-
-    Args:
-        model: The trained network.
-        predictor: The same, ready to predict.
-        options: `artifacts` of the configuration.
-    """
+    """The measures of the trained network's artifacts; None if it does not upsample."""
     try:
         return Study(
             predictor.network,

@@ -187,11 +187,7 @@ def require_same_options(
 ) -> None:
     """Checks that runs that are not made again were measured, drawn and named as is asked now.
 
-    Args:
-        plan: What is asked for.
-        folder: Of the ablation.
-        configs: Digest of a cell's configuration → the configuration.
-        classes: The same digest → names of the foreground classes, where they are known.
+    Configurations, and the names of classes where they are known, are by a cell's digest.
 
     Raises:
         ConfigError: `artifacts` or `pictures` has another value.

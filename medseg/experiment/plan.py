@@ -13,8 +13,8 @@ from torch.nn.modules.loss import _Loss
 
 from medseg.analysis.cost import training_call
 from medseg.analysis.input_sizes import check_patch
-from medseg.analysis.memory import Memory, predicted_memory
-from medseg.analysis.windows import window_bytes
+from medseg.analysis.memory import Memory
+from medseg.analysis.windows import foreseen_memory, window_bytes
 from medseg.build import build
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
@@ -136,24 +136,10 @@ class Plan:
         depends_on = (described, channels, data.patch_size, data.batch_size, self.precision,
                       self.deep_supervision, torch.get_num_threads())  # fmt: skip
         if (key := repr(depends_on)) not in _MEMORY:
-            _MEMORY[key] = self._predicted_anew(network, channels, call)
+            half, size = self.precision == "bf16", data.patch_size
+            options = {"batch": data.batch_size, "training": True, "bf16": half, "run": call}
+            _MEMORY[key] = foreseen_memory(network, channels, size, **options)
         return _MEMORY[key]
-
-    def _predicted_anew(self, network: nn.Module, channels: int, call: Any) -> Memory | None:
-        data = self.data.config
-        try:
-            return predicted_memory(
-                network,
-                channels,
-                data.patch_size,
-                batch=data.batch_size,
-                training=True,
-                bf16=self.precision == "bf16",
-                run=call,
-            )
-        except (ConfigError, RuntimeError, NotImplementedError) as error:
-            log.debug("memory was not predicted: %s", error)
-            return None
 
     def _loss_of(self, _network: nn.Module, logits: Tensor) -> Tensor:
         return self.loss(logits.requires_grad_(), torch.zeros_like(logits[:, :1]))
@@ -188,10 +174,6 @@ def make_plan(config: dict[str, Any], *, split: Split | None = None) -> Plan:
 def make_data(config: dict[str, Any], split: Split | None = None) -> SegmentationDataModule:
     """The data module that a resolved configuration describes, not set up yet.
 
-    Args:
-        config: Resolved.
-        split: To be used instead of the one that the configuration describes.
-
     Raises:
         ConfigError: something in it is unknown or impossible.
     """
@@ -207,10 +189,7 @@ def make_data(config: dict[str, Any], split: Split | None = None) -> Segmentatio
 def data_digests(
     configs: Mapping[str, dict[str, Any]],
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Prepares the data of many runs, of each dataset once.
-
-    Args:
-        configs: Resolved configurations, by a name.
+    """Prepares the data of many runs, given by their resolved configurations, once a dataset.
 
     Returns:
         Name → digest of the files that the run is trained on, and name → their classes.

@@ -82,7 +82,10 @@ def test_quotes_of_hydra_s_grammar_still_mean_the_same() -> None:
     assert parsed("data.patient=null") is None
 
 
-def test_a_comma_lists_paths_where_several_values_are_asked_for() -> None:
+def test_a_comma_lists_paths_where_several_values_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "one, two").mkdir()
+    (text,) = readable([f"data.root={tmp_path}/one, two/data"], several=True)
+    assert not OverridesParser.create().parse_override(text).is_sweep_override()
     (text,) = readable(["data.root=a,b"], several=True)
     assert OverridesParser.create().parse_override(text).is_sweep_override()
     (text,) = readable([r"data.patient=(c\d{1,2})"], several=True)

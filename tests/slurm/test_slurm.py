@@ -112,6 +112,7 @@ def test_a_failing_arm_is_named_and_what_is_completed_is_not_queued_again(
     failed = {name for name, record in found.items() if record.status == "failed"}
     assert [len(completed), len(failed)] == [2, 2]
     assert {found[name].exit_code for name in failed} == {2}
+    assert {record.config["planned"]["text"] for record in found.values()} == {file.read_text()}
     for name in failed:
         assert f"failed: {name}: " in shown
     assert "groups=3 must divide" in shown
