@@ -14,7 +14,7 @@ from medseg.analysis.memory import predicted_memory
 from medseg.analysis.receptive_field import receptive_field
 from medseg.analysis.timing import gpu_milliseconds
 from medseg.errors import ResourceError
-from medseg.hardware import choose_precision
+from medseg.hardware import choose_precision, require_precision
 from medseg.models.description import Description
 from medseg.planning.rules import Shape, widths
 
@@ -93,8 +93,9 @@ class PlannedNetwork:
         of the processor counts, which other programs do not lengthen.
 
         Raises:
-            ResourceError: the step fails.
+            ResourceError: the step fails, or this machine does not compute in the precision.
         """
+        require_precision(self.precision, self.device)
         patch = [
             min(n, max(2 * step, _TIMED_EDGE // step * step))
             for n, step in zip(shape.patch, shape.total_stride, strict=True)

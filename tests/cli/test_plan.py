@@ -204,6 +204,12 @@ def test_words_that_mean_nothing(words, phantom, tmp_path, monkeypatch) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_precision_that_this_machine_lacks_is_not_timed(phantom, tmp_path) -> None:
+    words = ["trainer.precision=fp16", "trainer.device=cpu", f"data.cache={tmp_path}/cache"]
+    assert plan([str(phantom), *words, "--memory", "8", "-o", str(tmp_path / "p.yaml")]) == 4
+    assert not (tmp_path / "p.yaml").exists()
+
+
 def test_no_dataset(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
