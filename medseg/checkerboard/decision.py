@@ -21,7 +21,7 @@ from medseg.data.reading import read_scan
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.record import CaseRow
-from medseg.volumes import Form, Volume, on_grid_of, write_probabilities
+from medseg.volumes import Form, Volume, on_grid_of, read_labels, write_probabilities
 
 _TOLERANCE_MM = 1.0  # of surface Dice
 
@@ -54,8 +54,13 @@ def examine(
     classes, preprocessing = len(card.classes) + 1, predictor.preprocessing
     truth = None
     if label is not None:
-        truth = preprocessing.read_labels(
-            label, num_classes=classes, prefer=prefer, like=image, spacing=scan.spacing
+        truth = read_labels(
+            label,
+            num_classes=classes,
+            values=preprocessing.label_values,
+            like=image,
+            spacing=scan.spacing,
+            prefer=prefer,
         )
         truth = on_grid_of(image, truth)
     watched = study.watch(None if truth is None else preprocessing.truth(truth, classes))

@@ -13,7 +13,7 @@ from medseg.data.reading import read_case_of, read_scan
 from medseg.data.sides import side_pairs
 from medseg.errors import DataError, one_volume
 from medseg.planning.fingerprint import CaseFacts, facts_of
-from medseg.volumes import Volume, best_slice, draw_slice, to_png, to_ras
+from medseg.volumes import Volume, best_slice, draw_slice, side_by_side, to_png, to_ras
 
 _EDGE = 132  # pixels of the longest side of a slice
 _GAP = 4
@@ -123,13 +123,7 @@ def _drawn(image: Volume, label: Volume) -> str:
                 sides=sides if channel.shape[2] > 1 else ("", ""),
             )
         )
-    return base64.b64encode(to_png(_side_by_side(slices))).decode() if slices else ""
-
-
-def _side_by_side(slices: Sequence[Image.Image]) -> Image.Image:
-    width = sum(each.width for each in slices) + _GAP * (len(slices) - 1)
-    sheet, left = Image.new("RGB", (width, max(each.height for each in slices))), 0
-    for each in slices:
-        sheet.paste(each, (left, (sheet.height - each.height) // 2))
-        left += each.width + _GAP
-    return sheet.quantize(_COLOURS, dither=Image.Dither.NONE)
+    if not slices:
+        return ""
+    sheet = side_by_side([(each, "") for each in slices], gap=_GAP)
+    return base64.b64encode(to_png(sheet.quantize(_COLOURS, dither=Image.Dither.NONE))).decode()

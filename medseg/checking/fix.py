@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -31,26 +30,18 @@ from medseg.volumes import IGNORE, Doubt, Volume
 REPAIRS = "repairs.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Copied:
-    """What became of the cases.
-
-    Args:
-        names: Case → its name in the copy.
-        left_out: Case → why it is not in the copy.
-    """
-
-    names: dict[str, str]
-    left_out: dict[str, str]
-
-
-def write_repaired(checked: Checked, folder: Path, *, patient: Patients = None) -> Copied:
+def write_repaired(
+    checked: Checked, folder: Path, *, patient: Patients = None
+) -> tuple[int, dict[str, str]]:
     """Writes the copy as the Decathlon has datasets, with patients and folds; whole or not at all.
 
     Args:
         checked: The dataset; nothing of it is touched.
         folder: Absent or empty, outside the dataset.
         patient: As `data.patient`; None: as the dataset says.
+
+    Returns:
+        How many cases were copied, and case → why it was not.
 
     Raises:
         ConfigError: something lies in the folder.
@@ -63,9 +54,10 @@ def write_repaired(checked: Checked, folder: Path, *, patient: Patients = None) 
     kept = [each for each in checked.seen if each.case.case_id not in left_out]
     if not kept:
         raise DataError(f"{checked.dataset.folder}: no case can be used, so that none is copied")
-    copied = Copied(names=_names([each.case for each in kept]), left_out=left_out)
-    build_folder(folder, stamp="", build=lambda part: _build(part, checked, kept, copied, patient))
-    return copied
+    build_folder(
+        folder, stamp="", build=lambda part: _build(part, checked, kept, left_out, patient)
+    )
+    return len(kept), left_out
 
 
 def _left_out(checked: Checked) -> Iterator[tuple[str, str]]:
@@ -104,9 +96,13 @@ def _names(cases: Sequence[Case]) -> dict[str, str]:
 
 
 def _build(
-    part: Path, checked: Checked, kept: Sequence[Seen], copied: Copied, patient: Patients
+    part: Path,
+    checked: Checked,
+    kept: Sequence[Seen],
+    left_out: dict[str, str],
+    patient: Patients,
 ) -> None:
-    dataset, names = checked.dataset, copied.names
+    dataset, names = checked.dataset, _names([each.case for each in kept])
 
     def write(each: Seen) -> None:
         image, label = read_case_of(dataset, each.case)
@@ -131,7 +127,7 @@ def _build(
     if folds := [fold for fold in _folds(dataset, names) if fold["train"] and fold["val"]]:
         write_text(part / NNUNET_FOLDS, json.dumps(folds, indent=1) + "\n")
     cases = {names[each.case.case_id]: _history(each) for each in kept}
-    history = {"dataset": str(dataset.folder), "cases": cases, "left_out": copied.left_out}
+    history = {"dataset": str(dataset.folder), "cases": cases, "left_out": left_out}
     write_text(part / REPAIRS, json.dumps(history, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -83,10 +83,10 @@ def main(arguments: argparse.Namespace) -> int:
     checked = check_dataset(dataset, patient=patient, pictures=pictures)
     _show(checked)
     if arguments.fix and arguments.output:
-        copied = write_repaired(checked, arguments.output, patient=patient)
-        cases = counted(len(copied.names), "case")
+        copied, left_out = write_repaired(checked, arguments.output, patient=patient)
+        cases = counted(copied, "case")
         print(one_line(f"{arguments.output}: {cases}; {REPAIRS} says what was done to each"))
-        for case_id, why in copied.left_out.items():
+        for case_id, why in left_out.items():
             print(one_line(f"  left out: {case_id}: {why}"))
     elif arguments.output:
         for path in write_check(checked, arguments.output, overwrite=arguments.overwrite):

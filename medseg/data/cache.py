@@ -164,7 +164,9 @@ def _read(case_id: str, folder: Path) -> PreparedCase | None:
 def _write(
     case: Case, preprocessing: Preprocessing, in_channels: int, num_classes: int, folder: Path
 ) -> None:
-    image, label = read_case(case, preprocessing, in_channels=in_channels, num_classes=num_classes)
+    image, label = read_case(
+        case, preprocessing.label_values, in_channels=in_channels, num_classes=num_classes
+    )
     notes = [*image.notes, *label.notes]
     pixels = preprocessing.image(image).numpy()
     classes = preprocessing.labels(label).numpy()

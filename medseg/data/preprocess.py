@@ -8,7 +8,6 @@ permutation, so a re-oriented copy of a volume gives the re-oriented result to t
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medseg.errors import ConfigError
-from medseg.volumes import Form, Volume, checked_label_values, from_ras, read_labels, to_ras
+from medseg.volumes import Volume, checked_label_values, from_ras, to_ras
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
 
 
@@ -211,29 +210,6 @@ class Preprocessing:
             return labels
         classes = int(labels.max()) + 1
         return strongest(((labels == c).float() for c in range(classes)), size).to(labels.dtype)
-
-    def read_labels(
-        self,
-        path: Path,
-        *,
-        num_classes: int,
-        prefer: Form = "sform",
-        like: Volume | None = None,
-        spacing: Sequence[float] | None = None,
-    ) -> Volume:
-        """Reads labels on their own grid as classes, `num_classes` where they are ignored.
-
-        Raises:
-            DataError: see `medseg.volumes.read_labels`.
-        """
-        return read_labels(
-            path,
-            num_classes=num_classes,
-            values=self.label_values,
-            like=like,
-            spacing=spacing,
-            prefer=prefer,
-        )
 
     def truth(self, labels: Volume, num_classes: int) -> Tensor | None:
         """Labels `grid` for measures that need each voxel's class; None where some are ignored."""

@@ -1,24 +1,28 @@
 """The files of a case as two volumes on one grid: its image with all channels, and its label."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from medseg.data.dataset import Case, Dataset, Scan
-from medseg.data.preprocess import Preprocessing, ZScore
 from medseg.errors import DataError
-from medseg.volumes import Volume, on_grid_of, read_image
+from medseg.volumes import Volume, on_grid_of, read_image, read_labels
 
 
 def read_case(
-    case: Case, preprocessing: Preprocessing, *, in_channels: int, num_classes: int
+    case: Case,
+    label_values: Mapping[int | str, int | str] | None,
+    *,
+    in_channels: int,
+    num_classes: int,
 ) -> tuple[Volume, Volume]:
     """Reads image and label of a case.
 
     Args:
         case: Of a dataset.
-        preprocessing: Says what label values become.
+        label_values: Label value of the file → class, or "ignore"; see `Dataset`.
         in_channels: How many the image must have.
         num_classes: With background.
 
@@ -31,8 +35,12 @@ def read_case(
             of which every voxel is ignored.
     """
     image = read_scan(case, in_channels)
-    label = preprocessing.read_labels(
-        case.label, num_classes=num_classes, like=image, spacing=case.spacing
+    label = read_labels(
+        case.label,
+        num_classes=num_classes,
+        values=label_values,
+        like=image,
+        spacing=case.spacing,
     )
     if (label.array == num_classes).all():
         raise DataError(f"{case.label}: every voxel is ignored; remove the case")
@@ -43,7 +51,7 @@ def read_case_of(dataset: Dataset, case: Case) -> tuple[Volume, Volume]:
     """Reads a case as its dataset says; what is returned and raised as of `read_case`."""
     return read_case(
         case,
-        Preprocessing(intensity=ZScore(), label_values=dataset.label_values),
+        dataset.label_values,
         in_channels=dataset.in_channels,
         num_classes=dataset.num_classes,
     )

@@ -14,6 +14,10 @@ from medseg.errors import ConfigError, DataError
 from medseg.files import write_text
 from medseg.formatting import first_of
 
+_SESSION = re.compile(r"(sub-[A-Za-z0-9]+)_.*")
+_SLICE = re.compile(r"(.+?)[_\-. ]?(?:slices?|sl)[_\-. ]?\d+", re.IGNORECASE)
+_SIDE = re.compile(r"(.*\d)[_\-. ]?(l|r|left|right|os|od)", re.IGNORECASE)
+
 Patients = str | Mapping[str, str] | None
 """How cases tell their patients: see `patient_of`."""
 
@@ -161,7 +165,7 @@ def fold_of_cases(
 
 def _by_patient(case_ids: Iterable[str], patient: Patients, *, least: int) -> dict[str, list[str]]:
     case_ids = list(case_ids)
-    _refuse(_repeated(case_ids), "listed twice; give every case once")
+    _refuse(repeated(case_ids), "listed twice; give every case once")
     groups = defaultdict(list)
     for case_id in case_ids:
         groups[patient_of(case_id, patient=patient)].append(case_id)
@@ -210,6 +214,23 @@ def patient_of(case_id: str, *, patient: Patients) -> str:
     return found[1]
 
 
+def patients_by_name(case_ids: Iterable[str]) -> dict[str, str]:
+    """Case → patient, of the cases whose names tell that several are one patient's.
+
+    `Image_01L` and `Image_01R` are two eyes of Image_01; `sub-01_ses-1` is a session of sub-01 as
+    BIDS names it; `p01_slice_012` is a slice of p01. A side counts where both are there.
+
+    >>> patients_by_name(["Image_01L", "Image_01R", "Image_02L", "case_7"])
+    {'Image_01L': 'Image_01', 'Image_01R': 'Image_01'}
+    """
+    case_ids = list(case_ids)
+    for pattern in (_SESSION, _SLICE, _SIDE):
+        found = {name: hit[1] for name in case_ids if (hit := pattern.fullmatch(name))}
+        if shared := {*repeated(found.values())}:
+            return {name: patient for name, patient in found.items() if patient in shared}
+    return {}
+
+
 def check(split: Split, case_ids: Iterable[str], *, patient: Patients = None) -> None:
     """Refuses a split that leaks or that does not fit the dataset; it may leave cases out.
 
@@ -224,7 +245,7 @@ def check(split: Split, case_ids: Iterable[str], *, patient: Patients = None) ->
     if not split.train or not split.validation:
         raise DataError("a side of the split is empty; name at least one case to train and one not")
     both = [*split.train, *split.validation]
-    _refuse(_repeated(both), "in the split twice; a case trains or validates, once")
+    _refuse(repeated(both), "in the split twice; a case trains or validates, once")
     _refuse(sorted(set(both) - set(case_ids)), "in the split but not in the dataset; remove them")
     sides = [
         {patient_of(c, patient=patient) for c in side} for side in (split.train, split.validation)
@@ -236,8 +257,9 @@ def _is_names(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
-    return sorted(name for name, count in Counter(names).items() if count > 1)
+def repeated(items: Iterable[Any]) -> list[Any]:
+    """Those that occur several times, in the order of their first time."""
+    return [item for item, count in Counter(items).items() if count > 1]
 
 
 def _refuse(names: list[str], why: str) -> None:

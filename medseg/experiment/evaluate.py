@@ -131,9 +131,8 @@ def _segmented(
 ) -> tuple[Volume, Volume, np.ndarray]:
     """Image, true labels and predicted labels of a case, shown to the study."""
     channels, classes = model.card.in_channels, len(model.card.classes) + 1
-    image, label = read_case(
-        case, predictor.preprocessing, in_channels=channels, num_classes=classes
-    )
+    values = predictor.preprocessing.label_values
+    image, label = read_case(case, values, in_channels=channels, num_classes=classes)
     watched = study and study.watch(predictor.preprocessing.truth(label, classes))
     labels = predictor.predict(image, observe=watched and watched.start).labels
     if study and watched:

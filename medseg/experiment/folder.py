@@ -107,7 +107,7 @@ def _older_label_maps(
 def _scores(path: Path, case: Case, data: SegmentationDataModule) -> Mapping[str, Any]:
     config, classes = data.config, data.dataset.classes if data.dataset else ()
     options = {"in_channels": config.in_channels, "num_classes": config.num_classes}
-    image, truth = read_case(case, data.preprocessing, **options)
+    image, truth = read_case(case, data.preprocessing.label_values, **options)
     found = read_labels(path, num_classes=config.num_classes, like=image).array
     spacing = image.geometry.spacing
     return score_case(found, truth.array, spacing=spacing, classes=classes, tolerance_mm=1.0)

@@ -98,11 +98,8 @@ def facts_of(
 def _size_of_content(voxels: np.ndarray) -> tuple[int, ...]:
     """The box around what is not 0; the whole where nothing is."""
     content = (voxels != 0).any(axis=0)
-    size = []
-    for axis in range(3):
-        filled = np.flatnonzero(content.any(axis=tuple(a for a in range(3) if a != axis)))
-        size.append(int(filled[-1] - filled[0] + 1) if len(filled) else content.shape[axis])
-    return tuple(size)
+    boxes = ndimage.find_objects(content.astype(np.uint8))
+    return tuple(s.stop - s.start for s in boxes[0]) if boxes else content.shape
 
 
 @dataclass(frozen=True, kw_only=True)

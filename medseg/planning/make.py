@@ -124,10 +124,8 @@ def make_text(
         "null: the convolution's own",
         PLANNED: "what the plan was made from; a dataset of other channels or classes is refused",
     }
-    written = _leaf_keys(tree)
-    comments = {key: text for key, text in comments.items() if key in written and text}
     if not encoder.get("kernel_sizes"):
-        comments.pop("model.encoder.kernel_sizes", None)
+        del comments["model.encoder.kernel_sizes"]
     heading = _heading(facts, grid, choice, network, dataset, config, limits, memory_bytes)
     return text_of(tree, options, comments, heading)
 
@@ -347,12 +345,3 @@ def _put(tree: dict[str, Any], key: str, value: Any, *, remove: bool = False) ->
         tree.pop(last, None)
     else:
         tree[last] = value
-
-
-def _leaf_keys(tree: Mapping[str, Any], path: str = "") -> set[str]:
-    keys = set()
-    for key, value in tree.items():
-        keys.add(f"{path}{key}")
-        if isinstance(value, Mapping):
-            keys |= _leaf_keys(value, f"{path}{key}.")
-    return keys

@@ -13,7 +13,14 @@ from medseg.volumes.formats import Described, describe
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
 from medseg.volumes.label_reader import label_keys, read_labels
 from medseg.volumes.labels import IGNORE, checked_label_values
-from medseg.volumes.overlay import OKABE_ITO, best_slice, draw_slice, picture_of_case, to_png
+from medseg.volumes.overlay import (
+    OKABE_ITO,
+    best_slice,
+    draw_slice,
+    picture_of_case,
+    side_by_side,
+    to_png,
+)
 from medseg.volumes.reader import Volume, on_grid_of, read_image
 from medseg.volumes.writer import write_labels, write_probabilities
 
@@ -44,6 +51,7 @@ __all__ = [
     "read_labels",
     "scan_dicom",
     "sharing_a_case",
+    "side_by_side",
     "to_png",
     "to_ras",
     "write_labels",

@@ -5,7 +5,7 @@ qform, MONAI whichever matches pixdim. Here one rule holds, and every doubt beco
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -72,8 +72,6 @@ def decide_geometry(header: nib.Nifti1Header, prefer: Form = "sform") -> tuple[G
     Raises:
         DataError: the affine is not finite or not invertible, or a voxel size is zero or NaN.
     """
-    if prefer not in get_args(Form):
-        raise ValueError(f"prefer={prefer!r} must be one of {', '.join(get_args(Form))}")
     millimetres, unit_notes = _unit(header)
     pixdim, notes = _voxel_sizes(header)
     to_mm = np.array([[millimetres]] * 3 + [[1.0]])

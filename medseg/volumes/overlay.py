@@ -100,7 +100,7 @@ def picture_of_case(
             sides=_SIDES[axis],
         )
         panels.append((panel, "image" if classes is None else name))
-    return _side_by_side(panels)
+    return side_by_side(panels, caption=_CAPTION_PIXELS)
 
 
 def errors_of(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -215,14 +215,23 @@ def _write_sides(picture: Image.Image, sides: tuple[str, str]) -> None:
         pen.text(place, letter, _INK, font, anchor, stroke_width=1, stroke_fill=_PAPER)
 
 
-def _side_by_side(panels: list[tuple[Image.Image, str]]) -> Image.Image:
-    width = sum(panel.width for panel, _ in panels) + _GAP_PIXELS * (len(panels) - 1)
-    height = max(panel.height for panel, _ in panels) + _CAPTION_PIXELS
-    sheet, left = Image.new("RGB", (width, height), _PAPER), 0
+def side_by_side(
+    panels: Sequence[tuple[Image.Image, str]], *, gap: int = _GAP_PIXELS, caption: int = 0
+) -> Image.Image:
+    """Pictures in a row, each with its caption above it.
+
+    Args:
+        panels: the pictures and what stands above them.
+        gap: pixels between two.
+        caption: pixels for the captions; 0 leaves them out.
+    """
+    width = sum(panel.width for panel, _ in panels) + gap * (len(panels) - 1)
+    tallest = max(panel.height for panel, _ in panels)
+    sheet, left = Image.new("RGB", (width, tallest + caption), _PAPER), 0
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_LETTER_PIXELS)
-    for panel, caption in panels:
-        middle = (left + panel.width / 2, _CAPTION_PIXELS / 2)
-        pen.text(middle, caption, _INK, font, "mm")
-        sheet.paste(panel, (left, _CAPTION_PIXELS))
-        left += panel.width + _GAP_PIXELS
+    for panel, text in panels:
+        if caption:
+            pen.text((left + panel.width / 2, caption / 2), text, _INK, font, "mm")
+        sheet.paste(panel, (left, caption + (tallest - panel.height) // 2))
+        left += panel.width + gap
     return sheet

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -64,8 +64,6 @@ def read_image(
     Raises:
         DataError: the file is damaged, incomplete, or not such an image.
     """
-    if nonfinite not in get_args(Nonfinite):
-        raise ValueError(f"nonfinite={nonfinite!r} must be one of {get_args(Nonfinite)}")
     path = Path(path)
     stored = read_stored(path)
     header, geometry, notes = place(stored, path, spacing=spacing, prefer=prefer)

@@ -45,13 +45,7 @@ def write_labels(target: Path, labels: np.ndarray, like: Volume) -> None:
     Raises:
         ResourceError: the folder cannot be written or the disk is full.
     """
-    if labels.dtype.kind not in "iub":
-        raise ValueError(f"labels of type {labels.dtype} must be whole numbers; pass class indices")
-    _require_shape(labels.shape, like)
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > np.iinfo(np.uint16).max:
-        raise ValueError(f"labels {low}..{high} must lie in 0..65535; map them to classes")
-    dtype = "<u1" if high <= np.iinfo(np.uint8).max else "<u2"
+    dtype = "<u1" if labels.max() <= np.iinfo(np.uint8).max else "<u2"
     _write(target, _header(like, _shape_of(like, labels), dtype), [labels])
 
 
@@ -67,7 +61,6 @@ def write_probabilities(target: Path, probabilities: np.ndarray, like: Volume) -
         ResourceError: the folder cannot be written or the disk is full.
     """
     classes, *shape = probabilities.shape
-    _require_shape(tuple(shape), like)
     _write(target, _header(like, (*shape, classes), "<f4"), probabilities)
 
 
@@ -77,12 +70,6 @@ def _shape_of(like: Volume, labels: np.ndarray) -> tuple[int, ...]:
     without_ones = [length for length in own if length > 1]
     same = without_ones == [length for length in labels.shape if length > 1]
     return own if same and len(own) > 1 else labels.shape
-
-
-def _require_shape(shape: tuple[int, ...], like: Volume) -> None:
-    expected = like.array.shape[-3:]
-    if shape != expected:
-        raise ValueError(f"shape {shape} must be {expected}, that of {like.path}")
 
 
 def _header(like: Volume, shape: tuple[int, ...], dtype: str) -> nib.Nifti1Header:
@@ -110,11 +97,8 @@ def _sound_sizes(like: Volume) -> np.ndarray:
 
 def _write(target: Path, header: nib.Nifti1Header, volumes: Iterable[np.ndarray]) -> None:
     """Writes the volumes, each (i, j, k), slice by slice, so that no second copy is made."""
-    name = Path(target).name.lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{target} must end in .nii.gz or .nii")
     with atomic_path(target) as part, part.open("wb") as file:
-        if name.endswith(".nii.gz"):
+        if target.name.lower().endswith(".gz"):
             # neither name nor time goes into the file, so that equal content is equal bytes
             with igzip.IGzipFile("", "wb", _COMPRESSION, file, mtime=0) as stream:
                 _write_content(stream, header, volumes)

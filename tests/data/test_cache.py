@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from medseg.data import preprocess, reading
+from medseg.data import reading
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.dataset import Case
 from medseg.data.forms import read_dataset
@@ -57,7 +57,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return _read
 
     monkeypatch.setattr(reading, "read_image", spied(read_image))
-    monkeypatch.setattr(preprocess, "read_labels", spied(read_labels))
+    monkeypatch.setattr(reading, "read_labels", spied(read_labels))
     return paths
 
 
@@ -137,18 +137,6 @@ def test_another_preprocessing_has_its_own_place(changes: dict, prepare: Prepare
     assert not {p.folder for p in first} & {p.folder for p in second}
 
 
-def test_a_half_written_folder_is_written_again(prepare: Prepare, reads: list[Path]) -> None:
-    whole = prepare()
-    expected = whole[1].image.clone()
-    (whole[1].folder / "case.json").unlink()
-    (whole[1].folder / "image.npy").write_bytes(b"half")
-    reads.clear()
-    again = prepare()
-    assert len(reads) == 2
-    assert torch.equal(again[1].image, expected)
-    assert not list(again[1].folder.glob(".*.part"))
-
-
 def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:20])
 
@@ -210,20 +198,6 @@ def test_both_files_of_a_pair_are_watched(
     assert not getattr(after, part).any() or part == "image"
     assert after.folder != before.folder
     assert after.sha256 != before.sha256
-
-
-def test_an_error_that_nobody_foresaw_is_that_of_its_case(
-    prepare: Prepare, monkeypatch: pytest.MonkeyPatch, cases: list[Case]
-) -> None:
-    def fail(path: Path, **_) -> None:
-        raise ZeroDivisionError(path.name) if path == cases[1].image else DataError(f"{path}: bad")
-
-    monkeypatch.setattr(reading, "read_image", fail)
-    with pytest.raises(DataError) as caught:
-        prepare()
-    lines = str(caught.value).splitlines()[1:]
-    assert len(lines) == len(cases)
-    assert "ZeroDivisionError" in lines[1]
 
 
 def test_the_same_case_in_other_files_and_orientations_is_known_by_its_content(
@@ -331,11 +305,6 @@ def test_a_case_without_foreground_is_kept_and_mentioned(
         assert caplog.messages == [f"{cases[0].case_id}: {notes[0][0]}"]
     sizes = [len(flat) for flat in prepared[0].class_indices()]
     assert sizes == [prepared[0].label.numel(), 0, 0]
-
-
-def test_notes_of_the_readers_are_kept(prepare: Prepare, cases: list[Case]) -> None:
-    resave(cases[0].label, lambda array: array, shift=0.1)
-    assert "taken as the same grid" in prepare()[0].notes[0]
 
 
 def test_the_cache_may_lie_at_home(

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from medseg.data import Folder, Phantom
+from medseg.data import Phantom
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.patches import Augmentation
 from medseg.data.splits import Split
@@ -226,22 +226,6 @@ def test_nothing_can_be_asked_before_setup(make: Make) -> None:
     for ask in (module.train_dataloader, module.validation_cases):
         with pytest.raises(RuntimeError, match=r"call setup\(\) first"):
             ask()
-
-
-def test_setup_is_done_once(make: Make, phantom: Path) -> None:
-    class Counted(Folder):
-        calls = 0
-
-        def prepare(self, *, may_write: bool = True) -> Path:
-            Counted.calls += 1
-            return super().prepare(may_write=may_write)
-
-    module = make(source=Counted(root=phantom))
-    module.setup("fit")
-    split = module.split
-    module.setup("validate")
-    assert Counted.calls == 1
-    assert module.split is split
 
 
 def test_several_channels_are_passed_on(make: Make, tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_scores_are_those_of_the_voxels_that_count(folder: Path) -> None:
 
 
 def test_the_model_knows_what_label_values_mean(folder: Path) -> None:
-    predictor = Predictor(load_model(the_run(folder)))
-    label = predictor.preprocessing.read_labels(folder / "data/labelsTr/c0.nii.gz", num_classes=3)
+    values = Predictor(load_model(the_run(folder))).preprocessing.label_values
+    path = folder / "data/labelsTr/c0.nii.gz"
+    label = read_labels(path, num_classes=3, values=values)
     assert set(np.unique(label.array)) == {0, 1, 2, 3}

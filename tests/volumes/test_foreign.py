@@ -88,18 +88,6 @@ def test_missing_bytes_are_refused(name: str, packed: bool, share: float, write:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("packed", [False, True])
-def test_header_without_voxels_is_refused(name: str, packed: bool, write: Write) -> None:
-    path = write(name, packed)
-    payload = payload_of(path)
-    content = payload.read_bytes()
-    start = {"a.nrrd": content.find(b"\n\n") + 2, "a.mha": content.find(b"LOCAL\n") + 6}
-    payload.write_bytes(content[: start.get(name, 0)])
-    with pytest.raises(DataError, match=re.escape(f"{payload}: ")):
-        read_image(path)
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_flipped_bit_in_a_compressed_volume_is_refused(name: str, write: Write) -> None:
     path = write(name, True)
     payload = payload_of(path)

@@ -10,7 +10,6 @@ from medseg.volumes import Volume, on_grid_of, read_image, read_labels
 
 from ..conftest import ORIENTATIONS
 
-HIPPOCAMPUS = Path(__file__).parents[3] / "shared/data/Task04_Hippocampus"
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 Save = Callable[..., Path]
 

@@ -22,7 +22,7 @@ from medseg.data.forms.pairs import Pairs, SideBySide
 from medseg.data.forms.patients import Patients
 from medseg.data.forms.patterns import read_patterns
 from medseg.data.forms.table import Table
-from medseg.data.patients import patients_by_name
+from medseg.data.splits import patients_by_name
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import first_of
 

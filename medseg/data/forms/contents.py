@@ -1,6 +1,6 @@
 """What the files of a dataset hold: channels, dimensions and label values, where none describes it.
 
-Headers of images are read and the voxels of label maps, both once per file and process.
+Headers of images are read, and the voxels of label maps.
 """
 
 import json
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from medseg.data.forms.form import same_ids, stem_of
 from medseg.data.forms.matching import Findings
 from medseg.errors import DataError, one_volume
 from medseg.formatting import first_of
-from medseg.volumes import Described, describe, files_of, label_keys
+from medseg.volumes import describe, label_keys
 
 _BLACK = "#000000"
 _MOST_VALUES = 64  # of masks that are pictures; smoothed ones have more
@@ -70,7 +69,7 @@ def contents_of(
 ) -> tuple[tuple[str, ...], int]:
     """Names of the channels that the images have, and their dimensions, 2 or 3."""
     files = {path: case for case in cases for path in case.images}
-    described = _of_each(_described, files, faults)
+    described = _of_each(describe, files, faults)
     flat = [path for path, has in described.items() if has.is_picture]
     if 0 < len(flat) < len(described):
         other = next(path for path in described if path not in set(flat))
@@ -124,7 +123,7 @@ def classes_in(
         ConfigError: `label_values` maps no label values.
     """
     labels = {case.label: case for case in found.cases}
-    keys = _of_each(_keys, labels, found.faults)
+    keys = _of_each(label_keys, labels, found.faults)
     everywhere = Counter(key for own in keys.values() for key in own)
     gaps = {key for key in everywhere if isinstance(key, int)} != set(range(len(everywhere)))
     for path, own in keys.items():
@@ -292,27 +291,3 @@ def _of_each(
         for path, result in results.items()
         if result is not None and not isinstance(result, DataError)
     }
-
-
-def _described(path: Path) -> Described:
-    return _describe(path, _stamp(path))
-
-
-def _keys(path: Path) -> dict[int | str, str]:
-    return _label_keys(path, _stamp(path))
-
-
-def _stamp(path: Path) -> tuple[tuple[int, int], ...]:
-    """Changes whenever a file of the volume does."""
-    status = [file.stat() for file in files_of(path)]
-    return tuple((each.st_size, each.st_mtime_ns) for each in status)
-
-
-@lru_cache(maxsize=100_000)
-def _describe(path: Path, _: tuple[tuple[int, int], ...]) -> Described:
-    return describe(path)
-
-
-@lru_cache(maxsize=100_000)
-def _label_keys(path: Path, _: tuple[tuple[int, int], ...]) -> dict[int | str, str]:
-    return label_keys(path)

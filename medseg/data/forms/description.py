@@ -1,14 +1,13 @@
 """dataset.json, which the Decathlon and nnU-Net share: its channels, label values and classes."""
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from medseg.data.dataset import Case, CaseFault
 from medseg.data.forms.form import is_litter, stem_of
-from medseg.data.splits import NNUNET_FOLDS, Split, faults_of_folds, read_folds
+from medseg.data.splits import NNUNET_FOLDS, Split, faults_of_folds, read_folds, repeated
 from medseg.errors import ConfigError, DataError
 from medseg.volumes import IGNORE, checked_label_values
 
@@ -190,11 +189,6 @@ def checked_labels(label_values: Mapping[Any, Any]) -> dict[int | str, int | str
         return {**checked_label_values(label_values)}
     except ValueError as error:
         raise ConfigError(f"data.{error}") from error
-
-
-def repeated(items: Iterable[Any]) -> list[Any]:
-    """Those that occur several times."""
-    return [item for item, count in Counter(items).items() if count > 1]
 
 
 def _numbered(description: Mapping[str, Any], key: str, problems: list[str]) -> dict[int, str]:

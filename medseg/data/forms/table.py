@@ -20,11 +20,10 @@ from typing import Any
 
 from medseg.data.dataset import Case, CaseFault, Dataset, Scan
 from medseg.data.forms.contents import dataset_of
-from medseg.data.forms.description import repeated
 from medseg.data.forms.form import Form, entries_of, stem_of
 from medseg.data.forms.matching import Findings
 from medseg.data.forms.names import says_label
-from medseg.data.splits import FoldFault, Split
+from medseg.data.splits import FoldFault, Split, repeated
 from medseg.errors import DataError
 
 _ENDINGS = (".csv", ".tsv")
