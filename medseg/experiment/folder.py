@@ -99,8 +99,8 @@ def _older_label_maps(
         (path,) = label_maps(folder, [case.case_id])
         if path.is_file() and case.case_id in told:
             with suppress(DataError, ValueError):
-                found = _scores(path, case, data)
-                if all(found[k]["dice"] == own["dice"] for k, own in told[case.case_id].items()):
+                found = {name: own["dice"] for name, own in _scores(path, case, data).items()}
+                if found == {name: own.get("dice", "") for name, own in told[case.case_id].items()}:
                     yield path
 
 
