@@ -211,27 +211,20 @@ def phase_map(cases: Sequence[Sequence[PhaseMoments]]) -> PhaseMap | None:
     >>> phase_map([[phase_moments(n * (1 + 0.1 * (-1.0) ** n), [2])]]).values
     [1.1, 0.9]
     """
-    found = _betas(cases)
-    if not found:
+    fits = [[fit for moments in case if (fit := gain(moments)) is not None] for case in cases]
+    betas = [torch.stack([fit.beta for fit in case]).mean(dim=0) for case in fits if case]
+    if not betas:
         return None
-    beta = torch.stack(found)
+    beta = torch.stack(betas)
+    noise = None
+    if len(beta) > 1:  # standard error of the mean over cases, RMS over phases
+        noise = round(float((beta.var(dim=0).mean() / len(beta)).sqrt()), 5)
     return PhaseMap(
         period=list(beta.shape[1:]),
         values=[round(v, 5) for v in (1 + beta.mean(dim=0)).flatten().tolist()],
         cases=len(beta),
-        noise=_standard_error(beta) if len(beta) > 1 else None,
+        noise=noise,
     )
-
-
-def _standard_error(patterns: Tensor) -> float:
-    """Of the mean over cases, RMS over phases."""
-    return round(float((patterns.var(dim=0).mean() / len(patterns)).sqrt()), 5)
-
-
-def _betas(cases: Sequence[Sequence[PhaseMoments]]) -> list[Tensor]:
-    """`Gain.beta` of each case that has a gain, the mean over its classes."""
-    fits = [[fit for moments in case if (fit := gain(moments)) is not None] for case in cases]
-    return [torch.stack([fit.beta for fit in case]).mean(dim=0) for case in fits if case]
 
 
 def equally_weighted(

@@ -294,7 +294,8 @@ def upsampling_rows(
     """
     dims, known = spatial_dims_of(network), moments or {}
     layers = (UpsamplingLayer(m, dims, n, known.get(n)) for n, m in refining_layers(network))
-    return [_row("layers", each, _stride(each), only) for each in layers if _refines(each)]
+    strides = ((each, _stride(each)) for each in layers)
+    return [_row("layers", each, s, only) for each, s in strides if max(s, default=2) > 1]
 
 
 def gradient_rows(network: nn.Module) -> list[LayerRow]:
@@ -343,7 +344,3 @@ def _stride(layer: UpsamplingLayer) -> tuple[int, ...]:
         return layer.stride
     except (TypeError, ValueError):
         return ()
-
-
-def _refines(layer: UpsamplingLayer) -> bool:
-    return max(_stride(layer), default=2) > 1

@@ -86,7 +86,7 @@ def torus(network: nn.Module) -> Iterator[None]:
             elif isinstance(module, Transposed) or _interpolates(module):
                 undo.callback(module.register_forward_pre_hook(_extended).remove)
                 undo.callback(module.register_forward_hook(_cropped).remove)
-            elif isinstance(module, _Pool) and not _returns_places(module):
+            elif isinstance(module, _Pool) and not getattr(module, "return_indices", False):
                 undo.callback(module.register_forward_pre_hook(_padded(module.padding)).remove)
                 undo.callback(setattr, module, "padding", module.padding)
                 module.padding = 0
@@ -103,10 +103,6 @@ def _interpolates(module: nn.Module) -> TypeGuard[nn.Upsample]:
     factors = scale if isinstance(scale, tuple) else (scale,)
     whole = all(factor is not None and factor % 1 == 0 for factor in factors)
     return whole and not module.align_corners
-
-
-def _returns_places(pool: _Pool) -> bool:
-    return isinstance(pool, _MaxPool) and pool.return_indices
 
 
 def _extended(layer: _Open, inputs: tuple[Tensor, ...]) -> Tensor:

@@ -4,7 +4,6 @@ Values stand by the name of their measure, and the record describes its own meas
 table needs neither torch nor a second list. `medseg.checkerboard.registry` fills it.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -277,14 +276,9 @@ def band(kappa: float) -> str:
     Conventions for the gain that cases share and for the constant response, in parts of the
     logits' own spread.
 
-    Raises:
-        ValueError: no number, or a negative one.
-
     >>> band(0.004), band(0.005), band(0.05), band(0.1)
     ('clean', 'detectable', 'visible', 'severe')
     """
-    if math.isnan(kappa) or kappa < 0:
-        raise ValueError(f"κ = {kappa}: a size is a number from 0 on; report it as undefined")
     return next((word for limit, word in _BANDS if kappa < limit), "severe")
 
 

@@ -170,12 +170,18 @@ def names_of_datasets(runs: Sequence[RunRecord]) -> list[str]:
     versions: dict[str, list[dict[str, str]]] = defaultdict(list)
     places = []
     for run in runs:
-        known = versions[run.dataset]
-        fits = (place for place, files in enumerate(known) if _agree(files, run.cases_sha256))
-        place = next(fits, len(known))
+        known, own = versions[run.dataset], run.cases_sha256
+        place = next(
+            (
+                place
+                for place, files in enumerate(known)
+                if all(own.get(case, digits) == digits for case, digits in files.items())
+            ),
+            len(known),
+        )
         if place == len(known):
             known.append({})
-        known[place] |= run.cases_sha256
+        known[place] |= own
         places.append(place)
     return [
         f"{run.dataset} (files {data_digest(known[place])[:_DIGITS]})"
@@ -183,10 +189,6 @@ def names_of_datasets(runs: Sequence[RunRecord]) -> list[str]:
         else run.dataset
         for run, place in zip(runs, places, strict=True)
     ]
-
-
-def _agree(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    return all(other.get(case, digits) == digits for case, digits in one.items())
 
 
 def missing_cells(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
@@ -281,11 +282,8 @@ def _compared(
         | {"verdict": "reference", "reason": why, "outliers": ""}
     )
     columns = [*(one.name for one in fields(Comparison)), "left_out_reference"]
-    table = pd.DataFrame(rows, columns=columns)
-    texts = {"arm", "reference", "cases", "seeds", "reference_seeds"}
-    texts |= {"verdict", "reason", "outliers"}
-    numbers = [name for name in table if name not in texts and "left_out" not in str(name)]
-    table = table.astype(dict.fromkeys(numbers, float))
+    numbers = [one.name for one in fields(Comparison) if float in get_args(one.type)]
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))
     gain, other = table["estimate"] * (1 if higher else -1), table["verdict"] != "reference"
     table = table.assign(metric=metric, gain=gain, other=other)
     order = table.sort_values(["gain", "other", "arm"], ascending=[False, True, True])

@@ -3,10 +3,9 @@
 The model. y[a, f, s, c] is the value of case c in the training of arm a, fold f and seed s. Cases
 are random and shared by all arms; runs, one training each, are random and belong to one arm. This
 is the multi-reader multi-case design of diagnostic imaging with trainings as readers (Obuchowski &
-Rockette 1995, Commun. Stat. Simul. 24:285; Hillis 2007, Stat. Med. 26:596). A test over cases
-alone holds for these trainings only: a lucky seed is lucky on all cases, and with one seed for each
-arm two equal arms are called different far too often. Equal seed numbers of two arms do not pair
-their trainings; equal cases pair their values.
+Rockette 1995, Commun. Stat. Simul. 24:285; Hillis 2007, Stat. Med. 26:596; why:
+docs/statistics.md). Equal seed numbers of two arms do not pair their trainings; equal cases pair
+their values.
 
 The estimate of Σ wₐ mₐ uses the cases that all arms with a weight share. A case's value in an arm
 is the mean over the runs that have it. The variance has two parts (`Uncertainty`):
@@ -48,15 +47,10 @@ RESAMPLES = 1999
 class Uncertainty:
     """How far an estimate may lie from the truth; its variance has parts of runs and one of cases.
 
-    Student's t with Satterthwaite's degrees of freedom calls two equal arms of two seeds different
-    in up to 8 % of ablations, not 5 %, for the part v₁ of runs rests on two numbers there. The
-    half-width used here,
-
-        h² = Σ t²(dfᵢ) · vᵢ,
-
-    never errs more often than its level, whatever the shares of the parts (Banerjee 1960, Sankhyā
-    22:357): P(Z² ≤ x) is concave in x, and h² is, up to the true variance, the mean of
-    t²(dfᵢ) χ²ᵢ/dfᵢ weighted with the true shares, each of which alone would hold the level. What
+    The half-width `h² = Σ t²(dfᵢ) · vᵢ` never errs more often than its level, whatever the shares
+    of the parts (Banerjee 1960, Sankhyā 22:357): P(Z² ≤ x) is concave in x, and h² is, up to the
+    true variance, the mean of t²(dfᵢ) χ²ᵢ/dfᵢ weighted with the true shares, each of which alone
+    would hold the level; Satterthwaite's degrees of freedom err in up to 8 % for two seeds. What
     the part of cases shares with those of runs, the noise of run × case, is taken off once, with
     z² instead of t².
 

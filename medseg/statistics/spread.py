@@ -1,9 +1,7 @@
 """How far two trainings of an arm differ, and which arms may be judged by the spread of all.
 
 The mean square between the trainings of an arm has few degrees of freedom, so it is pooled over
-arms. Pooling errs both ways where one arm scatters: that arm, at 8 times the spread of 7 others, is
-called different from an equal one in 25 to 38 % of ablations, and real differences of the others
-drown. Three rules:
+arms, by three rules (why, and how often they err: docs/statistics.md):
 
 1. An arm leaves the pool if its mean square stands out at 1 % of Cochran's C: an F-test against the
    others with Bonferroni's correction, the largest first (Cochran 1941, Ann. Eugen. 11:47; 't Lam
@@ -11,10 +9,6 @@ drown. Three rules:
 2. An arm is judged by the pool, or by its own mean square where that is larger.
 3. An arm whose standard deviation exceeds that of the other arms by more than `LIMITS` is judged by
    its own mean square with its own degrees of freedom: alone.
-
-Rule 1 misses most scattering arms where seeds are few: a mean square of one degree of freedom is
-small by luck. The limits are what keeps every verdict at its level whatever the true spread of an
-arm (docs/statistics.md has the simulations); alike arms pay for it with power.
 
 Differences to the mean of the arm, case by case, are averaged over cases, in the robust companion
 by a trimmed mean with its Winsorized variance (Yuen 1974, Biometrika 61:165).

@@ -17,7 +17,7 @@ _CELLS = 19  # of the chart in each direction, within which numbers of arms woul
 _IN_A_LINE = 5
 
 
-def front(costs: Sequence[float], values: Sequence[float], *, higher_better: bool = True) -> list:
+def front(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
     """Whether each arm is beaten by none: none costs at most as much, is as good, better in one.
 
     Arms with equal numbers do not beat each other; one without a number is not on the front.
@@ -25,8 +25,7 @@ def front(costs: Sequence[float], values: Sequence[float], *, higher_better: boo
     >>> front([0, 1, 2], [0.8, 0.7, 0.9])
     [True, False, True]
     """
-    cost = np.asarray(costs, float)
-    value = np.asarray(values, float) * (1 if higher_better else -1)
+    cost, value = np.asarray(costs, float), np.asarray(values, float)
     known = np.isfinite(cost) & np.isfinite(value)
     beaten = [
         bool(np.any(known & (cost <= c) & (value >= v) & ((cost < c) | (value > v))))
@@ -43,24 +42,22 @@ def pareto(
     y_label: str,
     places: Mapping[int, int],
     unit: str = "",
-    higher_better: bool = True,
 ) -> Figure | None:
     """Arms by cost and value with the front as a stepped line; numbers are arms, rings are beaten.
 
     Args:
         points: Arm → x and y; arms without one of them are left out.
         x_label: Cost, better when smaller.
-        y_label: Value.
+        y_label: Value, better when greater.
         places: Arm → place in the palette.
         unit: Of the cost: "B" is drawn in GiB, "s" is written, a count has k, M and G.
-        higher_better: Whether a greater value is the better one.
     """
     known = points.dropna().astype(float)
     if known.empty:
         return None
     if unit == "B":
         known, unit = known.assign(x=known["x"] / _GIB), "GiB"
-    best = front(list(known["x"]), list(known["y"]), higher_better=higher_better)
+    best = front(list(known["x"]), list(known["y"]))
     known = known.assign(best=best)
     figure = new_figure(3.1)
     axes = figure.add_subplot()

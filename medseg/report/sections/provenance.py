@@ -33,7 +33,7 @@ def provenance(data: ReportData) -> Section:
         {
             "Arm": arm_cell(arm),
             "Seed": Cell(str(run.seed), run.seed),
-            "Fold": _fold(run),
+            "Fold": words("") if run.fold is None else Cell(str(run.fold), run.fold),
             "Status": words(run.status),
         }
         | {title: words(text, code=True) for title, text in fact.items() if title not in same}
@@ -82,7 +82,3 @@ def _split(record: RunRecord) -> str:
 
 def _pairs(items: Iterable[tuple[str, object]]) -> str:
     return ", ".join(f"{key} {value}" for key, value in items) or _NONE
-
-
-def _fold(record: RunRecord) -> Cell:
-    return words("") if record.fold is None else Cell(str(record.fold), record.fold)

@@ -32,7 +32,8 @@ _BUDGETS = {"iterations": "the same number of training steps", "seconds": "the s
 def summary(data: ReportData) -> Section:
     """Facts about every dataset, then the cautions."""
     single = len(data.studies) == 1
-    gaps = {"Without a result": _gaps(data)}
+    states = [f"{n} {state}" for state, n in data.without_result.items()]
+    gaps = {"Without a result": joined(states) or "no run"}
     parts = [
         facts | gaps if single else Section(study.dataset or "Unnamed dataset", [facts])
         for study in data.studies
@@ -173,10 +174,6 @@ def _detectable(study: Study) -> str:
         f"{counted(seeds, 'seed')} and {counted(cases, 'case')}, at p ≤ "
         f"{ALPHA:g} before the correction for the number of arms{few}"
     )
-
-
-def _gaps(data: ReportData) -> str:
-    return joined([f"{n} {state}" for state, n in data.without_result.items()]) or "no run"
 
 
 def _of_study(study: Study) -> Iterator[str]:
