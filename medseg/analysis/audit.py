@@ -34,8 +34,7 @@ from medseg.analysis.receptive_field import (
     stride,
     unfollowed,
 )
-from medseg.analysis.time_limit import time_limit
-from medseg.analysis.trace import Trace, first_line, trace
+from medseg.analysis.trace import Trace, first_line, time_limit, trace
 from medseg.errors import ConfigError
 
 _SECONDS = 60.0

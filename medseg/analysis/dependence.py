@@ -278,10 +278,6 @@ def _shuffled(step: Step, _output: int, axis: int, outputs: np.ndarray, size: in
     return _adaptive(outputs, size) if axis > channels else None
 
 
-def _shuffled_channels(_step: Step, _output: int, axis: int, outputs: np.ndarray, size: int) -> Any:
-    return _all(outputs, size) if axis == 1 else None
-
-
 # Operations that change or exchange axes
 
 
@@ -394,7 +390,10 @@ _RULES: dict[str, _Rule] = {
         ({"flip"}, _by_axis(_flipped)),
         ({"roll"}, _by_axis(_rolled)),
         (ops.PADS, _by_axis(_padded)),
-        ({"channel_shuffle", "native_channel_shuffle"}, _by_axis(_shuffled_channels)),
+        (
+            {"channel_shuffle", "native_channel_shuffle"},
+            _by_axis(lambda _, __, axis, outputs, n: _all(outputs, n) if axis == 1 else None),
+        ),
         ({"pixel_shuffle", "pixel_unshuffle"}, _by_axis(_shuffled)),
         ({"clone", "_to_copy", "detach", "alias", "contiguous", "copy"}, _pointwise),
         ({"zero"} | ops.MAKERS, lambda _step, _of: iter(())),

@@ -5,10 +5,12 @@ takes while it computes.
 """
 
 import copy
+import logging
 import sys
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -19,11 +21,14 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from medseg.analysis.time_limit import check_time
-from medseg.analysis.trace import copied, first_line, hookable
+from medseg.analysis.trace import check_time, copied, first_line, hookable
 from medseg.analysis.workspace import workspace_bytes
+from medseg.data.config import DataConfig
 from medseg.errors import ConfigError
 from medseg.layers.context import CHANNELS_LAST
+from medseg.models.weights import ModelCard
+
+log = logging.getLogger(__name__)
 
 _ALLOCATION = "[memory]"
 _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
@@ -116,6 +121,41 @@ def predicted_memory(
         inside=ledger.inside,
         unseen=tuple(unseen),
     )
+
+
+def foreseen_memory(
+    network: nn.Module, in_channels: int, size: Sequence[int], **options: Any
+) -> Memory | None:
+    """As `predicted_memory`; None where a layer is not known."""
+    try:
+        return predicted_memory(network, in_channels, size, **options)
+    except (ConfigError, RuntimeError, NotImplementedError) as error:
+        log.debug("memory was not predicted: %s", error)
+        return None
+
+
+def window_bytes(
+    network: nn.Module, card: ModelCard | DataConfig, *, bf16: bool = False
+) -> Callable[[int], int]:
+    """Foresees what a network takes to segment windows.
+
+    Args:
+        network: Image → logits.
+        card: Its channels, and its patch: a window.
+        bf16: Under autocast to bfloat16.
+
+    Returns:
+        Windows that are computed at once → bytes besides weights and image; 0 where a layer is not
+        known.
+    """
+
+    @cache
+    def needed(windows: int) -> int:
+        size = card.patch_size
+        found = foreseen_memory(network, card.in_channels, size, batch=windows, bf16=bf16)
+        return found.peak if found else 0
+
+    return needed
 
 
 class _Ledger(TorchDispatchMode):

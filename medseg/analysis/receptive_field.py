@@ -23,8 +23,7 @@ from torch.utils._pytree import tree_leaves
 from medseg.analysis import vocabulary as ops
 from medseg.analysis.dependence import OutputRegion, dependencies, is_followed, largest_merge
 from medseg.analysis.regions import Mask, Region, convolved_region, united
-from medseg.analysis.time_limit import check_time
-from medseg.analysis.trace import Step, Trace, Value, trace
+from medseg.analysis.trace import Step, Trace, Value, check_time, trace
 from medseg.layers.deformable import DeformableConv
 from medseg.layers.resampling import Nails
 

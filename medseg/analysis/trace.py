@@ -7,8 +7,10 @@ by `if x.mean() > 0`, has to run on noise instead.
 """
 
 import copy
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -19,7 +21,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from medseg.analysis.time_limit import check_time
 from medseg.analysis.vocabulary import POOLS, UNPOOLINGS
 from medseg.errors import ConfigError
 
@@ -28,6 +29,7 @@ _POOLING = ("kernel_size", "stride", "padding", "dilation")
 WRITE_THROUGH_VIEW = "write through a view"
 """The step of a tensor that is read after others on the same memory were overwritten."""
 _SAMPLERS = (torch.ops.aten.grid_sampler_2d.default, torch.ops.aten.grid_sampler_3d.default)
+_END = ContextVar("end of the time allowed, by the monotonic clock", default=float("inf"))
 
 
 @dataclass(frozen=True)
@@ -325,3 +327,23 @@ def _place(recorder: _Recorder, network: nn.Module) -> str:
 
 def _tensors(items: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(items) if isinstance(leaf, Tensor)]
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Lets what is called inside take this long, and no longer than a limit around it allows."""
+    token = _END.set(min(_END.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _END.reset(token)
+
+
+def check_time() -> None:
+    """Does nothing while there is time.
+
+    Raises:
+        TimeoutError: there is none left.
+    """
+    if time.monotonic() > _END.get():
+        raise TimeoutError("the time allowed is over")

@@ -324,14 +324,6 @@ def _in_one_piece(arguments: tuple[Any, ...], _result: Any) -> int:
     return sum(_size(x) for x in _tensors(arguments) if not x.is_contiguous())
 
 
-def _in_either_layout(arguments: tuple[Any, ...], _result: Any) -> int:
-    return _copies(*_tensors(arguments))
-
-
-def _gradient_in_either_layout(arguments: tuple[Any, ...], _result: Any) -> int:
-    return _copies(arguments[0])
-
-
 def _interpolated(arguments: tuple[Any, ...], result: Tensor) -> int:
     """Small planes are copied to channels last, interpolated and copied back."""
     image = arguments[0]
@@ -359,11 +351,6 @@ def _converted(arguments: tuple[Any, ...], result: Any) -> int:
 def _rolled(arguments: tuple[Any, ...], result: Tensor) -> int:
     """Along several axes, one after the other."""
     return 0 if len(arguments) > 2 and len(arguments[2]) == 1 else _size(result)
-
-
-def _log_sum(arguments: tuple[Any, ...], result: Tensor) -> int:
-    """Exponentials and maxima."""
-    return _size(arguments[0]) + _size(result)
 
 
 def _product(arguments: tuple[Any, ...], _result: Any) -> int:
@@ -398,13 +385,15 @@ _CALCULATED = (POINTWISE - COMPARISONS - {"where", "masked_fill"}) | {"sum", "me
 _RULES = {
     **dict.fromkeys(_CALCULATED, _converted),
     **dict.fromkeys(_IN_ONE_PIECE, _in_one_piece),
-    **dict.fromkeys(_IN_EITHER_LAYOUT, _in_either_layout),
+    **dict.fromkeys(_IN_EITHER_LAYOUT, lambda arguments, _: _copies(*_tensors(arguments))),
     **dict.fromkeys(_INTERPOLATIONS, _interpolated),
-    **dict.fromkeys((f"{name}_backward" for name in _SPREAD_BACK), _gradient_in_either_layout),
+    **dict.fromkeys(
+        (f"{name}_backward" for name in _SPREAD_BACK), lambda arguments, _: _copies(arguments[0])
+    ),
     **dict.fromkeys(("mm", "addmm"), _product),
     "_safe_softmax": _safe_softmax,
     "native_batch_norm_backward": _batch_norm_backward,
     "roll": _rolled,
-    "logsumexp": _log_sum,
+    "logsumexp": lambda arguments, result: _size(arguments[0]) + _size(result),
 } | _ESTIMATED
 """What CPU kernels take; on a GPU only `_ESTIMATED` ones are known to take something."""

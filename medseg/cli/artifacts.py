@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 )
 def main(arguments: argparse.Namespace) -> int:
     """Measures; returns the exit code (see `medseg.errors`)."""
-    from medseg.analysis.windows import window_bytes
+    from medseg.analysis.memory import window_bytes
     from medseg.checkerboard import Study
     from medseg.checkerboard.decision import examine
     from medseg.files import file_ids, replacing, require_replaceable, require_writable

@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Prints the catalogue of blocks as a Markdown table."""
-    from medseg.analysis.catalogue import SLOTS, block_costs, contract
+    from medseg.analysis.cost import SLOTS, block_costs, contract
     from medseg.cli.compose import described, option_names
     from medseg.formatting import markdown_table
 

@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser, stopped="stopped; the cases done so far are complete", continued_by="--continue")
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
-    from medseg.analysis.windows import window_bytes
+    from medseg.analysis.memory import window_bytes
     from medseg.data.forms.scans import find_scans
     from medseg.files import replacing, require_writable
     from medseg.inference.files import is_done, predict_file

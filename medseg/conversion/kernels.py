@@ -12,10 +12,19 @@ from torch.nn import functional
 from medseg.layers.deformable import DeformableConv
 from medseg.layers.fast_conv import SharedSmoothing
 from medseg.layers.parallel import Sum
-from medseg.layers.resampling import BoxBlur, CellMean, MaxUnpool, SpaceToDepth, Upsampling
+from medseg.layers.resampling import (
+    BoxBlur,
+    CellMean,
+    DepthToSpace,
+    MaxUnpool,
+    Nails,
+    SpaceToDepth,
+    Upsampling,
+)
 
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+_WithinCells = DepthToSpace | Nails | nn.ChannelShuffle
 _MOST_CELLS = 64  # to either side of a tap
 _REASONS: list[tuple[tuple[type[nn.Module], ...], str]] = [
     ((DeformableConv,), "its taps move with the image, so that it is no linear map"),
@@ -148,7 +157,8 @@ def impulse_response(
     rest = nn.Sequential(*others)
     refined = [whole // own for whole, own in zip(scale, step, strict=True)]
     apart = max((max(m.dilation) for m in rest.modules() if isinstance(m, _Conv)), default=1)
-    margin = [apart if others else 0] * len(scale)
+    within_cells = all(isinstance(layer, _WithinCells) for layer in others)
+    margin = [0 if within_cells else apart] * len(scale)
     while True:
         images = functional.pad(taps, [m for m in reversed(margin) for _ in (0, 1)])
         response = rest(images) - rest(torch.zeros_like(images[:1]))

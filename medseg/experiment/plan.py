@@ -13,8 +13,7 @@ from torch.nn.modules.loss import _Loss
 
 from medseg.analysis.cost import training_call
 from medseg.analysis.input_sizes import check_patch
-from medseg.analysis.memory import Memory
-from medseg.analysis.windows import foreseen_memory, window_bytes
+from medseg.analysis.memory import Memory, foreseen_memory, window_bytes
 from medseg.build import build
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 
 from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.gridding import gridding_warnings
-from medseg.analysis.windows import window_bytes
+from medseg.analysis.memory import window_bytes
 from medseg.errors import DataError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import PICTURES, PREDICTIONS, SPLIT

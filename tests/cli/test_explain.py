@@ -41,21 +41,6 @@ def test_a_page_is_written(tmp_path: Path) -> None:
     assert "<h1>Grouped convolution, 2-D" in target.read_text(encoding="utf-8")
 
 
-def test_text_goes_to_a_file_too(tmp_path: Path) -> None:
-    assert main(["linear", "-o", str(tmp_path / "linear.txt")]) == 0
-    assert "Linear upsampling" in (tmp_path / "linear.txt").read_text(encoding="utf-8")
-
-
-def test_only_a_file_that_medseg_wrote_is_replaced(tmp_path: Path) -> None:
-    target = tmp_path / "page.html"
-    assert [main(["conv", "--html", "-o", str(target)]) for _ in range(2)] == [0, 0]
-    target.write_text("mine")
-    assert main(["conv", "--html", "-o", str(target)]) == 2
-    assert target.read_text() == "mine"
-    assert main(["conv", "--html", "-o", str(target), "--overwrite"]) == 0
-    assert target.read_text() != "mine"
-
-
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

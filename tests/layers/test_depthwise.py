@@ -17,8 +17,6 @@ OURS = {2: DepthwiseConv2d, 3: DepthwiseConv3d}
 LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 GRIDS = {2: (11, 13), 3: (7, 5, 8)}
 KERNELS = {2: [1, 2, 3, 4, 5, 7], 3: [1, 2, 3, 4, 5]}
-# torch's compiler instantiates every autograd function that it traces
-torchs_own_warning = pytest.mark.filterwarnings("ignore:.*should not be instantiated")
 
 
 def fast_depthwise_conv(x, weight, stride, padding, dilation):
@@ -172,33 +170,6 @@ class TestModule:
         ours, native = pair(dims, options)
         x = torch.empty(2, 4, *GRIDS[dims], device="meta")
         assert ours.to("meta")(x).shape == native.to("meta")(x).shape
-
-
-# the fast path in both dimensions, and torch's own
-TRACED = [(2, CONFIGURATIONS[0]), (3, CONFIGURATIONS[1]), (2, CONFIGURATIONS[4])]
-
-
-@pytest.mark.parametrize(("dims", "options"), TRACED, ids=str)
-class TestTraced:
-    @torchs_own_warning
-    def test_compiled_it_is_the_same(self, dims, options) -> None:
-        ours, _ = pair(dims, options)
-        x = torch.randn(2, 4, *GRIDS[dims])
-        expected = module_results(ours, x)
-        torch._dynamo.reset()
-        compiled = torch.compile(ours, backend="aot_eager")
-        for mine, theirs in zip(module_results(compiled, x), expected, strict=True):
-            torch.testing.assert_close(mine, theirs)
-
-    def test_exported_it_is_torchs_convolution(self, dims, options) -> None:
-        ours, _ = pair(dims, options)
-        x = torch.randn(2, 4, *GRIDS[dims])
-        with torch.no_grad():
-            program = torch.export.export(ours.eval(), (x,))
-            torch.testing.assert_close(program.module()(x), ours(x))
-        targets = {str(n.target) for n in program.graph.nodes if n.op == "call_function"}
-        assert any("conv" in target for target in targets)
-        assert all(target.startswith("aten.") for target in targets)
 
 
 def test_it_is_the_fast_path_that_is_taken() -> None:

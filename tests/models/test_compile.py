@@ -13,19 +13,20 @@ from .networks import block, unet
 SIZE = (7, 6, 9)  # padded
 
 
-def separable() -> nn.Module:
+def separable(dims: int = 3) -> nn.Module:
     """Depthwise-separable convolutions and instance norms: both have layers of their own."""
     description = unet(
-        3,
+        dims,
         conv=block("conv.DepthwiseSeparable"),
         unit=block("unit.Plain", norm=block("norm.Instance")),
     )
     return build_network(description)
 
 
-def test_an_exported_network_gives_the_same_logits() -> None:
-    network = separable().eval()
-    image = torch.randn(1, 1, *SIZE)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_an_exported_network_gives_the_same_logits(dims: int) -> None:
+    network = separable(dims).eval()
+    image = torch.randn(1, 1, *SIZE[:dims])
     exported = torch.export.export(network, (image,)).module()
     torch.testing.assert_close(exported(image), network(image))
     other = torch.randn_like(image)
