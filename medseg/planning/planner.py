@@ -275,8 +275,9 @@ class Chooser:
             index -= 1
         if needed > self.memory_bytes:
             raise ResourceError(
-                f"{memory(needed)} are needed to train on the smallest patch, "
-                f"{memory(self.memory_bytes)} are there; give a device with more, or --memory"
+                f"{memory(needed)} are needed to train on {batch} of the smallest patches, "
+                f"{memory(self.memory_bytes)} are there; give a device with more (--memory), or a "
+                "smaller data.batch_size"
             )
         return every[index:]
 
