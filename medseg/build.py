@@ -18,7 +18,8 @@ from medseg.errors import ConfigError
 # a callable.
 ALLOWED = {
     "medseg.data": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
-    "medseg.data.patches": ("Augmentation",),
+    "medseg.data.augmentation": ("Augmentation",),
+    "medseg.data.patches": ("Augmentation",),  # its place in runs from before
     "medseg.data.preprocess": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
     "monai.losses": (
         "AsymmetricUnifiedFocalLoss",

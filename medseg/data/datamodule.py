@@ -1,23 +1,24 @@
 """Cases → batches, for Lightning."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from monai.data.utils import worker_init_fn
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from medseg.data.augmentation import Augmentation
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.checks import check_cases
 from medseg.data.config import DataConfig
 from medseg.data.dataset import Case
 from medseg.data.dataset import Dataset as CaseDataset
 from medseg.data.forms import read_dataset
-from medseg.data.patches import Augmentation, PatchDataset
+from medseg.data.patches import PatchDataset, Places, Samples, as_lists, varied
 from medseg.data.preprocess import BODY_AXES, Preprocessing
 from medseg.data.sides import resolve_flips
 from medseg.data.splits import Patients, Split, check, fold_of_cases, read_folds, split_cases
@@ -102,6 +103,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             foreground_fraction=self.config.foreground_fraction,
             augmentation=self.augmentation
             and resolve_flips(self.augmentation, self.dataset.classes, self.config.patch_axes),
+            seed=self.seed,
         )
         self.split = split
         log.info("%d training and %d validation cases", len(split.train), len(split.validation))
@@ -138,31 +140,39 @@ class SegmentationDataModule(pl.LightningDataModule):
         return list(self._validation)
 
     def train_dataloader(self) -> DataLoader:
-        """Random patches, drawn from seed and epoch alone, so that a run can be resumed.
+        """Random patches, drawn from seed, epoch and place in it alone, so that a run can go on.
 
-        The trainer asks for a new one each epoch (`reload_dataloaders_every_n_epochs=1`).
+        Batches hold what is to be varied: `on_after_batch_transfer` makes patches of it.
         """
         if self._training is None:
             raise RuntimeError("call setup() first")
-        epoch = _epochs_done(self.trainer) if self.trainer else 0
-        generator = torch.Generator()
-        draws = self.config.batches_per_epoch * self.config.batch_size
-        return _RepeatableLoader(
+        config = self.config
+        return DataLoader(
             self._training,
-            seed=self.seed * 100_003 + epoch,
-            batch_size=self.config.batch_size,
-            sampler=RandomSampler(
-                self._training, replacement=True, num_samples=draws, generator=generator
-            ),
-            num_workers=self.config.num_workers,
-            worker_init_fn=worker_init_fn,
-            generator=generator,
+            batch_size=config.batch_size,
+            sampler=Places(config.batches_per_epoch * config.batch_size, self._epoch),
+            num_workers=config.num_workers,
+            persistent_workers=config.num_workers > 0,
+            collate_fn=as_lists,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def on_after_batch_transfer(
+        self, batch: Samples | dict[str, Tensor], dataloader_idx: int
+    ) -> Mapping[str, Any]:
+        """Varies the patches of a training batch, on the network's device."""
+        return varied(batch, self.config.patch_size) if "variation" in batch else batch
 
     def val_dataloader(self) -> DataLoader:
         """Whole prepared volumes, one per batch."""
         return DataLoader(_Volumes(self._validation), batch_size=1)
+
+    def _epoch(self) -> int:
+        if not self.trainer:
+            return 0
+        # `current_epoch` is still one behind when a resumed run asks for its first batches
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return progress.processed
 
     def _make_split(self, dataset: CaseDataset) -> Split:
         case_ids = [case.case_id for case in dataset.cases]
@@ -219,21 +229,6 @@ class SegmentationDataModule(pl.LightningDataModule):
                 )
 
 
-class _RepeatableLoader(DataLoader):
-    """Gives the same batches however often it is started: Lightning starts some twice."""
-
-    def __init__(self, dataset: PatchDataset, *, seed: int, generator: torch.Generator, **options):
-        super().__init__(dataset, generator=generator, **options)
-        self.seed = seed
-        self.patches = dataset
-        self.draws = generator
-
-    def __iter__(self) -> Iterator:
-        self.draws.manual_seed(self.seed)
-        self.patches.seed(self.seed)
-        return super().__iter__()
-
-
 class _Volumes(Dataset):
     def __init__(self, cases: Sequence[PreparedCase]):
         self.cases = list(cases)
@@ -244,9 +239,3 @@ class _Volumes(Dataset):
     def __getitem__(self, index: int) -> dict:
         case = self.cases[index]
         return {"image": case.image, "label": case.label, "case": case.case_id}
-
-
-def _epochs_done(trainer: pl.Trainer) -> int:
-    # `current_epoch` is still one behind when a resumed run asks for its first batches
-    progress: Any = trainer.fit_loop.epoch_progress.current
-    return progress.processed

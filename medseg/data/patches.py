@@ -1,157 +1,57 @@
-"""Training patches: where they are cut, how they are varied."""
+"""Training patches: where they are cut, and what they are varied by."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monai.data.meta_obj import get_track_meta, set_track_meta
-from monai.transforms.compose import Compose
-from monai.transforms.croppad.dictionary import RandCropByLabelClassesd, SpatialPadd
-from monai.transforms.intensity.dictionary import (
-    RandAdjustContrastd,
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandScaleIntensityd,
-)
-from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
-from monai.transforms.transform import Randomizable, Transform
-from monai.transforms.utility.dictionary import SqueezeDimd
+import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
+from medseg.data.augmentation import OFF, Augmentation
 from medseg.data.cache import PreparedCase
-from medseg.data.preprocess import BODY_AXES
 
-_KEYS = ("image", "label")
+Samples = dict[str, list]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """Random variation of a training patch; probabilities in [0, 1], 0 switches a step off.
+class Places(Sampler):
+    """The places of an epoch, `(epoch, place)`: all that a patch is drawn from, besides the seed.
 
     Args:
-        flip: Probability of mirroring, for each axis of `flip_axes`.
-        flip_axes: Ways of the body that may be mirrored: `left-right`, `anterior-posterior`,
-            `head-foot`; one that runs across the slices of a 2-D network is not. A number is an
-            axis of the patch.
-        side_pairs: Pairs of classes, by name or number, that are swapped where left and right
-            are. None: nothing is swapped, and left and right are not mirrored where classes are
-            named by side.
-        affine: Probability of rotation and scaling.
-        rotation: Largest angle in degrees, about every axis.
-        scale: Largest relative change of size.
-        noise: Probability of Gaussian noise (σ up to 0.1).
-        smooth: Probability of Gaussian smoothing (σ from 0.5 to 1 voxel).
-        brightness: Probability of scaling the intensities by 0.75 to 1.25.
-        contrast: Probability of a gamma curve (γ from 0.7 to 1.5).
-
-    Kinds and magnitudes follow Isensee et al. 2021 (nnU-Net), supplementary note 4.
+        count: Patches in an epoch.
+        epoch: Tells how many epochs are done; asked whenever one begins.
     """
 
-    flip: float = 0.5
-    flip_axes: Sequence[int | str] = ()
-    side_pairs: Sequence[Sequence[int | str]] | None = None
-    affine: float = 0.2
-    rotation: float = 15.0
-    scale: float = 0.2
-    noise: float = 0.1
-    smooth: float = 0.1
-    brightness: float = 0.15
-    contrast: float = 0.15
+    def __init__(self, count: int, epoch: Callable[[], int]):
+        self.count = count
+        self.epoch = epoch
 
-    def __post_init__(self) -> None:
-        for name in ("flip", "affine", "noise", "smooth", "brightness", "contrast"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be a probability in [0, 1]")
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch()
+        return ((epoch, place) for place in range(self.count))
 
-        if not all(axis in BODY_AXES or type(axis) is int for axis in self.flip_axes):
-            raise ValueError(f"flip_axes={list(self.flip_axes)} must be of {', '.join(BODY_AXES)}")
-        pairs = self.side_pairs or ()
-        are_pairs = all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs)
-        if not are_pairs or len({item for pair in pairs for item in pair}) < 2 * len(pairs):
-            raise ValueError(
-                f"side_pairs={self.side_pairs} must be pairs of classes, each in one pair, as in "
-                "[[kidney_left, kidney_right]]"
-            )
-
-    def transforms(self, spatial_dims: int) -> list[Any]:
-        """MONAI transforms of a `{"image", "label"}` sample, in order.
-
-        Axes and classes are numbers by now (`medseg.data.sides.resolve_flips`).
-        """
-        angle = np.deg2rad(self.rotation)
-        rotations = 1 if spatial_dims == 2 else 3
-        steps: list[tuple[float, Any]] = [
-            (self.flip, _Mirror(axis, self.flip, self.side_pairs or () if axis == 0 else ()))
-            for axis in self.flip_axes
-        ]
-        steps += [
-            (
-                self.affine,
-                RandAffined(
-                    _KEYS,
-                    prob=self.affine,
-                    rotate_range=[angle] * rotations,
-                    scale_range=[self.scale] * spatial_dims,
-                    mode=("bilinear", "nearest"),
-                    padding_mode="border",
-                ),
-            ),
-            (self.noise, RandGaussianNoised("image", prob=self.noise, std=0.1)),
-            (
-                self.smooth,
-                RandGaussianSmoothd("image", (0.5, 1.0), (0.5, 1.0), (0.5, 1.0), prob=self.smooth),
-            ),
-            (self.brightness, RandScaleIntensityd("image", factors=0.25, prob=self.brightness)),
-            (
-                self.contrast,
-                RandAdjustContrastd(
-                    "image", prob=self.contrast, gamma=(0.7, 1.5), retain_stats=True
-                ),
-            ),
-        ]
-        return [transform for probability, transform in steps if probability > 0]
-
-
-class _Mirror(RandFlipd):
-    """Mirrors image and label along an axis, and swaps classes where it does.
-
-    Args:
-        axis: Of the patch.
-        probability: In [0, 1].
-        pairs: Numbers of the classes that are swapped.
-    """
-
-    def __init__(self, axis: Any, probability: float, pairs: Sequence[Sequence[Any]]):
-        super().__init__(_KEYS, prob=probability, spatial_axis=axis)
-        self.pairs = pairs
-
-    def __call__(self, data: Any, lazy: bool | None = None) -> dict:
-        mirrored: dict[Any, Tensor] = super().__call__(data, lazy)
-        if self._do_transform and self.pairs:
-            label = mirrored["label"]
-            swapped = label.clone()
-            for left, right in self.pairs:
-                swapped[label == left], swapped[label == right] = right, left
-            mirrored["label"] = swapped
-        return mirrored
+    def __len__(self) -> int:
+        return self.count
 
 
 class PatchDataset(Dataset):
-    """One random patch of a case per item: `{"image": (C, *patch), "label": (1, *patch)}`.
+    """One random patch per place of an epoch, and the variation that it is to get.
 
     The patch's centre lies on a foreground class, each of the case's equally likely, with
     probability `foreground_fraction`, else on the background; where the case has none of these,
-    on the other.
+    on the other. Cases are drawn with replacement.
+
+    `patches[epoch, place]` is `{"image": (channels, *region), "label": (1, *region), "middle",
+    "variation"}`: what the variation reads, and where in it the patch's middle is, in voxels.
+    `varied` makes a batch of such.
 
     Args:
         cases: Prepared cases.
         patch_size: Size in voxels; in 2-D a slice is cut along the grid's last axis.
         foreground_fraction: In [0, 1].
         augmentation: Random variation, or None.
+        seed: Of everything that is drawn.
     """
 
     def __init__(
@@ -161,65 +61,68 @@ class PatchDataset(Dataset):
         patch_size: Sequence[int],
         foreground_fraction: float,
         augmentation: Augmentation | None,
+        seed: int = 0,
     ):
         self.cases = list(cases)
         self.indices = [case.class_indices() for case in self.cases]
-        flat = len(patch_size) == 2
-        size = [*patch_size, 1] if flat else list(patch_size)
-        self.transform = Compose(
-            [
-                _CentreClasses(foreground_fraction),
-                RandCropByLabelClassesd(
-                    _KEYS,
-                    label_key="label",
-                    spatial_size=size,
-                    indices_key="indices",
-                    allow_smaller=True,
-                    warn=False,
-                ),
-                *([SqueezeDimd(_KEYS, dim=-1)] if flat else []),
-                SpatialPadd(_KEYS, spatial_size=list(patch_size)),
-                *(augmentation.transforms(len(patch_size)) if augmentation else []),
-            ]
-        )
-
-    def seed(self, seed: int) -> None:
-        """Restarts the random numbers of cropping and augmentation."""
-        self.transform.set_random_state(seed)
-
-    def __len__(self) -> int:
-        return len(self.cases)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        case = self.cases[index]
-        sample = {"image": case.image, "label": case.label, "indices": self.indices[index]}
-        with _plain_tensors():
-            patch: Any = self.transform(sample)[0]
-        return {key: patch[key] for key in _KEYS}
-
-
-class _CentreClasses(Randomizable, Transform):
-    """Leaves, of the indices per class, those of the classes on which a patch may be centred."""
-
-    def __init__(self, foreground_fraction: float):
+        self.patch_size = tuple(patch_size)
         self.foreground_fraction = foreground_fraction
+        self.augmentation = augmentation or OFF
+        self.seed = seed
 
-    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
-        background, *foreground = sample["indices"]
-        drawn = foreground if self.R.random() < self.foreground_fraction else [background]
-        present = [flat for flat in drawn if len(flat)]
-        return sample | {"indices": present or [flat for flat in sample["indices"] if len(flat)]}
+    def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, *place])
+        chosen = int(rng.integers(len(self.cases)))
+        case, dims = self.cases[chosen], len(self.patch_size)
+        image, label = case.image, case.label
+        centre = np.array(np.unravel_index(self._voxel(rng, chosen), label.shape[1:]))
+        variation = self.augmentation.draw(
+            rng, patch_size=self.patch_size, spacing=case.spacing[:dims], channels=len(image)
+        )
+        if dims == 2:
+            image, label = image[..., centre[2]], label[..., centre[2]]
+        size, grid = np.array(self.patch_size), np.array(label.shape[1:])
+        start = np.clip(centre[:dims] - size // 2, 0, np.maximum(grid - size, 0))
+        middle = start + (np.minimum(size, grid) - 1) / 2
+        reach = variation.reach(self.patch_size)
+        low = np.floor(np.clip(middle - reach, 0, None)).astype(int)
+        high = np.ceil(np.minimum(middle + reach, grid - 1)).astype(int) + 1
+        region = (slice(None), *map(slice, low, high))
+        lacking = np.maximum(size - grid, 0)
+        return {
+            "image": _padded(image[region], lacking),
+            "label": _padded(label[region], lacking),
+            "middle": np.where(lacking, (size - 1) / 2, middle - low).tolist(),
+            "variation": variation,
+        }
+
+    def _voxel(self, rng: np.random.Generator, case: int) -> int:
+        """Flat index of the voxel on which a patch is centred."""
+        background, *foreground = every = self.indices[case]
+        drawn = foreground if rng.random() < self.foreground_fraction else [background]
+        present = [flat for flat in drawn if len(flat)] or [flat for flat in every if len(flat)]
+        flat = present[rng.integers(len(present))]
+        return int(flat[rng.integers(len(flat))])
 
 
-@contextmanager
-def _plain_tensors() -> Iterator[None]:
-    """MONAI's transforms on plain tensors: the affine, not needed, takes most of their time."""
-    former = get_track_meta()
-    set_track_meta(False)
-    try:
-        yield
-    finally:
-        set_track_meta(former)
+def as_lists(samples: Sequence[Mapping[str, Any]]) -> Samples:
+    """A batch of samples whose regions differ in size."""
+    return {key: [sample[key] for sample in samples] for key in samples[0]}
+
+
+def varied(samples: Samples, patch_size: Sequence[int]) -> dict[str, Tensor]:
+    """Carries the variations of a batch out, where its tensors are.
+
+    Returns:
+        `{"image": (N, channels, *patch), "label": (N, 1, *patch)}`.
+    """
+    each = zip(*(samples[key] for key in ("variation", "image", "label", "middle")), strict=True)
+    patches = [
+        variation.apply(image, label, middle, patch_size)
+        for variation, image, label, middle in each
+    ]
+    images, labels = zip(*patches, strict=True)
+    return {"image": torch.stack(images), "label": torch.stack(labels)}
 
 
 def central_patch(image: Tensor, patch_size: Sequence[int]) -> Tensor:
@@ -233,3 +136,11 @@ def central_patch(image: Tensor, patch_size: Sequence[int]) -> Tensor:
         image = functional.pad(image, [*[0] * (2 * (image.ndim - axis) - 1), missing])
         image = image.narrow(axis, (image.shape[axis] - length) // 2, length)
     return image.reshape(len(image), *patch_size)
+
+
+def _padded(region: Tensor, lacking: np.ndarray) -> Tensor:
+    """A copy of a region, zeros on both sides of the axes that lack voxels."""
+    sides = [[int(n) // 2, int(n) - int(n) // 2] for n in lacking]
+    if not lacking.any():
+        return region.clone(memory_format=torch.contiguous_format)
+    return functional.pad(region, [n for pair in reversed(sides) for n in pair])

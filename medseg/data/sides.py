@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medseg.data.patches import Augmentation
+from medseg.data.augmentation import Augmentation
 from medseg.data.preprocess import BODY_AXES
 from medseg.errors import ConfigError
 

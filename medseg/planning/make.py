@@ -9,6 +9,7 @@ import numpy as np
 
 from medseg import __version__
 from medseg.build import build
+from medseg.data.augmentation import STEPS
 from medseg.data.dataset import Dataset
 from medseg.data.preprocess import BODY_AXES
 from medseg.data.sides import resolve_flips
@@ -233,7 +234,7 @@ def _augmentation(config: Mapping[str, Any], dataset: Dataset, grid: Grid) -> li
         return ["Augmentation: none"]
     names = [BODY_AXES[axis] for axis in sorted(grid.axes)]
     resolved = resolve_flips(build(section, "augmentation"), dataset.classes, names)
-    kinds = ("affine", "noise", "smooth", "brightness", "contrast")
+    kinds = ("affine", "elastic", *STEPS)
     steps = [f"{kind} {getattr(resolved, kind):g}" for kind in kinds if getattr(resolved, kind)]
     mirrored = [names[int(axis)] for axis in resolved.flip_axes]
     flips = f"mirrored {' and '.join(mirrored)}" if mirrored else "nothing is mirrored"

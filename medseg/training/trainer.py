@@ -109,7 +109,6 @@ def make_trainer(
         check_val_every_n_epoch=min(plan.validate_every, plan.epochs),
         gradient_clip_val=plan.gradient_clip,
         deterministic=plan.deterministic,
-        reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,

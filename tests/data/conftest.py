@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from medseg.data import Folder, ZScore
+from medseg.data.augmentation import Augmentation
 from medseg.data.cache import PreparedCase
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
-from medseg.data.patches import Augmentation
 
 
 @pytest.fixture

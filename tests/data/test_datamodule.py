@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from medseg.data import Phantom
+from medseg.data.augmentation import Augmentation
 from medseg.data.datamodule import SegmentationDataModule
-from medseg.data.patches import Augmentation
 from medseg.data.splits import Split
 from medseg.errors import ConfigError, DataError
 
@@ -42,7 +42,6 @@ def trained(module: SegmentationDataModule) -> dict[int, Batches]:
     trainer = pl.Trainer(
         max_epochs=2,
         accelerator="cpu",
-        reload_dataloaders_every_n_epochs=1,
         limit_val_batches=0,
         logger=False,
         enable_checkpointing=False,
@@ -55,7 +54,7 @@ def trained(module: SegmentationDataModule) -> dict[int, Batches]:
 
 def first_epoch(module: SegmentationDataModule) -> Batches:
     module.setup()
-    return list(module.train_dataloader())
+    return [dict(module.on_after_batch_transfer(b, 0)) for b in module.train_dataloader()]
 
 
 def equal(one: Batches, other: Batches) -> bool:
@@ -148,7 +147,6 @@ def test_a_split_file_is_followed_and_unnamed_cases_are_left_out(
     assert module.split == split
     assert [case.case_id for case in module.validation_cases()] == [CASES[0]]
     assert [case.case_id for case in module.prepared_validation()] == [CASES[0]]
-    assert len(module.train_dataloader().dataset) == 2  # type: ignore[arg-type]
     prepared = sorted(folder.name[:11] for folder in (tmp_path / "cache").iterdir())
     assert prepared == [CASES[0], *CASES[3:5]]
 

@@ -6,15 +6,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from medseg.data.augmentation import STEPS, Augmentation
 from medseg.data.cache import PreparedCase
 from medseg.data.config import DataConfig
-from medseg.data.patches import Augmentation, PatchDataset
+from medseg.data.patches import PatchDataset, as_lists, varied
 from medseg.data.preprocess import BODY_AXES
 from medseg.data.sides import resolve_flips, side_pairs
 from medseg.errors import ConfigError
 
 Store = Callable[..., PreparedCase]
-STILL = {"affine": 0, "noise": 0, "smooth": 0, "brightness": 0, "contrast": 0}
+STILL = dict.fromkeys(("affine", *STEPS), 0.0)
 KIDNEYS = ["kidney_left", "kidney_right"]
 PAIRS = [
     ("kidney_left", "kidney_right"),
@@ -145,11 +146,9 @@ def test_swapped_classes_lie_where_the_image_shows_them(
         foreground_fraction=0.5,
         augmentation=resolved,
     )
-    patches.seed(0)
     moved = 0
-    for _ in range(4):
-        patch = patches[0]
-        image, found = patch["image"][0], patch["label"][0]
+    patch = varied(as_lists([patches[0, place] for place in range(4)]), patches.patch_size)
+    for image, found in zip(patch["image"][:, 0], patch["label"][:, 0], strict=True):
         if 0 not in axes:
             continue
         # the side is where the voxel lies, not what it showed before

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests_support import OVERRIDES, QUICK
 
 from medseg.cli.compose import composed
-from medseg.data.patches import PatchDataset
+from medseg.data.patches import PatchDataset, as_lists, varied
 from medseg.errors import MedsegError
 from medseg.experiment.plan import Plan, make_plan
 from medseg.experiment.run import run
@@ -147,6 +147,7 @@ class Scan:
     def __init__(self, channels: int) -> None:
         rng, size = np.random.default_rng(0), (20, 22, 18)
         self.image = torch.from_numpy(rng.normal(size=(channels, *size)).astype(np.float32))
+        self.spacing = (1.0, 1.0, 1.0)
         self.label = torch.from_numpy(rng.integers(0, 3, (1, *size)).astype(np.uint8))
 
     def class_indices(self) -> list[np.ndarray]:
@@ -161,10 +162,10 @@ def step(plan: Plan) -> None:
         patch_size=config.patch_size,
         foreground_fraction=config.foreground_fraction,
         augmentation=plan.data.augmentation,
+        seed=plan.config["seed"],
     )
-    patches.seed(plan.config["seed"])
-    drawn = [patches[0] for _ in range(2)]
-    image, label = (torch.stack([patch[key] for patch in drawn]) for key in ("image", "label"))
+    batch = varied(as_lists([patches[0, 0], patches[0, 1]]), config.patch_size)
+    image, label = batch["image"], batch["label"]
     optimizer = plan.optimizer(plan.network.parameters())
     plan.scheduler(optimizer)
 
