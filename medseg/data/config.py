@@ -51,7 +51,7 @@ class DataConfig:
         folds: Folds of a cross-validation, of which one is held out; None: a share is.
         fold: Which fold, from 0.
         cache: Folder of prepared cases.
-        num_workers: Loader processes.
+        num_workers: Loader processes; "auto": none on a CPU, as many as a GPU needs.
     """
 
     source: DatasetSource
@@ -75,7 +75,7 @@ class DataConfig:
     folds: int | None
     fold: int
     cache: str | Path
-    num_workers: int
+    num_workers: int | str
     labels: Mapping[Any, Any] | None = None
     form: str | None = None
     files: Mapping[str, Any] | None = None

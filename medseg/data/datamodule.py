@@ -1,14 +1,15 @@
 """Cases → batches, for Lightning."""
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medseg.data.augmentation import Augmentation
@@ -18,14 +19,20 @@ from medseg.data.config import DataConfig
 from medseg.data.dataset import Case
 from medseg.data.dataset import Dataset as CaseDataset
 from medseg.data.forms import read_dataset
-from medseg.data.patches import PatchDataset, Places, Samples, as_lists, varied
+from medseg.data.patches import PatchDataset, Places, as_lists, varied
 from medseg.data.preprocess import BODY_AXES, Preprocessing
 from medseg.data.sides import resolve_flips
 from medseg.data.splits import Patients, Split, check, fold_of_cases, read_folds, split_cases
 from medseg.errors import ConfigError, DataError
+from medseg.hardware import available_memory_bytes, usable_cpus
 from medseg.volumes import IGNORE
 
 log = logging.getLogger(__name__)
+
+_TIMED = 8  # patches that are cut to see how long one takes
+_BATCH_SECONDS = 0.02  # in which the processes together cut a batch
+_LEFT_FREE = 2**30
+_WORKER_BYTES = 2**29  # of a process that has imported torch
 
 
 class SegmentationDataModule(pl.LightningDataModule):
@@ -66,6 +73,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.split: Split | None = None
         self._own_split = split
         self._training: PatchDataset | None = None
+        self._loader: _TimedLoader | None = None
         self._validation: list[PreparedCase] = []
         self._digests: dict[str, str] = {}
 
@@ -147,18 +155,26 @@ class SegmentationDataModule(pl.LightningDataModule):
         if self._training is None:
             raise RuntimeError("call setup() first")
         config = self.config
-        return DataLoader(
+        workers = self._workers(self._training)
+        self._loader = _TimedLoader(
             self._training,
             batch_size=config.batch_size,
             sampler=Places(config.batches_per_epoch * config.batch_size, self._epoch),
-            num_workers=config.num_workers,
-            persistent_workers=config.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             collate_fn=as_lists,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._on_gpu,
+            generator=torch.Generator(),  # else it draws from the one that dropout draws from
         )
+        return self._loader
+
+    @property
+    def waited(self) -> float:
+        """Seconds that training waited for patches so far."""
+        return self._loader.waited if self._loader else 0.0
 
     def on_after_batch_transfer(
-        self, batch: Samples | dict[str, Tensor], dataloader_idx: int
+        self, batch: Mapping[str, Any], dataloader_idx: int
     ) -> Mapping[str, Any]:
         """Varies the patches of a training batch, on the network's device."""
         return varied(batch, self.config.patch_size) if "variation" in batch else batch
@@ -166,6 +182,28 @@ class SegmentationDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """Whole prepared volumes, one per batch."""
         return DataLoader(_Volumes(self._validation), batch_size=1)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _workers(self, patches: PatchDataset) -> int:
+        """Loader processes: as asked for, or as many as keep a GPU at work.
+
+        A network on the CPU needs all cores, and a patch is cut in a moment: it gets none.
+        """
+        if self.config.num_workers != "auto":
+            return int(self.config.num_workers)
+        if not self._on_gpu:
+            return 0
+        start = time.perf_counter()
+        for place in range(_TIMED):
+            patches[0, place]
+        seconds = (time.perf_counter() - start) / _TIMED * self.config.batch_size
+        spare = (available_memory_bytes() - _LEFT_FREE) // _WORKER_BYTES
+        workers = max(1, min(ceil(seconds / _BATCH_SECONDS), usable_cpus() - 1, spare))
+        log.info("%d loader processes: a batch is cut in %.3g s of one core", workers, seconds)
+        return workers
 
     def _epoch(self) -> int:
         if not self.trainer:
@@ -227,6 +265,24 @@ class SegmentationDataModule(pl.LightningDataModule):
                     f"data.{name}={wanted}, but {dataset.folder} has {found}; "
                     f"set data.{name}={found}"
                 )
+
+
+class _TimedLoader(DataLoader):
+    """Knows how long its batches were waited for."""
+
+    waited = 0.0
+
+    def __iter__(self) -> Iterator:
+        batches = super().__iter__()
+        while True:
+            start = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.waited += time.perf_counter() - start
+            yield batch
 
 
 class _Volumes(Dataset):

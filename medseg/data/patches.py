@@ -110,7 +110,7 @@ def as_lists(samples: Sequence[Mapping[str, Any]]) -> Samples:
     return {key: [sample[key] for sample in samples] for key in samples[0]}
 
 
-def varied(samples: Samples, patch_size: Sequence[int]) -> dict[str, Tensor]:
+def varied(samples: Mapping[str, Any], patch_size: Sequence[int]) -> dict[str, Tensor]:
     """Carries the variations of a batch out, where its tensors are.
 
     Returns:

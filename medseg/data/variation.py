@@ -214,5 +214,5 @@ def _spline(points: np.ndarray, axes: Sequence[Tensor]) -> Tensor:
         near = 2 / 3 - distance**2 + distance**3 / 2
         far = (2 - distance).clamp_min(0) ** 3 / 6
         weights = torch.where(distance < 1, near, far)
-        field = torch.tensordot(field, weights, dims=([axis], [1])).movedim(-1, axis)
+        field = (field.movedim(axis, -1) @ weights.T).movedim(-1, axis)
     return field

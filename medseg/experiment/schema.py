@@ -60,6 +60,15 @@ def one_of(*values: Any) -> Rule:
     )
 
 
+def either(one: Rule, other: Rule) -> Rule:
+    """What one of two rules asks for."""
+    return Rule(
+        f"{one.must.removeprefix('one of ')} or {other.must}",
+        lambda value: one.holds(value) or other.holds(value),
+        one.words,
+    )
+
+
 def distinct(rule: Rule) -> Rule:
     """A list that another rule asks for, without repetitions."""
     return replace(
@@ -177,7 +186,7 @@ RULES: dict[str, Rule] = {
     "data.folds": or_null(whole(2)),
     "data.fold": whole(0),
     "data.cache": TEXT,
-    "data.num_workers": whole(0, 256),
+    "data.num_workers": either(one_of("auto"), whole(0, 256)),
     "trainer.epochs": whole(1),
     "trainer.max_seconds": or_null(POSITIVE),
     "trainer.validate_every": whole(1),

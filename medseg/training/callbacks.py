@@ -27,6 +27,7 @@ from medseg.volumes import picture_of_case
 log = logging.getLogger(__name__)
 
 _SECONDS = 30.0  # between two signs within an epoch
+_WORTH_SAYING = 0.1  # share of the time
 
 
 class SeedEachEpoch(pl.Callback):
@@ -43,13 +44,14 @@ class SeedEachEpoch(pl.Callback):
 class History(pl.Callback):
     """Keeps one row of numbers per epoch and logs it as one plain line.
 
-    `rows` have `epoch` from 1, `train_loss`, `val_dice`, `val_dice_<class>`, `lr`, `seconds`.
+    `rows` have `epoch` from 1, `train_loss`, `val_dice`, `val_dice_<class>`, `lr`, `seconds`, and
+    `waiting`, the share of them that was spent waiting for patches.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float | None]] = []
         self.step_seconds: list[float] = []
-        self._epoch_start = self._step_start = self._lr = 0.0
+        self._epoch_start = self._step_start = self._lr = self._waited = 0.0
 
     @property
     def median_step_seconds(self) -> float | None:
@@ -71,6 +73,12 @@ class History(pl.Callback):
         """Starts the clocks and notes the learning rate."""
         self._lr = trainer.optimizers[0].param_groups[0]["lr"]
         self._epoch_start = self._step_start = time.perf_counter()
+        self._waited = _waited(trainer)
+
+    def waiting(self, trainer: pl.Trainer) -> float:
+        """Share of the epoch so far in which the network waited for patches, in [0, 1]."""
+        seconds = time.perf_counter() - self._epoch_start
+        return min(1.0, (_waited(trainer) - self._waited) / max(seconds, 1e-9))
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Notes a step's time."""
@@ -89,9 +97,15 @@ class History(pl.Callback):
             row[name.replace("/", "_")] = number if math.isfinite(number) else None
         row["lr"] = self._lr
         row["seconds"] = time.perf_counter() - self._epoch_start
+        row["waiting"] = self.waiting(trainer)
         self.rows.append(row)
         numbers = "  ".join(f"{k} {_short(v)}" for k, v in row.items() if k != "epoch")
         log.info("epoch %d/%s  %s", trainer.current_epoch + 1, trainer.max_epochs, numbers)
+
+
+def _waited(trainer: pl.Trainer) -> float:
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return data.waited if data is not None else 0.0
 
 
 class StopOnSignal(pl.Callback):
@@ -240,6 +254,8 @@ class TrainingBar(pl.Callback):
         dice = trainer.callback_metrics.get("val/dice")
         note = f"loss {float(outputs['loss']):.4g}"
         note += "" if dice is None else f", Dice {float(dice):.3f}"
+        if (waiting := self.history.waiting(trainer)) > _WORTH_SAYING:
+            note += f", {waiting:.0%} waiting for patches"
         amount = 1 if self.max_seconds is None else self.history.step_seconds[-1]
         self._step(amount, what=epoch, note=note)
 

@@ -227,7 +227,7 @@ def scales(before: torch.Tensor, after: torch.Tensor) -> bool:
 
 def spreads(before: torch.Tensor, after: torch.Tensor) -> bool:
     kept = abs(float(after.mean() - before.mean())) < 0.02
-    inside = after.min() >= before.min() and after.max() <= before.max()
+    inside = bool(after.min() >= before.min() and after.max() <= before.max())
     return kept and inside and 0.75 <= float(after.std() / before.std()) <= 1.25
 
 
@@ -275,4 +275,4 @@ def test_probabilities_of_0_switch_every_step_off(store: Store, blob: np.ndarray
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
 def test_what_is_no_probability_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{name}={value} must be a probability in \[0, 1\]"):
-        Augmentation(**{name: value})
+        Augmentation(**{name: value})  # type: ignore[arg-type]
