@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -23,7 +24,7 @@ from medseg.data.patches import PatchDataset, Places, as_lists, varied
 from medseg.data.preprocess import BODY_AXES, Preprocessing
 from medseg.data.sides import resolve_flips
 from medseg.data.splits import Patients, Split, check, fold_of_cases, read_folds, split_cases
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, ResourceError
 from medseg.hardware import available_memory_bytes, usable_cpus
 from medseg.volumes import IGNORE
 
@@ -265,6 +266,28 @@ class SegmentationDataModule(pl.LightningDataModule):
                     f"data.{name}={wanted}, but {dataset.folder} has {found}; "
                     f"set data.{name}={found}"
                 )
+
+
+_LOADER_WORDS = ("DataLoader worker (pid", "shared memory", "</torch_", "unable to mmap")
+
+
+@contextmanager
+def loader_faults() -> Iterator[None]:
+    """Says what ended the loader processes; torch notices it at any step.
+
+    Raises:
+        ResourceError: one was killed, or shared memory is too small.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        if not any(words in said for words in _LOADER_WORDS):
+            raise
+        raise ResourceError(
+            f"a loader process ended ({said[:200]}): memory or shared memory (/dev/shm, docker "
+            "--shm-size) is short; go on with resume= and a smaller data.num_workers, 0 for none"
+        ) from error
 
 
 class _TimedLoader(DataLoader):

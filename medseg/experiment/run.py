@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.gridding import gridding_warnings
 from medseg.analysis.memory import window_bytes
+from medseg.data.datamodule import loader_faults
 from medseg.errors import DataError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import PICTURES, PREDICTIONS, SPLIT
@@ -145,7 +146,8 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
     last, start = folder / LAST, time.perf_counter()
     try:
         checkpoint = last if last.is_file() else None
-        trainer.fit(module, datamodule=plan.data, ckpt_path=checkpoint, weights_only=True)
+        with loader_faults():
+            trainer.fit(module, datamodule=plan.data, ckpt_path=checkpoint, weights_only=True)
         stop.raise_if_received()
     except SystemExit as error:  # Lightning's way of ending on SIGTERM
         stop.raise_if_received()

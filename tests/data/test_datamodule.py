@@ -72,6 +72,18 @@ def test_an_epoch_has_so_many_batches_of_so_many_patches(make: Make) -> None:
         assert torch.equal(batch["label"], batch["label"].round())
 
 
+def test_a_sample_is_the_same_in_every_batch_and_from_every_process(make: Make) -> None:
+    usual = Augmentation(flip_axes=(0,), affine=0.5, elastic=0.3, noise=0.5, smooth=0.5, gamma=0.5)
+    found = []
+    for workers, size in ((0, 1), (0, 4), (1, 2), (2, 4)):
+        module = make(
+            num_workers=workers, batch_size=size, batches_per_epoch=8 // size, augmentation=usual
+        )
+        batches = first_epoch(module)
+        found.append({key: torch.cat([batch[key] for batch in batches]) for key in batches[0]})
+    assert all(torch.equal(each[key], found[0][key]) for each in found for key in each)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_follow_from_the_seed_alone(workers: int, make: Make, tmp_path: Path) -> None:
     Split(train=(CASES[0],), validation=(CASES[1],)).write(tmp_path / "split.json")

@@ -172,7 +172,7 @@ def test_a_step_that_is_switched_off_leaves_the_others_as_they_were(seed: int, o
     size = SIZES[0]
     some: dict[str, Any] = dict.fromkeys(EVERYTHING, 0.5)
     some["flip_axes"] = (0, 1, 2)
-    full, less = drawn(size, seed, **some), drawn(size, seed, **(some | {off: 0.0}))
+    full, less = drawn(size, seed, **some), drawn(size, seed, **{**some, off: 0.0})
     if off != "affine":
         np.testing.assert_equal(full.matrix, less.matrix)
     if off != "elastic":

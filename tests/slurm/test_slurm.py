@@ -80,7 +80,8 @@ def trained_from_the_beginning(run: Path) -> int:
 
 def timeless(record: RunRecord) -> list[dict[str, float | None]]:
     return [
-        {key: value for key, value in row.items() if key != "seconds"} for row in record.history
+        {key: value for key, value in row.items() if key not in ("seconds", "waiting")}
+        for row in record.history
     ]
 
 
