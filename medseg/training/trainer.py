@@ -178,7 +178,8 @@ def _best_here(state: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     best = folder / Path(str(state["best_model_path"])).name
     score = state.get("best_model_score")
-    is_kept = bool(state["best_model_path"]) and best.is_file() and score is not None
+    own = best.name in (Path(BEST).name, Path(LAST).name)  # Lightning removes what it replaces
+    is_kept = own and best.is_file() and score is not None
     path = str(best) if is_kept else ""
     return {
         "dirpath": str(folder),
