@@ -8,6 +8,8 @@ cut beforehand with what lies around them. MONAI has no linear contrast; a secon
 brightness stands for it. Samples of the three take turns.
 """
 
+# pyright: reportMissingImports=false
+
 import argparse
 import time
 from collections.abc import Callable, Sequence
