@@ -66,7 +66,8 @@ class Progress:
         self._share = share
         RunStatus(
             status=self.record.status,
-            share=share,
+            # also where patience or time ended the training before its last step
+            share=1.0 if self.record.status == "completed" else share,
             seconds=seconds,
             host=platform.node(),
             process=os.getpid(),

@@ -16,7 +16,7 @@ from medseg.experiment import plan as planning
 from medseg.experiment.plan import make_plan
 from medseg.hardware import peak_memory_bytes, restart_peak_memory
 from medseg.metrics import score_case
-from medseg.record import RunRecord
+from medseg.record import RunRecord, RunStatus
 
 CPU = torch.device("cpu")
 
@@ -114,7 +114,9 @@ def test_corrupt_cases_are_all_named_and_nothing_is_trained(
 def test_training_stops_early_when_the_dice_no_longer_rises(tmp_path: Path) -> None:
     frozen = ["optimizer.lr=1e-30", "trainer.patience=2", "trainer.epochs=9"]
     assert train(tmp_path, *frozen, *QUICK) == 0
-    assert len(RunRecord.read(the_run(tmp_path) / "record.json").history) == 3
+    run = the_run(tmp_path)
+    assert len(RunRecord.read(run / "record.json").history) == 3
+    assert RunStatus.read(run).share == 1.0  # nothing of it is left to do
 
 
 def test_what_does_not_fit_the_memory_is_refused_before_training(
