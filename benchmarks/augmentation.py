@@ -37,7 +37,7 @@ Vary = Callable[[Tensor, Tensor], object]
 
 def main() -> None:
     """Prints a Markdown table: milliseconds of CPU a sample."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--samples", type=int, default=100)
     samples = parser.parse_args().samples
     torch.set_num_threads(1)
@@ -78,7 +78,8 @@ def _medseg(size: Sequence[int]) -> Vary:
         low = np.floor(np.clip(middle - reach, 0, None)).astype(int)
         high = np.ceil(np.minimum(middle + reach, np.array(image.shape[1:]) - 1)).astype(int) + 1
         region = (slice(None), *map(slice, low, high))
-        return variation.apply(image[region].clone(), label[region].clone(), middle - low, size)
+        place = (middle - low).tolist()
+        return variation.apply(image[region].clone(), label[region].clone(), place, size)
 
     return vary
 

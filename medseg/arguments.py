@@ -60,7 +60,8 @@ def check_arguments(
     for name in options:
         if name not in known:
             meant = suggestion(str(name), known)
-            raise ConfigError(f"{key} has no option {name!r}; {meant} options: {', '.join(known)}")
+            listed = f"its options: {', '.join(known)}"
+            raise ConfigError(f"{key} has no option {name!r}; {f'{meant} {listed}'.strip()}")
     hints = _hints(cls)
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):

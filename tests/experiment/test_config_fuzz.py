@@ -15,6 +15,7 @@ from tests_support import OVERRIDES, QUICK
 
 from medseg.cli.compose import composed
 from medseg.data.patches import PatchDataset, as_lists, varied
+from medseg.data.sides import resolve_flips
 from medseg.errors import MedsegError
 from medseg.experiment.plan import Plan, make_plan
 from medseg.experiment.run import run
@@ -157,11 +158,18 @@ class Scan:
 def step(plan: Plan) -> None:
     """Draws patches as training does, and makes one step."""
     config = plan.data.config
+    varied_by = plan.data.augmentation
+    if varied_by is not None:
+        varied_by, error = refused(
+            lambda: resolve_flips(plan.data.augmentation, ["a", "b"], config.patch_axes)  # type: ignore[arg-type]
+        )
+        if error is not None:
+            return
     patches = PatchDataset(
         [Scan(config.in_channels)],  # type: ignore[list-item]
         patch_size=config.patch_size,
         foreground_fraction=config.foreground_fraction,
-        augmentation=plan.data.augmentation,
+        augmentation=varied_by,
         seed=plan.config["seed"],
     )
     batch = varied(as_lists([patches[0, 0], patches[0, 1]]), config.patch_size)
