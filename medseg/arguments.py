@@ -86,7 +86,9 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in _LISTS or hint in _LISTS:
         return isinstance(value, list | tuple) and _entries_fit(value, parts)
     if hint is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        if type(value) is int:  # torch takes no larger one
+            return abs(value) < 2**63
+        return type(value) is float and math.isfinite(value)
     if hint in _WORDS:
         return type(value) is hint
     if not isinstance(hint, type):

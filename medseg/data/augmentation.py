@@ -73,6 +73,8 @@ class Augmentation:
         for name in ("flip", "affine", "elastic", *STEPS):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be a probability in [0, 1]")
+        if not 0 <= self.rotation <= 180:
+            raise ValueError(f"rotation={self.rotation} must lie in [0, 180] degrees")
         if not 0 <= self.elastic_size <= 0.2:
             raise ValueError(f"elastic_size={self.elastic_size} must lie in [0, 0.2]")
         low, high = self.scales

@@ -195,7 +195,13 @@ def test_rotations_turn_the_body_and_not_the_grid_of_uneven_voxels() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"scale": 1.0}, {"scale": [0.5, 0.9]}, {"scale": [-1, 2]}, {"elastic_size": 0.5}],
+    [
+        {"scale": 1.0},
+        {"scale": [0.5, 0.9]},
+        {"scale": [-1, 2]},
+        {"elastic_size": 0.5},
+        {"rotation": -15.0},
+    ],
     ids=str,
 )
 def test_impossible_ranges_are_refused(options: dict) -> None:
