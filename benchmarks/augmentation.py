@@ -74,12 +74,9 @@ def _medseg(size: Sequence[int]) -> Vary:
     def vary(image: Tensor, label: Tensor) -> object:
         variation = augmentation.draw(rng, patch_size=size, spacing=(1, 1, 1), channels=1)
         middle = (np.array(image.shape[1:]) - 1) // 2 + (1 - np.array(size) % 2) / 2
-        reach = variation.reach(size)
-        low = np.floor(np.clip(middle - reach, 0, None)).astype(int)
-        high = np.ceil(np.minimum(middle + reach, np.array(image.shape[1:]) - 1)).astype(int) + 1
-        region = (slice(None), *map(slice, low, high))
-        place = (middle - low).tolist()
-        return variation.apply(image[region].clone(), label[region].clone(), place, size)
+        region = variation.region(middle, size, image.shape[1:])
+        place = [m - along.start for m, along in zip(middle, region, strict=True)]
+        return variation.apply(image[:, *region].clone(), label[:, *region].clone(), place, size)
 
     return vary
 

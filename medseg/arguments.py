@@ -5,14 +5,13 @@ A configuration names classes and gives them plain values. What a class declares
 """
 
 import inspect
-import math
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from medseg.errors import ConfigError
-from medseg.suggestion import suggestion
+from medseg.suggestion import choices
 
 _WORDS = {
     bool: "true or false",
@@ -59,9 +58,7 @@ def check_arguments(
     known = [name for name in inspect.signature(cls).parameters if name not in hidden]
     for name in options:
         if name not in known:
-            meant = suggestion(str(name), known)
-            listed = f"its options: {', '.join(known)}"
-            raise ConfigError(f"{key} has no option {name!r}; {f'{meant} {listed}'.strip()}")
+            raise ConfigError(f"{key} has no option {name!r}; {choices(str(name), known)}")
     hints = _hints(cls)
     for name, value in options.items():
         if name in hints and not _fits(value, hints[name]):
@@ -75,6 +72,11 @@ def _hints(cls: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number; torch takes no whole one beyond 64 bits."""
+    return type(value) in (int, float) and abs(value) < 2**63
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -86,9 +88,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in _LISTS or hint in _LISTS:
         return isinstance(value, list | tuple) and _entries_fit(value, parts)
     if hint is float:
-        if type(value) is int:  # torch takes no larger one
-            return abs(value) < 2**63
-        return type(value) is float and math.isfinite(value)
+        return is_number(value)
     if hint in _WORDS:
         return type(value) is hint
     if not isinstance(hint, type):

@@ -19,7 +19,6 @@ from medseg.errors import ConfigError
 ALLOWED = {
     "medseg.data": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
     "medseg.data.augmentation": ("Augmentation",),
-    "medseg.data.patches": ("Augmentation",),  # its place in runs from before
     "medseg.data.preprocess": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
     "monai.losses": (
         "AsymmetricUnifiedFocalLoss",

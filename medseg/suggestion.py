@@ -31,3 +31,13 @@ def suggestion(word: str, known: Collection[str]) -> str:
         or [ends[end] for end in get_close_matches(last, ends, n=2, cutoff=0.6)]
     )
     return f"did you mean {' or '.join(close[:_SHOWN])}?" if close else ""
+
+
+def choices(word: str, known: Collection[str]) -> str:
+    """What was probably meant, and all that there is.
+
+    >>> choices("fat", ["cat", "dog"]), choices("", ["cat"])
+    ('did you mean cat? Choose from cat, dog', 'choose from cat')
+    """
+    meant, listed = suggestion(word, known), f"hoose from {', '.join(known)}"
+    return f"{meant} C{listed}" if meant else f"c{listed}"

@@ -144,7 +144,7 @@ class TestPresets:
     ("overrides", "words"),
     [
         (["model.encoder.conv.kernel_size=4"], "kernel_size=4 must be odd.*choose"),
-        (["+model.encoder.conv.rate=3"], "no option 'rate'; its options: kernel_size"),
+        (["+model.encoder.conv.rate=3"], "no option 'rate'.* kernel_size"),
         (["model=monai_unet", "model.multiple=0"], "multiple=0 must be at least 1; choose 1"),
         (["+model.encoder.stage.1=null"], "stage 1 must name slots, not None; its slots: conv"),
         (["+conv@model.decoder.stage.3.conv=dilated"], "stage=3 is none of 0, 1, 2"),

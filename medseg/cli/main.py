@@ -5,7 +5,7 @@ import sys
 
 from medseg import __version__
 from medseg.cli.command import run_to_exit_code
-from medseg.suggestion import suggestion
+from medseg.suggestion import choices
 
 _COMMANDS = {
     "check": "find what is wrong with a dataset",
@@ -40,8 +40,7 @@ def _main(words: list[str]) -> int:
         return 0
     command, *arguments = words
     if command not in _COMMANDS:
-        meant = suggestion(command, _COMMANDS)
-        known = f"no command {command!r}; {meant} choose from {', '.join(_COMMANDS)}"
+        known = f"no command {command!r}; {choices(command, _COMMANDS)}"
         print(f"error: {_MOVED.get(command, known)}", file=sys.stderr)
         return 2
     return importlib.import_module(f"medseg.cli.{command}").main(arguments)

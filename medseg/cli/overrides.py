@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 
 from medseg.errors import ConfigError
 from medseg.experiment.schema import RULES, TEXTS, unknown_key
-from medseg.suggestion import suggestion
+from medseg.suggestion import choices, suggestion
 
 
 def readable(words: Sequence[str], *, several: bool = False) -> list[str]:
@@ -93,8 +93,8 @@ def require_options(given: Sequence[Override], groups: Mapping[str, Collection[s
         listed = value.list if isinstance(value, ChoiceSweep) else [value]
         chosen = [] if isinstance(value, Glob) else listed
         if group not in groups and override.package is not None:
-            meant = suggestion(group, groups) or f"choose from {', '.join(groups)}"
-            raise ConfigError(f"{override.input_line}: there is no group {group!r}; {meant}")
+            listed = choices(group, groups)
+            raise ConfigError(f"{override.input_line}: there is no group {group!r}; {listed}")
         for word in chosen if group in groups else ():
             if word is not None and str(word) not in groups[group]:
                 raise ConfigError(f"{override.input_line}: {no_option(str(word), groups[group])}")
@@ -136,8 +136,7 @@ def require_mode(given: Sequence[Override], *, several: bool) -> None:
 
 def no_option(word: str, options: Collection[str]) -> str:
     """Says that there is no such option, which was probably meant, and which there are."""
-    meant = suggestion(word, options)
-    return f"there is no option {word!r}; {meant} options: {', '.join(sorted(options))}"
+    return f"there is no option {word!r}; {choices(word, sorted(options))}"
 
 
 def no_key(key: str, known: Collection[str], places: Collection[str]) -> str:

@@ -1,8 +1,8 @@
 """Random variation of training patches: which numbers are drawn.
 
-A variation is drawn where a patch is cut, from seed, epoch and place in the epoch, and carried out
+A variation is drawn where a patch is cut, from seed, epoch and index in the epoch, and carried out
 where the network is (`medseg.data.variation`): what a sample gets depends neither on the number of
-loader processes, nor on the batch it is in, nor on the device.
+loader processes nor on the batch it is in, and on the device up to rounding alone.
 """
 
 import itertools
@@ -112,8 +112,8 @@ class Augmentation:
         off leaves the others as they were.
         """
         place = self._matrix(rng, spacing), self._displacement(rng, patch_size, spacing)
-        drawn = rng.random((len(patch_size), 2))
-        flips = [axis for axis in self.flip_axes if drawn[int(axis), 0] < self.flip]
+        drawn = rng.random(len(patch_size))
+        flips = [axis for axis in self.flip_axes if drawn[int(axis)] < self.flip]
         swapped = self.side_pairs if self.side_pairs and 0 in flips else ()
         return Variation(
             *place,
@@ -173,26 +173,19 @@ class Augmentation:
         )
         if each["noise"][0] < self.noise:
             yield partial(variation.add_noise, sigma=sigma, seed=seed)
-        if chosen := [c for c in range(channels) if each["smooth"][c] < self.smooth]:
-            yield partial(variation.smooth, sigmas={c: sigmas[c] for c in chosen})
+        if chosen := {c: sigmas[c] for c in range(channels) if each["smooth"][c] < self.smooth}:
+            yield partial(variation.smooth_gaussian, sigmas=chosen)
         if each["brightness"][0] < self.brightness:
-            yield partial(variation.scale, factors=brighter)
+            yield partial(variation.change_brightness, factors=brighter)
         if each["contrast"][0] < self.contrast:
-            yield partial(variation.spread, factors=steeper)
-        if chosen := [
-            c for c in range(channels) if each["low_resolution"][c] < self.low_resolution
-        ]:
-            yield partial(variation.coarsen, shares={c: shares[c].tolist() for c in chosen})
+            yield partial(variation.change_contrast, factors=steeper)
+        lower = [c for c in range(channels) if each["low_resolution"][c] < self.low_resolution]
+        if coarser := {c: shares[c].tolist() for c in lower}:
+            yield partial(variation.lower_resolution, shares=coarser)
         if each["inverted_gamma"][0] < self.inverted_gamma:
-            yield partial(variation.bend, exponents=inverted, inverted=True)
+            yield partial(variation.change_gamma, exponents=inverted, inverted=True)
         if each["gamma"][0] < self.gamma:
-            yield partial(variation.bend, exponents=curves)
-
-
-OFF = Augmentation(
-    flip=0, affine=0, noise=0, smooth=0, brightness=0, contrast=0, low_resolution=0, gamma=0
-)
-"""No variation."""
+            yield partial(variation.change_gamma, exponents=curves)
 
 
 def _around_one(rng: np.random.Generator, low: float, high: float) -> float:

@@ -20,7 +20,7 @@ from medseg.data.config import DataConfig
 from medseg.data.dataset import Case
 from medseg.data.dataset import Dataset as CaseDataset
 from medseg.data.forms import read_dataset
-from medseg.data.patches import PatchDataset, Places, as_lists, varied
+from medseg.data.patches import EpochSampler, PatchDataset, as_lists, varied
 from medseg.data.preprocess import BODY_AXES, Preprocessing
 from medseg.data.sides import resolve_flips
 from medseg.data.splits import Patients, Split, check, fold_of_cases, read_folds, split_cases
@@ -149,7 +149,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         return list(self._validation)
 
     def train_dataloader(self) -> DataLoader:
-        """Random patches, drawn from seed, epoch and place in it alone, so that a run can go on.
+        """Random patches, drawn from seed, epoch and index in it alone, so that a run can go on.
 
         Batches hold what is to be varied: `on_after_batch_transfer` makes patches of it.
         """
@@ -160,7 +160,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self._loader = _TimedLoader(
             self._training,
             batch_size=config.batch_size,
-            sampler=Places(config.batches_per_epoch * config.batch_size, self._epoch),
+            sampler=EpochSampler(config.batches_per_epoch * config.batch_size, self._epoch),
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=as_lists,
@@ -198,11 +198,11 @@ class SegmentationDataModule(pl.LightningDataModule):
         if not self._on_gpu:
             return 0
         start = time.perf_counter()
-        for place in range(_TIMED):
-            patches[0, place]
+        for index in range(_TIMED):
+            patches[0, index]
         seconds = (time.perf_counter() - start) / _TIMED * self.config.batch_size
         spare = (available_memory_bytes() - _LEFT_FREE) // _WORKER_BYTES
-        workers = max(1, min(ceil(seconds / _BATCH_SECONDS), usable_cpus() - 1, spare))
+        workers = max(0, min(ceil(seconds / _BATCH_SECONDS), usable_cpus() - 1, spare))
         log.info("%d loader processes: a batch is cut in %.3g s of one core", workers, seconds)
         return workers
 
@@ -268,7 +268,7 @@ class SegmentationDataModule(pl.LightningDataModule):
                 )
 
 
-_LOADER_WORDS = ("DataLoader worker (pid", "shared memory", "</torch_", "unable to mmap")
+_LOADER_WORDS = ("DataLoader worker (pid", "</torch_")  # the second: files in shared memory
 
 
 @contextmanager

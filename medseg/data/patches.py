@@ -9,14 +9,15 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
 
-from medseg.data.augmentation import OFF, Augmentation
+from medseg.data.augmentation import Augmentation
 from medseg.data.cache import PreparedCase
+from medseg.data.variation import Variation
 
 Samples = dict[str, list]
 
 
-class Places(Sampler):
-    """The places of an epoch, `(epoch, place)`: all that a patch is drawn from, besides the seed.
+class EpochSampler(Sampler):
+    """Yields `(epoch, index)`: all that a patch is drawn from, besides the seed.
 
     Args:
         count: Patches in an epoch.
@@ -29,20 +30,20 @@ class Places(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch()
-        return ((epoch, place) for place in range(self.count))
+        return ((epoch, index) for index in range(self.count))
 
     def __len__(self) -> int:
         return self.count
 
 
 class PatchDataset(Dataset):
-    """One random patch per place of an epoch, and the variation that it is to get.
+    """One random patch per index in an epoch, and the variation that it is to get.
 
     The patch's centre lies on a foreground class, each of the case's equally likely, with
     probability `foreground_fraction`, else on the background; where the case has none of these,
     on the other. Cases are drawn with replacement.
 
-    `patches[epoch, place]` is `{"image": (channels, *region), "label": (1, *region), "middle",
+    `patches[epoch, index]` is `{"image": (channels, *region), "label": (1, *region), "middle",
     "variation"}`: what the variation reads, and where in it the patch's middle is, in voxels.
     `varied` makes a batch of such.
 
@@ -67,32 +68,32 @@ class PatchDataset(Dataset):
         self.indices = [case.class_indices() for case in self.cases]
         self.patch_size = tuple(patch_size)
         self.foreground_fraction = foreground_fraction
-        self.augmentation = augmentation or OFF
+        self.augmentation = augmentation
         self.seed = seed
 
-    def __getitem__(self, place: tuple[int, int]) -> dict[str, Any]:
-        rng = np.random.default_rng([self.seed, *place])
+    def __getitem__(self, sample: tuple[int, int]) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, *sample])
         chosen = int(rng.integers(len(self.cases)))
         case, dims = self.cases[chosen], len(self.patch_size)
         image, label = case.image, case.label
         centre = np.array(np.unravel_index(self._voxel(rng, chosen), label.shape[1:]))
-        variation = self.augmentation.draw(
-            rng, patch_size=self.patch_size, spacing=case.spacing[:dims], channels=len(image)
-        )
+        variation = Variation()
+        if self.augmentation:
+            variation = self.augmentation.draw(
+                rng, patch_size=self.patch_size, spacing=case.spacing[:dims], channels=len(image)
+            )
         if dims == 2:
             image, label = image[..., centre[2]], label[..., centre[2]]
         size, grid = np.array(self.patch_size), np.array(label.shape[1:])
         start = np.clip(centre[:dims] - size // 2, 0, np.maximum(grid - size, 0))
         middle = start + (np.minimum(size, grid) - 1) / 2
-        reach = variation.reach(self.patch_size)
-        low = np.floor(np.clip(middle - reach, 0, None)).astype(int)
-        high = np.ceil(np.minimum(middle + reach, grid - 1)).astype(int) + 1
-        region = (slice(None), *map(slice, low, high))
+        region = variation.region(middle, self.patch_size, grid)
+        first = [along.start for along in region]
         lacking = np.maximum(size - grid, 0)
         return {
-            "image": _padded(image[region], lacking),
-            "label": _padded(label[region], lacking),
-            "middle": np.where(lacking, (size - 1) / 2, middle - low).tolist(),
+            "image": _padded(image[:, *region], lacking),
+            "label": _padded(label[:, *region], lacking),
+            "middle": np.where(lacking, (size - 1) / 2, middle - first).tolist(),
             "variation": variation,
         }
 

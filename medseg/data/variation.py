@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,14 +28,25 @@ class Variation(NamedTuple):
     swapped: Sequence[Sequence[int]] = ()
     steps: Sequence[Callable[[Tensor], Tensor]] = ()
 
-    def reach(self, patch_size: Sequence[int]) -> np.ndarray:
-        """How far from its middle the patch reads, in voxels per axis."""
+    def region(
+        self, middle: ArrayLike, patch_size: Sequence[int], grid: ArrayLike
+    ) -> tuple[slice, ...]:
+        """The part of a grid that a patch reads.
+
+        Args:
+            middle: The patch's middle on the grid, in voxels.
+            patch_size: Its size.
+            grid: Voxels per axis; what lies beyond is left out.
+        """
         half = (np.asarray(patch_size, float) - 1) / 2
         if self.matrix is not None:
             half = np.abs(self.matrix) @ half
         if self.displacement is not None:
             half = half + np.abs(self.displacement).reshape(len(half), -1).max(1)
-        return half
+        place, last = np.asarray(middle, float), np.asarray(grid) - 1
+        low = np.floor(np.clip(place - half, 0, None)).astype(int)
+        high = np.ceil(np.minimum(place + half, last)).astype(int) + 1
+        return tuple(map(slice, low.tolist(), high.tolist()))
 
     def apply(
         self, image: Tensor, label: Tensor, middle: Sequence[float], patch_size: Sequence[int]
@@ -92,7 +104,7 @@ def add_noise(image: Tensor, *, sigma: float, seed: int) -> Tensor:
     return torch.add(image, noise.to(image.device), alpha=sigma)
 
 
-def smooth(image: Tensor, *, sigmas: Mapping[int, Sequence[float]]) -> Tensor:
+def smooth_gaussian(image: Tensor, *, sigmas: Mapping[int, Sequence[float]]) -> Tensor:
     """Smooths channels by Gaussians of σ voxels per axis; the border goes on."""
     image = image.clone()
     for channel, own in sigmas.items():
@@ -101,12 +113,12 @@ def smooth(image: Tensor, *, sigmas: Mapping[int, Sequence[float]]) -> Tensor:
     return image
 
 
-def scale(image: Tensor, *, factors: Sequence[float]) -> Tensor:
+def change_brightness(image: Tensor, *, factors: Sequence[float]) -> Tensor:
     """Multiplies each channel by its factor."""
     return image * _per_channel(factors, image)
 
 
-def spread(image: Tensor, *, factors: Sequence[float]) -> Tensor:
+def change_contrast(image: Tensor, *, factors: Sequence[float]) -> Tensor:
     """Multiplies each channel's distances to its mean; its range is kept."""
     axes = tuple(range(1, image.ndim))
     mean = image.mean(axes, keepdim=True)
@@ -114,7 +126,7 @@ def spread(image: Tensor, *, factors: Sequence[float]) -> Tensor:
     return torch.lerp(mean, image, _per_channel(factors, image)).clamp(low, high)
 
 
-def coarsen(image: Tensor, *, shares: Mapping[int, Sequence[float]]) -> Tensor:
+def lower_resolution(image: Tensor, *, shares: Mapping[int, Sequence[float]]) -> Tensor:
     """Takes channels at a share of their resolution, and interpolates them linearly."""
     image = image.clone()
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[image.ndim - 1]
@@ -126,7 +138,7 @@ def coarsen(image: Tensor, *, shares: Mapping[int, Sequence[float]]) -> Tensor:
     return image
 
 
-def bend(image: Tensor, *, exponents: Sequence[float], inverted: bool = False) -> Tensor:
+def change_gamma(image: Tensor, *, exponents: Sequence[float], inverted: bool = False) -> Tensor:
     """Raises each channel, brought to [0, 1], to its power; mean and deviation are kept.
 
     Args:
@@ -150,7 +162,7 @@ def bend(image: Tensor, *, exponents: Sequence[float], inverted: bool = False) -
 
 
 def _mean_and_deviation(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a flat image; by a product, which is ten times as fast as `std` on a CPU."""
+    """Of a flat image; by a product, which is faster than `std` on a CPU."""
     mean = values.mean()
     rest = values - mean
     return mean, (torch.dot(rest, rest) / max(len(values) - 1, 1)).sqrt()
@@ -161,6 +173,7 @@ def _per_channel(values: Sequence[float], image: Tensor) -> Tensor:
 
 
 def _gaussian(image: Tensor, axis: int, sigma: float) -> Tensor:
+    """A sum of shifted images, which is faster than MONAI's convolutions on a CPU."""
     radius = int(np.ceil(3 * sigma))
     taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     taps /= taps.sum()

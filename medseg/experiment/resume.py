@@ -6,6 +6,7 @@ to write to.
 """
 
 import copy
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ _FREE = ("trainer", "surface_tolerance_mm")
 _FOLLOWS = "scheduler"
 _OF_EVALUATION = ("trainer.device", "trainer.precision")
 _SHOWN = 5
+_FORMER_AUGMENTATION = "medseg.data.patches.Augmentation"
+log = logging.getLogger(__name__)
 
 
 def stored_config(folder: Path) -> dict[str, Any]:
@@ -51,7 +54,19 @@ def stored_config(folder: Path) -> dict[str, Any]:
             f"{path}: was changed since the run wrote it; put back what it was, as `config` of "
             "record.json says, and give what shall change beside resume="
         )
-    return config | {"data": added_keys("data") | config["data"]}
+    return config | {
+        "data": added_keys("data") | config["data"],
+        "augmentation": _with_gamma(config.get("augmentation"), folder),
+    }
+
+
+def _with_gamma(augmentation: Any, folder: Path) -> Any:
+    """A run's augmentation as it is described now: up to 0.1.0 `contrast` was a gamma curve."""
+    if not isinstance(augmentation, dict) or augmentation.get("_target_") != _FORMER_AUGMENTATION:
+        return augmentation
+    log.warning("%s: begun by a version that drew patches otherwise than they are now", folder)
+    gamma = {"gamma": augmentation.get("contrast", 0.15), "contrast": 0.0}
+    return augmentation | gamma | {"_target_": "medseg.data.augmentation.Augmentation"}
 
 
 def changed_values(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medseg.arguments import is_number
 from medseg.errors import ConfigError
 from medseg.hardware import DEVICES
 from medseg.suggestion import suggestion
@@ -42,14 +43,11 @@ def whole(least: int, most: int | None = None) -> Rule:
     )
 
 
-_HUGE = 2**63  # beyond it torch takes no whole number; not infinite, and nan is not below it
-
-
 def number(text: str, holds: Callable[[float], bool]) -> Rule:
     """A finite number for which a condition holds."""
     return Rule(
         text,
-        lambda value: type(value) in (int, float) and abs(value) < _HUGE and holds(value),
+        lambda value: is_number(value) and holds(value),
     )
 
 
@@ -363,6 +361,12 @@ EFFECTS: tuple[tuple[tuple[str, ...], Callable[[_Config], bool], str], ...] = (
         lambda c: bool((c["augmentation"] or {}).get("affine", 1)),
         "augmentation.affine above 0",
     ),
+    (
+        ("augmentation.elastic_size",),
+        lambda c: bool((c["augmentation"] or {}).get("elastic")),
+        "augmentation.elastic above 0",
+    ),
+    (("data.form",), lambda c: c["data"]["files"] is None, "data.files=null"),
     (("pictures.every_epochs",), lambda c: c["pictures"]["cases"] > 0, "pictures.cases above 0"),
     (
         ("artifacts.shifts",),

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from medseg.data import Phantom
 from medseg.data.augmentation import Augmentation
-from medseg.data.datamodule import SegmentationDataModule
+from medseg.data.datamodule import SegmentationDataModule, loader_faults
 from medseg.data.splits import Split
 from medseg.errors import ConfigError, DataError
 
@@ -108,6 +110,33 @@ def test_every_epoch_has_its_own_batches_and_has_them_again(workers: int, make: 
     assert not equal(once[0], once[1])
     assert all(equal(once[epoch], again[epoch]) for epoch in (0, 1))
     assert equal(once[0], first_epoch(make(num_workers=workers)))
+
+
+_KILLED = """
+import multiprocessing, os
+from torch.utils.data import DataLoader
+from medseg.data.datamodule import loader_faults
+from medseg.errors import ResourceError
+
+batches = iter(DataLoader(range(1000), num_workers=1))
+next(batches)
+try:
+    with loader_faults():
+        for process in multiprocessing.active_children():
+            process.kill()
+        list(batches)
+except ResourceError as error:
+    os._exit(error.exit_code)  # torch's handler of the signal may speak again at any time
+"""
+
+
+def test_a_loader_process_that_is_killed_is_a_fault_of_the_machine() -> None:
+    assert subprocess.run([sys.executable, "-c", _KILLED], check=False).returncode == 4
+
+
+def test_another_fault_is_not_taken_for_the_loader_s() -> None:
+    with pytest.raises(RuntimeError, match="shared memory"), loader_faults():
+        raise RuntimeError("CUDA error: too much shared memory")
 
 
 def test_the_fraction_of_foreground_reaches_the_patches(make: Make) -> None:

@@ -130,6 +130,22 @@ def test_a_row_that_a_kill_has_cut_is_not_taken_for_numbers(run: Path, cut: int)
     assert table.read_text().splitlines()[: len(kept)] == kept
 
 
+def test_a_run_from_before_keeps_its_gamma_curve(run: Path) -> None:
+    """Which was called contrast."""
+    former = {"_target_": "medseg.data.patches.Augmentation", "flip": 0.0, "contrast": 0.4}
+    for name, read, write in (
+        ("config.yaml", yaml.safe_load, yaml.safe_dump),
+        ("record.json", json.loads, json.dumps),
+    ):
+        content = read((run / name).read_text())
+        (content if name == "config.yaml" else content["config"])["augmentation"] = former
+        (run / name).write_text(write(content))
+    assert resume(run, "trainer.epochs=3") == 0
+    kept = record(run).config["augmentation"]
+    assert (kept["gamma"], kept["contrast"], kept["flip"]) == (0.4, 0.0, 0.0)
+    assert "drew patches otherwise" in (run / "train.log").read_text(encoding="utf-8")
+
+
 def test_what_does_not_make_it_another_run_may_change(run: Path) -> None:
     changes = {
         "trainer.epochs": 3,
