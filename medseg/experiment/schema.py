@@ -307,8 +307,8 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
                 )
     made = {"classes": ("num_classes", 1), "channels": ("in_channels", 0)}  # background is no class
     for key, (whole, more) in made.items():
-        if key in data["source"] and data["source"][key] + more != data[whole]:
-            count = data["source"][key]
+        count = data["source"].get(key)  # what is no number, the source refuses itself
+        if type(count) is int and count + more != data[whole]:
             yield f"data.source.{key}={count} needs data.{whole}={count + more}; set both"
     root = Path(data["root"]).expanduser()
     target = str(data["source"].get("_target_"))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,6 +50,13 @@ ODD: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=5,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_folder() -> Iterator[None]:
+    """Keeps what a mutated data.root or data.cache names out of the checkout."""
+    with chdir(HOME.name):
+        yield
 
 
 @cache
