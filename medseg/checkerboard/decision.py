@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from medseg.checkerboard.registry import measure
 from medseg.checkerboard.study import Study
 from medseg.data.dataset import Scan
 from medseg.data.reading import read_scan
+from medseg.inference.ensemble import shifted_logits
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.record import CaseRow
@@ -87,12 +87,12 @@ def cycle_spun_prediction(
         Probabilities `(classes, *grid)`, and the root mean square over shifts of each class's logit
         over that of the background about its mean, `(classes - 1, *grid)`.
     """
-    first = _shifted_logits(predictor, image, shifts[0])
+    first = shifted_logits(predictor, image, shifts[0])
     probabilities = torch.softmax(first, dim=0)
     # differences from the first, so that large logits do not drown small deviations
     total = squares = torch.zeros(())
     for shift in shifts[1:]:
-        logits = _shifted_logits(predictor, image, shift)
+        logits = shifted_logits(predictor, image, shift)
         probabilities += torch.softmax(logits, dim=0)
         moved = (logits[1:] - logits[:1]) - (first[1:] - first[:1])
         total, squares = total + moved, squares + moved.square()
@@ -149,10 +149,3 @@ def _cycle_spun(
         for suffix, probabilities in (("", plain), ("_spun", spun), ("_control", control))
     }
     return replace(case, values=case.values | {"decision": measure("decision", scores)[0]})
-
-
-def _shifted_logits(predictor: Predictor, image: Tensor, shift: Sequence[int]) -> Tensor:
-    before = [*shift, *[0] * (image.ndim - 1 - len(shift))]
-    padded = functional.pad(image, [side for step in reversed(before) for side in (step, 0)])
-    logits = predictor.logits(padded).cpu()
-    return logits[(slice(None), *(slice(step, None) for step in before))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.cli.command import add_output, add_prediction, command, make_parser
-from medseg.cli.volumes import FAILURES, each_volume
+from medseg.cli.volumes import each_volume, listings
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import one_line
 
@@ -127,7 +127,7 @@ def main(arguments: argparse.Namespace) -> int:
     failed = each_volume(found, measure, arguments.output, overwrite=arguments.overwrite)
     total = len(found.volumes) + len(found.unusable)
     if failed == total:
-        listing = arguments.output / FAILURES
+        listing = listings(arguments.output)[0]
         raise DataError(f"none of {total} volumes could be used, so there is no result: {listing}")
     record = study.record()
     write_results(

@@ -1,8 +1,9 @@
-"""`medseg predict`: volumes and a trained network in, label maps out."""
+"""`medseg predict`: volumes and trained networks in, label maps out."""
 
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,39 +12,50 @@ from medseg.cli.command import (
     command,
     make_parser,
     output_folder,
+    positive,
     report_error,
 )
-from medseg.cli.volumes import FAILURES, TRACES, each_volume
-from medseg.errors import DataError
-from medseg.formatting import one_line
+from medseg.cli.volumes import each_volume, listings
+from medseg.errors import ConfigError, DataError
+from medseg.formatting import counted, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from medseg.data.dataset import Scan
-    from medseg.inference.files import Outputs
+    from medseg.inference.files import Outputs, Wanted
     from medseg.volumes import Found
 
 _NAME_BYTES = 255  # of a file's name, on the file systems in use
+_EXAMPLES = """\
+examples:
+  medseg predict -m runs/liver/2026-01-31_12-00-00 -i scan.nii.gz "other scans/" -o out/
+  medseg predict -m runs/a runs/b -i in/ -o out/ --mirror         mean of two networks and views
+  medseg predict -m runs/a -i in/ -o out/ --keep-largest liver --min-volume tumour=50
+  medseg predict -m runs/a -i in/ -o out/ --continue --num-parts 8 --part-id "$SLURM_ARRAY_TASK_ID"
+
+exit codes: 0 all done, 2 usage, 3 some inputs unusable (failures.json), 4 machine (memory, disk,
+device), 130 interrupted
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "predict",
-        "Segments volumes with a trained network. Each label map lies on its "
-        "volume's own grid, under the case's name, with a JSON beside it that says what was "
+        "Segments volumes with a trained network, or by the mean of several. Each label map lies "
+        "on its volume's own grid, under the case's name, with a JSON beside it that says what was "
         "done. A volume that cannot be used does not stop the others. Several channels are one "
         "file, or one file each: case_0000.nii.gz, case_0001.nii.gz, or after their names.",
-        "exit codes: 0 all done, 2 usage, 3 some inputs unusable (failures.json), "
-        "4 machine (memory, disk, device), 130 interrupted",
+        _EXAMPLES,
     )
     parser.add_argument(
         "-m",
         "--model",
         type=Path,
         required=True,
+        nargs="+",
         metavar="RUN",
-        help="a run's folder, a .safetensors or a .ckpt file",
+        help="runs' folders, .safetensors or .ckpt files, folders with ensemble.json",
     )
     parser.add_argument(
         "-i",
@@ -57,69 +69,146 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
     add_prediction(parser)
-    parser.add_argument(
-        "--probabilities", action="store_true", help="also write the probability of each class"
+    views = parser.add_argument_group("mean over several views of a volume")
+    views.add_argument(
+        "--mirror",
+        nargs="*",
+        metavar="AXIS",
+        help="and its mirror images along left-right, anterior-posterior, head-foot; without a "
+        "word, along all that training mirrored: n axes take 2^n times as long",
     )
-    existing = parser.add_mutually_exclusive_group()
+    views.add_argument(
+        "--shifts",
+        type=positive,
+        metavar="N",
+        help="and N - 1 views moved below the network's strides (cycle spinning): N times as long",
+    )
+    cleaned = parser.add_argument_group("post-processing per class, in this order")
+    cleaned.add_argument(
+        "--min-volume",
+        nargs="+",
+        default=[],
+        metavar="CLASS=MM3",
+        help="remove components that are smaller",
+    )
+    cleaned.add_argument(
+        "--keep-largest",
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="remove all components but the largest",
+    )
+    cleaned.add_argument(
+        "--fill-holes",
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="fill the background that a class encloses",
+    )
+    further = parser.add_argument_group("further outputs")
+    further.add_argument(
+        "--probabilities",
+        nargs="*",
+        metavar="CLASS",
+        help="probabilities of some classes, or of every one",
+    )
+    further.add_argument(
+        "--uncertainty", action="store_true", help="entropy of the probabilities in bits"
+    )
+    batch = parser.add_argument_group("many volumes")
+    existing = batch.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     existing.add_argument(
         "--continue", dest="resume", action="store_true", help="skip volumes that are done"
     )
+    batch.add_argument(
+        "--num-parts", type=positive, metavar="N", help="share the volumes out to N processes"
+    )
+    batch.add_argument("--part-id", type=int, metavar="K", help="which part this one does, from 0")
     return parser
 
 
 @command(_parser, stopped="stopped; the cases done so far are complete", continued_by="--continue")
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
-    from medseg.analysis.memory import window_bytes
+    from medseg.cli.ensembles import ensemble_of, wanted_of
     from medseg.data.forms.scans import find_scans
     from medseg.files import replacing, require_writable
     from medseg.inference.files import is_done, predict_file
-    from medseg.inference.predictor import Predictor
-    from medseg.models.weights import load_model
+    from medseg.models.members import load_members
 
-    model = load_model(arguments.model)
-    card = model.card
+    part = _part(arguments)
+    models = load_members(arguments.model)
+    card = models[0].card
+    wanted = wanted_of(card.classes, arguments)
     found, scans = find_scans(arguments.input, channels=card.in_channels, names=card.channels)
-    planned = _planned(found, scans, arguments)
+    planned = _planned(found, scans, arguments, wanted)
+    ensemble = ensemble_of(models, arguments)
     require_writable(arguments.output)
-    predictor = Predictor(
-        model,
-        device=arguments.device,
-        overlap=arguments.overlap,
-        window_bytes=window_bytes(model.network, card),
-    )
-    options = {"probabilities": arguments.probabilities, "prefer": arguments.prefer}
+    if len(models) > 1:
+        print(f"mean of {len(models)} networks")
 
     def segment(source: Path) -> str:
         outputs, scan = planned[source], scans[source]
         if isinstance(outputs, DataError):
             raise outputs
-        if arguments.resume and is_done(scan, outputs, model, predictor=predictor, **options):
+        if arguments.resume and is_done(scan, outputs, ensemble=ensemble, wanted=wanted):
             return f"{source}: already done"
-        had_probabilities = os.path.lexists(outputs.probabilities)
+        former = [path for path in outputs.maps if os.path.lexists(path)]
         for path in outputs.paths:
             if os.path.lexists(path) and not (arguments.overwrite or arguments.resume):
                 raise DataError(f"{path} exists; use --overwrite or --continue")
         with replacing(outputs.paths, overwrite=arguments.overwrite):
-            report = predict_file(scan, outputs, model=model, predictor=predictor, **options)
-        notes = report["notes"]
-        if had_probabilities and not os.path.lexists(outputs.probabilities):
-            notes = [*notes, f"{outputs.probabilities} was of the older label map; removed"]
-        for note in notes:
+            report = predict_file(scan, outputs, ensemble=ensemble, wanted=wanted)
+        gone = [path for path in former if not os.path.lexists(path)]
+        for note in [*report["notes"], *(f"{p} was of the older label map; removed" for p in gone)]:
             print(one_line(f"warning: {source}: {note}"), file=sys.stderr)
         return f"{outputs.labels}  {report['seconds']['total']:.1f} s"
 
-    failed = each_volume(found, segment, arguments.output, overwrite=arguments.overwrite)
+    own = _share(found, part)
+    suffix = "" if part is None else f"_part{part[0]}"
+    failed = each_volume(
+        own, segment, arguments.output, overwrite=arguments.overwrite, suffix=suffix
+    )
     if not failed:
         return 0
-    total = len(found.volumes) + len(found.unusable)
-    listing = arguments.output / FAILURES
+    total, listing = len(own.volumes) + len(own.unusable), listings(arguments.output, suffix)[0]
     return report_error(DataError(f"{failed} of {total} volumes failed; see {listing}"))
 
 
+def _part(arguments: argparse.Namespace) -> tuple[int, int] | None:
+    """Which part of how many is to be done.
+
+    Raises:
+        ConfigError: one of the two options without the other, or no such part.
+    """
+    part, parts = arguments.part_id, arguments.num_parts
+    if part is None and parts is None:
+        return None
+    if part is None or parts is None or not 0 <= part < parts:
+        raise ConfigError(
+            f"--num-parts={parts} --part-id={part}: both are needed, and the part must lie in 0 to "
+            f"{(parts or 1) - 1}"
+        )
+    return part, parts
+
+
+def _share(found: "Found", part: tuple[int, int] | None) -> "Found":
+    """Every n-th of what was found: the parts have nothing in common and leave nothing out."""
+    if part is None:
+        return found
+    start, step = part
+    volumes = sorted(found.volumes)[start::step]
+    unusable = dict(sorted(found.unusable.items())[start::step])
+    print(f"part {start} of {step}: {counted(len(volumes), 'volume')} of {len(found.volumes)}")
+    return replace(found, volumes=volumes, unusable=unusable)
+
+
 def _planned(
-    found: "Found", scans: "Mapping[Path, Scan]", arguments: argparse.Namespace
+    found: "Found",
+    scans: "Mapping[Path, Scan]",
+    arguments: argparse.Namespace,
+    wanted: "Wanted",
 ) -> "dict[Path, Outputs | DataError]":
     """The outputs of every volume, or why it can have none: all names are settled beforehand."""
     from medseg.files import file_ids
@@ -130,8 +219,8 @@ def _planned(
         [p for scan in scans.values() for p in files_of_scan(scan)]
         + [p for volume in found.unusable for p in files_of(volume)]
     )
-    listings = (arguments.output / name for name in (FAILURES, TRACES))
-    taken: dict[Path, Any] = dict.fromkeys(listings, "the list of failures")
+    lists = listings(arguments.output)
+    taken: dict[Path, Any] = dict.fromkeys(lists, "the list of failures")
     planned: dict[Path, Outputs | DataError] = {}
 
     def fault(path: Path) -> str:
@@ -144,7 +233,7 @@ def _planned(
 
     for source in found.volumes:
         outputs = Outputs.of(scans[source], arguments.output)
-        written = outputs.written(probabilities=arguments.probabilities)
+        written = outputs.written(wanted)
         faults = [f"its output {path} {why}" for path in written if (why := fault(path))]
         planned[source] = DataError(f"{source}: {faults[0]}") if faults else outputs
         if not faults:

@@ -14,8 +14,10 @@ from medseg.formatting import one_line
 if TYPE_CHECKING:
     from medseg.volumes import Found
 
-FAILURES = "failures.json"
-TRACES = "failures.log"
+
+def listings(folder: Path, suffix: str = "") -> list[Path]:
+    """The list of failures, and the traces of those that nobody foresaw."""
+    return [folder / f"failures{suffix}.json", folder / f"failures{suffix}.log"]
 
 
 def say_skipped(found: "Found") -> None:
@@ -26,7 +28,12 @@ def say_skipped(found: "Found") -> None:
 
 
 def each_volume(
-    found: "Found", work: Callable[[Path], str], folder: Path, *, overwrite: bool
+    found: "Found",
+    work: Callable[[Path], str],
+    folder: Path,
+    *,
+    overwrite: bool,
+    suffix: str = "",
 ) -> int:
     """Works on every volume and prints the line that comes of it; returns how many failed.
 
@@ -38,6 +45,7 @@ def each_volume(
         work: Works on one.
         folder: Where the list goes.
         overwrite: Whether files of these names that medseg did not write are replaced.
+        suffix: Of the lists' names, where several processes write into the folder.
 
     Raises:
         ConfigError: such a file is there; nothing was worked on.
@@ -45,8 +53,8 @@ def each_volume(
     """
     from medseg.files import replacing, require_replaceable, write_text
 
-    listings = [folder / FAILURES, folder / TRACES]
-    require_replaceable(listings, overwrite=overwrite)
+    lists = listings(folder, suffix)
+    require_replaceable(lists, overwrite=overwrite)
     say_skipped(found)
     total = len(found.volumes) + len(found.unusable)
     failures: dict[str, str] = {}
@@ -69,9 +77,9 @@ def each_volume(
             except (ConfigError, DataError) as error:
                 fail(path, error)
     finally:
-        with replacing(listings, overwrite=overwrite):
+        with replacing(lists, overwrite=overwrite):
             if failures:
-                write_text(listings[0], json.dumps(failures, indent=1) + "\n")
+                write_text(lists[0], json.dumps(failures, indent=1) + "\n")
             if traces:
-                write_text(listings[1], "".join(traces))
+                write_text(lists[1], "".join(traces))
     return len(failures)

@@ -133,6 +133,20 @@ class SegmentationDataModule(pl.LightningDataModule):
         """Names of the image's channels, as the dataset has them."""
         return list(self.dataset.modalities) if self.dataset else []
 
+    @property
+    def mirrored(self) -> list[str]:
+        """Ways of the body along which training patches are mirrored."""
+        resolved = self._training and self._training.augmentation
+        return (
+            [self.config.patch_axes[int(axis)] for axis in resolved.flip_axes] if resolved else []
+        )
+
+    @property
+    def side_pairs(self) -> list[list[int]]:
+        """Classes that are swapped where left and right are mirrored."""
+        resolved = self._training and self._training.augmentation
+        return [[int(a), int(b)] for a, b in (resolved and resolved.side_pairs) or ()]
+
     def validation_cases(self) -> list[Case]:
         """The held-out cases as they lie on disk."""
         if self.dataset is None or self.split is None:

@@ -73,7 +73,7 @@ def resolve_flips(
             log.info("slices are not mirrored %s, which runs across them", name)
     pairs = [[_number(item, classes) for item in pair] for pair in augmentation.side_pairs or ()]
     mirrored = [name for name in dict.fromkeys(names) if name in axis_names]
-    sided = _classes_of_sides(classes) if augmentation.side_pairs is None else []
+    sided = classes_of_sides(classes) if augmentation.side_pairs is None else []
     if sided and _LEFT_RIGHT in mirrored:
         mirrored.remove(_LEFT_RIGHT)
         log.warning(
@@ -111,7 +111,7 @@ def side_pairs(classes: Sequence[str]) -> list[tuple[str, str]]:
     return list(pairs.items())
 
 
-def _classes_of_sides(classes: Sequence[str]) -> list[str]:
+def classes_of_sides(classes: Sequence[str]) -> list[str]:
     """Classes that are a pair, or whose names spell a side out: the other is then background."""
     words = {word for pair in _SIDES for word in pair}
     paired = [name for pair in side_pairs(classes) for name in pair]

@@ -111,6 +111,8 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
         classes=progress.record.classes,
         patch_size=list(plan.data.config.patch_size),
         channels=plan.data.channel_names,
+        mirrored=plan.data.mirrored,
+        side_pairs=plan.data.side_pairs,
     )
     module = SegmentationModule(
         network=plan.network,

@@ -2,7 +2,8 @@
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,15 @@ from medseg.data.dataset import Scan
 from medseg.data.reading import read_scan
 from medseg.errors import DataError
 from medseg.files import file_ids, sha256, write_text
-from medseg.inference.predictor import Predictor
-from medseg.models.weights import TrainedModel
+from medseg.inference.ensemble import Ensemble
+from medseg.inference.postprocess import Postprocessing
 from medseg.volumes import (
     Form,
     Volume,
     files_of,
     read_labels,
     write_labels,
+    write_map,
     write_probabilities,
 )
 
@@ -33,11 +35,13 @@ class Outputs:
     Args:
         labels: Label map, under the case's name.
         probabilities: Class probabilities.
+        uncertainty: Their entropy in bits.
         report: What was done.
     """
 
     labels: Path
     probabilities: Path
+    uncertainty: Path
     report: Path
 
     @classmethod
@@ -47,27 +51,49 @@ class Outputs:
         return cls(
             labels=folder / f"{name}.nii.gz",
             probabilities=folder / f"{name}_probabilities.nii.gz",
+            uncertainty=folder / f"{name}_uncertainty.nii.gz",
             report=folder / f"{name}.json",
         )
 
     @property
-    def paths(self) -> tuple[Path, Path, Path]:
-        """All three, whether they are there or not."""
-        return self.labels, self.probabilities, self.report
+    def paths(self) -> tuple[Path, ...]:
+        """All of them, whether they are there or not."""
+        return self.labels, *self.maps, self.report
 
-    def written(self, *, probabilities: bool) -> tuple[Path, ...]:
+    @property
+    def maps(self) -> tuple[Path, ...]:
+        """Those that are written only where they are wanted."""
+        return self.probabilities, self.uncertainty
+
+    def written(self, wanted: "Wanted") -> tuple[Path, ...]:
         """Those that a prediction writes."""
-        return self.paths if probabilities else (self.labels, self.report)
+        asked = (bool(wanted.probabilities), wanted.uncertainty)
+        maps = (path for path, is_asked in zip(self.maps, asked, strict=True) if is_asked)
+        return self.labels, *maps, self.report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is made of a volume, and how.
+
+    Args:
+        probabilities: Classes whose probabilities are written, in that order; 0 is background.
+        uncertainty: Write the entropy of the probabilities, too.
+        postprocessing: What is done to the label map.
+        prefer: Which orientation of a NIfTI header to believe.
+    """
+
+    probabilities: tuple[int, ...] = ()
+    uncertainty: bool = False
+    postprocessing: Postprocessing = field(default_factory=Postprocessing)
+    prefer: Form = "sform"
+
+
+_PLAIN = Wanted()
 
 
 def predict_file(
-    scan: Scan,
-    outputs: Outputs,
-    *,
-    model: TrainedModel,
-    predictor: Predictor,
-    probabilities: bool = False,
-    prefer: Form = "sform",
+    scan: Scan, outputs: Outputs, *, ensemble: Ensemble, wanted: Wanted = _PLAIN
 ) -> dict[str, Any]:
     """Segments one image and writes its outputs; the report last.
 
@@ -85,15 +111,19 @@ def predict_file(
         raise DataError(
             f"{scan.image}: its own result would overwrite it; choose another output folder"
         )
-    volume = read_scan(scan, model.card.in_channels, nonfinite="replace", prefer=prefer)
+    volume = read_scan(scan, ensemble.in_channels, nonfinite="replace", prefer=wanted.prefer)
     read = time.perf_counter()
-    prediction = predictor.predict(volume, probabilities=probabilities)
+    prediction = ensemble.predict(
+        volume, probabilities=wanted.probabilities, uncertainty=wanted.uncertainty
+    )
     predicted = time.perf_counter()
     if prediction.probabilities is not None:
         write_probabilities(outputs.probabilities, prediction.probabilities, volume)
-    write_labels(outputs.labels, prediction.labels, volume)
-    empty = [] if prediction.labels.any() else ["nothing was segmented: the label map is empty"]
-    notes = [*volume.notes, *empty]
+    if prediction.uncertainty is not None:
+        write_map(outputs.uncertainty, prediction.uncertainty, volume)
+    labels = wanted.postprocessing(prediction.labels, _voxel_mm3(volume))
+    write_labels(outputs.labels, labels, volume)
+    empty = [] if labels.any() else ["nothing was segmented: the label map is empty"]
     files = _files_sha256(scan)
     seconds = {"read": read - start, **prediction.seconds}
     seconds |= {"write": time.perf_counter() - predicted, "total": time.perf_counter() - start}
@@ -102,25 +132,35 @@ def predict_file(
         "input_sha256": files.get(scan.image.name) or next(iter(files.values())),
         "files_sha256": files,
         "output": outputs.labels.name,
-        "probabilities": outputs.probabilities.name if probabilities else None,
+        "probabilities": outputs.probabilities.name if wanted.probabilities else None,
+        "uncertainty": outputs.uncertainty.name if wanted.uncertainty else None,
         "geometry": _geometry(volume),
-        "notes": notes,
-        "classes": _class_sizes(prediction.labels, model.card.classes, volume),
-        "model": {
-            "weights": str(model.source),
-            "weights_sha256": model.sha256,
-            "dataset": model.card.dataset,
-            "network": model.card.network,
-            "preprocessing": model.card.preprocessing,
-        },
-        "window": _window(model, predictor),
-        "prefer": prefer,
-        "device": str(predictor.device),
+        "notes": [*volume.notes, *empty],
+        "classes": _class_sizes(labels, ensemble.classes, volume),
+        **_shaped_by(ensemble, wanted),
+        "device": str(ensemble.device),
         "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
         "versions": {"medseg": __version__} | {p: version(p) for p in ("torch", "monai")},
     }
     write_text(outputs.report, json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _shaped_by(ensemble: Ensemble, wanted: Wanted) -> dict[str, Any]:
+    """All that decides the outputs besides the input."""
+    members = [member.describe() for member in ensemble.members]
+    several = {"members": members} if len(members) > 1 else {"model": members[0]}
+    names = ["background", *ensemble.classes]
+    patches = [member.predictor.card.patch_size for member in ensemble.members]
+    return several | {
+        "window": {
+            "patch_size": patches if len(patches) > 1 else patches[0],
+            "overlap": ensemble.overlap,
+        },
+        "prefer": wanted.prefer,
+        "postprocessing": wanted.postprocessing.describe(ensemble.classes),
+        "probabilities_of": [names[index] for index in wanted.probabilities],
+    }
 
 
 def _geometry(volume: Volume) -> dict[str, Any]:
@@ -132,14 +172,32 @@ def _geometry(volume: Volume) -> dict[str, Any]:
     }
 
 
+def _voxel_mm3(volume: Volume) -> float:
+    return abs(float(np.linalg.det(volume.geometry.affine[:3, :3])))
+
+
 def _class_sizes(labels: np.ndarray, classes: list[str], volume: Volume) -> dict[str, Any]:
-    millilitres = abs(float(np.linalg.det(volume.geometry.affine[:3, :3]))) / 1000
-    counts = np.bincount(labels.ravel(), minlength=len(classes) + 1)
+    """Of each class its size, and its mean intensity in every channel."""
+    millilitres = _voxel_mm3(volume) / 1000
+    counts = np.zeros(len(classes) + 1, int)
+    sums = np.zeros((len(volume.array), len(classes) + 1))
+    axis = int(np.argmax(labels.strides))  # along which slices are contiguous
+    for part, image in zip(
+        np.moveaxis(labels, axis, 0), np.moveaxis(volume.array, axis + 1, 0), strict=True
+    ):
+        flat = part.ravel()
+        counts += np.bincount(flat, minlength=len(counts))
+        for total, channel in zip(sums, image, strict=True):
+            total += np.bincount(flat, weights=channel.ravel(), minlength=len(counts))
     return {
         name: {
             "label": value,
             "voxels": int(counts[value]),
             "millilitres": round(int(counts[value]) * millilitres, 4),
+            "mean_intensity": [
+                round(float(total[value] / counts[value]), 6) if counts[value] else None
+                for total in sums
+            ],
         }
         for value, name in enumerate(classes, start=1)
     }
@@ -158,37 +216,42 @@ def _files_sha256(scan: Scan) -> dict[str, str]:
     return {path.name: sha256(path) for path in files}
 
 
-def is_done(
-    scan: Scan,
-    outputs: Outputs,
-    model: TrainedModel,
-    *,
-    predictor: Predictor,
-    probabilities: bool = False,
-    prefer: Form = "sform",
-) -> bool:
+def is_done(scan: Scan, outputs: Outputs, *, ensemble: Ensemble, wanted: Wanted = _PLAIN) -> bool:
     """Whether `outputs` are whole and come from this input, these weights and these options."""
-    if probabilities and not outputs.probabilities.is_file():
+    if not all(path.is_file() for path in outputs.written(wanted)):
         return False
     try:
         report = json.loads(outputs.report.read_text(encoding="utf-8"))
         files = _files_sha256(scan)
-        # reports of medseg 0.1.0 know one file of an input, and not the preferred orientation
+        # reports of medseg 0.1.0 know one file of an input
         if "files_sha256" not in report:
             files = {scan.image.name: files[scan.image.name]}
             report["files_sha256"] = {scan.image.name: report["input_sha256"]}
         found = read_labels(outputs.labels, num_classes=None)
+        same = _compared(report) == _compared(_shaped_by(ensemble, wanted))
+        if wanted.probabilities and "probabilities_of" in report:
+            names = ["background", *ensemble.classes]
+            same &= report["probabilities_of"] == [names[n] for n in wanted.probabilities]
         return (
-            report["files_sha256"] == files
-            and report["model"]["weights_sha256"] == model.sha256
-            and report["model"]["preprocessing"] == model.card.preprocessing
-            and report["window"] == _window(model, predictor)
-            and report.get("prefer", "sform") == prefer
+            same
+            and report["files_sha256"] == files
             and report["geometry"]["shape"] == list(found.array.shape)
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError):
         return False
 
 
-def _window(model: TrainedModel, predictor: Predictor) -> dict[str, Any]:
-    return {"patch_size": model.card.patch_size, "overlap": predictor.overlap}
+def _compared(report: Mapping[str, Any]) -> Any:
+    """What decides a label map; where a report of medseg 0.1.0 is silent, nothing was done."""
+    members = report.get("members") or [report["model"]]
+    kept = [
+        {
+            "sha256": member["weights_sha256"],
+            "preprocessing": member["preprocessing"],
+            "mirrored": member.get("mirrored", []),
+            "shifted": [shift for shift in member.get("shifts", ()) if any(shift)],
+        }
+        for member in members
+    ]
+    steps = {name: step for name, step in report.get("postprocessing", {}).items() if step}
+    return kept, report["window"], report.get("prefer", "sform"), steps

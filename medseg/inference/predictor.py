@@ -39,11 +39,13 @@ class Prediction:
         labels: Label map `(i, j, k)`, uint8.
         probabilities: `(classes, i, j, k)` in [0, 1], background first; None unless asked for.
         seconds: Time of `preprocess`, `network` and `restore`.
+        uncertainty: Entropy of the probabilities in bits, `(i, j, k)`; None unless asked for.
     """
 
     labels: np.ndarray
     probabilities: np.ndarray | None
     seconds: dict[str, float]
+    uncertainty: np.ndarray | None = None
 
 
 class Predictor:
@@ -72,6 +74,7 @@ class Predictor:
     ):
         if not 0 <= overlap < 1:
             raise ConfigError(f"overlap={overlap} must lie in [0, 1); for instance 0.5")
+        self.model = model
         self.card = model.card
         self.device = choose_device(device)
         self.network = model.network.to(self.device).eval()

@@ -51,6 +51,9 @@ class ModelCard:
         classes: Names of the foreground classes, by label value from 1.
         patch_size: Window of prediction in voxels.
         channels: Names of the channels, in their order; empty where they are not known.
+        mirrored: Ways of the body along which training mirrored patches; None: not known, as of
+            cards of medseg 0.1.0.
+        side_pairs: Label values that were swapped where left and right were mirrored.
         medseg: Version that wrote it.
     """
 
@@ -61,6 +64,8 @@ class ModelCard:
     classes: list[str]
     patch_size: list[int]
     channels: list[str] = dataclasses.field(default_factory=list)
+    mirrored: list[str] | None = None
+    side_pairs: list[list[int]] = dataclasses.field(default_factory=list)
     medseg: str = __version__
 
     def plain(self) -> dict[str, Any]:

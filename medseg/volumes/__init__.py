@@ -22,7 +22,7 @@ from medseg.volumes.overlay import (
     to_png,
 )
 from medseg.volumes.reader import Volume, on_grid_of, read_image
-from medseg.volumes.writer import write_labels, write_probabilities
+from medseg.volumes.writer import write_labels, write_map, write_probabilities
 
 __all__ = [
     "IGNORE",
@@ -55,5 +55,6 @@ __all__ = [
     "to_png",
     "to_ras",
     "write_labels",
+    "write_map",
     "write_probabilities",
 ]

@@ -64,6 +64,20 @@ def write_probabilities(target: Path, probabilities: np.ndarray, like: Volume) -
     _write(target, _header(like, (*shape, classes), "<f4"), probabilities)
 
 
+def write_map(target: Path, values: np.ndarray, like: Volume) -> None:
+    """Writes one number per voxel in float32, with the header of `like`.
+
+    Args:
+        target: as for `write_labels`.
+        values: floats, (i, j, k) on the grid of `like`.
+        like: as for `write_labels`.
+
+    Raises:
+        ResourceError: the folder cannot be written or the disk is full.
+    """
+    _write(target, _header(like, _shape_of(like, values), "<f4"), [values])
+
+
 def _shape_of(like: Volume, labels: np.ndarray) -> tuple[int, ...]:
     """The shape that the file of `like` has, which may lack axes of one voxel or have more."""
     own = tuple(int(length) for length in like.header.get_data_shape())

@@ -15,7 +15,8 @@ from medseg import __version__
 from medseg.data.dataset import Scan
 from medseg.errors import DataError
 from medseg.files import sha256
-from medseg.inference.files import Outputs, predict_file
+from medseg.inference.ensemble import Ensemble, Member
+from medseg.inference.files import Outputs, Wanted, predict_file
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import case_id
@@ -25,6 +26,7 @@ from ..pairwise import covering
 SaveScan = Callable[..., Path]
 Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
 MakeModel = Callable[..., Path]
+PLAIN, PROBABILITIES = Wanted(), Wanted(probabilities=(0, 1, 2))
 AFFINE = np.diag([1.0, 1.25, 1.5, 1.0])
 
 
@@ -33,13 +35,14 @@ def scan_of(source: Path) -> Scan:
 
 
 def predicted(
-    source: Path, model: TrainedModel, folder: Path | None = None, **options
+    source: Path, model: TrainedModel, folder: Path | None = None, wanted: Wanted = PLAIN
 ) -> tuple[Outputs, dict[str, Any]]:
     outputs = Outputs.of(scan_of(source), folder or source.parent / "out")
-    predictor = Predictor(model, device="cpu")
-    return outputs, predict_file(
-        scan_of(source), outputs, model=model, predictor=predictor, **options
-    )
+    return outputs, predict_file(scan_of(source), outputs, ensemble=alone(model), wanted=wanted)
+
+
+def alone(model: TrainedModel) -> Ensemble:
+    return Ensemble([Member(predictor=Predictor(model, device="cpu"))])
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -106,12 +109,12 @@ def test_a_turned_file_gets_the_turned_labels_exactly(
     save_scan: SaveScan,
 ) -> None:
     model = load_model(make_model(dims, spacing=spacing, slice_axis=1))
-    straight = predicted(save_scan(scan, affine=affine), model, probabilities=True)[0]
+    straight = predicted(save_scan(scan, affine=affine), model, wanted=PROBABILITIES)[0]
     labels, probabilities = voxels(straight.labels), voxels(straight.probabilities)
     for codes in ("LPS", "PIR", "IAR"):
         array, moved = turn(scan, affine, codes)
         source = save_scan(array, f"{codes}.nii.gz", moved)
-        found = predicted(source, model, probabilities=True)[0]
+        found = predicted(source, model, wanted=PROBABILITIES)[0]
         np.testing.assert_array_equal(voxels(found.labels), turn(labels, affine, codes)[0])
         turned = turn(np.moveaxis(probabilities, -1, 0), affine, codes)[0]
         np.testing.assert_array_equal(np.moveaxis(voxels(found.probabilities), -1, 0), turned)
@@ -201,7 +204,7 @@ def test_probabilities_are_written_beside_the_labels(
 ) -> None:
     source = save_scan(scan, affine=oblique())
     model = load_model(make_model(3, spacing=spacing))
-    outputs, report = predicted(source, model, probabilities=True)
+    outputs, report = predicted(source, model, wanted=PROBABILITIES)
     stored = nib.load(outputs.probabilities)
     assert stored.shape == (*scan.shape, 3)
     assert stored.get_data_dtype() == np.float32
@@ -238,6 +241,7 @@ def test_the_report_names_input_result_and_model(
             "label": value,
             "voxels": size,
             "millilitres": millilitres,
+            "mean_intensity": [pytest.approx(scan[labels == value].mean(), abs=1e-5)],
         }
     assert report["model"]["weights"] == str(model.source)
     assert report["model"]["weights_sha256"] == sha256(model.source)
@@ -255,7 +259,7 @@ def test_equal_inputs_give_equal_bytes(
 ) -> None:
     source = save_scan(scan)
     one, two = (
-        predicted(source, model, tmp_path / name, probabilities=True)[0] for name in ("a", "b")
+        predicted(source, model, tmp_path / name, wanted=PROBABILITIES)[0] for name in ("a", "b")
     )
     assert one.labels.read_bytes() == two.labels.read_bytes()
     assert one.probabilities.read_bytes() == two.probabilities.read_bytes()
@@ -306,6 +310,6 @@ def test_files_of_one_channel_are_predicted_as_one_image(
     wanted, _ = predicted(whole, model)
     case = Scan(case_id="case", images=parts)
     outputs = Outputs.of(case, whole.parent / "out")
-    report = predict_file(case, outputs, model=model, predictor=Predictor(model, device="cpu"))
+    report = predict_file(case, outputs, ensemble=alone(model))
     np.testing.assert_array_equal(voxels(outputs.labels), voxels(wanted.labels))
     assert report["files_sha256"] == {f"{p.parent.name}/case.nii.gz": sha256(p) for p in parts}

@@ -1,0 +1,106 @@
+"""The networks, views and outputs that the options of `medseg predict` ask for."""
+
+import argparse
+from collections.abc import Sequence
+
+from medseg.analysis.memory import window_bytes
+from medseg.errors import ConfigError
+from medseg.formatting import first_of
+from medseg.inference.ensemble import Ensemble, Member
+from medseg.inference.files import Wanted
+from medseg.inference.mirroring import mirrored, mirrored_axes
+from medseg.inference.postprocess import Postprocessing
+from medseg.inference.predictor import Predictor
+from medseg.models.weights import TrainedModel
+from medseg.suggestion import suggestion
+
+_BACKGROUND = "background"
+
+
+def ensemble_of(models: Sequence[TrainedModel], arguments: argparse.Namespace) -> Ensemble:
+    """The networks with the views that are averaged.
+
+    Raises:
+        ConfigError: a network may not be mirrored so, or has fewer phases than shifts.
+        ResourceError: a GPU is asked for and there is none.
+    """
+    return Ensemble([_member(model, arguments) for model in models])
+
+
+def _member(model: TrainedModel, arguments: argparse.Namespace) -> Member:
+    axes = [] if arguments.mirror is None else mirrored_axes(model, arguments.mirror)
+    predictor = Predictor(
+        mirrored(model, axes) if axes else model,
+        device=arguments.device,
+        overlap=arguments.overlap,
+        window_bytes=window_bytes(model.network, model.card),
+    )
+    if arguments.shifts is None:
+        return Member(predictor=predictor, mirrored=axes)
+    shifts = _shifts(model, arguments.shifts)
+    return Member(predictor=predictor, mirrored=axes, shifts=shifts)
+
+
+def _shifts(model: TrainedModel, count: int) -> list[tuple[int, ...]]:
+    from medseg.checkerboard.decision import phase_shifts
+    from medseg.checkerboard.layers import stride_grid_of
+
+    shifts = phase_shifts(stride_grid_of(model.network, len(model.card.patch_size))[-1], count)
+    if not 1 < count == len(shifts):
+        most = f"to {len(shifts)}, as many phases as {model.source} has" if count > 1 else "on"
+        raise ConfigError(f"--shifts={count} must lie in 2 {most}")
+    return shifts
+
+
+def wanted_of(classes: Sequence[str], arguments: argparse.Namespace) -> Wanted:
+    """The outputs that are asked for.
+
+    Args:
+        classes: Names of the foreground classes, by label value from 1.
+        arguments: Of the command.
+
+    Raises:
+        ConfigError: a class that there is not, or a volume that is none.
+    """
+    names = arguments.probabilities
+    every = range(len(classes) + 1)
+    chosen = {_value(name, [_BACKGROUND, *classes], "--probabilities") for name in names or ()}
+    return Wanted(
+        probabilities=tuple(sorted(chosen) or every) if names is not None else (),
+        uncertainty=arguments.uncertainty,
+        postprocessing=Postprocessing(
+            min_volume=_volumes(arguments.min_volume, classes),
+            keep_largest=_values(arguments.keep_largest, classes, "--keep-largest"),
+            fill_holes=_values(arguments.fill_holes, classes, "--fill-holes"),
+        ),
+        prefer=arguments.prefer,
+    )
+
+
+def _values(names: Sequence[str], classes: Sequence[str], option: str) -> list[int]:
+    return sorted({1 + _value(name, classes, option) for name in names})
+
+
+def _volumes(words: Sequence[str], classes: Sequence[str]) -> dict[int, float]:
+    found = {}
+    for word in words:
+        name, _, text = word.rpartition("=")
+        try:
+            mm3 = float(text)
+        except ValueError:
+            mm3 = 0.0
+        if not name or not 0 < mm3 < float("inf"):
+            raise ConfigError(
+                f"--min-volume={word} must be a class and a volume in mm³ above 0, as in "
+                f"{classes[0]}=50"
+            )
+        found[1 + _value(name, classes, "--min-volume")] = mm3
+    return found
+
+
+def _value(name: str, names: Sequence[str], option: str) -> int:
+    """The place of a name."""
+    if name in names:
+        return list(names).index(name)
+    meant = suggestion(name, list(names)) or f"it has {first_of(list(names))}"
+    raise ConfigError(f"{option}={name} is no class of the model; {meant}")

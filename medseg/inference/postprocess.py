@@ -1,0 +1,69 @@
+"""Label maps cleaned class by class: small components removed, the largest kept, holes filled."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+_TOUCHING = np.ones((3, 3, 3), bool)  # by a face, an edge or a corner, as nnU-Net has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Postprocessing:
+    """What is done to the classes of a label map, in this order; what is removed is background.
+
+    Args:
+        min_volume: Class → mm³; smaller components are removed.
+        keep_largest: Classes of which all but the largest component is removed.
+        fill_holes: Classes that fill the background that they enclose; other classes stay.
+    """
+
+    min_volume: Mapping[int, float] = field(default_factory=dict)
+    keep_largest: Sequence[int] = ()
+    fill_holes: Sequence[int] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything is done."""
+        return bool(self.min_volume or self.keep_largest or self.fill_holes)
+
+    def __call__(self, labels: np.ndarray, voxel_mm3: float) -> np.ndarray:
+        """Label map `(i, j, k)` → a cleaned copy.
+
+        Args:
+            labels: Whole numbers, 0 is background.
+            voxel_mm3: Volume of a voxel.
+        """
+        labels = labels.copy()
+        for value in sorted({*self.min_volume, *self.keep_largest}):
+            least = math.ceil(self.min_volume.get(value, 0) / voxel_mm3 - 1e-6)
+            for part in _around(labels, value):
+                components, count = ndimage.label(part == value, _TOUCHING)
+                sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+                kept = sizes >= least
+                if value in self.keep_largest:
+                    kept &= np.arange(count) == sizes.argmax()
+                part[np.r_[False, ~kept][components]] = 0
+        for value in self.fill_holes:
+            for part in _around(labels, value):
+                # what a border of background around does not reach
+                outside, _ = ndimage.label(np.pad(part != value, 1, constant_values=True))
+                enclosed = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+                part[enclosed & (part == 0)] = value
+        return labels
+
+    def describe(self, classes: Sequence[str]) -> dict[str, Any]:
+        """As plain data, classes by name."""
+        return {
+            "min_volume_mm3": {classes[v - 1]: float(mm3) for v, mm3 in self.min_volume.items()},
+            "keep_largest": [classes[value - 1] for value in self.keep_largest],
+            "fill_holes": [classes[value - 1] for value in self.fill_holes],
+        }
+
+
+def _around(labels: np.ndarray, value: int) -> Iterator[np.ndarray]:
+    """The smallest box that holds a class, if any does; a view."""
+    boxes = ndimage.find_objects((labels == value).view(np.uint8))
+    yield from (labels[box] for box in boxes)

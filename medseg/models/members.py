@@ -1,0 +1,76 @@
+"""Trained networks that predict together: runs, models, and folders that hold several."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import ConfigError, DataError
+from medseg.formatting import first_of
+from medseg.models.weights import ModelCard, TrainedModel, load_model
+
+ENSEMBLE = "ensemble.json"
+"""In a folder of models: `{"format": 1, "members": [names of the folders below it]}`."""
+
+_FORMAT = 1
+
+
+def load_members(paths: Iterable[Path]) -> list[TrainedModel]:
+    """Reads the networks of an ensemble.
+
+    Args:
+        paths: As of `load_model`, or folders with `ensemble.json`.
+
+    Raises:
+        DataError: one is no model, or is damaged.
+        ConfigError: they have different classes or channels, or cannot be built.
+    """
+    models = [load_model(place) for path in paths for place in _places(Path(path))]
+    for other in models[1:]:
+        _require_alike(models[0], other)
+    return models
+
+
+def class_order(card: ModelCard, classes: Sequence[str]) -> list[int]:
+    """Where a network has the scores of background and `classes`, in their order."""
+    if card.classes == list(classes):
+        return list(range(len(classes) + 1))
+    return [0, *(card.classes.index(name) + 1 for name in classes)]
+
+
+def _places(path: Path) -> list[Path]:
+    listing = path / ENSEMBLE
+    if not listing.is_file():
+        return [path]
+    try:
+        content: Any = json.loads(listing.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format={content['format']!r:.60}")
+        names = [str(name) for name in content["members"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(f"{listing}: not a list of members ({error}); write it again") from error
+    if not names or any(name in ("", ".", "..") or Path(name).name != name for name in names):
+        raise DataError(
+            f"{listing}: its members {first_of(names) or '(none)'} must be names of folders beside "
+            "it; write it again"
+        )
+    return [path / name for name in names]
+
+
+def _require_alike(first: TrainedModel, other: TrainedModel) -> None:
+    """Refuses networks whose scores or inputs do not mean the same."""
+    one, two = first.card, other.card
+    if sorted(one.classes) != sorted(two.classes) or (
+        len({*one.classes}) < len(one.classes) and one.classes != two.classes
+    ):
+        raise ConfigError(
+            f"{first.source} has the classes {first_of(one.classes)}, {other.source} "
+            f"{first_of(two.classes)}: only networks of the same classes predict together"
+        )
+    named = bool(one.channels and two.channels)
+    if one.in_channels != two.in_channels or (named and one.channels != two.channels):
+        channels = [first_of(c.channels) or str(c.in_channels) for c in (one, two)]
+        raise ConfigError(
+            f"{first.source} takes the channels {channels[0]}, {other.source} {channels[1]}: only "
+            "networks of the same channels predict together"
+        )
