@@ -212,14 +212,14 @@ def test_a_value_is_refused_in_words_or_makes_a_step(mutation) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=2500, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2500, derandomize=False, suppress_health_check=list(HealthCheck))
 @given(mutated())
 def test_each_of_many_values_is_refused_in_words_or_makes_a_step(mutation) -> None:
     check(mutation)
 
 
 @pytest.mark.slow
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, derandomize=False, suppress_health_check=list(HealthCheck))
 @given(slipped())
 def test_a_slip_of_a_hand_is_refused_in_words_or_trained_with_to_the_end(
     tmp_path_factory: pytest.TempPathFactory, mutation
