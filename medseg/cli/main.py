@@ -12,6 +12,7 @@ _COMMANDS = {
     "plan": "read a dataset and write what to train on it",
     "train": "train a network (Hydra overrides)",
     "ablate": "train a grid of networks, or show how far one has come",
+    "models": "list the trained networks that come with medseg",
     "predict": "segment volumes with a trained network",
     "evaluate": "score label maps against the truth",
     "artifacts": "measure patterns that are locked to a network's strides",

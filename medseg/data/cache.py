@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,12 @@ from medseg.data.reading import read_case
 from medseg.errors import DataError, ResourceError, one_volume
 from medseg.files import atomic_path, require_writable, sweep_parts, write_text
 from medseg.formatting import first_of
-from medseg.volumes import Volume, files_of, ras_affine, to_ras
+from medseg.record import ImageRange, from_plain
+from medseg.volumes import Volume, files_of, range_of, ras_affine, to_ras
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 4
+_FORMAT = 5
 _SUMMARY, _IMAGE, _LABEL, _INDICES = "case.json", "image.npy", "label.npy", "indices.npz"
 _INDICES_PER_CLASS = 20_000
 _CHUNK_BYTES = 1 << 20
@@ -46,7 +47,7 @@ class PreparedCase:
         spacing: mm per axis of the grid.
         notes: What the readers found odd about the files.
         classes: The foreground classes that its label has.
-        intensities: Smallest and largest intensity of the image as it was read.
+        image_range: What the image is like as it was read.
         sha256: Of the voxels and places of image and label, however they are stored.
         image_sha256: Of the image's voxels alone.
     """
@@ -56,7 +57,7 @@ class PreparedCase:
     spacing: tuple[float, float, float]
     notes: tuple[str, ...]
     classes: tuple[int, ...]
-    intensities: tuple[float, float]
+    image_range: ImageRange
     sha256: str
     image_sha256: str
 
@@ -152,7 +153,7 @@ def _read(case_id: str, folder: Path) -> PreparedCase | None:
             spacing=(*content.pop("spacing"),),
             notes=(*content.pop("notes"),),
             classes=(*content.pop("classes"),),
-            intensities=(*content.pop("intensities"),),
+            image_range=from_plain(ImageRange, content.pop("image_range")),
             **content,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -183,7 +184,7 @@ def _write(
         "spacing": preprocessing.grid_spacing(image),
         "notes": notes,
         "classes": present,
-        "intensities": [float(image.array.min()), float(image.array.max())],
+        "image_range": asdict(range_of(image)),
         "sha256": _sha256_of([image_sha256, _place(image), voxels_sha256(label), _place(label)]),
         "image_sha256": image_sha256,
     }

@@ -119,12 +119,15 @@ def _about_intensities(cases: Sequence[PreparedCase], config: DataConfig) -> Ite
     window = config.intensity
     if not isinstance(window, Window):
         return
-    if window.low < 0 and (said := without_air({c.case_id: c.intensities[0] for c in cases})):
+    if window.low < 0 and (
+        said := without_air({c.case_id: c.image_range.intensity[0] for c in cases})
+    ):
         yield f"{said}; the window [{window.low:g}, {window.high:g}] is in HU"
     outside = [
         case.case_id
         for case in cases
-        if case.intensities[0] >= window.high or case.intensities[1] <= window.low
+        if case.image_range.intensity[0] >= window.high
+        or case.image_range.intensity[1] <= window.low
     ]
     if outside:
         yield (

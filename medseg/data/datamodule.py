@@ -26,6 +26,7 @@ from medseg.data.sides import resolve_flips
 from medseg.data.splits import Patients, Split, check, fold_of_cases, read_folds, split_cases
 from medseg.errors import ConfigError, DataError, ResourceError
 from medseg.hardware import available_memory_bytes, usable_cpus
+from medseg.record import ImageRange
 from medseg.volumes import IGNORE
 
 log = logging.getLogger(__name__)
@@ -157,6 +158,12 @@ class SegmentationDataModule(pl.LightningDataModule):
     def case_digests(self) -> dict[str, str]:
         """Case id → SHA-256 of the content of its files, of every case that is used."""
         return dict(self._digests)
+
+    def training_range(self) -> ImageRange:
+        """What the images of training are like."""
+        if self._training is None:
+            raise RuntimeError("call setup() first")
+        return ImageRange.joined([case.image_range for case in self._training.cases])
 
     def prepared_validation(self) -> list[PreparedCase]:
         """The held-out cases on the network's grid."""
@@ -294,9 +301,10 @@ def loader_faults() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        said = " ".join(str(error).split())
-        if not any(words in said for words in _LOADER_WORDS):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        # the latter two: it died while it handed a batch over
+        said = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, RuntimeError) and not any(words in said for words in _LOADER_WORDS):
             raise
         raise ResourceError(
             f"a loader process ended ({said[:200]}): memory or shared memory (/dev/shm, docker "

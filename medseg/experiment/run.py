@@ -113,6 +113,7 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
         channels=plan.data.channel_names,
         mirrored=plan.data.mirrored,
         side_pairs=plan.data.side_pairs,
+        trained_on=plan.data.training_range(),
     )
     module = SegmentationModule(
         network=plan.network,

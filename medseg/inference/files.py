@@ -21,6 +21,7 @@ from medseg.volumes import (
     Form,
     Volume,
     files_of,
+    range_of,
     read_labels,
     write_labels,
     write_map,
@@ -135,7 +136,7 @@ def predict_file(
         "probabilities": outputs.probabilities.name if wanted.probabilities else None,
         "uncertainty": outputs.uncertainty.name if wanted.uncertainty else None,
         "geometry": _geometry(volume),
-        "notes": [*volume.notes, *empty],
+        "notes": [*volume.notes, *_unlike(volume, ensemble), *empty],
         "classes": _class_sizes(labels, ensemble.classes, volume),
         **_shaped_by(ensemble, wanted),
         "device": str(ensemble.device),
@@ -174,6 +175,19 @@ def _geometry(volume: Volume) -> dict[str, Any]:
 
 def _voxel_mm3(volume: Volume) -> float:
     return abs(float(np.linalg.det(volume.geometry.affine[:3, :3])))
+
+
+def _unlike(volume: Volume, ensemble: Ensemble) -> list[str]:
+    """How an image differs from those that the networks have learnt from."""
+    cards = [member.predictor.card for member in ensemble.members]
+    image = range_of(volume)
+    differences = [
+        difference
+        for card in cards
+        if card.trained_on
+        for difference in card.trained_on.differences(image)
+    ]
+    return [f"unlike the images of training: {text}" for text in dict.fromkeys(differences)]
 
 
 def _class_sizes(labels: np.ndarray, classes: list[str], volume: Volume) -> dict[str, Any]:

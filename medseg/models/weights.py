@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from medseg import __version__
 from medseg.errors import DataError
 from medseg.files import atomic_path, sha256
+from medseg.models import pretrained
 from medseg.models.description import build_network
 from medseg.models.size_limit import TooLargeError, at_most
-from medseg.record import from_plain
+from medseg.record import ImageRange, from_plain
+from medseg.suggestion import choices
 
 MODEL_FOLDER = "model"
 _CARD = "model.json"
@@ -54,6 +56,7 @@ class ModelCard:
         mirrored: Ways of the body along which training mirrored patches; None: not known, as of
             cards of medseg 0.1.0.
         side_pairs: Label values that were swapped where left and right were mirrored.
+        trained_on: What the images of its training are like; None: not known.
         medseg: Version that wrote it.
     """
 
@@ -66,6 +69,7 @@ class ModelCard:
     channels: list[str] = dataclasses.field(default_factory=list)
     mirrored: list[str] | None = None
     side_pairs: list[list[int]] = dataclasses.field(default_factory=list)
+    trained_on: ImageRange | None = None
     medseg: str = __version__
 
     def plain(self) -> dict[str, Any]:
@@ -106,7 +110,8 @@ def load_model(path: Path) -> TrainedModel:
 
     Args:
         path: A run's folder, or one above that of the only run; a model's folder, its
-            `.safetensors`, or a `.ckpt` of a run.
+            `.safetensors`, or a `.ckpt` of a run; where nothing is there, the name of a network
+            that comes with medseg.
 
     Raises:
         DataError: there is no model, it is damaged, or it would run code.
@@ -180,6 +185,8 @@ def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _locate(path: Path) -> Path:
+    if not path.exists() and (folder := pretrained.folder_of(str(path))):
+        return folder / _WEIGHTS
     if path.is_file():
         if path.suffix in (".ckpt", ".safetensors"):
             return path
@@ -193,9 +200,15 @@ def _locate(path: Path) -> Path:
     if runs:
         names = ", ".join(map(str, list(runs)[:_SHOWN])) + (", …" if len(runs) > _SHOWN else "")
         raise DataError(f"{path}: holds {len(runs)} models; name one of them: {names}")
+    if not path.exists():
+        raise DataError(
+            f"{path}: there is no such folder; name that of a run that has trained, or a model "
+            f"that comes with medseg: {choices(str(path), pretrained.names())}"
+        )
+    hides = f"; the model {path} of medseg has its name" if pretrained.folder_of(str(path)) else ""
     raise DataError(
         f"{path}: holds no model ({', '.join(map(str, _PLACES))} were looked for); "
-        "name the folder of a run that has trained"
+        f"name the folder of a run that has trained{hides}"
     )
 
 

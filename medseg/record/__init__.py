@@ -12,6 +12,7 @@ from medseg.record.checkerboard import (
     PhaseMap,
 )
 from medseg.record.identity import added_keys, content, data_digest, digest, is_place, leaves
+from medseg.record.image_range import ImageRange
 from medseg.record.metric import METRICS, Metric
 from medseg.record.run import (
     FILE_NAME,
@@ -39,6 +40,7 @@ __all__ = [
     "CaseRow",
     "Cell",
     "Estimate",
+    "ImageRange",
     "LayerRow",
     "Matched",
     "Measure",

@@ -13,6 +13,7 @@ from medseg.volumes.formats import Described, describe
 from medseg.volumes.geometry import Form, Geometry, decide_geometry, from_ras, ras_affine, to_ras
 from medseg.volumes.label_reader import label_keys, read_labels
 from medseg.volumes.labels import IGNORE, checked_label_values
+from medseg.volumes.likeness import range_of
 from medseg.volumes.overlay import (
     OKABE_ITO,
     best_slice,
@@ -46,6 +47,7 @@ __all__ = [
     "label_keys",
     "on_grid_of",
     "picture_of_case",
+    "range_of",
     "ras_affine",
     "read_image",
     "read_labels",

@@ -9,6 +9,7 @@ from medseg.data.augmentation import Augmentation
 from medseg.data.cache import PreparedCase
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
+from medseg.record import ImageRange
 
 
 @pytest.fixture
@@ -35,7 +36,12 @@ def store(tmp_path: Path) -> Callable[..., PreparedCase]:
             "spacing": (1.0, 1.0, 1.0),
             "notes": (),
             "classes": tuple(v for v, flat in enumerate(indices) if v and len(flat)),
-            "intensities": (float(image.min()), float(image.max())),
+            "image_range": ImageRange(
+                spacing=[[1.0, 1.0]] * 3,
+                extent=[[float(size)] * 2 for size in label.shape],
+                intensity=[float(image.min()), float(image.max())],
+                tilt=0.0,
+            ),
             "sha256": folder.name,
             "image_sha256": folder.name,
         }

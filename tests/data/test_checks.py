@@ -1,6 +1,7 @@
 """Data that cannot teach: refused, or warned of, before training."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,8 +87,10 @@ def test_labels_without_any_foreground_are_refused(store: Store, check) -> None:
 def test_intensities_that_are_no_hounsfield_units(
     intensity, intensities: tuple, warnings: int, store: Store, check
 ) -> None:
-    odd = plain(store, 1, intensities=intensities)
-    sound = plain(store, 2, intensities=(-1000, 1000))
+    odd, sound = (
+        [replace(c, image_range=replace(c.image_range, intensity=list(own))) for c in cases]
+        for cases, own in ((plain(store, 1), intensities), (plain(store, 2), (-1000, 1000)))
+    )
     assert len(check(odd, sound, intensity=intensity)) == warnings
     assert len(check(sound, odd, intensity=intensity)) == warnings
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from medseg.inference.ensemble import Ensemble, Member
 from medseg.inference.files import Outputs, Wanted, predict_file
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
-from medseg.volumes import case_id
+from medseg.volumes import case_id, range_of, read_image
 
 from ..pairwise import covering
 
@@ -286,6 +287,16 @@ def test_an_empty_label_map_is_written_with_a_note(
     outputs, report = predicted(save_scan(scan), model)
     assert report["notes"] == ["nothing was segmented: the label map is empty"]
     assert not voxels(outputs.labels).any()
+
+
+@pytest.mark.parametrize(("factor", "notes"), [(1, 0), (4, 1)])
+def test_an_image_unlike_those_of_training_has_a_note(
+    factor: float, notes: int, scan: np.ndarray, model: TrainedModel, save_scan: SaveScan
+) -> None:
+    known = range_of(read_image(save_scan(scan, "known.nii.gz")))
+    taught = replace(model, card=replace(model.card, trained_on=known))
+    _, report = predicted(save_scan(factor * scan, "other.nii.gz"), taught)
+    assert len(report["notes"]) == notes
 
 
 def test_another_number_of_channels_is_refused_before_anything_is_written(
