@@ -1,6 +1,7 @@
 """The networks, views and outputs that the options of `medseg predict` ask for."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 
 from medseg.analysis.memory import window_bytes
@@ -9,12 +10,15 @@ from medseg.formatting import first_of
 from medseg.inference.ensemble import Ensemble, Member
 from medseg.inference.files import Wanted
 from medseg.inference.mirroring import mirrored, mirrored_axes
-from medseg.inference.postprocess import Postprocessing
+from medseg.inference.postprocess import Postprocessing, kept_classes
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel
 from medseg.suggestion import suggestion
 
+log = logging.getLogger(__name__)
+
 _BACKGROUND = "background"
+_LEARNED = "learned"
 
 
 def ensemble_of(models: Sequence[TrainedModel], arguments: argparse.Namespace) -> Ensemble:
@@ -52,16 +56,14 @@ def _shifts(model: TrainedModel, count: int) -> list[tuple[int, ...]]:
     return shifts
 
 
-def wanted_of(classes: Sequence[str], arguments: argparse.Namespace) -> Wanted:
-    """The outputs that are asked for.
-
-    Args:
-        classes: Names of the foreground classes, by label value from 1.
-        arguments: Of the command.
+def wanted_of(models: Sequence[TrainedModel], arguments: argparse.Namespace) -> Wanted:
+    """The outputs that are asked for, by the classes of the first of the networks.
 
     Raises:
-        ConfigError: a class that there is not, or a volume that is none.
+        ConfigError: a class that there is not, a volume that is none, or a network whose training
+            has not learned what is asked for.
     """
+    classes = models[0].card.classes
     names = arguments.probabilities
     every = range(len(classes) + 1)
     chosen = {_value(name, [_BACKGROUND, *classes], "--probabilities") for name in names or ()}
@@ -70,11 +72,32 @@ def wanted_of(classes: Sequence[str], arguments: argparse.Namespace) -> Wanted:
         uncertainty=arguments.uncertainty,
         postprocessing=Postprocessing(
             min_volume=_volumes(arguments.min_volume, classes),
-            keep_largest=_values(arguments.keep_largest, classes, "--keep-largest"),
+            keep_largest=_values(
+                _largest(arguments.keep_largest, models), classes, "--keep-largest"
+            ),
             fill_holes=_values(arguments.fill_holes, classes, "--fill-holes"),
         ),
         prefer=arguments.prefer,
     )
+
+
+def _largest(names: Sequence[str], models: Sequence[TrainedModel]) -> list[str]:
+    """Classes of `--keep-largest`, those that all networks have learned in place of `learned`."""
+    classes = models[0].card.classes
+    if _LEARNED not in names or _LEARNED in classes:
+        return list(names)
+    for model in models:
+        if not model.card.largest_component:
+            raise ConfigError(
+                f"--keep-largest {_LEARNED}: {model.source} was not tried on validation cases; "
+                "name classes"
+            )
+    learned = [n for n in classes if all(n in kept_classes(model.card) for model in models)]
+    log.warning(
+        "of the validation cases, keeping the largest component raised the Dice of %s",
+        first_of(learned) or "no class; nothing is removed",
+    )
+    return [*(name for name in names if name != _LEARNED), *learned]
 
 
 def _values(names: Sequence[str], classes: Sequence[str], option: str) -> list[int]:

@@ -15,7 +15,7 @@ from medseg.cli.command import (
     positive,
     report_error,
 )
-from medseg.cli.volumes import each_volume, listings
+from medseg.cli.volumes import each_volume, listings, named_by
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import counted, one_line
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="PATH",
         help="volumes, pictures, DICOM series (a folder or one of its files), folders of them, of "
-        "patients or of channels, and tables (CSV)",
+        "patients or of channels, tables (CSV), and patterns ('in/**/*_ct.nii.gz')",
     )
     parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
     add_prediction(parser)
@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="CLASS",
-        help="remove all components but the largest",
+        help="remove all components but the largest; `learned`: of the classes whose Dice that "
+        "raised on the validation cases",
     )
     cleaned.add_argument(
         "--fill-holes",
@@ -115,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     further.add_argument(
         "--uncertainty", action="store_true", help="entropy of the probabilities in bits"
     )
+    further.add_argument(
+        "--summary",
+        action="store_true",
+        help="volume and mean intensity of every class (statistics.csv); inputs, options, hashes "
+        "and times of all cases (manifest.json)",
+    )
     batch = parser.add_argument_group("many volumes")
     existing = batch.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing outputs")
@@ -132,27 +139,32 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
     from medseg.cli.ensembles import ensemble_of, wanted_of
+    from medseg.cli.summary import summary_files, write_summary
     from medseg.data.forms.scans import find_scans
-    from medseg.files import replacing, require_writable
+    from medseg.files import replacing, require_replaceable, require_writable
     from medseg.inference.files import is_done, predict_file
     from medseg.models.members import load_members
 
     part = _part(arguments)
     models = load_members(arguments.model)
     card = models[0].card
-    wanted = wanted_of(card.classes, arguments)
-    found, scans = find_scans(arguments.input, channels=card.in_channels, names=card.channels)
+    wanted = wanted_of(models, arguments)
+    inputs = [path for given in arguments.input for path in named_by(given)]
+    found, scans = find_scans(inputs, channels=card.in_channels, names=card.channels)
     planned = _planned(found, scans, arguments, wanted)
     ensemble = ensemble_of(models, arguments)
     require_writable(arguments.output)
     if len(models) > 1:
         print(f"mean of {len(models)} networks")
 
+    done: list[Path] = []
+
     def segment(source: Path) -> str:
         outputs, scan = planned[source], scans[source]
         if isinstance(outputs, DataError):
             raise outputs
         if arguments.resume and is_done(scan, outputs, ensemble=ensemble, wanted=wanted):
+            done.append(outputs.report)
             return f"{source}: already done"
         former = [path for path in outputs.maps if os.path.lexists(path)]
         for path in outputs.paths:
@@ -160,6 +172,7 @@ def main(arguments: argparse.Namespace) -> int:
                 raise DataError(f"{path} exists; use --overwrite or --continue")
         with replacing(outputs.paths, overwrite=arguments.overwrite):
             report = predict_file(scan, outputs, ensemble=ensemble, wanted=wanted)
+        done.append(outputs.report)
         gone = [path for path in former if not os.path.lexists(path)]
         for note in [*report["notes"], *(f"{p} was of the older label map; removed" for p in gone)]:
             print(one_line(f"warning: {source}: {note}"), file=sys.stderr)
@@ -167,9 +180,14 @@ def main(arguments: argparse.Namespace) -> int:
 
     own = _share(found, part)
     suffix = "" if part is None else f"_part{part[0]}"
+    summaries = summary_files(arguments.output, suffix) if arguments.summary else []
+    require_replaceable(summaries, overwrite=arguments.overwrite)
     failed = each_volume(
         own, segment, arguments.output, overwrite=arguments.overwrite, suffix=suffix
     )
+    if summaries:
+        with replacing(summaries, overwrite=arguments.overwrite):
+            write_summary(done, summaries)
     if not failed:
         return 0
     total, listing = len(own.volumes) + len(own.unusable), listings(arguments.output, suffix)[0]

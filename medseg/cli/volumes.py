@@ -1,6 +1,8 @@
 """Volumes one after another: a failure is that volume's own, and every input is accounted for."""
 
+import glob
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
 def listings(folder: Path, suffix: str = "") -> list[Path]:
     """The list of failures, and the traces of those that nobody foresaw."""
     return [folder / f"failures{suffix}.json", folder / f"failures{suffix}.log"]
+
+
+def named_by(path: Path) -> list[Path]:
+    """The paths that match a pattern of `*`, `**`, `?` and `[…]`; one that is there is itself."""
+    pattern = str(path)
+    if os.path.lexists(path) or not glob.has_magic(pattern):
+        return [path]
+    return [Path(found) for found in sorted(glob.glob(pattern, recursive=True))] or [path]
 
 
 def say_skipped(found: "Found") -> None:

@@ -21,12 +21,12 @@ from medseg.volumes import picture_of_case, to_png, to_ras
 
 PAGE, SCORES, CLASSES = "evaluation.html", "scores.csv", "classes.csv"
 _DRAWN = 12  # cases, the worst first
-_VOLUME = "volume_error_ml"
-_DIGITS = {name: metric.digits for name, metric in METRICS.items()} | {_VOLUME: 2}
+_VOLUMES = {"volume_error_ml": "Volume error (ml)", "volume_error_percent": "Volume error (%)"}
+_DIGITS = {name: metric.digits for name, metric in METRICS.items()} | dict.fromkeys(_VOLUMES, 2)
 _TITLES = {
     name: f"{metric.title} ({metric.unit})" if metric.unit else metric.title
     for name, metric in METRICS.items()
-} | {_VOLUME: "Volume error (ml)"}
+} | _VOLUMES
 
 
 def write_evaluation(

@@ -38,7 +38,8 @@ class Evaluation:
     Args:
         classes: Names of the foreground classes.
         tolerance_mm: Of surface Dice.
-        table: One row per case × class: metrics (NaN where undefined), volumes in ml, their error.
+        table: One row per case × class: metrics (NaN where undefined), volumes in ml, their error
+            in ml and in percent of the truth.
         predictions: Case → its label map, of those that were scored.
         failures: File → why it could not be scored.
         without_prediction: Cases of the truth that nothing was predicted for.
@@ -112,6 +113,8 @@ def _table(rows: list[dict[str, Any]], cases: list[str], classes: Sequence[str])
     table = found.set_index(["case", "class"]).reindex(every).astype(float)
     table[volumes] = table[volumes].fillna(0.0)
     table["volume_error_ml"] = table["prediction_ml"] - table["truth_ml"]
+    known = table["truth_ml"].where(table["truth_ml"] > 0)
+    table["volume_error_percent"] = 100 * table["volume_error_ml"] / known
     return table.reset_index()
 
 

@@ -15,6 +15,7 @@ from medseg.data.dataset import Case
 from medseg.data.patches import central_patch
 from medseg.data.reading import read_case
 from medseg.errors import ConfigError, DataError, one_volume
+from medseg.experiment.largest import LargestComponents
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.models.weights import TrainedModel
@@ -76,6 +77,7 @@ def evaluate_cases(
     tolerance_mm: float,
     pictures: int,
     study: Study | None = None,
+    largest: LargestComponents | None = None,
 ) -> tuple[list[CaseRecord], list[Picture], dict[str, str]]:
     """Segments every case on its own grid, keeps the label map, scores it against the truth.
 
@@ -89,6 +91,7 @@ def evaluate_cases(
         tolerance_mm: For surface Dice.
         pictures: How many cases are drawn, from the first.
         study: Is shown what is predicted.
+        largest: Is shown the label maps.
 
     Returns:
         What is known of each case, the pictures, and the cases that failed with the reason.
@@ -108,6 +111,8 @@ def evaluate_cases(
                     classes=model.card.classes,
                     tolerance_mm=tolerance_mm,
                 )
+                if largest:
+                    largest.add(labels, label.array)
                 if index < pictures:
                     drawn.append(_picture(case.case_id, image, label, labels))
         except DataError as error:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from medseg.data.datamodule import loader_faults
 from medseg.errors import DataError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import PICTURES, PREDICTIONS, SPLIT
+from medseg.experiment.largest import LargestComponents
 from medseg.experiment.plan import Plan
 from medseg.experiment.recorded import Progress, recorded, score_lines
 from medseg.experiment.resume import plan_of_continuation
 from medseg.hardware import describe_machine, peak_memory_bytes, restart_peak_memory
 from medseg.inference.predictor import Predictor
 from medseg.models.description import block_texts
-from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model
+from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model, write_card
 from medseg.record import RunRecord
 from medseg.training.callbacks import (
     Heartbeat,
@@ -184,6 +186,7 @@ def _evaluate(plan: Plan, progress: Progress) -> None:
         window_bytes=window_bytes(model.network, model.card, bf16=bf16),
     )
     study = study_of(model, predictor, plan.config["artifacts"])
+    largest = LargestComponents(model.card.classes)
     held_out = plan.data.validation_cases()
     cases, pictures, failures = evaluate_cases(
         model,
@@ -193,7 +196,10 @@ def _evaluate(plan: Plan, progress: Progress) -> None:
         tolerance_mm=plan.config["surface_tolerance_mm"],
         pictures=plan.config["pictures"]["cases"],
         study=study,
+        largest=largest,
     )
+    card = replace(model.card, largest_component=largest.found())
+    write_card(progress.results / MODEL_FOLDER, card, model.sha256)
     progress.update(
         cases=cases,
         pictures=pictures,

@@ -103,7 +103,7 @@ class Ensemble:
         if self._views == 1 and not uncertainty and list(probabilities) in ([], every):
             predictor = self.members[0].predictor
             return predictor.predict(volume, probabilities=bool(probabilities))
-        seconds = dict.fromkeys(("preprocess", "network", "restore"), 0.0)
+        seconds = {"preprocess": 0.0, "network": 0.0, "restore": 0.0}
         parts = self._parts(volume, seconds)
         start = time.perf_counter()
         labels = _labels(parts, volume)
@@ -179,4 +179,6 @@ def _restored(parts: Sequence[_Part], index: int, volume: Volume) -> np.ndarray:
         part.preprocessing.restore_scores(part.scores[index : index + 1], volume)[0]
         for part in parts
     )
-    return sum(others, first)
+    for other in others:
+        first = first + other
+    return first

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from medseg.models.weights import ModelCard
+
 _TOUCHING = np.ones((3, 3, 3), bool)  # by a face, an edge or a corner, as nnU-Net has it
 
 
@@ -40,16 +42,16 @@ class Postprocessing:
         for value in sorted({*self.min_volume, *self.keep_largest}):
             least = math.ceil(self.min_volume.get(value, 0) / voxel_mm3 - 1e-6)
             for part in _around(labels, value):
-                components, count = ndimage.label(part == value, _TOUCHING)
-                sizes = np.bincount(components.ravel(), minlength=count + 1)[1:]
+                components = _components(part == value, _TOUCHING)
+                sizes = np.bincount(components.ravel())[1:]
                 kept = sizes >= least
                 if value in self.keep_largest:
-                    kept &= np.arange(count) == sizes.argmax()
+                    kept &= np.arange(len(sizes)) == sizes.argmax()
                 part[np.r_[False, ~kept][components]] = 0
         for value in self.fill_holes:
             for part in _around(labels, value):
                 # what a border of background around does not reach
-                outside, _ = ndimage.label(np.pad(part != value, 1, constant_values=True))
+                outside = _components(np.pad(part != value, 1, constant_values=True))
                 enclosed = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
                 part[enclosed & (part == 0)] = value
         return labels
@@ -61,6 +63,24 @@ class Postprocessing:
             "keep_largest": [classes[value - 1] for value in self.keep_largest],
             "fill_holes": [classes[value - 1] for value in self.fill_holes],
         }
+
+
+def kept_classes(card: ModelCard) -> list[str]:
+    """Classes whose largest component alone had the higher mean Dice on the validation cases.
+
+    nnU-Net's rule (Isensee et al. 2021), but that it tries all cases of a cross-validation.
+    """
+    return [
+        name
+        for name, mean in card.largest_component.items()
+        if (mean.get("kept") or 0.0) > (mean.get("dice") or 0.0)
+    ]
+
+
+def _components(mask: np.ndarray, touching: np.ndarray | None = None) -> np.ndarray:
+    """Voxels of a mask by the number of their component, from 1; by faces unless told."""
+    found: Any = ndimage.label(mask, touching)
+    return found[0]
 
 
 def _around(labels: np.ndarray, value: int) -> Iterator[np.ndarray]:

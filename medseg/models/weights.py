@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from medseg import __version__
 from medseg.errors import DataError
-from medseg.files import atomic_path, sha256
+from medseg.files import atomic_path, sha256, write_text
 from medseg.models import pretrained
 from medseg.models.description import build_network
 from medseg.models.size_limit import TooLargeError, at_most
@@ -57,6 +57,8 @@ class ModelCard:
             cards of medseg 0.1.0.
         side_pairs: Label values that were swapped where left and right were mirrored.
         trained_on: What the images of its training are like; None: not known.
+        largest_component: Class → on the validation cases its mean `dice`, that of its largest
+            component alone (`kept`), and over how many `cases`; empty where not measured.
         medseg: Version that wrote it.
     """
 
@@ -70,6 +72,7 @@ class ModelCard:
     mirrored: list[str] | None = None
     side_pairs: list[list[int]] = dataclasses.field(default_factory=list)
     trained_on: ImageRange | None = None
+    largest_component: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     medseg: str = __version__
 
     def plain(self) -> dict[str, Any]:
@@ -100,9 +103,18 @@ def save_model(folder: Path, network: nn.Module, card: ModelCard) -> None:
     state = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
     with atomic_path(folder / _WEIGHTS) as weights, atomic_path(folder / _CARD) as text:
         save_file(state, weights)
-        content = card.plain() | {"weights_sha256": sha256(weights)}
-        content["card_sha256"] = _digest(content)
-        text.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        text.write_text(_card_text(card, sha256(weights)), encoding="utf-8")
+
+
+def write_card(folder: Path, card: ModelCard, weights_sha256: str) -> None:
+    """Writes `model.json` alone, for weights that are there or come there."""
+    write_text(folder / _CARD, _card_text(card, weights_sha256))
+
+
+def _card_text(card: ModelCard, weights_sha256: str) -> str:
+    content = card.plain() | {"weights_sha256": weights_sha256}
+    content["card_sha256"] = _digest(content)
+    return json.dumps(content, indent=1) + "\n"
 
 
 def load_model(path: Path) -> TrainedModel:
