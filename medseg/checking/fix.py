@@ -20,7 +20,7 @@ from medseg.checking.findings import Checked, copies_of
 from medseg.data.building import build_folder, write_case, write_description
 from medseg.data.dataset import Case, CaseFault, Dataset
 from medseg.data.reading import read_case_of
-from medseg.data.splits import NNUNET_FOLDS, FoldFault, Patients, Split, patient_of
+from medseg.data.splits import NNUNET_FOLDS, FoldFault, Patients, Split, folds_text, patient_of
 from medseg.errors import ConfigError, DataError
 from medseg.files import write_text
 from medseg.planning.fingerprint import cases_at_once
@@ -124,8 +124,8 @@ def _build(
         case_ids=[*names.values()],
         patients={names[each.case.case_id]: _patient(each.case, patient) for each in kept},
     )
-    if folds := [fold for fold in _folds(dataset, names) if fold["train"] and fold["val"]]:
-        write_text(part / NNUNET_FOLDS, json.dumps(folds, indent=1) + "\n")
+    if folds := [fold for fold in _folds(dataset, names) if fold.train and fold.validation]:
+        write_text(part / NNUNET_FOLDS, folds_text(folds))
     cases = {names[each.case.case_id]: _history(each) for each in kept}
     history = {"dataset": str(dataset.folder), "cases": cases, "left_out": left_out}
     write_text(part / REPAIRS, json.dumps(history, indent=1, ensure_ascii=False) + "\n")
@@ -135,18 +135,18 @@ def _patient(case: Case, patient: Patients) -> str | None:
     return case.patient if patient is None else patient_of(case.case_id, patient=patient)
 
 
-def _folds(dataset: Dataset, names: dict[str, str]) -> list[dict[str, list[str]]]:
+def _folds(dataset: Dataset, names: dict[str, str]) -> list[Split]:
     """The folds of the cases that are copied; one that trains and validates on a case is none."""
 
-    def side(case_ids: Sequence[str]) -> list[str]:
-        return [names[case_id] for case_id in case_ids if case_id in names]
+    def side(case_ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(names[case_id] for case_id in case_ids if case_id in names)
 
     def is_sound(fold: Split) -> bool:
         return not set(fold.train) & set(fold.validation)
 
     if not all(map(is_sound, dataset.folds)):
         return []
-    return [{"train": side(fold.train), "val": side(fold.validation)} for fold in dataset.folds]
+    return [Split(train=side(f.train), validation=side(f.validation)) for f in dataset.folds]
 
 
 def _history(each: Seen) -> dict[str, list[str]]:

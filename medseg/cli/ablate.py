@@ -21,10 +21,10 @@ from omegaconf import DictConfig
 from medseg.cli.command import command, make_parser, positive, report_error, run_to_exit_code
 from medseg.cli.compose import arm_composer, hydra_session, parsed
 from medseg.cli.hydra_settings import hydra_config
-from medseg.cli.overrides import readable, require_mode, values_of
+from medseg.cli.overrides import asks_for_all_folds, readable, require_mode, values_of
 from medseg.cli.planned import planned_words, require_same_dataset, with_plans
 from medseg.errors import ConfigError, DataError, MedsegError
-from medseg.experiment.schema import require_effect
+from medseg.experiment.schema import ALL_FOLDS, require_effect
 from medseg.formatting import duration
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
     """
     overrides = readable(overrides, several=True)
     given = parsed(overrides)
+    if asks_for_all_folds(given):
+        overrides.append(f"data.fold={ALL_FOLDS}")
     config = hydra_config(hydra, overrides, RunMode.MULTIRUN, logs=True)
     if config.resume is not None:
         raise ConfigError(
@@ -88,8 +90,8 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
             "an ablation is continued by repeating its command"
         )
     require_mode(given, several=True)
-    if (more := planned_words(config, overrides, given)) != overrides:
-        config = hydra_config(hydra, more, RunMode.MULTIRUN)
+    if (words := planned_words(config, overrides, given)) != overrides:
+        config = hydra_config(hydra, words, RunMode.MULTIRUN)
     HydraConfig.instance().set_config(config)
     from medseg.cli.launch import launch
     from medseg.experiment.grid import placed, require_same_options
@@ -98,6 +100,12 @@ def ablate(hydra: "Hydra", overrides: Sequence[str], command_line: list[str]) ->
 
     folder = Path(config.hydra.sweep.dir)
     plan, configs = _plan(hydra, config, command_line, folder)
+    if config.data.fold == ALL_FOLDS and plan.is_cross_validation and not _is_chosen(config):
+        first = plan.cells[0]  # as a single run, one has a folder of its own
+        folder /= f"{len(plan.cells)}folds-seed{first.seed}-{first.digest[:8]}"
+        place = readable([f"hydra.sweep.dir={folder}"])
+        config = hydra_config(hydra, [*words, *place], RunMode.MULTIRUN)
+        HydraConfig.instance().set_config(config)
     try:  # once, before runs would wait for each other, and before anything is written
         data, classes = data_digests(configs)
     except DataError:
@@ -161,6 +169,11 @@ def _plan(
     return plan, configs
 
 
+def _is_chosen(config: DictConfig) -> bool:
+    """Whether the user named the folder."""
+    return any(str(word).startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra)
+
+
 def _report_end(ledger: "Ledger", folder: Path) -> int:
     log.info("%s", ledger.counts())
     failed = [entry for entry in ledger.entries if entry.is_unfinished]
@@ -176,8 +189,14 @@ def _report_end(ledger: "Ledger", folder: Path) -> int:
         return max(entry.exit_code or MedsegError.exit_code for entry in failed)
     if going := ledger.count("running"):
         log.info("%d runs are still going in other processes: medseg ablate status", going)
-    else:
-        log.info("done; next: medseg report %s -o report.html", folder)
+        return 0
+    if ledger.plan.is_cross_validation:
+        from medseg.experiment.folds import ENSEMBLE, gather
+
+        for line in gather(ledger.plan, folder):
+            log.info("%s", line)
+        log.info("all folds together: medseg predict -m %s -i IMAGE -o out", folder / ENSEMBLE)
+    log.info("done; next: medseg report %s -o report.html", folder)
     return 0
 
 

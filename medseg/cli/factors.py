@@ -8,9 +8,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from medseg.data.splits import read_folds
 from medseg.errors import ConfigError
 from medseg.experiment.grid import FOLD, FOLDS, SEED, Grid
-from medseg.experiment.schema import check_values
+from medseg.experiment.schema import ALL_FOLDS, check_values
 
 _FORM = '"key=level,level", or {level: [override, ...]}'
 
@@ -19,7 +20,8 @@ def grid_of(config: DictConfig, given: Sequence[Override], parser: OverridesPars
     """The grid of `ablation` in a configuration, as the command line narrows and widens it.
 
     A key with several values on the command line is a factor of its own, or replaces the levels of
-    the factor with that key; `seed` and `data.fold` are repetitions, not factors.
+    the factor with that key; `seed` and `data.fold` are repetitions, not factors. `data.fold=all`
+    is `ablation.folds` for folds that `data` describes.
 
     Raises:
         ConfigError: a factor in no known form, or levels that mean nothing.
@@ -31,7 +33,7 @@ def grid_of(config: DictConfig, given: Sequence[Override], parser: OverridesPars
     factors = {name: _levels(name, what, parser) for name, what in section["factors"].items()}
     by_key = {key: name for name, levels in factors.items() if (key := _only_key(levels))}
     seeds: Any = section["seeds"]
-    folds = section["folds"]
+    folds, all_folds = section["folds"], config.data.fold == ALL_FOLDS
     others: list[tuple[str, str]] = []  # key and override
     for override in given:
         key, line = override.get_key_element().lstrip("+~"), str(override.input_line)
@@ -40,9 +42,11 @@ def grid_of(config: DictConfig, given: Sequence[Override], parser: OverridesPars
             seeds = [int(value) if value.isdigit() else value for value in _values(override)]
         elif (key == FOLD and is_swept) or (key in (FOLD, FOLDS) and folds is not None):
             raise ConfigError(
-                f"{line}: ablation.folds={folds or 5} trains all folds, data.fold is one for all "
-                "runs; give one of the two"
+                f"{line}: ablation.folds={folds or 5} or data.fold=all trains all folds, another "
+                "data.fold is one for all runs; give one of them"
             )
+        elif key in (FOLD, FOLDS) and all_folds:
+            continue
         elif is_swept or key in by_key:
             name = by_key.get(key) or key.replace("@", ".").rpartition("model.")[2]
             factors[name], by_key[key] = _levels_of_key(name, override), name
@@ -52,10 +56,25 @@ def grid_of(config: DictConfig, given: Sequence[Override], parser: OverridesPars
     return Grid(
         factors=factors,
         seeds=[config.seed] if seeds is None else seeds,
-        folds=folds,
+        folds=_count_of_folds(config.data) if folds is None and all_folds else folds,
+        folds_in_file=folds is None and config.data.split_file is not None,
         reference=section["reference"],
         fixed=[line for key, line in others if key not in varied],
     )
+
+
+def _count_of_folds(data: DictConfig) -> int:
+    if data.split_file is None:
+        if data.folds is None:
+            raise ConfigError("data.fold=all: needs data.folds, as 5, or a data.split_file")
+        return data.folds
+    count = len(read_folds(data.split_file))
+    if count < 2:
+        raise ConfigError(
+            f"data.fold=all: {data.split_file} holds one split; leave data.fold out, or give a "
+            "list of splits"
+        )
+    return count
 
 
 def _levels(name: str, what: Any, parser: OverridesParser) -> dict[str, list[str]]:

@@ -82,6 +82,14 @@ def values_of(given: Sequence[Override]) -> dict[str, Any]:
     }
 
 
+def asks_for_all_folds(given: Sequence[Override]) -> bool:
+    """Whether overrides say how many folds there are, and not which of them is held out."""
+    values = values_of(given)
+    return values.get("data.folds") is not None and not any(
+        override.get_key_element().lstrip("+~") == "data.fold" for override in given
+    )
+
+
 def require_options(given: Sequence[Override], groups: Mapping[str, Collection[str]]) -> None:
     """Checks that groups, each with its options, have those that are chosen.
 

@@ -1,4 +1,4 @@
-"""`medseg train`: Hydra overrides in, one run or an ablation out."""
+"""`medseg train`: Hydra overrides in; one run, a cross-validation or an ablation out."""
 
 import argparse
 import logging
@@ -28,11 +28,11 @@ from medseg.cli.compose import (
     plain_task,
     print_configuration,
 )
-from medseg.cli.overrides import readable, require_mode, values_of
+from medseg.cli.overrides import asks_for_all_folds, readable, require_mode, values_of
 from medseg.cli.planned import planned_words, require_same_dataset, with_plans
 from medseg.cli.resume import continued
 from medseg.errors import ConfigError, MedsegError, SignalError
-from medseg.experiment.schema import require_effect
+from medseg.experiment.schema import ALL_FOLDS, require_effect
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -62,6 +62,8 @@ Examples:
   medseg train model=attention_unet size@model.encoder=base
   medseg train +conv@model.encoder.stage.2.conv=dilated
   medseg train conv@model.encoder.conv=standard,dilated seed=0,1 -m
+  medseg train data=hippocampus data.root=DIR data.folds=5         all folds, and their ensemble
+  medseg train data=hippocampus data.root=DIR data.folds=5 data.fold=2
   medseg train resume=runs/mni152/2026-01-31_12-00-00
   medseg train resume=runs/mni152/2026-01-31_12-00-00 trainer.epochs=40
   medseg train data=hippocampus data.root=DIR init=runs/mni152/2026-01-31_12-00-00
@@ -109,10 +111,11 @@ def _train(arguments: argparse.Namespace, command_line: list[str]) -> int:
         )
         if lists and not several:
             raise ConfigError(f"{lists}: several values; train each of them with -m")
-        if several:
+        if several or asks_for_all_folds(given):
             return ablate(hydra, words, command_line)
         config = job_config(hydra, words)
-        if config.hydra.mode == RunMode.MULTIRUN:  # as an ablation of configs/ablation says
+        # as a file of configurations says
+        if config.hydra.mode == RunMode.MULTIRUN or config.data.fold == ALL_FOLDS:
             return ablate(hydra, words, command_line)
         if (more := planned_words(config, words, given)) != words:
             config = job_config(hydra, more)

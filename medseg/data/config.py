@@ -47,6 +47,7 @@ class DataConfig:
         validation_fraction: Share of patients held out, in (0, 1).
         patient: Regular expression whose first group names the patient; None: case = patient.
         split_file: A split to use instead of drawing one.
+        splits: How folds are drawn: "random", by patient, or "nnunet", as nnU-Net draws them.
         split_seed: Seed of the split: runs that differ in `seed` alone hold out the same cases.
         folds: Folds of a cross-validation, of which one is held out; None: a share is.
         fold: Which fold, from 0.
@@ -79,6 +80,7 @@ class DataConfig:
     labels: Mapping[Any, Any] | None = None
     form: str | None = None
     files: Mapping[str, Any] | None = None
+    splits: str = "random"
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> Self:

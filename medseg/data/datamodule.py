@@ -23,7 +23,15 @@ from medseg.data.forms import read_dataset
 from medseg.data.patches import EpochSampler, PatchDataset, as_lists, varied
 from medseg.data.preprocess import BODY_AXES, Preprocessing
 from medseg.data.sides import resolve_flips
-from medseg.data.splits import Patients, Split, check, fold_of_cases, read_folds, split_cases
+from medseg.data.splits import (
+    Patients,
+    Split,
+    check,
+    draw_folds,
+    draw_nnunet_folds,
+    read_folds,
+    split_cases,
+)
 from medseg.errors import ConfigError, DataError, ResourceError
 from medseg.hardware import available_memory_bytes, usable_cpus
 from medseg.record import ImageRange
@@ -73,6 +81,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.seed = seed
         self.dataset: CaseDataset | None = None
         self.split: Split | None = None
+        self.folds: tuple[Split, ...] = ()  # of which one is held out; none of a run that goes on
         self._own_split = split
         self._training: PatchDataset | None = None
         self._loader: _TimedLoader | None = None
@@ -250,23 +259,31 @@ class SegmentationDataModule(pl.LightningDataModule):
             split = self._fold_of(read_folds(self.config.split_file), self.config.split_file)
             check(split, case_ids, patient=patient)
             return split
-        drawn: dict[str, Any] = {"seed": self.config.split_seed, "patient": patient}
-        if self.config.folds is not None:
-            if self.config.folds == len(dataset.folds):
-                return self._fold_of(dataset.folds, dataset.folds_from)
-            return fold_of_cases(case_ids, folds=self.config.folds, fold=self.config.fold, **drawn)
-        return split_cases(case_ids, validation_fraction=self.config.validation_fraction, **drawn)
+        seed, folds = self.config.split_seed, self.config.folds
+        if folds is None:
+            share = self.config.validation_fraction
+            return split_cases(case_ids, validation_fraction=share, seed=seed, patient=patient)
+        if folds == len(dataset.folds):
+            return self._fold_of(dataset.folds, dataset.folds_from)
+        if dataset.folds:
+            own = f"the {len(dataset.folds)} folds of {dataset.folds_from}"
+            log.warning("%s are not used: data.folds=%d draws others", own, folds)
+        if self.config.splits == "nnunet":
+            drawn = draw_nnunet_folds(case_ids, folds=folds, patient=patient)
+        else:
+            drawn = draw_folds(case_ids, folds=folds, seed=seed, patient=patient)
+        return self._fold_of(drawn, f"data.folds={folds}")
 
     def _fold_of(self, folds: Sequence[Split], path: str | Path) -> Split:
-        """The fold of a file that `data.fold` chooses; a split alone is taken as it is."""
-        if len(folds) == 1:
-            return folds[0]
+        """The fold that `data.fold` chooses; a split alone is the only one."""
         if self.config.fold >= len(folds):
             raise ConfigError(
                 f"data.fold={self.config.fold} must be one of 0 to {len(folds) - 1}, the folds of "
                 f"{path}"
             )
-        log.info("fold %d of the %d of %s is held out", self.config.fold, len(folds), path)
+        if len(folds) > 1:
+            self.folds = tuple(folds)
+            log.info("fold %d of the %d of %s is held out", self.config.fold, len(folds), path)
         return folds[self.config.fold]
 
     def _patients(self, dataset: CaseDataset) -> Patients:

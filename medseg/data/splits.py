@@ -58,6 +58,7 @@ class Split:
 
 NNUNET_FOLDS = "splits_final.json"
 """What nnU-Net calls its list of folds."""
+_NNUNET_SEED = 12345
 
 _FORM = (
     'it must hold {"train": ["case", ...], "validation": ["case", ...]}, or as nnU-Net\'s '
@@ -74,6 +75,12 @@ def read_folds(path: Path | str) -> tuple[Split, ...]:
     content = _json(path)
     folds = content if isinstance(content, list) and content else [content]
     return tuple(Split._of(fold, path) for fold in folds)
+
+
+def folds_text(folds: Iterable[Split]) -> str:
+    """Folds as nnU-Net's list of them."""
+    plain = [{"train": [*fold.train], "val": [*fold.validation]} for fold in folds]
+    return json.dumps(plain, indent=1) + "\n"
 
 
 class FoldFault(str):
@@ -137,30 +144,61 @@ def split_cases(
     return _held_out(groups, drawn)
 
 
-def fold_of_cases(
-    case_ids: Iterable[str], *, folds: int, fold: int, seed: int, patient: Patients = None
-) -> Split:
-    """One fold of a cross-validation: the folds hold out every patient once.
+def draw_folds(
+    case_ids: Iterable[str], *, folds: int, seed: int, patient: Patients = None
+) -> tuple[Split, ...]:
+    """The folds of a cross-validation, which hold out every patient once.
 
     Args:
         case_ids: all cases, each once; their order does not matter.
         folds: 2 or more, at most one per patient; their sizes differ by at most one patient.
-        fold: which one is held out, from 0.
-        seed: 0 or more; the folds of one seed belong together.
+        seed: 0 or more.
         patient: see `patient_of`.
 
     Raises:
         DataError: fewer patients than folds, or a case listed twice.
         ConfigError: numbers or a pattern that mean nothing.
     """
+    _require_folds(folds)
+    groups = _by_patient(case_ids, patient, least=folds)
+    drawn = np.random.default_rng(seed).permutation(len(groups))
+    return tuple(_held_out(groups, drawn[fold::folds]) for fold in range(folds))
+
+
+def draw_nnunet_folds(
+    case_ids: Iterable[str], *, folds: int = 5, patient: Patients = None
+) -> tuple[Split, ...]:
+    """The folds that nnU-Net draws (Isensee et al. 2021; `generate_crossval_split` of version 2).
+
+    They are those of scikit-learn's `KFold(folds, shuffle=True, random_state=12345)` over the ids
+    in the order of text. nnU-Net has five, and knows no patients.
+
+    Args:
+        case_ids: all cases, each once; their order does not matter.
+        folds: 2 or more, at most one per case.
+        patient: see `patient_of`.
+
+    Raises:
+        DataError: fewer cases than folds, a case listed twice, or a patient on both sides.
+        ConfigError: a number or a pattern that means nothing.
+    """
+    _require_folds(folds)
+    alone = _by_patient(case_ids, None, least=folds)
+    order = np.arange(len(alone))
+    np.random.RandomState(_NNUNET_SEED).shuffle(order)
+    splits = tuple(_held_out(alone, part) for part in np.array_split(order, folds))
+    for split in splits:
+        _refuse(
+            _on_both_sides(split, patient),
+            "patients whose cases nnU-Net's folds part, since it knows cases alone; choose "
+            "data.splits=random, or if each case is a patient's only one, data.patient='(.+)'",
+        )
+    return splits
+
+
+def _require_folds(folds: int) -> None:
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
         raise ConfigError(f"data.folds={folds} must be a whole number of at least 2, or null")
-    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
-        raise ConfigError(
-            f"data.fold={fold} must be one of 0 to {folds - 1}, as data.folds={folds}"
-        )
-    groups = _by_patient(case_ids, patient, least=folds)
-    return _held_out(groups, np.random.default_rng(seed).permutation(len(groups))[fold::folds])
 
 
 def _by_patient(case_ids: Iterable[str], patient: Patients, *, least: int) -> dict[str, list[str]]:
@@ -247,10 +285,15 @@ def check(split: Split, case_ids: Iterable[str], *, patient: Patients = None) ->
     both = [*split.train, *split.validation]
     _refuse(repeated(both), "in the split twice; a case trains or validates, once")
     _refuse(sorted(set(both) - set(case_ids)), "in the split but not in the dataset; remove them")
-    sides = [
+    _refuse(_on_both_sides(split, patient), "patients on both sides of the split; move their cases")
+
+
+def _on_both_sides(split: Split, patient: Patients) -> list[str]:
+    """Patients with cases that train and cases that validate."""
+    train, validation = (
         {patient_of(c, patient=patient) for c in side} for side in (split.train, split.validation)
-    ]
-    _refuse(sorted(sides[0] & sides[1]), "patients on both sides of the split; move their cases")
+    )
+    return sorted(train & validation)
 
 
 def _is_names(value: object) -> TypeGuard[list[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.dataset import Case
 from medseg.data.reading import read_case
+from medseg.data.splits import NNUNET_FOLDS
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.files import (
     atomic_path,
@@ -30,7 +31,7 @@ PREDICTIONS = "validation"
 PICTURES = "pictures"
 _NAMES = (
     *(CONFIG, FILE_NAME, STATUS_FILE, SPLIT, PREDICTIONS, PICTURES, MODEL_FOLDER, CHECKPOINTS),
-    *(METRICS_FILE, "train.log", ".hydra", PLAN_FILE),
+    *(METRICS_FILE, "train.log", ".hydra", PLAN_FILE, NNUNET_FOLDS),
 )
 
 

@@ -38,6 +38,7 @@ class Grid:
         factors: Factor → level → the overrides that choose it.
         seeds: Of the trainings.
         folds: Of a cross-validation, all of which are trained; None: one split.
+        folds_in_file: Whether they are those of `data.split_file`, which knows how many.
         reference: Factor → level of the arm that the others are compared with; the first level
             of a factor where it is not given.
         fixed: Overrides of every run.
@@ -49,6 +50,7 @@ class Grid:
     factors: dict[str, dict[str, list[str]]]
     seeds: list[int]
     folds: int | None = None
+    folds_in_file: bool = False
     reference: Mapping[str, str]
     fixed: Sequence[str] = ()
 
@@ -77,7 +79,8 @@ class Grid:
         seeds = [{SEED: seed} for seed in self.seeds]
         if self.folds is None:
             return seeds
-        folds = [{FOLDS: self.folds, FOLD: fold} for fold in range(self.folds)]
+        count = {} if self.folds_in_file else {FOLDS: self.folds}
+        folds = [count | {FOLD: fold} for fold in range(self.folds)]
         return [seed | fold for seed, fold in itertools.product(seeds, folds)]
 
 

@@ -1,7 +1,7 @@
 """A configuration turned into objects, before any data is read."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -196,7 +196,7 @@ def data_digests(
     Raises:
         DataError: data that cannot be used.
     """
-    known: list[tuple[dict[str, Any], str, tuple[str, ...]]] = []
+    known: list[tuple[dict[str, Any], dict[str, str], tuple[str, ...], Sequence[Split]]] = []
     digests, classes = {}, {}
     for name, config in configs.items():
         section = {key: value for key, value in config["data"].items() if key != "fold"}
@@ -204,12 +204,15 @@ def data_digests(
         if own is None:
             data = make_data(config)
             data.setup()
-            by_file = data.config.split_file is not None
-            held_out = data.split.validation if by_file and data.split else ()
-            names = data.dataset.classes if data.dataset else ()
-            own = section, data_digest(data.case_digests(), held_out), tuple(names)
+            names = tuple(data.dataset.classes if data.dataset else ())
+            by_file = data.config.split_file is not None and data.split is not None
+            splits = data.folds or (data.split,) if by_file else ()
+            own = section, data.case_digests(), names, splits
             known.append(own)
-        _, digests[name], classes[name] = own
+        _, cases, classes[name], splits = own
+        fold = config["data"]["fold"] if len(splits) > 1 else 0
+        held_out = [case for split in splits[fold : fold + 1] for case in split.validation]
+        digests[name] = data_digest(cases, held_out)
     return digests, classes
 
 

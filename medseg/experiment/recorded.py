@@ -100,7 +100,8 @@ def recorded(config: dict[str, Any], folder: Path, **asked: Any) -> Iterator[Pro
         digest=digest(config),
         versions=package_versions(),
         seed=config["seed"],
-        fold=config["data"]["fold"] if config["data"]["folds"] is not None else None,
+        fold=_fold_of(config["data"]) if former is None else former.fold,
+        folds=former.folds if former else "",
         restarts=former.restarts + 1 if former else 0,
         split=former.split if former else {},
         cases_sha256=former.cases_sha256 if former else {},
@@ -126,6 +127,11 @@ def recorded(config: dict[str, Any], folder: Path, **asked: Any) -> Iterator[Pro
         progress.update(seconds=seconds, finished=now())
         progress.write(seconds=seconds["total"])
         shutil.rmtree(progress.results, ignore_errors=True)
+
+
+def _fold_of(data: Mapping[str, Any]) -> int | None:
+    """Which fold is held out; None for a single split, and until a file of splits was read."""
+    return data["fold"] if data["folds"] is not None and data["split_file"] is None else None
 
 
 def _with_whole_paths(config: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from medseg.errors import ConfigError, DataError
 from medseg.experiment.folder import CONFIG, SPLIT, former_record, require_own_results
 from medseg.experiment.plan import Plan, make_plan
 from medseg.models.weights import network_state, read_checkpoint
-from medseg.record import added_keys, content, is_place, leaves
+from medseg.record import PLAN_FILE, added_keys, content, is_place, leaves
 from medseg.training.callbacks import History, is_time_over
 from medseg.training.trainer import LAST
 
@@ -39,6 +39,8 @@ def stored_config(folder: Path) -> dict[str, Any]:
         DataError: a link leads out of the folder.
     """
     path = folder / CONFIG
+    if (folder / PLAN_FILE).is_file():
+        raise ConfigError(f"resume={folder}: holds several runs; go on by repeating their command")
     if not path.is_file():
         raise ConfigError(f"resume={folder}: no {CONFIG} is there; name the folder of a run")
     _require_no_way_out(folder)

@@ -12,6 +12,7 @@ from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.gridding import gridding_warnings
 from medseg.analysis.memory import window_bytes
 from medseg.data.datamodule import loader_faults
+from medseg.data.splits import NNUNET_FOLDS, folds_text
 from medseg.errors import DataError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.folder import PICTURES, PREDICTIONS, SPLIT
@@ -19,11 +20,12 @@ from medseg.experiment.largest import LargestComponents
 from medseg.experiment.plan import Plan
 from medseg.experiment.recorded import Progress, recorded, score_lines
 from medseg.experiment.resume import plan_of_continuation
+from medseg.files import write_text
 from medseg.hardware import describe_machine, peak_memory_bytes, restart_peak_memory
 from medseg.inference.predictor import Predictor
 from medseg.models.description import block_texts
 from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model, write_card
-from medseg.record import RunRecord
+from medseg.record import RunRecord, digest
 from medseg.training.callbacks import (
     Heartbeat,
     History,
@@ -85,6 +87,10 @@ def _set_up(plan: Plan, folder: Path, progress: Progress) -> None:
     assert dataset is not None
     assert split is not None
     split.write(folder / SPLIT)
+    if folds := plan.data.folds:
+        write_text(folder / NNUNET_FOLDS, folds_text(folds))
+        held_out = digest({"folds": [fold.validation for fold in folds]})
+        progress.update(fold=plan.data.config.fold, folds=held_out)
     plan.require_memory_of_cases()
     restart_peak_memory(device)
     progress.update(

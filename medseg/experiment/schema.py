@@ -138,6 +138,9 @@ _DEVICE = Rule(
     ("auto", "cpu", "cuda"),
 )
 
+ALL_FOLDS = "all"
+"""The value of `data.fold` that trains each fold once."""
+
 RULES: dict[str, Rule] = {
     "name": TEXT,
     "seed": SEED,
@@ -183,9 +186,10 @@ RULES: dict[str, Rule] = {
     "data.validation_fraction": _BETWEEN,
     "data.patient": or_null(PATTERN),
     "data.split_file": or_null(TEXT),
+    "data.splits": one_of("random", "nnunet"),
     "data.split_seed": SEED,
     "data.folds": or_null(whole(2)),
-    "data.fold": whole(0),
+    "data.fold": either(one_of(ALL_FOLDS), whole(0)),
     "data.cache": TEXT,
     "data.num_workers": either(one_of("auto"), whole(0, 256)),
     "trainer.epochs": whole(1),
@@ -207,7 +211,8 @@ PARTS = ("model", "augmentation", "loss", "optimizer", "scheduler", "data.source
 
 OPTIONAL = (
     *("ablation.", "trainer.", "optimizer.", "runs", "resume"),
-    *("init", "init_sha256", "continued", "data.labels"),  # of no run from before they were there
+    *("init", "init_sha256", "continued"),  # as the next, of no run from before they were there
+    *("data.labels", "data.splits"),
 )
 """Beginnings of keys without which a configuration is whole."""
 
@@ -293,11 +298,9 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
             f"data.patch_size={list(patch_size)} must hold {dims} numbers of voxels, one per "
             f"dimension of the network (data.spatial_dims={dims})"
         )
-    if data["folds"] is not None and data["fold"] >= data["folds"]:
-        yield (
-            f"data.fold={data['fold']} must be one of 0 to {data['folds'] - 1}, "
-            f"as data.folds={data['folds']}"
-        )
+    folds, fold = data["folds"], data["fold"]
+    if folds is not None and data["split_file"] is None and fold != ALL_FOLDS and fold >= folds:
+        yield f"data.fold={fold} must be one of 0 to {folds - 1}, as data.folds={folds}"
     for network in (model, model.get("network")):
         for key in {"num_classes", "out_channels"} & set(network or {}):
             if network[key] != data["num_classes"]:
@@ -341,7 +344,17 @@ def _mirrors(config: _Config) -> bool:
 
 EFFECTS: tuple[tuple[tuple[str, ...], Callable[[_Config], bool], str], ...] = (
     (("data.fold",), _has_folds, "data.folds or data.split_file"),
-    (("data.folds", "data.split_seed"), _folds_are_drawn, "data.split_file=null"),
+    (("data.folds",), _folds_are_drawn, "data.split_file=null"),
+    (
+        ("data.splits",),
+        lambda c: c["data"]["folds"] is not None and _folds_are_drawn(c),
+        "data.folds and data.split_file=null",
+    ),
+    (
+        ("data.split_seed",),
+        lambda c: _folds_are_drawn(c) and c["data"].get("splits") != "nnunet",
+        "data.split_file=null and data.splits=random",
+    ),
     (
         ("data.validation_fraction",),
         lambda c: c["data"]["folds"] is None and _folds_are_drawn(c),

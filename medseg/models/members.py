@@ -15,6 +15,11 @@ ENSEMBLE = "ensemble.json"
 _FORMAT = 1
 
 
+def members_text(names: Iterable[str]) -> str:
+    """What stands in `ensemble.json` beside the folders of these names."""
+    return json.dumps({"format": _FORMAT, "members": [*names]}, indent=1) + "\n"
+
+
 def load_members(paths: Iterable[Path]) -> list[TrainedModel]:
     """Reads the networks of an ensemble.
 

@@ -66,6 +66,12 @@ class AblationPlan(Stored):
     widths: dict[str, Any] = field(default_factory=dict)
     schema: int = PLAN_SCHEMA
 
+    @property
+    def is_cross_validation(self) -> bool:
+        """Whether it trains one arm with one seed, once for every fold."""
+        folds = {cell.fold for cell in self.cells}
+        return not self.factors and None not in folds and len(folds) == len(self.cells)
+
     def place(self, cell: Cell) -> str:
         """Where the record of a cell belongs."""
         return os.path.realpath(self.path.parent / cell.folder / FILE_NAME)

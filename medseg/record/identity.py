@@ -30,6 +30,7 @@ _ADDED: dict[str, Any] = {
     "data.files": None,
     "data.form": None,
     "data.labels": None,
+    "data.splits": "random",
     "init_sha256": None,
     "loss.weight": None,
     "model.decoder.kernel_sizes": None,

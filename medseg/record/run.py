@@ -150,6 +150,7 @@ class RunRecord(Stored):
         machine: `device`, `cpu`, `threads`, `precision`, `host`.
         seed: The seed.
         fold: Which fold was held out, from 0; None for a single split.
+        folds: Digest of the cases that each of the folds holds out; empty if not known.
         dataset: Name of the dataset.
         classes: Names of the foreground classes, by label value from 1.
         label_values: Value, colour or name in the label files → class, or "ignore"; None: values
@@ -199,6 +200,7 @@ class RunRecord(Stored):
     machine: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     fold: int | None = None
+    folds: str = ""
     dataset: str = ""
     classes: list[str] = field(default_factory=list)
     label_values: dict[str, int | str] | None = None

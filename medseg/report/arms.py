@@ -310,13 +310,14 @@ def _seed_leaves(records: Iterable[RunRecord]) -> frozenset[str]:
 def _settings(record: RunRecord, seeds: frozenset[str]) -> dict[str, str]:
     """Leaf → text of everything that makes the run's arm: neither places, nor seeds, nor folds.
 
-    Of a file that holds cases out, it is the cases that count.
+    Of a file that holds cases out, it is the cases that count, of all its folds.
     """
     found = {}
     for leaf, value in content(record.config).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         if leaf == _SPLIT_FILE and value:
-            text = data_digest(dict.fromkeys(record.split.get("validation", ()), ""))
+            held_out = dict.fromkeys(record.split.get("validation", ()), "")
+            text = record.folds or data_digest(held_out)
         if leaf not in seeds and leaf not in _FOLDS and not _PLACE.match(text):
             found[printable(leaf)] = printable(text)
     return found

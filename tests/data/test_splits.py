@@ -1,10 +1,21 @@
 import json
+from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medseg.data.splits import Split, check, fold_of_cases, patient_of, split_cases
+from medseg.data.splits import (
+    Split,
+    check,
+    draw_folds,
+    draw_nnunet_folds,
+    folds_text,
+    patient_of,
+    read_folds,
+    split_cases,
+)
 from medseg.errors import ConfigError, DataError
 
 IDS = st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=20, unique=True)
@@ -144,7 +155,8 @@ def test_check_finds_a_patient_on_both_sides():
 )
 def test_folds_hold_out_every_case_once_and_are_even(ids, seed, data) -> None:
     folds = data.draw(st.integers(2, len(ids)))
-    splits = [fold_of_cases(ids, folds=folds, fold=fold, seed=seed) for fold in range(folds)]
+    splits = draw_folds(ids, folds=folds, seed=seed)
+    assert len(splits) == folds
     held_out = [case for split in splits for case in split.validation]
     assert sorted(held_out) == sorted(ids)
     assert all({*split.train, *split.validation} == ids for split in splits)
@@ -153,22 +165,54 @@ def test_folds_hold_out_every_case_once_and_are_even(ids, seed, data) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "words"),
+    ("folds", "error", "words"),
     [
-        ({"folds": 1, "fold": 0}, ConfigError, r"data\.folds=1"),
-        ({"folds": "all", "fold": 0}, ConfigError, r"data\.folds=all"),
-        ({"folds": 3, "fold": 3}, ConfigError, r"data\.fold=3 must be one of 0 to 2"),
-        ({"folds": 3, "fold": -1}, ConfigError, r"data\.fold=-1"),
-        ({"folds": 5, "fold": 0}, DataError, "at least 5 patients are needed"),
+        (1, ConfigError, r"data\.folds=1"),
+        ("all", ConfigError, r"data\.folds=all"),
+        (5, DataError, "at least 5 patients are needed"),
     ],
 )
-def test_folds_that_mean_nothing_are_refused(options, error, words) -> None:
+@pytest.mark.parametrize("draw", [partial(draw_folds, seed=0), draw_nnunet_folds])
+def test_folds_that_mean_nothing_are_refused(draw, folds, error, words) -> None:
     with pytest.raises(error, match=words):
-        fold_of_cases(list("abcd"), seed=0, **options)
+        draw(list("abcd"), folds=folds)
 
 
 def test_folds_do_not_separate_a_patient() -> None:
     ids = [f"p{patient}_{scan}" for patient in range(7) for scan in range(3)]
-    for fold in range(3):
-        split = fold_of_cases(ids, folds=3, fold=fold, seed=0, patient=r"(p\d)_")
+    for split in draw_folds(ids, folds=3, seed=0, patient=r"(p\d)_"):
         assert not {c[:2] for c in split.train} & {c[:2] for c in split.validation}
+
+
+@given(
+    ids=st.sets(st.text(min_size=1, max_size=5), min_size=2, max_size=40),
+    data=st.data(),
+)
+def test_nnunet_s_folds_are_those_of_scikit_learn(ids: set[str], data: st.DataObject) -> None:
+    selection = pytest.importorskip("sklearn.model_selection")
+    folds = data.draw(st.integers(2, len(ids)))
+    rule = selection.KFold(folds, shuffle=True, random_state=12345)
+    in_order = sorted(ids)
+    wanted = [tuple(in_order[place] for place in held_out) for _, held_out in rule.split(in_order)]
+    drawn = draw_nnunet_folds(data.draw(st.permutations(in_order)), folds=folds)
+    assert [split.validation for split in drawn] == wanted
+    assert all(set(split.train) == ids - set(split.validation) for split in drawn)
+
+
+def test_nnunet_s_first_fold_of_the_decathlon_s_heart_is_the_one_its_manual_prints() -> None:
+    numbers = (3, 4, 5, 7, 9, 10, 11, 14, 16, 17, 18, 19, 20, 21, 22, 23, 24, 26, 29, 30)
+    first, *_ = draw_nnunet_folds([f"la_{number:03d}" for number in numbers])
+    assert first.validation == ("la_007", "la_016", "la_021", "la_024")
+
+
+def test_nnunet_s_folds_part_no_patient_unsaid() -> None:
+    ids = [f"p{patient}_{scan}" for patient in range(7) for scan in range(3)]
+    with pytest.raises(DataError, match=r"data\.splits=random"):
+        draw_nnunet_folds(ids, patient=r"(p\d)_")
+    assert draw_nnunet_folds(ids, patient="(.+)") == draw_nnunet_folds(ids)
+
+
+def test_folds_are_read_as_they_were_written(tmp_path: Path) -> None:
+    folds = draw_folds(list("abcdef"), folds=3, seed=1)
+    (tmp_path / "splits_final.json").write_text(folds_text(folds))
+    assert read_folds(tmp_path / "splits_final.json") == folds
