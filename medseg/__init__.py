@@ -18,12 +18,14 @@ models              encoders, decoders, U-Nets, and networks as plain data
 data                datasets, splits, preprocessing, batches
 inference           a trained network applied to volumes
 conversion          a trained network rewritten with other operators
+export              a trained network as ONNX, torch.export or a MONAI bundle
 checkerboard        measures of checkerboard patterns, in one registry
 analysis            cost, memory and receptive field of a network, untrained
 training            Lightning module, callbacks, checkpoints
 experiment          runs and grids of runs: plan, train, evaluate
 report              records to a page and tables
 explain             one operator worked through
+serving             a trained network behind HTTP
 cli                 the commands; `medseg --help` lists them
 ==================  =============================================================================
 """

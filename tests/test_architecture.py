@@ -1,6 +1,7 @@
 """Imports that import-linter cannot state; the order of packages stands in pyproject.toml."""
 
 import ast
+import itertools
 import re
 import sys
 import tomllib
@@ -56,6 +57,6 @@ def test_every_dependency_floor_has_its_constraint() -> None:
         for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
         if "==" in line
     }
-    wanted = [*listed["dependencies"], *listed["optional-dependencies"]["dev"]]
+    wanted = itertools.chain(listed["dependencies"], *listed["optional-dependencies"].values())
     names = {re.split(r">=|\[", requirement)[0].lower() for requirement in wanted}
-    assert names <= pinned
+    assert names - {"medseg"} <= pinned

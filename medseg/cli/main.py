@@ -22,6 +22,8 @@ _COMMANDS = {
     "match": "find the width at which two networks cost the same",
     "reach": "find the network whose receptive field has a given extent in mm",
     "convert": "rewrite a trained network into an equivalent one",
+    "export": "write a trained network as ONNX, torch.export or a MONAI bundle",
+    "serve": "segment volumes that are sent by HTTP, with a page to look at them",
     "operators": "list the blocks that can be swapped in, with their cost",
 }
 _MOVED = {"bench": "the benchmark is run from a checkout of the repository: make bench"}

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -15,9 +17,10 @@ from torch import Tensor, nn
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, ResourceError
 from medseg.hardware import available_memory_bytes, choose_device, computes_in_bf16
+from medseg.inference.in_memory import volume_of
 from medseg.inference.memory import prediction_bytes, scoring_bytes
 from medseg.inference.sliding_window import WINDOWS_PER_BATCH, Observer, slide, windows_along
-from medseg.models.weights import TrainedModel
+from medseg.models.weights import TrainedModel, load_model
 from medseg.progress import bar
 from medseg.volumes import Volume
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
@@ -83,6 +86,23 @@ class Predictor:
         self._window_bytes = window_bytes
         on_gpu = self.device.type == "cuda"
         self.bf16 = on_gpu and computes_in_bf16(self.device) if bf16 is None else bf16
+
+    @classmethod
+    def from_run(cls, path: str | PathLike, **options: Any) -> Self:
+        """The predictor of a run's folder, or of what else `load_model` takes."""
+        return cls(load_model(Path(path)), **options)
+
+    def __call__(self, image: Any, affine: Any = None) -> Any:
+        """Segments a path, an image of nibabel or SimpleITK, or an array with its affine.
+
+        Returns:
+            The label map on the image's own grid, of the same kind; for a path, of nibabel.
+
+        Raises:
+            DataError: the image cannot be used; arguments as of `in_memory.volume_of`.
+        """
+        volume, back = volume_of(image, affine, self.card.in_channels)
+        return back(self.predict(volume).labels)
 
     def predict(
         self,

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from medseg.layers.context import CHANNELS_LAST
+from medseg.layers.context import CHANNELS_LAST, runs_on_cpu
 from medseg.layers.ndim import conv_nd
 from medseg.models.decoder import FeatureDecoder
 from medseg.models.encoder import Encoder
@@ -92,7 +92,7 @@ class UNet(nn.Module):
 
 
 def _laid_out(image: Tensor) -> Tensor:
-    if image.device.type != "cpu":
+    if not runs_on_cpu(image):
         return image
     # an image of one channel is in both layouts at once; a clone has the strides of one
     return image.clone(memory_format=CHANNELS_LAST[image.ndim])

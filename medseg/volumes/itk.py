@@ -228,13 +228,13 @@ def _checksums_of(array: np.ndarray) -> Iterator[int]:
 def _nifti_header(
     path: Path, image: sitk.Image, voxels: np.ndarray, millimetres: float
 ) -> nib.Nifti1Header:
-    affine = np.diag([millimetres] * 3 + [1.0]) @ _affine(image)
+    affine = np.diag([millimetres] * 3 + [1.0]) @ itk_affine(image)
     if not np.isfinite(affine).all():
         raise refusal(path, "its geometry holds NaN or infinite numbers", _REPAIR)
     return header_of(voxels.shape[: min(image.GetDimension(), 3)], affine)
 
 
-def _affine(image: sitk.Image) -> np.ndarray:
+def itk_affine(image: sitk.Image) -> np.ndarray:
     """Voxel index to RAS mm; SimpleITK's own map leads to LPS."""
     axes = image.GetDimension()
     spatial = min(axes, 3)

@@ -65,7 +65,26 @@ def read_image(
         DataError: the file is damaged, incomplete, or not such an image.
     """
     path = Path(path)
-    stored = read_stored(path)
+    return image_of(
+        read_stored(path),
+        path,
+        channels=channels,
+        spacing=spacing,
+        nonfinite=nonfinite,
+        prefer=prefer,
+    )
+
+
+def image_of(
+    stored: Stored,
+    path: Path,
+    *,
+    channels: int | None = 1,
+    spacing: Sequence[float] | None = None,
+    nonfinite: Nonfinite = "refuse",
+    prefer: Form = "sform",
+) -> Volume:
+    """An image whose voxels were read already; arguments and errors as of `read_image`."""
     header, geometry, notes = place(stored, path, spacing=spacing, prefer=prefer)
     voxels = stored.voxels if stored.palette is None else _coloured(stored, path)
     if stored.unstated is not None and channels is not None:

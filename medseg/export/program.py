@@ -1,0 +1,199 @@
+"""A network as torch's graph of plain operators, and proof that what is made of it agrees."""
+
+import copy
+import io
+import json
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from medseg.errors import ConfigError
+from medseg.files import atomic_path
+from medseg.models.padding import Padded
+from medseg.models.weights import TrainedModel
+
+OVERLAP = 0.5
+"""Of neighbouring windows, what `medseg predict` has unless it is told otherwise."""
+
+PROGRAM = "model.pt2"
+
+_LARGEST = 1 << 12  # multiples along an axis
+_LABELS, _LOGITS = 0.999, 1e-3  # least share of equal labels, largest difference of their spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """The network's graph.
+
+    Args:
+        program: Image `(batch, channels, *S)` → logits `(batch, classes, *S)`.
+        multiple: What the sizes S must be a multiple of.
+        is_dynamic: Whether any multiple and any batch goes in, or one window of just that size.
+    """
+
+    program: ExportedProgram
+    multiple: tuple[int, ...]
+    is_dynamic: bool
+
+    @property
+    def sizes(self) -> str:
+        """The sizes that go in, in words."""
+        axes = "×".join(map(str, self.multiple))
+        return f"any multiple of {axes} voxels, any batch" if self.is_dynamic else f"{axes} voxels"
+
+
+def exported(model: TrainedModel) -> Exported:
+    """The graph of a network: for all sizes if its strides are known, else for its window.
+
+    Raises:
+        ConfigError: an operator of the network has no graph.
+    """
+    card = model.card
+    multiple = _multiple(model.network, len(card.patch_size))
+    is_dynamic = multiple is not None
+    # two cases of three cells a side: torch takes sizes of 0 and 1 for constants
+    shape = [3 * step for step in multiple] if multiple else card.patch_size
+    image = torch.zeros(2 if is_dynamic else 1, card.in_channels, *shape)
+    sizes = {0: Dim("batch", min=1, max=_LARGEST)}
+    for axis, step in enumerate(multiple or (), start=2):
+        cells = Dim(f"cells{axis - 2}", min=1, max=_LARGEST)
+        sizes[axis] = cells if step == 1 else step * cells
+    network = copy.deepcopy(model.network).cpu().eval()
+    try:
+        with torch.no_grad(), quiet():
+            program = torch.export.export(
+                network, (image,), dynamic_shapes=(sizes if is_dynamic else None,)
+            )
+    except Exception as error:  # torch raises whatever its tracer meets
+        raise refused(model, "torch.export", error) from error
+    return Exported(
+        program=program, multiple=multiple or tuple(card.patch_size), is_dynamic=is_dynamic
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps torch's exporters from telling what they try, which takes much of their time."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _multiple(network: nn.Module, dims: int) -> tuple[int, ...] | None:
+    """What sizes must be a multiple of so that a network does not pad, if that is known."""
+    if isinstance(network, Padded):
+        found = network.multiple
+        return (found,) * dims if isinstance(found, int) else tuple(found)
+    return getattr(network, "total_stride", None)
+
+
+def refused(model: TrainedModel, form: str, error: Exception) -> ConfigError:
+    """Why a network cannot be had in a form, with the layer or operator that is to blame."""
+    said = [*filter(None, map(str.strip, f"{error}\n{error.__cause__ or ''}".splitlines()))]
+    blamed = next((line for line in said if "aten." in line or "torch.ops" in line), said[0])
+    return ConfigError(
+        f"{model.source}: {form} has no form of one of its operators ({blamed[:300]}); choose "
+        "another --format, or rewrite the block with `medseg convert`"
+    )
+
+
+def card_of(model: TrainedModel, found: Exported) -> dict[str, Any]:
+    """What a program without medseg must know to use the network."""
+    return {
+        "format": 1,
+        **model.card.plain(),
+        "overlap": OVERLAP,
+        "multiple": list(found.multiple),
+        "sizes": found.sizes,
+        "weights_sha256": model.sha256,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far a form lies from the network on noise.
+
+    Args:
+        labels: Share of voxels whose class is the same, in [0, 1].
+        difference: Largest absolute difference of a logit.
+        spread: Largest absolute logit.
+    """
+
+    labels: float
+    difference: float
+    spread: float
+
+    def __str__(self) -> str:
+        return (
+            f"checked against PyTorch on noise: {self.labels:.4%} of the labels are equal, logits "
+            f"of up to {self.spread:.3g} differ by at most {self.difference:.2g}"
+        )
+
+
+def compared(model: TrainedModel, found: Exported, form: Callable[[Tensor], Tensor]) -> Agreement:
+    """Runs a form and the network on noise: a window, and where sizes are free another one.
+
+    Raises:
+        ConfigError: they disagree.
+    """
+    pairs = zip(model.card.patch_size, found.multiple, strict=True)
+    window = [math.ceil(size / step) * step for size, step in pairs]
+    other = [2 * s for s in found.multiple]
+    network, noise = model.network.cpu().eval(), torch.Generator().manual_seed(0)
+    equal = voxels = 0
+    difference = spread = 0.0
+    for size in (window, other) if found.is_dynamic else (window,):
+        image = torch.randn(1, model.card.in_channels, *size, generator=noise)
+        with torch.no_grad():
+            wanted, got = network(image), form(image)
+        if got.shape != wanted.shape:
+            raise _disagrees(model, f"logits {tuple(got.shape)} instead of {tuple(wanted.shape)}")
+        equal += int((got.argmax(1) == wanted.argmax(1)).sum())
+        voxels += wanted[:, 0].numel()
+        difference = max(difference, float((got - wanted).abs().max()))
+        spread = max(spread, float(wanted.abs().max()))
+    agreement = Agreement(labels=equal / voxels, difference=difference, spread=spread)
+    if not (agreement.labels >= _LABELS and difference <= _LOGITS * spread):
+        raise _disagrees(model, str(agreement))
+    return agreement
+
+
+def _disagrees(model: TrainedModel, how: str) -> ConfigError:
+    return ConfigError(
+        f"{model.source}: the exported network computes something else ({how}); nothing was "
+        "written; choose another --format, and report this"
+    )
+
+
+def write_program(model: TrainedModel, folder: Path) -> list[str]:
+    """Writes `model.pt2` for `torch.export.load`, the card among its extra files.
+
+    Returns:
+        Lines that say what was written.
+
+    Raises:
+        ConfigError: an operator has no graph, or the file computes something else.
+    """
+    found = exported(model)
+    card = json.dumps(card_of(model, found), indent=1)
+    with atomic_path(folder / PROGRAM) as part:
+        with part.open("wb") as file:
+            torch.export.save(found.program, file, extra_files={"model.json": card})
+        with part.open("rb") as file:
+            form = torch.export.load(file).module()
+        agreement = compared(model, found, form)
+    return [f"takes {found.sizes}", str(agreement)]
