@@ -197,6 +197,12 @@ def lists_own_files(folder: Path) -> bool:
     return (folder / _WRITTEN).is_file()
 
 
+def is_own(path: Path) -> bool:
+    """Whether a file is there as `replacing` wrote it."""
+    path = Path(path)
+    return _sha256_or_none(path) in _written(path.parent).get(path.name, [])
+
+
 def list_as_own(paths: Iterable[Path]) -> None:
     """Lists files as medseg's own, as `replacing` does with what it writes."""
     _list_written({path: [sha256(path)] for path in paths})

@@ -1,6 +1,7 @@
 """DICOM series, segmentations and structure sets as pydicom and highdicom write them."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,15 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    RTStructureSetStorage,
+    generate_uid,
+)
 
 SPACING = (2.0, 0.5, 0.8)  # between slices, rows, columns
 _WHO = ("PatientBirthDate", "PatientSex", "ReferringPhysicianName")
@@ -55,6 +63,33 @@ def ct_series(
         one.PixelData = pixels.astype("<u2").tobytes()
         slices.append(one)
     return slices
+
+
+def enhanced(images: Sequence[Dataset], shuffled: Sequence[int]) -> Dataset:
+    """The series as one multi-frame file, whose frames say where they lie."""
+    made = deepcopy(images[0])
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    made.NumberOfFrames = len(images)
+    made.PixelData = b"".join(images[index].PixelData for index in shuffled)
+    frames = []
+    for index in shuffled:
+        place, groups = Dataset(), Dataset()
+        place.ImagePositionPatient = images[index].ImagePositionPatient
+        groups.PlanePositionSequence = Items([place])
+        frames.append(groups)
+    direction, measures, scaling, shared = Dataset(), Dataset(), Dataset(), Dataset()
+    direction.ImageOrientationPatient = made.ImageOrientationPatient
+    measures.PixelSpacing, measures.SliceThickness = made.PixelSpacing, made.SliceThickness
+    scaling.RescaleSlope, scaling.RescaleIntercept = 1, -1024
+    shared.PlaneOrientationSequence = Items([direction])
+    shared.PixelMeasuresSequence = Items([measures])
+    shared.PixelValueTransformationSequence = Items([scaling])
+    for keyword in ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]:
+        delattr(made, keyword)
+    del made.RescaleSlope, made.RescaleIntercept
+    made.SharedFunctionalGroupsSequence = Items([shared])
+    made.PerFrameFunctionalGroupsSequence = Items(frames)
+    return made
 
 
 def save(datasets: Sequence[Dataset], folder: Path, *, ending: str = "") -> list[Path]:

@@ -13,12 +13,11 @@ from medseg.data.reading import read_case_of, read_scan
 from medseg.data.sides import side_pairs
 from medseg.errors import DataError, one_volume
 from medseg.planning.fingerprint import CaseFacts, facts_of
-from medseg.volumes import Volume, best_slice, draw_slice, side_by_side, to_png, to_ras
+from medseg.volumes import Volume, draw_planes, to_png, to_ras
 
 _EDGE = 132  # pixels of the longest side of a slice
 _GAP = 4
 _COLOURS = 48
-_PLANES = {2: ("L", "R"), 1: ("L", "R"), 0: ("P", "A")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,28 +101,6 @@ def _crossed(label: Volume, image: Volume, classes: Sequence[str]) -> tuple[tupl
 
 
 def _drawn(image: Volume, label: Volume) -> str:
-    """The slices with most label across each axis side by side, in the patient's proportions."""
-    channel = to_ras(image.array, image.geometry.affine)[0]
-    classes = to_ras(label.array, image.geometry.affine)
-    spacing = image.geometry.ras_spacing
-    longest = max(np.multiply(channel.shape, spacing))
-    slices = []
-    for axis, sides in _PLANES.items():
-        i, j = (a for a in range(3) if a != axis)
-        if channel.shape[i] == 1 or channel.shape[j] == 1:
-            continue
-        index = best_slice(classes, axis)
-        extent = max(channel.shape[i] * spacing[i], channel.shape[j] * spacing[j])
-        slices.append(
-            draw_slice(
-                channel.take(index, axis),
-                (spacing[i], spacing[j]),
-                label=classes.take(index, axis),
-                size=max(1, round(_EDGE * extent / longest)),
-                sides=sides if channel.shape[2] > 1 else ("", ""),
-            )
-        )
-    if not slices:
-        return ""
-    sheet = side_by_side([(each, "") for each in slices], gap=_GAP)
+    """The slices with most label across each axis, as PNG in base64."""
+    sheet = draw_planes(image.array, label.array, image.geometry, size=_EDGE, gap=_GAP)
     return base64.b64encode(to_png(sheet.quantize(_COLOURS, dither=Image.Dither.NONE))).decode()

@@ -8,8 +8,8 @@ from medseg.analysis.memory import window_bytes
 from medseg.errors import ConfigError
 from medseg.formatting import first_of
 from medseg.inference.ensemble import Ensemble, Member
-from medseg.inference.files import Wanted
 from medseg.inference.mirroring import mirrored, mirrored_axes
+from medseg.inference.outputs import Wanted
 from medseg.inference.postprocess import Postprocessing, kept_classes
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel
@@ -70,6 +70,9 @@ def wanted_of(models: Sequence[TrainedModel], arguments: argparse.Namespace) -> 
     return Wanted(
         probabilities=tuple(sorted(chosen) or every) if names is not None else (),
         uncertainty=arguments.uncertainty,
+        overlay=arguments.overlay,
+        label_names=arguments.label_names,
+        split_classes=arguments.split_classes,
         postprocessing=Postprocessing(
             min_volume=_volumes(arguments.min_volume, classes),
             keep_largest=_values(

@@ -5,28 +5,17 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from medseg.cli.command import (
-    add_prediction,
-    command,
-    make_parser,
-    output_folder,
-    positive,
-    report_error,
-)
+from medseg.cli.command import add_prediction, command, make_parser, positive, report_error
+from medseg.cli.predicted import add_form, add_further, plan_outputs, target_of
 from medseg.cli.volumes import each_volume, listings, named_by
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import counted, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from medseg.data.dataset import Scan
-    from medseg.inference.files import Outputs, Wanted
     from medseg.volumes import Found
 
-_NAME_BYTES = 255  # of a file's name, on the file systems in use
 _EXAMPLES = """\
 examples:
   medseg predict -m runs/liver/2026-01-31_12-00-00 -i scan.nii.gz "other scans/" -o out/
@@ -67,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         help="volumes, pictures, DICOM series (a folder or one of its files), folders of them, of "
         "patients or of channels, tables (CSV), and patterns ('in/**/*_ct.nii.gz')",
     )
-    parser.add_argument("-o", "--output", type=output_folder, required=True, metavar="FOLDER")
+    add_form(parser)
     add_prediction(parser)
     views = parser.add_argument_group("mean over several views of a volume")
     views.add_argument(
@@ -122,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="volume and mean intensity of every class (statistics.csv); inputs, options, hashes "
         "and times of all cases (manifest.json)",
     )
+    add_further(further)
     batch = parser.add_argument_group("many volumes")
     existing = batch.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace existing outputs")
@@ -138,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser, stopped="stopped; the cases done so far are complete", continued_by="--continue")
 def main(arguments: argparse.Namespace) -> int:
     """Predicts; returns the exit code (see `medseg.errors`)."""
+    target = target_of(arguments)
     from medseg.cli.ensembles import ensemble_of, wanted_of
     from medseg.cli.summary import summary_files, write_summary
     from medseg.data.forms.scans import find_scans
@@ -151,9 +142,9 @@ def main(arguments: argparse.Namespace) -> int:
     wanted = wanted_of(models, arguments)
     inputs = [path for given in arguments.input for path in named_by(given)]
     found, scans = find_scans(inputs, channels=card.in_channels, names=card.channels)
-    planned = _planned(found, scans, arguments, wanted)
+    planned = plan_outputs(found, scans, target, card.classes, wanted)
     ensemble = ensemble_of(models, arguments)
-    require_writable(arguments.output)
+    require_writable(target.folder)
     if len(models) > 1:
         print(f"mean of {len(models)} networks")
 
@@ -166,11 +157,11 @@ def main(arguments: argparse.Namespace) -> int:
         if arguments.resume and is_done(scan, outputs, ensemble=ensemble, wanted=wanted):
             done.append(outputs.report)
             return f"{source}: already done"
-        former = [path for path in outputs.maps if os.path.lexists(path)]
-        for path in outputs.paths:
-            if os.path.lexists(path) and not (arguments.overwrite or arguments.resume):
-                raise DataError(f"{path} exists; use --overwrite or --continue")
-        with replacing(outputs.paths, overwrite=arguments.overwrite):
+        former = [path for path in outputs.paths if os.path.lexists(path)]
+        if former and not (arguments.overwrite or arguments.resume):
+            raise DataError(f"{former[0]} exists; use --overwrite or --continue")
+        files = [*former, *outputs.written(wanted)]
+        with replacing(files, overwrite=arguments.overwrite):
             report = predict_file(scan, outputs, ensemble=ensemble, wanted=wanted)
         done.append(outputs.report)
         gone = [path for path in former if not os.path.lexists(path)]
@@ -180,17 +171,16 @@ def main(arguments: argparse.Namespace) -> int:
 
     own = _share(found, part)
     suffix = "" if part is None else f"_part{part[0]}"
-    summaries = summary_files(arguments.output, suffix) if arguments.summary else []
+    folder = None if target.file else target.folder
+    summaries = summary_files(target.folder, suffix) if arguments.summary else []
     require_replaceable(summaries, overwrite=arguments.overwrite)
-    failed = each_volume(
-        own, segment, arguments.output, overwrite=arguments.overwrite, suffix=suffix
-    )
+    failed = each_volume(own, segment, folder, overwrite=arguments.overwrite, suffix=suffix)
     if summaries:
         with replacing(summaries, overwrite=arguments.overwrite):
             write_summary(done, summaries)
-    if not failed:
-        return 0
-    total, listing = len(own.volumes) + len(own.unusable), listings(arguments.output, suffix)[0]
+    if not failed or folder is None:
+        return DataError.exit_code if failed else 0
+    total, listing = len(own.volumes) + len(own.unusable), listings(folder, suffix)[0]
     return report_error(DataError(f"{failed} of {total} volumes failed; see {listing}"))
 
 
@@ -220,40 +210,3 @@ def _share(found: "Found", part: tuple[int, int] | None) -> "Found":
     unusable = dict(sorted(found.unusable.items())[start::step])
     print(f"part {start} of {step}: {counted(len(volumes), 'volume')} of {len(found.volumes)}")
     return replace(found, volumes=volumes, unusable=unusable)
-
-
-def _planned(
-    found: "Found",
-    scans: "Mapping[Path, Scan]",
-    arguments: argparse.Namespace,
-    wanted: "Wanted",
-) -> "dict[Path, Outputs | DataError]":
-    """The outputs of every volume, or why it can have none: all names are settled beforehand."""
-    from medseg.files import file_ids
-    from medseg.inference.files import Outputs, files_of_scan
-    from medseg.volumes import files_of
-
-    inputs = file_ids(
-        [p for scan in scans.values() for p in files_of_scan(scan)]
-        + [p for volume in found.unusable for p in files_of(volume)]
-    )
-    lists = listings(arguments.output)
-    taken: dict[Path, Any] = dict.fromkeys(lists, "the list of failures")
-    planned: dict[Path, Outputs | DataError] = {}
-
-    def fault(path: Path) -> str:
-        if inputs & file_ids([path]):
-            return "would overwrite an input; choose another output folder"
-        if path in taken:
-            return f"is also that of {taken[path]}; rename one, or run them apart"
-        too_long = len(os.fsencode(path.name)) > _NAME_BYTES
-        return "would have too long a name; shorten that of the volume" if too_long else ""
-
-    for source in found.volumes:
-        outputs = Outputs.of(scans[source], arguments.output)
-        written = outputs.written(wanted)
-        faults = [f"its output {path} {why}" for path in written if (why := fault(path))]
-        planned[source] = DataError(f"{source}: {faults[0]}") if faults else outputs
-        if not faults:
-            taken |= dict.fromkeys(written, source)
-    return planned

@@ -40,7 +40,7 @@ def say_skipped(found: "Found") -> None:
 def each_volume(
     found: "Found",
     work: Callable[[Path], str],
-    folder: Path,
+    folder: Path | None,
     *,
     overwrite: bool,
     suffix: str = "",
@@ -53,7 +53,7 @@ def each_volume(
     Args:
         found: The volumes, and those that cannot be used.
         work: Works on one.
-        folder: Where the list goes.
+        folder: Where the list goes; None: nowhere.
         overwrite: Whether files of these names that medseg did not write are replaced.
         suffix: Of the lists' names, where several processes write into the folder.
 
@@ -63,7 +63,7 @@ def each_volume(
     """
     from medseg.files import replacing, require_replaceable, write_text
 
-    lists = listings(folder, suffix)
+    lists = listings(folder, suffix) if folder else []
     require_replaceable(lists, overwrite=overwrite)
     say_skipped(found)
     total = len(found.volumes) + len(found.unusable)
@@ -88,8 +88,8 @@ def each_volume(
                 fail(path, error)
     finally:
         with replacing(lists, overwrite=overwrite):
-            if failures:
+            if lists and failures:
                 write_text(lists[0], json.dumps(failures, indent=1) + "\n")
-            if traces:
+            if lists and traces:
                 write_text(lists[1], "".join(traces))
     return len(failures)

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,81 +13,22 @@ from medseg import __version__
 from medseg.data.dataset import Scan
 from medseg.data.reading import read_scan
 from medseg.errors import DataError
-from medseg.files import file_ids, sha256, write_text
+from medseg.files import file_ids, is_own, lists_own_files, sha256, write_bytes, write_text
+from medseg.formatting import one_line
 from medseg.inference.ensemble import Ensemble
-from medseg.inference.postprocess import Postprocessing
+from medseg.inference.outputs import Outputs, Wanted
 from medseg.volumes import (
-    Form,
     Volume,
+    draw_planes,
     files_of,
     range_of,
     read_labels,
-    write_labels,
+    to_png,
     write_map,
     write_probabilities,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outputs:
-    """The files one case becomes.
-
-    Args:
-        labels: Label map, under the case's name.
-        probabilities: Class probabilities.
-        uncertainty: Their entropy in bits.
-        report: What was done.
-    """
-
-    labels: Path
-    probabilities: Path
-    uncertainty: Path
-    report: Path
-
-    @classmethod
-    def of(cls, scan: Scan, folder: Path) -> "Outputs":
-        """Names derived from the case's."""
-        name = scan.case_id
-        return cls(
-            labels=folder / f"{name}.nii.gz",
-            probabilities=folder / f"{name}_probabilities.nii.gz",
-            uncertainty=folder / f"{name}_uncertainty.nii.gz",
-            report=folder / f"{name}.json",
-        )
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """All of them, whether they are there or not."""
-        return self.labels, *self.maps, self.report
-
-    @property
-    def maps(self) -> tuple[Path, ...]:
-        """Those that are written only where they are wanted."""
-        return self.probabilities, self.uncertainty
-
-    def written(self, wanted: "Wanted") -> tuple[Path, ...]:
-        """Those that a prediction writes."""
-        asked = (bool(wanted.probabilities), wanted.uncertainty)
-        maps = (path for path, is_asked in zip(self.maps, asked, strict=True) if is_asked)
-        return self.labels, *maps, self.report
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is made of a volume, and how.
-
-    Args:
-        probabilities: Classes whose probabilities are written, in that order; 0 is background.
-        uncertainty: Write the entropy of the probabilities, too.
-        postprocessing: What is done to the label map.
-        prefer: Which orientation of a NIfTI header to believe.
-    """
-
-    probabilities: tuple[int, ...] = ()
-    uncertainty: bool = False
-    postprocessing: Postprocessing = field(default_factory=Postprocessing)
-    prefer: Form = "sform"
-
+from medseg.volumes.writers import FORMATS, LabelMap
+from medseg.volumes.writers.tables import write_colour_table, write_label_descriptions
 
 _PLAIN = Wanted()
 
@@ -123,7 +63,8 @@ def predict_file(
     if prediction.uncertainty is not None:
         write_map(outputs.uncertainty, prediction.uncertainty, volume)
     labels = wanted.postprocessing(prediction.labels, _voxel_mm3(volume))
-    write_labels(outputs.labels, labels, volume)
+    names = [one_line(name) for name in ensemble.classes]
+    _write(LabelMap.of(labels, names, volume), outputs, wanted)
     empty = [] if labels.any() else ["nothing was segmented: the label map is empty"]
     files = _files_sha256(scan)
     seconds = {"read": read - start, **prediction.seconds}
@@ -132,6 +73,7 @@ def predict_file(
         "input": str(scan.image),
         "input_sha256": files.get(scan.image.name) or next(iter(files.values())),
         "files_sha256": files,
+        "format": outputs.file_format,
         "output": outputs.labels.name,
         "probabilities": outputs.probabilities.name if wanted.probabilities else None,
         "uncertainty": outputs.uncertainty.name if wanted.uncertainty else None,
@@ -145,6 +87,23 @@ def predict_file(
     }
     write_text(outputs.report, json.dumps(report, indent=1) + "\n")
     return report
+
+
+def _write(label_map: LabelMap, outputs: Outputs, wanted: Wanted) -> None:
+    """Writes a label map, and what else is made of it."""
+    write = FORMATS[outputs.file_format].write
+    write(outputs.labels, label_map)
+    if wanted.overlay:
+        like = label_map.like
+        picture = draw_planes(like.array, label_map.labels, like.geometry)
+        write_bytes(outputs.overlay, to_png(picture))
+    if wanted.label_names:
+        table, descriptions = outputs.tables
+        write_colour_table(table, label_map)
+        write_label_descriptions(descriptions, label_map)
+    if wanted.split_classes:
+        for value, path in enumerate(outputs.classes, start=1):
+            write(path, label_map.mask_of(value))
 
 
 def _shaped_by(ensemble: Ensemble, wanted: Wanted) -> dict[str, Any]:
@@ -232,8 +191,6 @@ def _files_sha256(scan: Scan) -> dict[str, str]:
 
 def is_done(scan: Scan, outputs: Outputs, *, ensemble: Ensemble, wanted: Wanted = _PLAIN) -> bool:
     """Whether `outputs` are whole and come from this input, these weights and these options."""
-    if not all(path.is_file() for path in outputs.written(wanted)):
-        return False
     try:
         report = json.loads(outputs.report.read_text(encoding="utf-8"))
         files = _files_sha256(scan)
@@ -241,7 +198,6 @@ def is_done(scan: Scan, outputs: Outputs, *, ensemble: Ensemble, wanted: Wanted 
         if "files_sha256" not in report:
             files = {scan.image.name: files[scan.image.name]}
             report["files_sha256"] = {scan.image.name: report["input_sha256"]}
-        found = read_labels(outputs.labels, num_classes=None)
         same = _compared(report) == _compared(_shaped_by(ensemble, wanted))
         if wanted.probabilities and "probabilities_of" in report:
             names = ["background", *ensemble.classes]
@@ -249,10 +205,20 @@ def is_done(scan: Scan, outputs: Outputs, *, ensemble: Ensemble, wanted: Wanted 
         return (
             same
             and report["files_sha256"] == files
-            and report["geometry"]["shape"] == list(found.array.shape)
+            and report.get("format", "nifti") == outputs.file_format
+            and _are_whole(outputs, wanted, report)
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DataError):
         return False
+
+
+def _are_whole(outputs: Outputs, wanted: Wanted, report: Mapping[str, Any]) -> bool:
+    written = outputs.written(wanted)
+    if lists_own_files(outputs.report.parent):
+        return all(map(is_own, written))
+    found = read_labels(outputs.labels, num_classes=None)  # medseg 0.1.0 listed no files
+    is_there = all(path.is_file() for path in written)
+    return is_there and report["geometry"]["shape"] == list(found.array.shape)
 
 
 def _compared(report: Mapping[str, Any]) -> Any:

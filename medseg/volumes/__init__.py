@@ -1,11 +1,13 @@
-"""Volumes: files of every kind in, NIfTI out, geometry decided once, pictures of slices.
+"""Volumes: files of every kind in and out, geometry decided once, pictures of slices.
 
 `read_image` and `read_labels` return a `Volume` whose every byte was verified and whose place in
 the patient is settled, or refuse with one line that names the file, the fault and the remedy.
 `to_ras` and `from_ras` turn arrays to the common orientation and back without interpolation,
-`write_labels` and `write_probabilities` put results on the grid of the volume they came from.
+`write_labels` and `write_probabilities` put results on the grid of the volume they came from as
+NIfTI, `writers` in every other format.
 """
 
+from medseg.volumes.colours import OKABE_ITO, class_colours
 from medseg.volumes.container import Doubt
 from medseg.volumes.dicom_files import DicomObject, scan_dicom
 from medseg.volumes.finder import Found, case_id, files_of, find_volumes, sharing_a_case
@@ -15,15 +17,15 @@ from medseg.volumes.label_reader import label_keys, read_labels
 from medseg.volumes.labels import IGNORE, checked_label_values
 from medseg.volumes.likeness import range_of
 from medseg.volumes.overlay import (
-    OKABE_ITO,
     best_slice,
+    draw_planes,
     draw_slice,
     picture_of_case,
     side_by_side,
     to_png,
 )
 from medseg.volumes.reader import Volume, on_grid_of, read_image
-from medseg.volumes.writer import write_labels, write_map, write_probabilities
+from medseg.volumes.writers.nifti import write_labels, write_map, write_probabilities
 
 __all__ = [
     "IGNORE",
@@ -38,8 +40,10 @@ __all__ = [
     "best_slice",
     "case_id",
     "checked_label_values",
+    "class_colours",
     "decide_geometry",
     "describe",
+    "draw_planes",
     "draw_slice",
     "files_of",
     "find_volumes",

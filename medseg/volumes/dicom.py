@@ -18,8 +18,7 @@ from medseg.volumes.container import (
 )
 from medseg.volumes.dicom_files import kind_of, read_header, scan_dicom, series_beside
 from medseg.volumes.dicom_slices import Slice, is_projection, slices_of, stack
-
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+from medseg.volumes.geometry import LPS_TO_RAS
 
 _WITH_UNITS = ("CT", "PT")  # whose values mean the same however they are shown
 _LOSSY = (".50", ".51", ".81", ".91", ".93", ".102", ".103", ".104", ".105", ".106")
@@ -65,6 +64,13 @@ def read_dicom(path: Path) -> Stored:
         lossy=reader.is_lossy,
         unstated=unstated,
     )
+
+
+def placed_slices(path: Path) -> list[Slice]:
+    """The slices of a series in the order of the voxels of `read_dicom`; errors as there."""
+    with foreign_faults(path, "pydicom"):
+        slices = [s for file in files_of_series(path) for s in slices_of(file, read_header(file))]
+        return stack(slices, path, _Pixels().of)[0]
 
 
 def files_of_series(path: Path) -> tuple[Path, ...]:

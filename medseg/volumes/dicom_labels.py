@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
 
 from medseg.volumes.container import Doubt, foreign_faults, refusal, require_memory
-from medseg.volumes.dicom import LPS_TO_RAS
 from medseg.volumes.dicom_files import is_closed, read_header, segments
 from medseg.volumes.dicom_slices import Slice, attribute, plane, slices_of
+from medseg.volumes.geometry import LPS_TO_RAS
 from medseg.volumes.reader import Volume
 from medseg.volumes.segments import Segment, Segmentation
 

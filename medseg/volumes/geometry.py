@@ -22,6 +22,9 @@ from medseg.volumes.container import Doubt
 
 Form = Literal["sform", "qform"]
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the axes of DICOM and ITK (left, posterior, superior) to those of NIfTI, and back."""
+
 _TOLERANCE = 1e-3
 _RAS = np.array([[0, 1], [1, 1], [2, 1]])
 _MILLIMETRE_OR_UNKNOWN = (0, 2)

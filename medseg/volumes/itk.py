@@ -29,8 +29,8 @@ from medseg.volumes.container import (
     require_memory,
     suffix_note,
 )
+from medseg.volumes.geometry import LPS_TO_RAS
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _T = TypeVar("_T")
 
 HEADER_LIMIT_BYTES = 1 << 20
@@ -242,7 +242,7 @@ def itk_affine(image: sitk.Image) -> np.ndarray:
     affine = np.eye(4)
     affine[:spatial, :spatial] = directions[:spatial, :spatial]
     affine[:spatial, 3] = image.GetOrigin()[:spatial]
-    return _LPS_TO_RAS @ affine
+    return LPS_TO_RAS @ affine
 
 
 def nrrd_shape(path: Path) -> tuple[int, ...]:

@@ -11,16 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-OKABE_ITO = (
-    (230, 159, 0),  # orange
-    (86, 180, 233),  # sky blue
-    (0, 158, 115),  # bluish green
-    (240, 228, 66),  # yellow
-    (213, 94, 0),  # vermillion
-    (204, 121, 167),  # reddish purple
-    (0, 114, 178),  # blue
-)
-"""Colours of the classes 1, 2, ... that colour-blind readers can distinguish."""
+from medseg.volumes.colours import class_colours
+from medseg.volumes.geometry import Geometry, to_ras
 
 FALSE_POSITIVE, FALSE_NEGATIVE, WRONG_CLASS = 1, 2, 3
 ERROR_COLOURS = {
@@ -36,6 +28,8 @@ _LINE_PIXELS = 2
 _LETTER_PIXELS = 13
 _CAPTION_PIXELS = 22
 _GAP_PIXELS = 8
+_SHEET_PIXELS = 480
+_COLOURS = 3
 _INK = (235, 235, 235)
 _PAPER = (0, 0, 0)
 _SIDES = {0: ("P", "A"), 1: ("L", "R"), 2: ("L", "R")}
@@ -52,20 +46,65 @@ def draw_slice(
     """Draws one slice in grey, with one outline per class.
 
     Args:
-        image: (i, j); the 1st percentile becomes black, the 99th white.
+        image: (i, j), or (i, j, 3) colours; the 1st percentile becomes black, the 99th white.
         spacing: mm per voxel along i and j; the picture has the proportions of the patient.
         label: (i, j) class indices to outline.
         size: length of the longer side in pixels, met up to the rounding of voxels to pixels.
         sides: what to write on the left-hand and right-hand side.
     """
-    pixels = _pixels(image.shape, spacing, size)
-    grey = Image.fromarray(_on_paper(_windowed(image)))
-    canvas = np.array(grey.resize(pixels, _resampling(image.shape, pixels)).convert("RGB"))
+    pixels = _pixels(image.shape[:2], spacing, size)
+    shown = Image.fromarray(_on_paper(_windowed(image)))
+    canvas = np.array(shown.resize(pixels, _resampling(image.shape, pixels)).convert("RGB"))
     if label is not None:
         _draw_outlines(canvas, _enlarged(label, pixels))
     picture = Image.fromarray(canvas)
     _write_sides(picture, sides)
     return picture
+
+
+def draw_planes(
+    image: np.ndarray,
+    label: np.ndarray,
+    geometry: Geometry,
+    *,
+    size: int | None = None,
+    gap: int = _GAP_PIXELS,
+) -> Image.Image:
+    """Draws the slices with most label across each axis side by side, with one outline per class.
+
+    An image of one slice is drawn as it is stored, in colours if it has three channels.
+
+    Args:
+        image: (channels, i, j, k).
+        label: (i, j, k) class indices to outline.
+        geometry: of both.
+        size: pixels along the longest axis of the volume; None: 480, for an image of one slice at
+            least a pixel for each of its own.
+        gap: pixels between two slices.
+    """
+    voxels, classes = to_ras(image, geometry.affine), to_ras(label, geometry.affine)
+    right, anterior, superior = geometry.ras_spacing
+    is_flat = classes.shape[2] == 1
+    if is_flat and "L" in geometry.axcodes:
+        voxels, classes = voxels[:, ::-1], classes[::-1]
+    in_colour = is_flat and len(voxels) == _COLOURS
+    size = size or max([_SHEET_PIXELS, *classes.shape] if is_flat else [_SHEET_PIXELS])
+    extent = np.multiply(classes.shape, (right, anterior, superior))
+    spacing, panels = (right, anterior, superior), []
+    thin = {axis for axis, length in enumerate(classes.shape) if length == 1}
+    planes = [axis for axis in (2, 1, 0) if not thin - {axis}] or [2]
+    for axis in planes:
+        i, j = (a for a in range(3) if a != axis)
+        index = best_slice(classes, axis)
+        panel = draw_slice(
+            np.moveaxis(voxels[..., 0], 0, -1) if in_colour else voxels[0].take(index, axis),
+            (spacing[i], spacing[j]),
+            label=classes.take(index, axis),
+            size=max(1, round(size * max(extent[i], extent[j]) / extent.max())),
+            sides=("", "") if is_flat else _SIDES[axis],
+        )
+        panels.append((panel, ""))
+    return side_by_side(panels, gap=gap)
 
 
 def picture_of_case(
@@ -172,7 +211,7 @@ def _windowed(image: np.ndarray) -> np.ndarray:
 
 def _on_paper(plane: np.ndarray) -> np.ndarray:
     """Rows from top to bottom: the first axis to the right, the second upwards."""
-    return np.ascontiguousarray(plane.T[::-1])
+    return np.ascontiguousarray(np.swapaxes(plane, 0, 1)[::-1])
 
 
 def _pixels(shape: tuple[int, ...], spacing: tuple[float, float], size: int) -> tuple[int, int]:
@@ -199,8 +238,9 @@ def _draw_outlines(
     classes: np.ndarray,
     *,
     lines: int = _LINE_PIXELS,
-    colours: Sequence[tuple[int, int, int]] = OKABE_ITO,
+    colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> None:
+    colours = colours or class_colours(int(classes.max()))
     for value in np.unique(classes[classes > 0]):
         region = classes == value
         inside = ndimage.binary_erosion(region, np.ones((3, 3)), iterations=lines)

@@ -231,7 +231,7 @@ def test_failures_are_listed_even_where_the_machine_gives_up(
 
     bad, good = save_scan(scan, "a.nii.gz"), save_scan(scan, "b.nii.gz")
     truncate(bad)
-    monkeypatch.setattr(inference_files, "write_labels", full)
+    monkeypatch.setattr(inference_files, "write_text", full)
     assert user.types(bad, good) == 4
     assert user.errors[-1] == "error: cannot write: no space left"
     assert user.written() == ["failures.json"]

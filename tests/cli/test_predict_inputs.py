@@ -206,7 +206,7 @@ def test_a_full_disk_ends_the_row_and_leaves_no_half_a_case(
     assert not [name for name in user.written() if name.startswith("scan")]
 
 
-@pytest.mark.parametrize("name", ["seg.nii.gz", "seg.nii", "seg.json", "a.b/seg.NII"])
+@pytest.mark.parametrize("name", ["seg.json", "seg.mha", "a.b/seg.CSV"])
 def test_a_folder_for_results_is_not_named_like_a_file(
     name: str, user: User, save_scan: SaveScan, scan: np.ndarray
 ) -> None:

@@ -147,12 +147,20 @@ def test_folders_that_are_named_tell_cases_apart(form: str, tmp_path: Path) -> N
     assert sorted(cases(tmp_path, [tmp_path / name for name in named], channels=1)) == wanted
 
 
-def test_clashing_cases_are_all_refused(tmp_path: Path) -> None:
-    inputs = ["x/p1.nii.gz", "y/p1.nii.gz", "y/p2.nii.gz"]
+@pytest.mark.parametrize(
+    ("inputs", "wanted"),
+    [
+        (["x/p1.nii.gz", "y/p1.nii.gz", "y/p2.nii.gz"], ["p2", "x_p1", "y_p1"]),
+        (["a/x/p1.nii.gz", "b/x/p1.nii.gz", "b/x/p2.nii.gz"], ["p2"]),
+    ],
+)
+def test_files_of_one_name_are_called_after_their_folders_or_refused(
+    inputs: list[str], wanted: list[str], tmp_path: Path
+) -> None:
     save(tmp_path, *inputs)
     found, scans = find_scans([tmp_path / name for name in inputs], channels=1)
-    assert [scan.case_id for scan in scans.values()] == ["p2"]
-    assert len(found.unusable) == 2
+    assert sorted(scan.case_id for scan in scans.values()) == wanted
+    assert len(found.unusable) == len(inputs) - len(wanted)
 
 
 def test_series_of_dicom_in_folders_are_cases_and_segmentations_are_none(tmp_path: Path) -> None:

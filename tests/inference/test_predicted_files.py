@@ -17,7 +17,8 @@ from medseg.data.dataset import Scan
 from medseg.errors import DataError
 from medseg.files import sha256
 from medseg.inference.ensemble import Ensemble, Member
-from medseg.inference.files import Outputs, Wanted, predict_file
+from medseg.inference.files import predict_file
+from medseg.inference.outputs import Outputs, Wanted
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import case_id, range_of, read_image

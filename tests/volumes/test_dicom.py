@@ -13,7 +13,6 @@ import written_dicom as dicom
 from audited import audited
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.sequence import Sequence as Items
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
@@ -140,36 +139,10 @@ def test_monochrome1_is_inverted_unless_values_have_a_unit(
     assert any("MONOCHROME1" in note for note in volume.notes)
 
 
-def enhanced(images: list[Dataset], shuffled: list[int]) -> Dataset:
-    """The series as one multi-frame file, whose frames say where they lie."""
-    made = deepcopy(images[0])
-    made.NumberOfFrames = len(images)
-    made.PixelData = b"".join(images[index].PixelData for index in shuffled)
-    frames = []
-    for index in shuffled:
-        place, groups = Dataset(), Dataset()
-        place.ImagePositionPatient = images[index].ImagePositionPatient
-        groups.PlanePositionSequence = Items([place])
-        frames.append(groups)
-    direction, measures, scaling, shared = Dataset(), Dataset(), Dataset(), Dataset()
-    direction.ImageOrientationPatient = made.ImageOrientationPatient
-    measures.PixelSpacing, measures.SliceThickness = made.PixelSpacing, made.SliceThickness
-    scaling.RescaleSlope, scaling.RescaleIntercept = 1, -1024
-    shared.PlaneOrientationSequence = Items([direction])
-    shared.PixelMeasuresSequence = Items([measures])
-    shared.PixelValueTransformationSequence = Items([scaling])
-    for keyword in ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]:
-        delattr(made, keyword)
-    del made.RescaleSlope, made.RescaleIntercept
-    made.SharedFunctionalGroupsSequence = Items([shared])
-    made.PerFrameFunctionalGroupsSequence = Items(frames)
-    return made
-
-
 def test_frames_of_one_file_are_its_slices(tmp_path: Path) -> None:
     images = dicom.ct_series(VOXELS)
     several = read_image(dicom.save(images, tmp_path / "several")[0])
-    path = dicom.save([enhanced(images, [3, 0, 5, 1, 4, 2])], tmp_path / "one")[0]
+    path = dicom.save([dicom.enhanced(images, [3, 0, 5, 1, 4, 2])], tmp_path / "one")[0]
     one = read_image(path)
     np.testing.assert_array_equal(one.array, several.array)
     np.testing.assert_allclose(one.geometry.affine, several.geometry.affine)

@@ -188,8 +188,8 @@ def _of_several(
 def _ids(places: Sequence[_Place], named: set[Path]) -> list[str]:
     """By the folder below the one that was named, as far as needed; else by the file.
 
-    Where cases of several folders that were named would be called alike, their folders' names go
-    before, and are all where a folder holds one case.
+    Where cases of several folders would be called alike, their folders' names go before, and are
+    all where a folder that was named holds one case.
     """
     namings: list[Callable[[_Place], tuple[str, ...]]] = [
         lambda place: tuple(f for f in place.folders if not words_of(f) & _OF_ONE_SCAN)[:1],
@@ -211,12 +211,14 @@ def _ids(places: Sequence[_Place], named: set[Path]) -> list[str]:
     bases: dict[str, set[Path]] = {}
     for own, place in zip(ids, places, strict=True):
         bases.setdefault(own, set()).add(place.base)
-    alike = {base for own in bases.values() if len(own) > 1 for base in own} & named
+    alike = {own for own, places_of in bases.items() if len(places_of) > 1}
+    whole = {base for own in alike for base in bases[own]} & named
     cases = Counter(place.base for place in places)
     for n, place in enumerate(places):
-        if place.base in alike:
+        if place.base in whole or ids[n] in alike:
             name = _name(place.base)
-            ids[n] = name if cases[place.base] == 1 else f"{name}_{ids[n]}"
+            is_all = place.base in whole and cases[place.base] == 1
+            ids[n] = name if is_all else f"{name}_{ids[n]}"
     return ids
 
 

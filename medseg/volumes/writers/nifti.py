@@ -11,6 +11,7 @@ from isal import igzip
 from medseg.files import atomic_path
 from medseg.volumes.geometry import drop_broken_forms
 from medseg.volumes.reader import Volume
+from medseg.volumes.writers.label_map import LabelMap
 
 _COMPRESSION = 2
 _KEPT = (
@@ -29,6 +30,11 @@ _KEPT = (
     "srow_y",
     "srow_z",
 )
+
+
+def write_nifti(target: Path, label_map: LabelMap) -> None:
+    """Writes a label map; as `write_labels`."""
+    write_labels(target, label_map.labels, label_map.like)
 
 
 def write_labels(target: Path, labels: np.ndarray, like: Volume) -> None:
