@@ -20,8 +20,10 @@ ALLOWED = {
     "medseg.data": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
     "medseg.data.augmentation": ("Augmentation",),
     "medseg.data.preprocess": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
+    "medseg.training.loss": ("TopKCrossEntropy", "WeightedSum"),
     "monai.losses": (
         "AsymmetricUnifiedFocalLoss",
+        "BoundaryLoss",
         "DiceCELoss",
         "DiceFocalLoss",
         "DiceLoss",
@@ -36,6 +38,7 @@ ALLOWED = {
         "SoftclDiceLoss",
         "TverskyLoss",
     ),
+    "monai.optimizers": ("WarmupCosineSchedule",),
     "torch.optim": (
         "ASGD",
         "Adadelta",

@@ -15,6 +15,7 @@ from medseg.build import build
 from medseg.cli import compose
 from medseg.errors import ConfigError
 from medseg.models.description import build_network, describe
+from medseg.training.loss import make_loss
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 HALVES = ("encoder", "decoder")
@@ -136,7 +137,19 @@ def test_the_large_network_takes_every_decathlon_patch_or_names_one_for_deep_sup
 @pytest.mark.parametrize("group", ["loss", "optimizer", "scheduler", "augmentation"])
 def test_every_training_option_is_allowed_and_builds(group: str) -> None:
     for option in options(group):
-        assert build(composed(f"{group}={option}")[group]) is not None
+        section = composed(f"{group}={option}")[group]
+        assert (make_loss(section, 3) if group == "loss" else build(section)) is not None
+
+
+def test_a_recipe_changes_the_training_and_gives_way_to_what_is_asked_for() -> None:
+    config = composed("recipe=nnunet", "data=hippocampus", "optimizer=adamw", "trainer.epochs=7")
+    assert config["model"]["deep_supervision"]
+    assert config["data"]["batches_per_epoch"] == 250
+    assert config["scheduler"]["total_iters"] == config["trainer"]["epochs"] == 7
+    assert config["optimizer"] == composed()["optimizer"]
+    own = composed("recipe=nnunet")["optimizer"]
+    assert own == composed("optimizer=sgd")["optimizer"]
+    assert (own["lr"], own["momentum"], own["weight_decay"]) == (0.01, 0.99, 3e-5)
 
 
 @pytest.mark.parametrize("ablation", options("ablation"))
@@ -154,6 +167,7 @@ def test_no_yaml_is_an_orphan() -> None:
         "scheduler",
         "augmentation",
         "trainer",
+        "recipe",
         "ablation",
         ".",
     } | {"hydra/launcher"}

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from medseg.metrics import score_case
 from medseg.models.weights import MODEL_FILES, MODEL_FOLDER, load_model
 from medseg.record import FILE_NAME, PLAN_FILE, STATUS_FILE, RunRecord
 from medseg.training.trainer import BEST, CHECKPOINTS, METRICS_FILE
+from medseg.training.watching import PROGRESS_FILE
 from medseg.volumes import read_labels
 
 CONFIG = "config.yaml"
@@ -31,7 +33,7 @@ PREDICTIONS = "validation"
 PICTURES = "pictures"
 _NAMES = (
     *(CONFIG, FILE_NAME, STATUS_FILE, SPLIT, PREDICTIONS, PICTURES, MODEL_FOLDER, CHECKPOINTS),
-    *(METRICS_FILE, "train.log", ".hydra", PLAN_FILE, NNUNET_FOLDS),
+    *(METRICS_FILE, PROGRESS_FILE, "train.log", ".hydra", PLAN_FILE, NNUNET_FOLDS),
 )
 
 
@@ -80,7 +82,9 @@ def _older_model(folder: Path) -> list[Path]:
         with suppress(MedsegError):
             one, best = load_model(model), load_model(folder / BEST)
             states = one.network.state_dict(), best.network.state_dict()
-            if one.card == best.card and all(v.equal(states[1][k]) for k, v in states[0].items()):
+            told = ("weights", "largest_component")  # after training, not in a checkpoint
+            card = replace(best.card, **{key: getattr(one.card, key) for key in told})
+            if one.card == card and all(v.equal(states[1][k]) for k, v in states[0].items()):
                 return [model / name for name in MODEL_FILES]
     return []
 

@@ -94,7 +94,8 @@ class Plan:
         classes = self.data.config.num_classes
         loss = self._predicted(self.config["loss"], nn.Identity(), classes, self._loss_of)
         step = max(found.peak, found.kept + (loss.peak if loss else 0))
-        return round(_HEAP * step) + _STATES * found.gradients + _LIBRARIES
+        copies = _STATES + (self.training.ema is not None)
+        return round(_HEAP * step) + copies * found.gradients + _LIBRARIES
 
     def require_memory_of_cases(self) -> None:
         """Refuses held-out cases whose scores of all classes do not fit the memory.

@@ -24,8 +24,9 @@ from medseg.training.trainer import LAST
 
 _FREE = ("trainer", "surface_tolerance_mm")
 """What may change besides places and pictures: how long and on what is trained, how is scored."""
+_FIXED = ("trainer.ema",)
 _FOLLOWS = "scheduler"
-_OF_EVALUATION = ("trainer.device", "trainer.precision")
+_OF_EVALUATION = ("trainer.device", "trainer.precision", _WEIGHTS := "trainer.weights")
 _SHOWN = 5
 _FORMER_AUGMENTATION = "medseg.data.patches.Augmentation"
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def stored_config(folder: Path) -> dict[str, Any]:
     try:
         config: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         config["data"]["source"].get("root")
+        is_older = "weights" not in dict(config["trainer"])
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not the configuration of a run ({reason})") from error
@@ -56,10 +58,14 @@ def stored_config(folder: Path) -> dict[str, Any]:
             f"{path}: was changed since the run wrote it; put back what it was, as `config` of "
             "record.json says, and give what shall change beside resume="
         )
-    return config | {
-        "data": added_keys("data") | config["data"],
-        "augmentation": _with_gamma(config.get("augmentation"), folder),
-    }
+    if is_older:
+        log.info(
+            "%s: begun by a version that kept the weights of the best epoch by the cases that are "
+            "reported, and so does this run; %s=last keeps those of the last",
+            folder, _WEIGHTS,
+        )  # fmt: skip
+    added = {section: added_keys(section) | config[section] for section in ("data", "trainer")}
+    return config | added | {"augmentation": _with_gamma(config.get("augmentation"), folder)}
 
 
 def _with_gamma(augmentation: Any, folder: Path) -> Any:
@@ -98,6 +104,11 @@ def changed_values(
         follows = _below(key, [_FOLLOWS]) and not _below(key, asked)
         if not (follows or _may_change(key)):
             raise _another_run(asked.get(_below(key, asked), key))
+    if _WEIGHTS in changed and new.get(_WEIGHTS) == "best":
+        raise ConfigError(
+            f"{_WEIGHTS}=best: of the epochs that are trained the best was not kept; leave it out, "
+            "or start a new run with it"
+        )
     return {key: new.get(key) for key in changed}
 
 
@@ -115,13 +126,13 @@ def require_may_change(asked: Mapping[str, str]) -> None:
 
 
 def _may_change(key: str) -> bool:
-    return is_place(key) or bool(_below(key, _FREE))
+    return is_place(key) or bool(_below(key, _FREE) and not _below(key, _FIXED))
 
 
 def _another_run(what: str) -> ConfigError:
     return ConfigError(
-        f"{what}: a run that is continued keeps its network, data, loss, rates and seeds; start a "
-        "new run from its weights with init=FOLDER instead of resume=FOLDER"
+        f"{what}: a run that is continued keeps its network, data, loss, rates, average and seeds; "
+        "start a new run from its weights with init=FOLDER instead of resume=FOLDER"
     )
 
 

@@ -24,17 +24,24 @@ from medseg.files import write_text
 from medseg.hardware import describe_machine, peak_memory_bytes, restart_peak_memory
 from medseg.inference.predictor import Predictor
 from medseg.models.description import block_texts
-from medseg.models.weights import MODEL_FOLDER, ModelCard, load_model, save_model, write_card
+from medseg.models.weights import (
+    MODEL_FOLDER,
+    ModelCard,
+    load_model,
+    read_checkpoint,
+    save_model,
+    write_card,
+)
 from medseg.record import RunRecord, digest
 from medseg.training.callbacks import (
     Heartbeat,
     History,
     StopOnSignal,
     TimeBudget,
-    ValidationPictures,
 )
 from medseg.training.module import SegmentationModule
-from medseg.training.trainer import BEST, LAST, make_trainer
+from medseg.training.trainer import BEST, LAST, TrainingPlan, make_trainer
+from medseg.training.watching import PROGRESS_FILE, Curves, ValidationPictures
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +116,7 @@ def _set_up(plan: Plan, folder: Path, progress: Progress) -> None:
 
 
 def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
-    """Trains from the last checkpoint, if there is one, and keeps the best network."""
+    """Trains from the last checkpoint, if there is one, and keeps the network."""
     training, pictures = plan.training, plan.config["pictures"]
     card = ModelCard(
         network=plan.description,
@@ -141,6 +148,7 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
     callbacks: list[pl.Callback] = [
         Heartbeat(progress.write_status, history, max_seconds=training.max_seconds),
         ValidationPictures(module, drawn, folder / PICTURES, every=every),
+        *([Curves(history, folder / PROGRESS_FILE)] if pictures["cases"] else []),
     ]
     if training.max_seconds is not None:
         shape = {"epochs": training.epochs, "validate_every": training.validate_every}
@@ -173,10 +181,26 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
             artifact_history=trajectory.rows if trajectory else [],
             seconds=progress.record.seconds | seconds,
         )
-    save_model(progress.results / MODEL_FOLDER, load_model(folder / BEST).network, card)
+    kept = folder / (BEST if training.weights == "best" else LAST)
+    progress.update(weights=_weights(training, trainer, read_checkpoint(kept)["epoch"] + 1))
+    card = replace(card, weights=progress.record.weights)
+    save_model(progress.results / MODEL_FOLDER, load_model(kept).network, card)
     if not progress.keeps_former:
         progress.place_results()
     progress.update(peak_memory_bytes=peak_memory_bytes(training.hardware))
+
+
+def _weights(training: TrainingPlan, trainer: pl.Trainer, epoch: int) -> dict[str, Any]:
+    """What the record says of the weights that are kept."""
+    early: Any = trainer.early_stopping_callback
+    is_chosen = training.weights == "best" or (early and early.wait_count >= early.patience)
+    by = "validation Dice" if is_chosen else None
+    told = {"kept": training.weights, "epoch": epoch, "ema": training.ema, "chosen_by": by}
+    average = "" if training.ema is None else f", averaged (trainer.ema={training.ema})"
+    log.info("kept: the weights of epoch %d, the %s one%s", epoch, training.weights, average)
+    if by:
+        log.warning("their epoch was chosen by the %s of the cases that are reported", by)
+    return told
 
 
 def _evaluate(plan: Plan, progress: Progress) -> None:

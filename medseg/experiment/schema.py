@@ -195,6 +195,8 @@ RULES: dict[str, Rule] = {
     "trainer.epochs": whole(1),
     "trainer.max_seconds": or_null(POSITIVE),
     "trainer.validate_every": whole(1),
+    "trainer.weights": one_of("last", "best"),
+    "trainer.ema": or_null(_BETWEEN),
     "trainer.patience": or_null(whole(1)),
     "trainer.gradient_clip": or_null(POSITIVE),
     "trainer.device": _DEVICE,

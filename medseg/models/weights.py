@@ -59,6 +59,8 @@ class ModelCard:
         trained_on: What the images of its training are like; None: not known.
         largest_component: Class → on the validation cases its mean `dice`, that of its largest
             component alone (`kept`), and over how many `cases`; empty where not measured.
+        weights: Which of the training they are, as `weights` of a record; empty where that is not
+            known.
         medseg: Version that wrote it.
     """
 
@@ -73,6 +75,7 @@ class ModelCard:
     side_pairs: list[list[int]] = dataclasses.field(default_factory=list)
     trained_on: ImageRange | None = None
     largest_component: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    weights: dict[str, Any] = dataclasses.field(default_factory=dict)
     medseg: str = __version__
 
     def plain(self) -> dict[str, Any]:

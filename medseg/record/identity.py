@@ -32,9 +32,12 @@ _ADDED: dict[str, Any] = {
     "data.labels": None,
     "data.splits": "random",
     "init_sha256": None,
+    "loss.label_smoothing": 0.0,
     "loss.weight": None,
     "model.decoder.kernel_sizes": None,
     "model.encoder.kernel_sizes": None,
+    "trainer.ema": None,
+    "trainer.weights": "best",
 }
 _FLIPS = "augmentation.flip_axes"
 _DIGITS = 12

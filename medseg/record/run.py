@@ -159,6 +159,9 @@ class RunRecord(Stored):
         cases_sha256: Case id → SHA-256 of the content of its image and label; empty if not known.
         init: Of a run that began with trained weights: `source`, its `sha256`, and `new`, the
             tensors that were made anew; else empty.
+        weights: Of the network that was kept: `kept`, `last` or `best`; its `epoch`; `ema`, the
+            decay of its average or None; `chosen_by`, None or what of the validation cases decided
+            on the epoch. Empty before there is one, and in records from before it was told.
         parameters: Trainable parameters.
         macs: Multiply-accumulates of one forward pass on one patch.
         predicted_memory_bytes: Peak of a training step by its arithmetic, weights not included.
@@ -207,6 +210,7 @@ class RunRecord(Stored):
     split: dict[str, list[str]] = field(default_factory=dict)
     cases_sha256: dict[str, str] = field(default_factory=dict)
     init: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     macs: int | None = None
     predicted_memory_bytes: int | None = None
@@ -246,6 +250,12 @@ class RunRecord(Stored):
             values = {"constant_response": response}
             old["artifacts"] = {"period": [], "layers": layers, "values": values}
         return old
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether its epoch was chosen by the cases that it is scored on."""
+        # records from before it was told are of runs that kept the best epoch
+        return bool(self.cases) and self.weights.get("chosen_by", "validation Dice") is not None
 
     @property
     def constant_response(self) -> float | None:

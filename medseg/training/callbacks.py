@@ -1,33 +1,23 @@
-"""What happens beside the gradient steps: seeds, history, signals, progress, time, pictures."""
+"""What happens beside the gradient steps: seeds, history, signals, signs of life, time."""
 
 import logging
 import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 
-from medseg.data.cache import PreparedCase
 from medseg.errors import MedsegError, SignalError
-from medseg.inference.sliding_window import slide
-from medseg.progress import bar
-from medseg.training.module import SegmentationModule
 from medseg.training.schedule import schedule_factors
-from medseg.volumes import picture_of_case
 
 log = logging.getLogger(__name__)
 
 _SECONDS = 30.0  # between two signs within an epoch
-_WORTH_SAYING = 0.1  # share of the time
 
 
 class SeedEachEpoch(pl.Callback):
@@ -52,6 +42,11 @@ class History(pl.Callback):
         self.rows: list[dict[str, float | None]] = []
         self.step_seconds: list[float] = []
         self._epoch_start = self._step_start = self._lr = self._waited = 0.0
+
+    @property
+    def dice(self) -> list[float]:
+        """Mean Dice of the validations so far in which it was defined."""
+        return [dice for row in self.rows if (dice := row.get("val_dice")) is not None]
 
     @property
     def median_step_seconds(self) -> float | None:
@@ -221,49 +216,6 @@ class Heartbeat(pl.Callback):
         self.report(min(1.0, share), self._before + self._reported - self._began)
 
 
-class TrainingBar(pl.Callback):
-    """Shows steps done and the time left, those of a resumed run's earlier starts included.
-
-    Args:
-        history: Knows the time of each step.
-        max_seconds: Of training steps, if time ends the run; None: the trainer's epochs do.
-    """
-
-    def __init__(self, history: History, *, max_seconds: float | None):
-        self.history = history
-        self.max_seconds = max_seconds
-        self._stack = ExitStack()
-        self._step: Any = None
-
-    def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        """Begins where the run is."""
-        if self.max_seconds is None:
-            total, done = float(trainer.estimated_stepping_batches), trainer.global_step
-            own = bar(total, "training", unit="step", done=done)
-        else:
-            done = sum(self.history.step_seconds)
-            own = bar(round(self.max_seconds), "training", unit="s", done=done)
-        self._step = self._stack.enter_context(own)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, _module: pl.LightningModule, outputs: Any, *_: Any
-    ) -> None:
-        """Goes on by a step."""
-        last = trainer.max_epochs if self.max_seconds is None else None
-        epoch = f"epoch {trainer.current_epoch + 1}" + (f"/{last}" if last else "")
-        dice = trainer.callback_metrics.get("val/dice")
-        note = f"loss {float(outputs['loss']):.4g}"
-        note += "" if dice is None else f", Dice {float(dice):.3f}"
-        if (waiting := self.history.waiting(trainer)) > _WORTH_SAYING:
-            note += f", {waiting:.0%} waiting for patches"
-        amount = 1 if self.max_seconds is None else self.history.step_seconds[-1]
-        self._step(amount, what=epoch, note=note)
-
-    def teardown(self, *_: Any, **__: Any) -> None:
-        """Removes the bar, however training ends."""
-        self._stack.close()
-
-
 def is_time_over(passed: float, done: int, seconds: float) -> bool:
     """Whether an end after `done` epochs, which took `passed` seconds, is the nearest to `seconds`.
 
@@ -279,7 +231,7 @@ class TimeBudget(pl.Callback):
     The learning rate follows its schedule by time: it has the shape that `epochs` give it and
     ends with the time, whatever the number of epochs. Validation is not
     counted, so that it may be as frequent as wanted. The first and the last epoch
-    are validated, so that there is always a best checkpoint.
+    are validated.
 
     Args:
         seconds: Of training steps, those before a restart included.
@@ -325,53 +277,6 @@ class TimeBudget(pl.Callback):
         """Stops after a first epoch that took all the time there was."""
         if sum(self.history.step_seconds) >= self.seconds:
             trainer.should_stop = True
-
-
-class ValidationPictures(pl.Callback):
-    """Draws a few validation cases every `every` epochs, into a folder and TensorBoard.
-
-    Args:
-        module: What is being trained.
-        cases: The cases.
-        folder: Where PNG files go.
-        every: Epochs between pictures; the last epoch is always drawn.
-    """
-
-    def __init__(
-        self,
-        module: SegmentationModule,
-        cases: Sequence[PreparedCase],
-        folder: Path,
-        *,
-        every: int,
-    ):
-        self.module = module
-        self.cases = list(cases)
-        self.folder = folder
-        self.every = every
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
-        """Draws, if it is this epoch's turn."""
-        epoch = trainer.current_epoch + 1
-        last = epoch == trainer.max_epochs
-        if trainer.sanity_checking or not (last or epoch % self.every == 0):
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for case in self.cases:
-            image = case.image[None].to(self.module.device)
-            logits = slide(self.module.network, image, self.module.patch_size, overlap=0.25)
-            labels = logits.argmax(1)[0].cpu().numpy()
-            picture = picture_of_case(
-                case.image[0].numpy(), case.label[0].numpy(), labels, case.spacing
-            )
-            picture.save(self.folder / f"{case.case_id}_epoch_{epoch:04d}.png")
-            _to_tensorboard(trainer.loggers, case.case_id, np.asarray(picture), epoch)
-
-
-def _to_tensorboard(loggers: Sequence[Any], case_id: str, picture: np.ndarray, epoch: int) -> None:
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(case_id, picture, epoch, dataformats="HWC")
 
 
 def _short(value: float | None) -> str:

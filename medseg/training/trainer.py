@@ -24,13 +24,14 @@ from medseg.files import atomic_path
 from medseg.hardware import choose_device, device_name, lightning_name
 from medseg.models.weights import read_checkpoint
 from medseg.progress import is_terminal
+from medseg.training.average import AveragedWeights
 from medseg.training.callbacks import (
     History,
     SeedEachEpoch,
     StopOnDivergence,
     StopOnSignal,
-    TrainingBar,
 )
+from medseg.training.watching import StallNotice, TrainingBar
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class TrainingPlan:
     Args:
         epochs: Epochs.
         validate_every: Epochs between validations.
+        weights: Which are kept: `last`, or `best` by the Dice of the validation cases.
+        ema: Decay of the average of the weights (`medseg.training.average`); None: no average.
         patience: Validations without a better Dice after which training stops; None: never.
         gradient_clip: Largest norm of the gradient; None: not clipped.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -58,6 +61,8 @@ class TrainingPlan:
 
     epochs: int
     validate_every: int = 1
+    weights: str = "last"
+    ema: float | None = None
     patience: int | None = None
     gradient_clip: float | None = 12.0
     device: str = "auto"
@@ -92,12 +97,13 @@ def make_trainer(
     _quieten()
     gpu = plan.hardware.index if plan.hardware.type == "cuda" else None
     checkpoints = folder / CHECKPOINTS
-    best = ModelCheckpoint(
-        checkpoints, "best", monitor="val/dice", mode="max", enable_version_counter=False
-    )
-    last = ModelCheckpoint(
-        checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
+    whole: dict[str, Any] = {"dirpath": checkpoints, "enable_version_counter": False}
+    kept = [ModelCheckpoint(filename=_stem(LAST), save_on_train_epoch_end=True, **whole)]
+    if plan.weights == "best":
+        best = ModelCheckpoint(filename=_stem(BEST), monitor="val/dice", mode="max", **whole)
+        kept.insert(0, best)
+    # after what looks at the network when a validation ends: it gives the raw weights back
+    average = [] if plan.ema is None else [AveragedWeights(plan.ema, plan.hardware)]
     early = [_Patience("val/dice", patience=plan.patience, mode="max")] if plan.patience else []
     bar = [TrainingBar(history, max_seconds=plan.max_seconds)] if is_terminal() else []
     return pl.Trainer(
@@ -105,7 +111,7 @@ def make_trainer(
         devices=1 if gpu is None else [gpu],
         precision=lightning_name(precision),  # type: ignore[arg-type]
         max_epochs=plan.epochs if plan.max_seconds is None else -1,
-        # a run shorter than that is validated at its end: there is always a best checkpoint
+        # a run shorter than that is validated at its end
         check_val_every_n_epoch=min(plan.validate_every, plan.epochs),
         gradient_clip_val=plan.gradient_clip,
         deterministic=plan.deterministic,
@@ -125,11 +131,12 @@ def make_trainer(
             StopOnDivergence(),
             stop,
             history,
+            StallNotice(history),
             *callbacks,
             *early,
             *bar,
-            best,
-            last,
+            *average,
+            *kept,
         ],
     )
 
@@ -168,6 +175,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if isinstance(state, dict) and "best_model_path" in state:
                 state |= _best_here(state, Path(path).resolve().parent)
         return content
+
+
+def _stem(path: str) -> str:
+    return Path(path).stem
 
 
 def _best_here(state: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -246,6 +257,8 @@ def _quieten() -> None:
     known: list[dict[str, Any]] = [
         # torch's deprecation of a class that Lightning 2.6 uses
         {"message": ".*LeafSpec.*"},
+        # a run that goes on without patience, say, does not need its state
+        {"message": ".*callbacks used to create the checkpoint.*"},
         # whole volumes are few: one loader process is enough
         {"message": ".*does not have many workers.*"},
         # a run is one process, under SLURM too

@@ -22,7 +22,6 @@ def test_a_run_leaves_everything_that_is_promised(finished: Path) -> None:
         "train.log",
         "metrics.csv",
         "split.json",
-        "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "model/weights.safetensors",
         "model/model.json",
@@ -46,6 +45,8 @@ def test_a_run_leaves_everything_that_is_promised(finished: Path) -> None:
     assert record.pictures[0].png
     assert record.predicted_memory_bytes
     assert record.memory_before_bytes
+    assert record.weights == {"kept": "last", "epoch": 2, "ema": None, "chosen_by": None}
+    assert not (finished / "checkpoints/best.ckpt").exists()  # nobody asked for it
     assert record.digest == digest(record.config)
     assert (record.restarts, record.exit_code, record.levels) == (0, 0, {})
     assert all(Path(case.image).is_file() and Path(case.label).is_file() for case in record.cases)

@@ -32,7 +32,8 @@ def dataset(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A completed run of two epochs on it, whose rate falls to nothing."""
     folder = tmp_path_factory.mktemp("trained")
-    assert train(folder, *mine(dataset), "trainer.patience=9") == 0
+    best = ["trainer.patience=9", "trainer.weights=best"]
+    assert train(folder, *mine(dataset), *best) == 0
     return the_run(folder)
 
 
@@ -302,6 +303,25 @@ def test_a_moved_run_keeps_its_best_network(run: Path) -> None:
     kept = best.read_bytes()
     assert resume(run, "trainer.epochs=3") == 0
     assert best.read_bytes() == kept
+    assert record(run).weights["chosen_by"] == "validation Dice"
+    assert resume(run, "trainer.weights=last") == 0
+    told = record(run).weights
+    assert (told["kept"], told["epoch"], told["chosen_by"]) == ("last", 3, None)
+
+
+def test_a_run_from_before_keeps_the_best_epoch(run: Path) -> None:
+    for name, read, write in (("config.yaml", yaml.safe_load, yaml.safe_dump),
+                              ("record.json", json.loads, json.dumps)):  # fmt: skip
+        content = read((run / name).read_text())
+        config = content if name == "config.yaml" else content["config"]
+        for key in ("weights", "ema"):
+            del config["trainer"][key]
+        (run / name).write_text(write(content))
+    assert resume(run, "trainer.epochs=3") == 0
+    assert stored(run, "trainer.weights") == "best"
+    assert record(run).weights["kept"] == "best"
+    (changed,) = record(run).config["continued"]
+    assert {key for key in changed if key.startswith("trainer.")} == {"trainer.epochs"}
 
 
 def test_paths_in_a_checkpoint_are_nobody_s_to_remove(run: Path, tmp_path: Path) -> None:

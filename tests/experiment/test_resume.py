@@ -79,6 +79,8 @@ REFUSED = [
     ("seed=1", 2),
     ("loss._target_=os.system", 2),
     ("scheduler=constant", 2),
+    ("trainer.ema=0.5", 2),
+    ("trainer.weights=best", 2),
     ("conv@model.encoder.conv=dilated", 2),
     ("data.folds=2", 2),
     ("data=folder", 2),  # also where the dataset cannot be read as is asked
@@ -106,7 +108,9 @@ CLASSES = {
     "may change": [
         "ablation", "artifacts", "data.cache", "data.download", "data.num_workers", "data.root",
         "data.source.download", "data.source.root", "name", "pictures", "planned", "resume", "runs",
-        "surface_tolerance_mm", "trainer",
+        "surface_tolerance_mm", "trainer.deterministic", "trainer.device", "trainer.epochs",
+        "trainer.gradient_clip", "trainer.max_seconds", "trainer.patience", "trainer.precision",
+        "trainer.validate_every", "trainer.weights",
     ],
     "follows": ["scheduler"],
     "refused": [
@@ -117,7 +121,7 @@ CLASSES = {
         "data.source.channels", "data.source.classes", "data.source.noise", "data.source.seed",
         "data.source.shape", "data.source.spacing", "data.spacing", "data.spatial_dims",
         "data.split_file", "data.split_seed", "data.validation_fraction", "init", "init_sha256",
-        "loss", "model", "optimizer", "seed",
+        "loss", "model", "optimizer", "seed", "trainer.ema",
     ],
 }  # fmt: skip
 """What a key is when a run goes on: also for what is added to the configuration one day."""

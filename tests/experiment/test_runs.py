@@ -25,8 +25,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model/weights.safetensors")
 
 
-def last_state(run: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+def last_state(run: Path, key: str = "state_dict") -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)[key]
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -35,13 +35,16 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_continued_run_is_the_run_that_was_never_stopped(tmp_path: Path, workers: int) -> None:
-    options = [*SWAPS, f"data.num_workers={workers}"]
+    average = ["trainer.ema=0.9", "norm@model.encoder.unit.norm=batch"] if workers else []
+    options = [*SWAPS, f"data.num_workers={workers}", *average]
     assert train(tmp_path / "whole", *options, *QUICK, "trainer.epochs=3") == 0
     # what is measured beside the training changes no weight either
     assert train(tmp_path / "parts", *options) == 0
     whole, parts = the_run(tmp_path / "whole"), the_run(tmp_path / "parts")
     assert resume(parts, "trainer.epochs=3") == 0
-    assert same(last_state(whole), last_state(parts))
+    for state in ("state_dict", *(["current_model_state", "averaging_state"] if average else [])):
+        assert same(last_state(whole, state), last_state(parts, state))
+    assert same(weights(whole), weights(parts))
     records = [RunRecord.read(run / "record.json") for run in (whole, parts)]
     timeless = [
         [
@@ -117,6 +120,8 @@ def test_training_stops_early_when_the_dice_no_longer_rises(tmp_path: Path) -> N
     run = the_run(tmp_path)
     assert len(RunRecord.read(run / "record.json").history) == 3
     assert RunStatus.read(run).share == 1.0  # nothing of it is left to do
+    told = RunRecord.read(run / "record.json").weights
+    assert (told["kept"], told["epoch"], told["chosen_by"]) == ("last", 3, "validation Dice")
 
 
 def test_what_does_not_fit_the_memory_is_refused_before_training(

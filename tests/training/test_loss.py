@@ -16,6 +16,14 @@ LOSSES = {
     "dice": {"_target_": "monai.losses.DiceLoss", "batch": True, **SHARED},
     "tversky": {"_target_": "monai.losses.TverskyLoss", "batch": True, **SHARED},
     "generalized": {"_target_": "monai.losses.GeneralizedDiceLoss", "batch": True, **SHARED},
+    "topk": {
+        "_target_": "medseg.training.loss.WeightedSum",
+        "weights": {"dice": 1.0, "hardest": 0.5},
+        "losses": {
+            "dice": {"_target_": "monai.losses.DiceLoss", "batch": True, **SHARED},
+            "hardest": {"_target_": "medseg.training.loss.TopKCrossEntropy", "share": 0.2},
+        },
+    },
     "focal": {
         "_target_": "monai.losses.FocalLoss",
         "include_background": False,
@@ -84,6 +92,44 @@ def test_what_is_said_of_ignored_voxels_has_no_effect(name: str, batch) -> None:
     torch.testing.assert_close(value, loss.loss(logits[:, :, :3], label[:, :, :3]))
 
 
+@pytest.mark.parametrize("smooth", [0.0, 0.2])
+def test_the_hardest_voxels_are_those_of_the_largest_cross_entropy(batch, smooth: float) -> None:
+    logits, label = batch
+    options = {"_target_": "medseg.training.loss.TopKCrossEntropy", "label_smoothing": smooth}
+    weight = torch.tensor([1.0, 2.0, 3.0])
+    each = functional.cross_entropy(
+        logits, label[:, 0].long(), weight, label_smoothing=smooth, reduction="none"
+    )
+    hardest = sorted(each.flatten().tolist())[-48:]  # of 240
+    value = make_loss(options | {"share": 0.2, "weight": [2.0, 3.0]}, 3)(*batch)
+    assert value.item() == pytest.approx(sum(hardest) / 48)
+    everything = make_loss(options | {"share": 1.0, "weight": [1.0, 2.0, 3.0]}, 3)(*batch)
+    torch.testing.assert_close(everything, each.mean())
+
+
+def test_a_weighted_sum_is_one(batch) -> None:
+    one, other = (LOSSES[name] for name in ("dice", "focal"))
+    both = {"_target_": "medseg.training.loss.WeightedSum", "losses": {"a": one, "b": other}}
+    expected = 0.3 * make_loss(one, 3)(*batch) + 2 * make_loss(other, 3)(*batch)
+    value = make_loss(both | {"weights": {"a": 0.3, "b": 2}}, 3)(*batch)
+    torch.testing.assert_close(value, expected)
+    weighted = both | {"losses": {"a": one | {"weight": [1.0]}, "b": other}}
+    with pytest.raises(ConfigError, match=r"loss\.losses\.a\.weight"):
+        make_loss(weighted | {"weights": {"a": 1, "b": 1}}, 3)
+    for weights in ({"a": 1}, {"a": 1, "b": -1}, {"a": 1, "b": "1"}):
+        with pytest.raises(ConfigError):
+            make_loss(both | {"weights": weights}, 3)
+
+
+def test_dice_by_patch_leaves_out_the_ignored_voxels_of_each(batch) -> None:
+    logits, label = batch
+    label[0, :, 4:] = 3
+    loss = LossOfCounted(make_loss(LOSSES["dice"] | {"batch": False}, 3), 3)
+    first = loss.loss(logits[:1, :, :4], label[:1, :, :4])
+    expected = (first + loss.loss(logits[1:], label[1:])) / 2
+    torch.testing.assert_close(loss(logits, label), expected)
+
+
 def test_without_ignored_voxels_it_is_the_same_loss_to_the_bit(batch) -> None:
     loss = make_loss(LOSSES["dice_ce"], 3)
     assert LossOfCounted(loss, 3)(*batch) == loss(*batch)
@@ -98,6 +144,10 @@ def test_a_batch_of_which_nothing_counts_changes_nothing(batch) -> None:
     assert not logits.grad.any()
 
 
-def test_a_loss_of_neighbourhoods_cannot_leave_voxels_out() -> None:
-    with pytest.raises(ConfigError, match="HausdorffDTLoss"):
-        LossOfCounted(build({"_target_": "monai.losses.HausdorffDTLoss"}), 3)
+@pytest.mark.parametrize("name", ["HausdorffDTLoss", "BoundaryLoss"])
+def test_a_loss_of_neighbourhoods_cannot_leave_voxels_out(name: str) -> None:
+    alone = {"_target_": f"monai.losses.{name}"}
+    among = {"_target_": "medseg.training.loss.WeightedSum", "weights": {"a": 1.0}}
+    for options in (alone, among | {"losses": {"a": alone}}):
+        with pytest.raises(ConfigError, match=name):
+            LossOfCounted(make_loss(options, 3), 3)

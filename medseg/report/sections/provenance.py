@@ -57,6 +57,7 @@ def _facts(run: RunRecord, common: Sequence[str]) -> dict[str, str]:
         "Overrides": " ".join(own) or "none",
         "Command": " ".join(run.command) or _NONE,
         "Split": _split(run),
+        "Weights": _weights(run),
         "Machine": _pairs(run.machine.items()),
         "Versions": _pairs(run.versions.items()),
         "Record": run.source,
@@ -78,6 +79,15 @@ def _split(record: RunRecord) -> str:
     text = json.dumps({part: sorted(cases) for part, cases in record.split.items()})
     digits = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:8]
     return f"{_pairs((part, len(cases)) for part, cases in record.split.items())}, digest {digits}"
+
+
+def _weights(record: RunRecord) -> str:
+    told = record.weights
+    if not told:
+        return "of the epoch with the best validation Dice" if record.is_chosen else _NONE
+    text = f"of epoch {told.get('epoch')}, the {told.get('kept')} one"
+    text += f", averaged over steps with decay {told['ema']}" if told.get("ema") else ""
+    return text + (f", chosen by {told['chosen_by']}" if record.is_chosen else "")
 
 
 def _pairs(items: Iterable[tuple[str, object]]) -> str:
