@@ -35,7 +35,7 @@ def fault_of_source(image: Path, classes: Sequence[str]) -> str:
     """
     if not (isdir(image) or starts_as_dicom(image)):
         return "it must refer to a DICOM series, and this image is none"
-    header = read_header(files_of_series(image)[0])
+    header = read_header(files_of_series(image)[0] if isdir(image) else image)
     lacking = [keyword for keyword in _MUST_BE_THERE if not header.get(keyword)]
     return f"it must refer to the series by {lacking[0]}, which is missing" if lacking else ""
 
