@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "evaluate",
         "Score label maps against true ones of the same name, per case and class: Dice, surface "
-        "Dice, HD95 in mm, and volume in ml.",
+        "Dice, HD95 in mm, and the error of the volume in ml and percent.",
         _EXAMPLES,
     )
     parser.add_argument("predictions", type=Path, metavar="PRED", help="label maps: folder or file")

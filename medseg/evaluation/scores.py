@@ -21,7 +21,7 @@ from medseg.record import METRICS
 from medseg.volumes import Volume, case_id, find_volumes, on_grid_of, read_labels
 
 _MOST_CLASSES = 256  # in label maps without a list of them
-_PROBABILITIES = "_probabilities"  # files of `medseg predict` beside its label maps
+_MAPS = ("_probabilities", "_uncertainty")  # of `medseg predict` beside its label maps
 
 
 Truth = Callable[[], tuple[Volume | None, Volume]]
@@ -128,7 +128,7 @@ def on_truth(prediction: Path, image: Volume | None, label: Volume) -> Volume:
 
 
 def _label_maps(path: Path) -> dict[str, Path]:
-    """Case → label map; the probabilities beside them are none.
+    """Case → label map; probabilities and uncertainties beside them are none.
 
     Raises:
         DataError: there are none, or two of one name.
@@ -137,11 +137,8 @@ def _label_maps(path: Path) -> dict[str, Path]:
     if found.unusable:
         raise DataError(*found.unusable.values())
     names = {case_id(volume): volume for volume in found.volumes}
-    return {
-        name: volume
-        for name, volume in names.items()
-        if name.removesuffix(_PROBABILITIES) not in names or not name.endswith(_PROBABILITIES)
-    }
+    maps = {f"{name}{suffix}" for name in names for suffix in _MAPS}
+    return {name: volume for name, volume in names.items() if name not in maps}
 
 
 def _truths(path: Path) -> tuple[dict[str, Truth], tuple[str, ...]]:

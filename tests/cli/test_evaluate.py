@@ -66,6 +66,20 @@ def test_values_are_those_of_deepminds_package_and_of_counting(folders):
     assert float(row["volume_error_ml"]) == pytest.approx(millilitres)
 
 
+def test_the_volume_error_is_a_share_of_the_truth_and_maps_beside_labels_are_no_cases(
+    folders, capsys
+):
+    pred, truth, out = folders
+    write(pred / "a.nii.gz", PART)
+    for name in ("probabilities", "uncertainty"):
+        write(pred / f"a_{name}.nii.gz", PART.astype(np.float32))
+    write(truth / "a.nii.gz", CUBE)
+    assert evaluate([str(pred), str(truth), "-o", str(out)]) == 0
+    (row,) = rows(out)
+    assert float(row["volume_error_percent"]) == pytest.approx(-50)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_class_in_neither_map_is_left_out_and_one_in_a_single_map_counts(folders):
     pred, truth, out = folders
     other = np.where(CUBE[::-1], 2, 0).astype(np.uint8)

@@ -55,7 +55,7 @@ def test_members_are_averaged_on_the_grid_of_the_volume_whatever_their_own(
         other_weights(load_model(make_model(2, patch_size=(12, 16))), 2),
     ]
     mean = np.mean([alone(model, volume) for model in models], axis=0)
-    for order in itertools.permutations(models):
+    for order in (models, models[::-1]):
         found = Ensemble([member(model) for model in order]).predict(
             volume, probabilities=EVERY, uncertainty=True
         )
