@@ -142,7 +142,11 @@ def main(arguments: argparse.Namespace) -> int:
     wanted = wanted_of(models, arguments)
     inputs = [path for given in arguments.input for path in named_by(given)]
     found, scans = find_scans(inputs, channels=card.in_channels, names=card.channels)
-    planned = plan_outputs(found, scans, target, card.classes, wanted)
+    suffix = "" if part is None else f"_part{part[0]}"
+    folder = None if target.file else target.folder
+    summaries = summary_files(target.folder, suffix) if arguments.summary else []
+    lists = [*(listings(folder, suffix) if folder else ()), *summaries]
+    planned = plan_outputs(found, scans, target, card.classes, wanted, lists)
     ensemble = ensemble_of(models, arguments)
     require_writable(target.folder)
     if len(models) > 1:
@@ -170,9 +174,6 @@ def main(arguments: argparse.Namespace) -> int:
         return f"{outputs.labels}  {report['seconds']['total']:.1f} s"
 
     own = _share(found, part)
-    suffix = "" if part is None else f"_part{part[0]}"
-    folder = None if target.file else target.folder
-    summaries = summary_files(target.folder, suffix) if arguments.summary else []
     require_replaceable(summaries, overwrite=arguments.overwrite)
     failed = each_volume(own, segment, folder, overwrite=arguments.overwrite, suffix=suffix)
     if summaries:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.cli.command import output_folder
-from medseg.cli.volumes import listings
 from medseg.errors import ConfigError, DataError
 from medseg.suggestion import choices
 
@@ -104,8 +103,17 @@ def plan_outputs(
     target: Target,
     classes: Sequence[str],
     wanted: "Wanted",
+    lists: Sequence[Path],
 ) -> "dict[Path, Outputs | DataError]":
     """The outputs of every volume, or why it can have none: all names are settled beforehand.
+
+    Args:
+        found: The volumes.
+        scans: Their files.
+        target: Where label maps go.
+        classes: Names of the foreground classes, by label value from 1.
+        wanted: What is made of a volume.
+        lists: Files of the command itself, whose names no case may have.
 
     Raises:
         ConfigError: a file is named for several volumes.
@@ -121,8 +129,7 @@ def plan_outputs(
         [p for scan in scans.values() for p in files_of_scan(scan)]
         + [p for volume in found.unusable for p in files_of(volume)]
     )
-    lists = [] if target.file else listings(target.folder)
-    taken: dict[Path, Any] = dict.fromkeys(lists, "the list of failures")
+    taken: dict[Path, Any] = dict.fromkeys(lists, "a list of all cases")
     planned: dict[Path, Outputs | DataError] = {}
 
     def fault(path: Path) -> str:

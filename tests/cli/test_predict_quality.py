@@ -160,6 +160,16 @@ def test_parts_have_nothing_in_common_and_a_last_call_finds_all_done(
     assert sum(line.endswith("already done") for line in user.out) == 5
 
 
+def test_a_case_that_is_called_like_the_summary_is_refused_not_lost(
+    user: User, save_scan: SaveScan, scan: np.ndarray
+) -> None:
+    case, other = save_scan(scan, "manifest.nii.gz"), save_scan(scan, "b.nii.gz")
+    assert user.types(case, other, options="--summary") == 3
+    assert not (user.output / "manifest.nii.gz").exists()
+    cases = json.loads((user.output / "manifest.json").read_text())["cases"]
+    assert [one["case"] for one in cases] == ["b"]
+
+
 def test_a_summary_has_a_row_for_each_case_and_class_and_the_hash_of_each_result(
     user: User, save_scan: SaveScan, scan: np.ndarray
 ) -> None:
