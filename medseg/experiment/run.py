@@ -197,9 +197,9 @@ def _weights(training: TrainingPlan, trainer: pl.Trainer, epoch: int) -> dict[st
     by = "validation Dice" if is_chosen else None
     told = {"kept": training.weights, "epoch": epoch, "ema": training.ema, "chosen_by": by}
     average = "" if training.ema is None else f", averaged (trainer.ema={training.ema})"
-    log.info("kept: the weights of epoch %d, the %s one%s", epoch, training.weights, average)
+    log.info("kept: the %s weights (epoch %d)%s", training.weights, epoch, average)
     if by:
-        log.warning("their epoch was chosen by the %s of the cases that are reported", by)
+        log.warning("they were chosen by the %s of the very cases that are reported", by)
     return told
 
 
