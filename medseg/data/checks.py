@@ -140,7 +140,7 @@ def _about_grids(cases: Sequence[PreparedCase], config: DataConfig) -> Iterator[
     axes = config.preprocessing.axis_names[: config.spatial_dims]
     yield from uneven_spacings({case.case_id: case.spacing for case in cases}, axes)
     patch = [*config.patch_size, *[1] * (3 - len(config.patch_size))]
-    shapes = [case.image.shape[1:] for case in cases]
+    shapes = [case.shape[1:] for case in cases]
     median = [statistics.median_low(lengths) for lengths in zip(*shapes, strict=True)]
     found = math.prod(min(pair) for pair in zip(patch, median, strict=True))
     if math.prod(patch) > _LARGEST_PADDING * found:

@@ -32,7 +32,7 @@ from medseg.data.splits import (
     read_folds,
     split_cases,
 )
-from medseg.errors import ConfigError, DataError, ResourceError
+from medseg.errors import ConfigError, DataError, MedsegError, ResourceError
 from medseg.hardware import available_memory_bytes, usable_cpus
 from medseg.record import ImageRange
 from medseg.volumes import IGNORE
@@ -314,10 +314,15 @@ def loader_faults() -> Iterator[None]:
     """Says what ended the loader processes; torch notices it at any step.
 
     Raises:
+        MedsegError: as it was raised in one.
         ResourceError: one was killed, or shared memory is too small.
     """
     try:
         yield
+    except MedsegError as error:
+        # torch hands an error on with the loader's trace as its text
+        trace, _, said = str(error).rpartition(f"{type(error).__name__}: ")
+        raise (type(error)(said.strip()) if "Traceback" in trace else error) from error.__cause__
     except (RuntimeError, ConnectionError, EOFError) as error:
         # the latter two: it died while it handed a batch over
         said = " ".join(str(error).split()) or type(error).__name__

@@ -65,7 +65,6 @@ class PatchDataset(Dataset):
         seed: int = 0,
     ):
         self.cases = list(cases)
-        self.indices = [case.class_indices() for case in self.cases]
         self.patch_size = tuple(patch_size)
         self.foreground_fraction = foreground_fraction
         self.augmentation = augmentation
@@ -73,37 +72,44 @@ class PatchDataset(Dataset):
 
     def __getitem__(self, sample: tuple[int, int]) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, *sample])
-        chosen = int(rng.integers(len(self.cases)))
-        case, dims = self.cases[chosen], len(self.patch_size)
-        image, label = case.image, case.label
-        centre = np.array(np.unravel_index(self._voxel(rng, chosen), label.shape[1:]))
+        case = self.cases[rng.integers(len(self.cases))]
+        dims = len(self.patch_size)
+        centre = np.unravel_index(self._voxel(rng, case), case.shape[1:])
         variation = Variation()
         if self.augmentation:
             variation = self.augmentation.draw(
-                rng, patch_size=self.patch_size, spacing=case.spacing[:dims], channels=len(image)
+                rng,
+                patch_size=self.patch_size,
+                spacing=case.spacing[:dims],
+                channels=case.shape[0],
             )
-        if dims == 2:
-            image, label = image[..., centre[2]], label[..., centre[2]]
-        size, grid = np.array(self.patch_size), np.array(label.shape[1:])
+        size, grid = np.array(self.patch_size), np.array(case.shape[1 : dims + 1])
         start = np.clip(centre[:dims] - size // 2, 0, np.maximum(grid - size, 0))
         middle = start + (np.minimum(size, grid) - 1) / 2
         region = variation.region(middle, self.patch_size, grid)
+        if dims == 2:
+            depth = int(centre[2])
+            image, label = (
+                part[..., 0] for part in case.region([*region, slice(depth, depth + 1)])
+            )
+        else:
+            image, label = case.region(region)
         first = [along.start for along in region]
         lacking = np.maximum(size - grid, 0)
         return {
-            "image": _padded(image[:, *region], lacking),
-            "label": _padded(label[:, *region], lacking),
+            "image": _padded(image, lacking),
+            "label": _padded(label, lacking),
             "middle": np.where(lacking, (size - 1) / 2, middle - first).tolist(),
             "variation": variation,
         }
 
-    def _voxel(self, rng: np.random.Generator, case: int) -> int:
+    def _voxel(self, rng: np.random.Generator, case: PreparedCase) -> int:
         """Flat index of the voxel on which a patch is centred."""
-        background, *foreground = every = self.indices[case]
+        background, *foreground = every = range(len(case.counts))
         drawn = foreground if rng.random() < self.foreground_fraction else [background]
-        present = [flat for flat in drawn if len(flat)] or [flat for flat in every if len(flat)]
-        flat = present[rng.integers(len(present))]
-        return int(flat[rng.integers(len(flat))])
+        present = [c for c in drawn if case.counts[c]] or [c for c in every if case.counts[c]]
+        label = present[rng.integers(len(present))]
+        return case.centre(label, int(rng.integers(case.counts[label])))
 
 
 def as_lists(samples: Sequence[Mapping[str, Any]]) -> Samples:
@@ -140,8 +146,8 @@ def central_patch(image: Tensor, patch_size: Sequence[int]) -> Tensor:
 
 
 def _padded(region: Tensor, lacking: np.ndarray) -> Tensor:
-    """A copy of a region, zeros on both sides of the axes that lack voxels."""
+    """A region with zeros on both sides of the axes that lack voxels."""
     sides = [[int(n) // 2, int(n) - int(n) // 2] for n in lacking]
     if not lacking.any():
-        return region.clone(memory_format=torch.contiguous_format)
+        return region
     return functional.pad(region, [n for pair in reversed(sides) for n in pair])

@@ -186,15 +186,19 @@ class Preprocessing:
         """Voxels of the volume along each axis of the network's grid."""
         return self._onto_axes(volume.array, volume).shape[-3:]
 
+    def memory_bytes(self, volume: Volume) -> int:
+        """What `image` takes beside the volume."""
+        # re-oriented; then resampled, joined and normalised
+        values = volume.array.size + 3 * len(volume.array) * math.prod(self.grid_shape(volume))
+        return FLOAT32_BYTES * values
+
     def image(self, volume: Volume) -> Tensor:
         """Image `(channels, *grid)`, float32, normalised.
 
         Raises:
             DataError: the grid does not fit the memory that is free.
         """
-        # re-oriented; then resampled, joined and normalised
-        values = volume.array.size + 3 * len(volume.array) * math.prod(self.grid_shape(volume))
-        require_memory(volume.path, FLOAT32_BYTES * values)
+        require_memory(volume.path, self.memory_bytes(volume))
         array = self._onto_axes(volume.array, volume)
         size = self._grid_size(array.shape[1:], volume)
         image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

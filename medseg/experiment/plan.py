@@ -108,7 +108,7 @@ class Plan:
         free, data, windows = available_memory_bytes(), self.data.config, WINDOWS_PER_BATCH
         activations = window_bytes(self.network, data, bf16=self.precision == "bf16")(windows)
         for case in self.data.prepared_validation():
-            channels, *grid = case.image.shape
+            channels, *grid = case.shape
             needed = scoring_bytes(
                 grid,
                 data.patch_size,

@@ -7,6 +7,7 @@ import pytest
 from medseg.data import Folder, ZScore
 from medseg.data.augmentation import Augmentation
 from medseg.data.cache import PreparedCase
+from medseg.data.chunks import ChunkedArray
 from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.record import ImageRange
@@ -27,12 +28,20 @@ def store(tmp_path: Path) -> Callable[..., PreparedCase]:
         image = label[None] if image is None else image
         if indices is None:
             indices = [np.flatnonzero(label == value) for value in range(3)]
-        np.save(folder / "image.npy", image.astype(np.float32))
-        np.save(folder / "label.npy", label.astype(np.uint8))
-        np.savez(folder / "indices.npz", **{f"class_{c}": i for c, i in enumerate(indices)})
+        arrays = {
+            "image": image.astype(np.float32),
+            "label": label.astype(np.uint8),
+            "centres": np.concatenate(indices),
+        }
+        stored = {
+            name: ChunkedArray.write(folder / name, array, [5] * array.ndim)
+            for name, array in arrays.items()
+        }
         fields = {
             "case_id": folder.name,
             "folder": folder,
+            "arrays": stored,
+            "counts": tuple(map(len, indices)),
             "spacing": (1.0, 1.0, 1.0),
             "notes": (),
             "classes": tuple(v for v, flat in enumerate(indices) if v and len(flat)),
@@ -44,6 +53,7 @@ def store(tmp_path: Path) -> Callable[..., PreparedCase]:
             ),
             "sha256": folder.name,
             "image_sha256": folder.name,
+            "again": list,
         }
         return PreparedCase(**fields | changes)
 

@@ -3,6 +3,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -18,7 +19,7 @@ from medseg.data.dataset import Case
 from medseg.data.forms import read_dataset
 from medseg.data.phantom import Phantom
 from medseg.data.preprocess import Preprocessing, Window, ZScore
-from medseg.errors import DataError
+from medseg.errors import DataError, ResourceError
 from medseg.volumes import read_image, read_labels
 
 from ..pairwise import covering
@@ -67,6 +68,16 @@ def resave(path: Path, change: Callable[[np.ndarray], np.ndarray], shift: float 
     affine[:3, 3] += shift
     array = change(np.asanyarray(image.dataobj).copy())
     nib.Nifti1Image(array, affine).to_filename(path)
+
+
+def centres(case: PreparedCase) -> list[np.ndarray]:
+    return np.split(case.arrays["centres"].read(), np.cumsum(case.counts)[:-1])
+
+
+def everything(case: PreparedCase) -> list[bytes]:
+    counts = enumerate(case.counts)
+    drawn = [case.centre(value, n) for value, count in counts for n in range(0, count, 500)]
+    return [case.image.numpy().tobytes(), case.label.numpy().tobytes(), bytes(str(drawn), "ascii")]
 
 
 def test_tensors_are_those_of_the_preprocessing(prepare: Prepare, cases: list[Case]) -> None:
@@ -153,10 +164,10 @@ def empty(path: Path) -> None:
 
 
 @covering(
-    name=["case.json", "image.npy", "label.npy", "indices.npz"],
+    name=["case.json", "image.chunks", "label.chunks", "centres.chunks"],
     damage=[cut_short, alter_a_byte, empty, Path.unlink],
 )
-def test_a_damaged_file_is_noticed_said_and_made_again(
+def test_a_damaged_file_is_noticed_when_read_said_and_made_again(
     name: str,
     damage: Callable[[Path], None],
     prepare: Prepare,
@@ -166,10 +177,12 @@ def test_a_damaged_file_is_noticed_said_and_made_again(
 ) -> None:
     whole = prepare()
     files = {path.name: path.read_bytes() for path in whole[1].folder.iterdir()}
+    content = everything(whole[1])
     damage(whole[1].folder / name)
     reads.clear()
     caplog.clear()
     assert prepare() == whole
+    assert everything(whole[1]) == content
     assert reads == [cases[1].image, cases[1].label]
     assert {path.name: path.read_bytes() for path in whole[1].folder.iterdir()} == files
     said = [message for message in caplog.messages if cases[1].case_id in message]
@@ -177,6 +190,51 @@ def test_a_damaged_file_is_noticed_said_and_made_again(
     reads.clear()
     prepare()
     assert not reads
+
+
+def test_damage_during_training_is_put_right_unless_the_files_were_changed(
+    prepare: Prepare, cases: list[Case], reads: list[Path]
+) -> None:
+    first, second, _ = prepare()
+    right = everything(first), everything(second)
+    for case in (first, second):
+        alter_a_byte(case.folder / "image.chunks")
+        (case.folder / "label.chunks").unlink()
+    reads.clear()
+    assert everything(first) == right[0]
+    assert reads == [cases[0].image, cases[0].label]
+    resave(cases[1].image, lambda array: array + 1)
+    with pytest.raises(DataError, match=rf"{second.case_id}.*start again"):
+        _ = second.image
+
+
+def test_a_cache_that_cannot_be_written_is_refused_by_its_option(
+    prepare: Prepare, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    with pytest.raises(ResourceError, match=r"data\.cache="):
+        prepare(cache=file)
+    assert file.read_text() == "not a folder"
+
+
+def test_two_that_prepare_the_same_cases_do_the_work_once(
+    prepare: Prepare, cases: list[Case], reads: list[Path]
+) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        one, *others = (future.result() for future in [pool.submit(prepare) for _ in range(3)])
+    assert others == [one, one]
+    assert sorted(reads) == sorted(p for c in cases for p in (c.image, c.label))
+
+
+def test_threads_of_torch_are_as_many_after_as_before(prepare: Prepare) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        prepare()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("part", ["image", "label"])
@@ -228,7 +286,7 @@ def test_ignored_voxels_are_of_no_class(prepare: Prepare, cases: list[Case]) -> 
     case = prepare(num_classes=2, preprocessing=preprocessing)[0]
     ignored = case.label.flatten().numpy() == 2
     assert ignored.any()
-    assert not ignored[np.concatenate(case.class_indices())].any()
+    assert not ignored[np.concatenate(centres(case))].any()
     resave(cases[1].label, lambda array: np.full_like(array, 2))
     with pytest.raises(DataError, match="ignored"):
         prepare(num_classes=2, preprocessing=preprocessing)
@@ -264,18 +322,6 @@ def test_a_file_that_has_gone_is_refused_by_name(prepare: Prepare, cases: list[C
         prepare()
 
 
-def test_tensors_are_mapped_and_not_read(prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = prepare()[0]
-    wrapped: list[np.memmap] = []
-    from_numpy = torch.from_numpy
-    monkeypatch.setattr(torch, "from_numpy", lambda a: wrapped.append(a) or from_numpy(a))
-    for part in ("image", "label"):
-        tensor, mapped = getattr(case, part), wrapped.pop()
-        assert isinstance(mapped, np.memmap)
-        assert Path(mapped.filename or "") == case.folder / f"{part}.npy"
-        assert tensor.data_ptr() == mapped.ctypes.data
-
-
 def test_what_is_done_to_a_tensor_never_reaches_the_cache(prepare: Prepare) -> None:
     case = prepare()[0]
     before = case.image.clone()
@@ -283,12 +329,11 @@ def test_what_is_done_to_a_tensor_never_reaches_the_cache(prepare: Prepare) -> N
     assert torch.equal(case.image, before)
 
 
-def test_indices_point_at_the_voxels_of_their_class(prepare: Prepare) -> None:
+def test_centres_are_the_voxels_of_their_class(prepare: Prepare) -> None:
     for case in prepare():
         labels = case.label.flatten().numpy()
-        indices = case.class_indices()
-        assert len(indices) == 3
-        for value, flat in enumerate(indices):
+        for value, flat in enumerate(centres(case)):
+            assert [case.centre(value, number) for number in range(3)] == flat[:3].tolist()
             np.testing.assert_array_equal(flat, np.flatnonzero(labels == value))
 
 
@@ -303,8 +348,7 @@ def test_a_case_without_foreground_is_kept_and_mentioned(
         notes = [case.notes for case in prepared]
         assert notes == [("no foreground: patches are drawn from the background",), (), ()]
         assert caplog.messages == [f"{cases[0].case_id}: {notes[0][0]}"]
-    sizes = [len(flat) for flat in prepared[0].class_indices()]
-    assert sizes == [prepared[0].label.numel(), 0, 0]
+    assert prepared[0].counts == (prepared[0].label.numel(), 0, 0)
 
 
 def test_the_cache_may_lie_at_home(
@@ -320,10 +364,10 @@ def test_the_cache_may_lie_at_home(
     assert not (tmp_path / "~").exists()
 
 
-def test_indices_of_a_large_class_are_a_sample_of_it(tmp_path: Path, prepare: Prepare) -> None:
+def test_centres_of_a_large_class_are_a_sample_of_it(tmp_path: Path, prepare: Prepare) -> None:
     folder = Phantom(root=tmp_path / "large", cases=2, shape=(40, 40, 40), spacing=(1, 1, 2))
     for case in prepare(cases=read_dataset(folder.prepare()).cases):
-        background, *_ = case.class_indices()
+        background, *_ = centres(case)
         assert (case.label == 0).sum() > 20_000
         assert len(np.unique(background)) == len(background) == 20_000
         assert not case.label.flatten().numpy()[background].any()

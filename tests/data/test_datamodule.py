@@ -134,6 +134,21 @@ def test_a_loader_process_that_is_killed_is_a_fault_of_the_machine() -> None:
     assert subprocess.run([sys.executable, "-c", _KILLED], check=False).returncode == 4
 
 
+class Unusable(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Tensor:
+        raise DataError("a: is damaged; restore it")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_refusal_in_a_loader_process_is_told_without_its_trace(workers: int) -> None:
+    with pytest.raises(DataError) as refusal, loader_faults():
+        list(torch.utils.data.DataLoader(Unusable(), num_workers=workers))
+    assert str(refusal.value) == "a: is damaged; restore it"
+
+
 def test_another_fault_is_not_taken_for_the_loader_s() -> None:
     with pytest.raises(RuntimeError, match="shared memory"), loader_faults():
         raise RuntimeError("CUDA error: too much shared memory")

@@ -1,7 +1,7 @@
 """Single values of a configuration replaced by anything: refused in words, or trained with."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
 from functools import cache
 from tempfile import TemporaryDirectory
@@ -156,12 +156,18 @@ class Scan:
 
     def __init__(self, channels: int) -> None:
         rng, size = np.random.default_rng(0), (20, 22, 18)
-        self.image = torch.from_numpy(rng.normal(size=(channels, *size)).astype(np.float32))
+        self.shape = (channels, *size)
+        self.image = torch.from_numpy(rng.normal(size=self.shape).astype(np.float32))
         self.spacing = (1.0, 1.0, 1.0)
         self.label = torch.from_numpy(rng.integers(0, 3, (1, *size)).astype(np.uint8))
+        self.centres = [np.flatnonzero(self.label[0].numpy() == value) for value in range(3)]
+        self.counts = tuple(map(len, self.centres))
 
-    def class_indices(self) -> list[np.ndarray]:
-        return [np.flatnonzero(self.label[0].numpy() == value) for value in range(3)]
+    def centre(self, label: int, number: int) -> int:
+        return int(self.centres[label][number])
+
+    def region(self, region: Sequence[slice]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.image[:, *region], self.label[:, *region]
 
 
 def step(plan: Plan) -> None:
