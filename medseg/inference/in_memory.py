@@ -8,6 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - the name its documentation gives it
+from nibabel.spatialimages import SpatialImage
 
 from medseg.errors import DataError
 from medseg.volumes import Volume, read_image
@@ -42,7 +43,7 @@ def volume_of(image: Any, affine: Any, channels: int) -> tuple[Volume, Back]:
     options: Any = {"channels": channels, "nonfinite": "replace"}
     if isinstance(image, str | PathLike):
         volume = read_image(Path(image), **options)
-    elif isinstance(image, nib.spatialimages.SpatialImage):
+    elif isinstance(image, SpatialImage):
         own = image.header if isinstance(image.header, nib.Nifti1Header) else None
         header = header_of(image.shape[:3], np.asarray(image.affine)) if own is None else own.copy()
         volume = image_of(_stored(np.asanyarray(image.dataobj), header), _PATH, **options)
