@@ -206,8 +206,9 @@ def data_digests(
             data = make_data(config)
             data.setup()
             names = tuple(data.dataset.classes if data.dataset else ())
-            by_file = data.config.split_file is not None and data.split is not None
-            splits = data.folds or (data.split,) if by_file else ()
+            splits: Sequence[Split] = ()
+            if data.config.split_file is not None and data.split is not None:
+                splits = data.folds or (data.split,)
             own = section, data.case_digests(), names, splits
             known.append(own)
         _, cases, classes[name], splits = own
