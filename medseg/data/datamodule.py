@@ -328,6 +328,7 @@ def loader_faults() -> Iterator[None]:
         said = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, RuntimeError) and not any(words in said for words in _LOADER_WORDS):
             raise
+        said = said.rpartition("RuntimeError: ")[2]  # without the loader's trace
         raise ResourceError(
             f"a loader process ended ({said[:200]}): memory or shared memory (/dev/shm, docker "
             "--shm-size) is short; go on with resume= and a smaller data.num_workers, 0 for none"

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from medseg.data.augmentation import Augmentation
 from medseg.data.cache import PreparedCase
@@ -114,6 +114,12 @@ class PatchDataset(Dataset):
 
 def as_lists(samples: Sequence[Mapping[str, Any]]) -> Samples:
     """A batch of samples whose regions differ in size."""
+    if get_worker_info() is not None:
+        # else a thread would do it later: where there is no room, it drops the batch and says so
+        # on the terminal alone, and training waits for ever
+        for sample in samples:
+            for tensor in (sample["image"], sample["label"]):
+                tensor.share_memory_()
     return {key: [sample[key] for sample in samples] for key in samples[0]}
 
 
