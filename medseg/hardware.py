@@ -12,6 +12,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -115,11 +116,23 @@ def choose_precision(wanted: str, network: "nn.Module", device: "torch.device") 
     return "bf16" if computes_in_bf16(device) and not has_native_depthwise(network) else "fp32"
 
 
-def require_precision(precision: str, device: "torch.device") -> None:
+def require_precision(
+    precision: str,
+    device: "torch.device",
+    *,
+    key: str = "trainer.precision",
+    remedy: str = "give trainer.precision=auto",
+) -> None:
     """Checks that a CPU has kernels of a number format.
 
     Without AVX-512 torch's convolutions in bf16 unfold the image, in many times the memory and
     time of fp32; for fp16 Lightning would put bf16.
+
+    Args:
+        precision: `bf16`, `fp16`, `fp32` or `auto`.
+        device: Where.
+        key: The option's name, for messages.
+        remedy: What else to give.
 
     Raises:
         ResourceError: it has none.
@@ -129,8 +142,7 @@ def require_precision(precision: str, device: "torch.device") -> None:
     has_avx512 = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     has_bf16 = has_avx512 or computes_in_bf16(device)
     if device.type == "cpu" and (precision == "fp16" or (precision == "bf16" and not has_bf16)):
-        remedy = "give trainer.precision=auto"
-        raise ResourceError(f"trainer.precision={precision}: this CPU has no kernels; {remedy}")
+        raise ResourceError(f"{key}={precision}: this CPU has no kernels; {remedy}")
 
 
 def lightning_name(precision: str) -> str:
@@ -199,7 +211,8 @@ def limit_threads() -> None:
 def available_memory_bytes(root: Path = _ROOT) -> int:
     """Memory that the process can still take: the system's, its control group's or its own limit.
 
-    The least of the three counts; limits of a process are those of `ulimit -v` and `ulimit -d`.
+    The least of the three counts; limits of a process are those of `ulimit -v` and `ulimit -d`, and
+    of `limit_memory`.
 
     Args:
         root: Where `proc` and `sys` are mounted.
@@ -218,7 +231,42 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
         taken = {resource.RLIMIT_AS: own.vms, resource.RLIMIT_DATA: getattr(own, "data", own.vms)}
         limits = {kind: resource.getrlimit(kind)[0] for kind in taken}
         free += [n - taken[kind] for kind, n in limits.items() if n != resource.RLIM_INFINITY]
+    if is_memory_limited():
+        free.append(_limit.bytes - psutil.Process().memory_info().rss)
     return max(0, min(free))
+
+
+@dataclass
+class _Limit:
+    bytes: int = 0  # 0: none
+
+
+_limit = _Limit()
+
+
+def limit_memory(most: int) -> None:
+    """Lets the process plan with so many bytes of memory, all that it holds by now included.
+
+    What would not fit is then refused, or done in another way, before memory is taken for it.
+
+    Args:
+        most: Bytes; 0: no limit.
+
+    Raises:
+        ResourceError: it holds more by now.
+    """
+    held = psutil.Process().memory_info().rss
+    if 0 < most < held:
+        raise ResourceError(
+            f"a limit of {most / 2**20:.0f} MiB of memory: the program itself, with its libraries, "
+            f"takes {held / 2**20:.0f} MiB; allow more"
+        )
+    _limit.bytes = most
+
+
+def is_memory_limited() -> bool:
+    """Whether there is a limit of `limit_memory`."""
+    return _limit.bytes > 0
 
 
 def keep_freed_memory() -> bool:

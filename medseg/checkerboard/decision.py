@@ -128,7 +128,7 @@ def _cycle_spun(
     predictor: Predictor,
     target: Path,
 ) -> CaseRow:
-    predictor.require_memory(image, probabilities=True, held=12)
+    predictor.require_memory(image, probabilities=True, maps=14)
     grid = predictor.preprocessing.image(image)
     period = study.period
     spun, deviation = cycle_spun_prediction(predictor, grid, phase_shifts(period, study.shifts))

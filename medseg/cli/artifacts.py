@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_output, add_prediction, command, make_parser
+from medseg.cli.command import (
+    add_output,
+    add_prediction,
+    command,
+    limit_memory_to,
+    make_parser,
+)
 from medseg.cli.volumes import each_volume, listings
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import one_line
@@ -87,6 +93,7 @@ def main(arguments: argparse.Namespace) -> int:
     from medseg.report.artifacts import OUTPUTS, RESULT, write_results
     from medseg.volumes import files_of
 
+    limit_memory_to(arguments)
     if arguments.shifts < 2:
         raise ConfigError(f"shifts={arguments.shifts} leaves nothing to compare; give at least 2")
     model = load_model(arguments.run)
@@ -108,6 +115,7 @@ def main(arguments: argparse.Namespace) -> int:
         model,
         device=arguments.device,
         overlap=arguments.overlap,
+        precision=arguments.precision,
         window_bytes=window_bytes(model.network, model.card),
     )
     study = Study(predictor.network, model.card, shifts=arguments.shifts)

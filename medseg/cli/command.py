@@ -205,15 +205,17 @@ def output_folder(text: str) -> Path:
     return folder
 
 
-def patch_of(given: Sequence[int] | None, known: Sequence[int]) -> tuple[int, ...]:
-    """The patch size of `--patch-size`, else the one that is known.
+def patch_of(
+    given: Sequence[int] | None, known: Sequence[int], *, key: str = "patch-size"
+) -> tuple[int, ...]:
+    """The patch size of an option, `--patch-size`, else the one that is known.
 
     Raises:
         ConfigError: another number of axes than the network has.
     """
     if given is not None and len(given) != len(known):
         raise ConfigError(
-            f"--patch-size={' '.join(map(str, given))} must hold {len(known)} numbers of voxels, "
+            f"--{key}={' '.join(map(str, given))} must hold {len(known)} numbers of voxels, "
             "one per dimension of the network"
         )
     return tuple(given or known)
@@ -240,17 +242,70 @@ def add_overwrite(
     parser.add_argument("--overwrite", action="store_true", help=f"replace {what}")
 
 
+def memory_bytes(text: str) -> int:
+    """An amount of memory, such as `8GB` or `1.5GiB`, in bytes, for `argparse`."""
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+) ?([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    bytes_ = 0
+    if found:
+        number, prefix, binary = found.groups()
+        base = 1024 if binary else 1000
+        bytes_ = int(float(number) * base ** " KMGT".index(prefix.upper() or " "))
+    if bytes_ < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be an amount above 0, such as 8GB or 500MiB")
+    return bytes_
+
+
+def overlap_of(text: str) -> float | None:
+    """A share, or None for `auto`, for `argparse`."""
+    return None if text == "auto" else float(text)
+
+
 def add_prediction(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a command that predicts: device, overlap and orientation."""
+    """Adds the options of a command that predicts, whatever it makes of the result."""
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N")
-    overlap = "of neighbouring windows, in [0, 1)"
-    parser.add_argument("--overlap", type=float, default=0.5, help=overlap)
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="auto: bf16 where the device computes in it and the model's card tells that it was "
+        "found equal on validation cases, else fp32",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=overlap_of,
+        default=0.5,
+        metavar="SHARE",
+        help="of neighbouring windows, in [0, 1); auto: 0.25 where the model's card tells that it "
+        "was found equal, else 0.5 (default 0.5)",
+    )
+    parser.add_argument(
+        "--max-memory",
+        type=memory_bytes,
+        default=0,
+        metavar="SIZE",
+        help="of the whole process, such as 8GB: fewer windows at once, or sums in a temporary "
+        "file ($TMPDIR); refused where not even that fits",
+    )
     parser.add_argument(
         "--prefer",
         choices=("sform", "qform"),
         default="sform",
         help="which orientation to believe where a NIfTI header holds two that differ",
     )
+
+
+def limit_memory_to(arguments: argparse.Namespace) -> None:
+    """Puts `--max-memory` into force; how each volume is predicted in it is then said.
+
+    Raises:
+        ResourceError: the program itself takes more.
+    """
+    if arguments.max_memory:
+        from medseg.hardware import limit_memory
+        from medseg.inference import predictor
+
+        limit_memory(arguments.max_memory)
+        predictor.log.setLevel(logging.INFO)
 
 
 def print_table(found: "Table", console: "Console") -> None:

@@ -87,7 +87,7 @@ def main(arguments: argparse.Namespace) -> None:
     say_skipped(found)
     targets = [target_of(slot, option) for slot, option in wanted.items()]
     rewriting = rewrite(model.network, model.card.network, targets)
-    card = replace(model.card, network=rewriting.description, medseg=__version__)
+    card = replace(model.card, network=rewriting.description, evidence=[], medseg=__version__)
     converted = replace(model, network=rewriting.network, card=card)
     written = [arguments.output / name for name in MODEL_FILES]
     with replacing(written, overwrite=arguments.overwrite):

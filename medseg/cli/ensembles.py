@@ -3,8 +3,11 @@
 import argparse
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
+from medseg.analysis.input_sizes import check_patch
 from medseg.analysis.memory import window_bytes
+from medseg.cli.command import patch_of
 from medseg.errors import ConfigError
 from medseg.formatting import first_of
 from medseg.inference.ensemble import Ensemble, Member
@@ -33,11 +36,16 @@ def ensemble_of(models: Sequence[TrainedModel], arguments: argparse.Namespace) -
 
 def _member(model: TrainedModel, arguments: argparse.Namespace) -> Member:
     axes = [] if arguments.mirror is None else mirrored_axes(model, arguments.mirror)
+    card, window = model.card, patch_of(arguments.window, model.card.patch_size, key="window")
+    if arguments.window:
+        check_patch(model.network, card.in_channels, window, deep_supervision=False)
     predictor = Predictor(
         mirrored(model, axes) if axes else model,
         device=arguments.device,
         overlap=arguments.overlap,
-        window_bytes=window_bytes(model.network, model.card),
+        precision=arguments.precision,
+        window=window,
+        window_bytes=window_bytes(model.network, replace(card, patch_size=list(window))),
     )
     if arguments.shifts is None:
         return Member(predictor=predictor, mirrored=axes)

@@ -7,7 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_prediction, command, make_parser, positive, report_error
+from medseg.cli.command import (
+    add_prediction,
+    command,
+    limit_memory_to,
+    make_parser,
+    positive,
+    report_error,
+)
 from medseg.cli.predicted import add_form, add_further, plan_outputs, target_of
 from medseg.cli.volumes import each_volume, listings, named_by
 from medseg.errors import ConfigError, DataError
@@ -58,6 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_form(parser)
     add_prediction(parser)
+    parser.add_argument(
+        "--window",
+        type=positive,
+        nargs="+",
+        metavar="VOXELS",
+        help="per axis, instead of the patch of training; networks that normalise each window "
+        "give other results on others",
+    )
     views = parser.add_argument_group("mean over several views of a volume")
     views.add_argument(
         "--mirror",
@@ -136,6 +151,7 @@ def main(arguments: argparse.Namespace) -> int:
     from medseg.inference.files import is_done, predict_file
     from medseg.models.members import load_members
 
+    limit_memory_to(arguments)
     part = _part(arguments)
     models = load_members(arguments.model)
     card = models[0].card

@@ -16,6 +16,7 @@ from monai.transforms.intensity.array import ScaleIntensityRange
 from torch import Tensor
 from torch.nn import functional
 
+from medseg.data.restore import Restoration
 from medseg.errors import ConfigError
 from medseg.volumes import Volume, checked_label_values, from_ras, to_ras
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
@@ -222,13 +223,35 @@ class Preprocessing:
 
     def restore_labels(self, scores: Tensor, volume: Volume) -> np.ndarray:
         """Scores `(classes, *grid)` → labels on the volume's own grid."""
-        labels = strongest(scores, self.own_shape(volume)).numpy()
-        return from_ras(self._from_axes(labels), volume.geometry.affine)
+        restoration = self.restoration(volume, axis=0)
+        for slice_ in scores.float().unbind(1):
+            restoration.add(slice_)
+        return self.onto_volume(restoration, volume)[0]
 
     def restore_scores(self, scores: Tensor, volume: Volume) -> np.ndarray:
         """Scores `(classes, *grid)` → the same on the volume's own grid, float32."""
         restored = resample(scores.float(), self.own_shape(volume)).numpy()
         return from_ras(self._from_axes(restored), volume.geometry.affine)
+
+    def restoration(self, volume: Volume, *, axis: int, classes: int = 0) -> Restoration:
+        """What takes scores on the network's grid, slice by slice, and restores them.
+
+        Args:
+            volume: The volume.
+            axis: Of the network's grid, which slices lie across.
+            classes: Whose scores are restored as well as the labels; 0: only labels.
+        """
+        grid, own = self.grid_shape(volume), self.own_shape(volume)
+        scores = np.empty((classes, *own), np.float32) if classes else None
+        return Restoration(grid, own, axis=axis, scores=scores)
+
+    def onto_volume(
+        self, restoration: Restoration, volume: Volume
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels and scores of a finished restoration, along the axes of the volume."""
+        affine, scores = volume.geometry.affine, restoration.scores
+        labels = from_ras(self._from_axes(restoration.labels), affine)
+        return labels, None if scores is None else from_ras(self._from_axes(scores), affine)
 
     def _grid_size(self, own: tuple[int, ...], volume: Volume) -> tuple[int, ...]:
         before = self._axes(volume.geometry.ras_spacing)

@@ -29,8 +29,8 @@ from medseg.hardware import (
     limit_threads,
     require_precision,
 )
-from medseg.inference.memory import scoring_bytes
-from medseg.inference.sliding_window import WINDOWS_PER_BATCH
+from medseg.inference.memory import Shapes
+from medseg.inference.sliding_window import VALIDATION_OVERLAP
 from medseg.models.description import build_network, describe
 from medseg.models.size_limit import TooLargeError, at_most
 from medseg.models.unet import MultiscaleNetwork
@@ -105,18 +105,20 @@ class Plan:
         """
         if self.training.hardware.type != "cpu":
             return
-        free, data, windows = available_memory_bytes(), self.data.config, WINDOWS_PER_BATCH
-        activations = window_bytes(self.network, data, bf16=self.precision == "bf16")(windows)
+        free, data = available_memory_bytes(), self.data.config
+        activations = window_bytes(self.network, data, bf16=self.precision == "bf16")
         for case in self.data.prepared_validation():
             channels, *grid = case.shape
-            needed = scoring_bytes(
-                grid,
-                data.patch_size,
+            shapes = Shapes(
+                grid=grid,
+                own=grid,
+                patch_size=data.patch_size,
+                overlap=VALIDATION_OVERLAP,
                 channels=channels,
                 classes=data.num_classes,
-                windows=windows,
-                activations=activations,
+                maps=1,
             )
+            needed = next(shapes.plans(activations)).needed
             if needed > free:
                 raise ResourceError(
                     f"{case.case_id}: {data.num_classes} classes on a grid of {grid} need "

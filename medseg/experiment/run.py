@@ -15,6 +15,7 @@ from medseg.data.datamodule import loader_faults
 from medseg.data.splits import NNUNET_FOLDS, folds_text
 from medseg.errors import DataError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
+from medseg.experiment.evidence import evidence_of
 from medseg.experiment.folder import PICTURES, PREDICTIONS, SPLIT
 from medseg.experiment.largest import LargestComponents
 from medseg.experiment.plan import Plan
@@ -44,6 +45,8 @@ from medseg.training.trainer import BEST, LAST, TrainingPlan, make_trainer
 from medseg.training.watching import PROGRESS_FILE, Curves, ValidationPictures
 
 log = logging.getLogger(__name__)
+
+_EVIDENCE_CASES = 2  # held-out cases that are segmented in quicker ways as well
 
 
 def run(
@@ -212,7 +215,7 @@ def _evaluate(plan: Plan, progress: Progress) -> None:
     predictor = Predictor(
         model,
         device=str(plan.training.hardware),
-        bf16=bf16 or None,
+        precision="bf16" if bf16 else "fp32",
         window_bytes=window_bytes(model.network, model.card, bf16=bf16),
     )
     study = study_of(model, predictor, plan.config["artifacts"])
@@ -228,7 +231,12 @@ def _evaluate(plan: Plan, progress: Progress) -> None:
         study=study,
         largest=largest,
     )
-    card = replace(model.card, largest_component=largest.found())
+    tried = [] if failures else held_out[:_EVIDENCE_CASES]
+    card = replace(
+        model.card,
+        largest_component=largest.found(),
+        evidence=evidence_of(model, tried, plan.training.hardware),
+    )
     write_card(progress.results / MODEL_FOLDER, card, model.sha256)
     progress.update(
         cases=cases,

@@ -127,7 +127,7 @@ class Ensemble:
         found: dict[Any, _Part] = {}
         for member in self.members:
             predictor, preprocessing = member.predictor, member.predictor.preprocessing
-            predictor.require_memory(volume, probabilities=True, held=1 + len(found))
+            predictor.require_memory(volume, probabilities=True, maps=3 + len(found))
             start = time.perf_counter()
             image = preprocessing.image(volume)
             prepared = time.perf_counter()

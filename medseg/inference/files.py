@@ -111,12 +111,16 @@ def _shaped_by(ensemble: Ensemble, wanted: Wanted) -> dict[str, Any]:
     members = [member.describe() for member in ensemble.members]
     several = {"members": members} if len(members) > 1 else {"model": members[0]}
     names = ["background", *ensemble.classes]
-    patches = [member.predictor.card.patch_size for member in ensemble.members]
+    predictors = [member.predictor for member in ensemble.members]
+    windows = [list(predictor.window) for predictor in predictors]
+    overlaps = list(dict.fromkeys(predictor.overlap for predictor in predictors))
+    precisions = list(dict.fromkeys(predictor.precision for predictor in predictors))
     return several | {
         "window": {
-            "patch_size": patches if len(patches) > 1 else patches[0],
-            "overlap": ensemble.overlap,
+            "patch_size": windows if len(windows) > 1 else windows[0],
+            "overlap": overlaps if len(overlaps) > 1 else overlaps[0],
         },
+        "precision": precisions if len(precisions) > 1 else precisions[0],
         "prefer": wanted.prefer,
         "postprocessing": wanted.postprocessing.describe(ensemble.classes),
         "probabilities_of": [names[index] for index in wanted.probabilities],
@@ -234,4 +238,6 @@ def _compared(report: Mapping[str, Any]) -> Any:
         for member in members
     ]
     steps = {name: step for name, step in report.get("postprocessing", {}).items() if step}
-    return kept, report["window"], report.get("prefer", "sform"), steps
+    # reports of medseg 0.1.0 do not tell the precision: fp32 on a CPU
+    numbers = report["window"], report.get("precision", "fp32")
+    return kept, numbers, report.get("prefer", "sform"), steps

@@ -1,73 +1,112 @@
-"""The memory that a prediction takes beside the volume and the weights, foreseen from shapes."""
+"""The memory that a prediction takes beside the volume and the weights, planned from shapes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from medseg.data.preprocess import Preprocessing
-from medseg.volumes import Volume
+from medseg.formatting import memory
+from medseg.inference.sliding_window import band, windows_at_once
 from medseg.volumes.container import FLOAT32_BYTES
+
+WindowBytes = Callable[[int], int]
+"""Windows that are computed at once → bytes that the network takes for them."""
 
 _HEAP = 80 << 20  # freed bytes that glibc keeps, up to 64 MiB, and libraries
 _SCATTERED = 1.25  # freed blocks lie between others; measured
+_SLICES = 6  # of all classes, while one is restored
+_VOXELS = 5 * (1 << 15)  # whose classes are interpolated at once, and what they are made of
 
 
-def prediction_bytes(
-    volume: Volume,
-    preprocessing: Preprocessing,
-    *,
-    classes: int,
-    scoring: int,
-    probabilities: bool = False,
-    held: int = 0,
-) -> int:
-    """Most bytes that are taken at once from the volume to its labels.
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """How a volume is predicted in the memory that is free.
 
     Args:
-        volume: The volume.
-        preprocessing: Its way onto the network's grid and back.
-        classes: Background included.
-        scoring: Bytes of `scoring_bytes`.
-        probabilities: Those of every class are wanted, too.
-        held: Maps of all classes that exist besides.
+        windows: Computed at once.
+        spill: The sums of logits lie in a temporary file.
+        needed: Most bytes that are taken at once, beside what is held before.
     """
-    shape = preprocessing.grid_shape(volume)
-    channels, own, grid = len(volume.array), volume.array[0].size, math.prod(shape)
-    is_resampled = shape != preprocessing.own_shape(volume)
-    preparing = channels * own + (3 * channels + 1) * grid  # re-oriented; resampled, normalised
-    restored = own * (5 if is_resampled else 3)  # two classes compared, which wins, and the labels
-    if probabilities:
-        restored = max(restored, own + is_resampled * 2 * classes * own)
-    restoring = (channels + classes + held * classes) * grid + restored
-    return max(FLOAT32_BYTES * max(preparing, restoring) + _HEAP, scoring)
+
+    windows: int
+    spill: bool
+    needed: int
+
+    def __str__(self) -> str:
+        """In one line."""
+        where = "in a temporary file" if self.spill else "in memory"
+        return f"windows at once: {self.windows}, sums {where}, at most {memory(self.needed)} more"
 
 
-def scoring_bytes(
-    shape: Sequence[int],
-    patch_size: Sequence[int],
-    *,
-    channels: int,
-    classes: int,
-    windows: int,
-    activations: int,
-    held: int = 0,
-) -> int:
-    """Most bytes that are taken at once while windows slide over an image, up to the softmax.
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """What decides the memory of a prediction.
 
     Args:
-        shape: Of the image, three axes.
+        grid: The network's grid.
+        own: Of the volume, along the same axes.
         patch_size: Of a window, as many axes as the network has.
+        overlap: Of neighbouring windows.
         channels: Of the image.
         classes: Background included.
-        windows: That are computed at once.
-        activations: Bytes that the network takes for them.
-        held: Maps of all classes that exist besides.
+        probabilities: Those of every class are wanted, on the volume's own grid.
+        maps: Maps of all classes on the network's grid that exist as a whole.
     """
-    window = (*patch_size, 1)[:3]
-    grid = math.prod(shape)
-    padded = math.prod(max(sizes) for sizes in zip(shape, window, strict=True))
-    image = channels * (grid + (padded if padded > grid else 0))
-    sums = (classes + 1) * padded  # of scores and of the windows' weights
-    tiles = windows * (channels + classes) * math.prod(window)
-    sliding = FLOAT32_BYTES * (image + sums + tiles) + round(_SCATTERED * activations)
-    softmax = FLOAT32_BYTES * (image + classes * (padded + grid))
-    return max(sliding, softmax) + FLOAT32_BYTES * held * classes * grid + _HEAP
+
+    grid: Sequence[int]
+    own: Sequence[int]
+    patch_size: Sequence[int]
+    overlap: float
+    channels: int
+    classes: int
+    probabilities: bool = False
+    maps: int = 0
+
+    def plans(self, activations: WindowBytes, *, on_cpu: bool = True) -> Iterator[MemoryPlan]:
+        """Plans from the quickest to the one that takes least.
+
+        Args:
+            activations: Memory of the network.
+            on_cpu: Windows and sums lie in the memory that is planned.
+        """
+        count = windows_at_once(self.patch_size)
+        ways = [(n, False) for n in (count, count // 2, 1) if n] + [(1, True)]
+        for windows, spill in dict.fromkeys(ways if on_cpu else ways[:1]):
+            window = self._window_bytes(windows, activations, spill) if on_cpu else 0
+            needed = max(self._preparing, self._held + window) + _HEAP
+            yield MemoryPlan(windows=windows, spill=spill, needed=needed)
+
+    @property
+    def _preparing(self) -> int:
+        """While the volume is brought onto the grid: re-oriented, resampled, normalised."""
+        voxels = math.prod(self.own) + 3 * math.prod(self.grid)
+        return FLOAT32_BYTES * self.channels * voxels
+
+    @property
+    def _held(self) -> int:
+        """From the first window to the last: the image, the labels, whole maps, a slice's cells."""
+        padded = [max(n, w) for n, w in zip(self.grid, self._window, strict=True)]
+        grids = 1 if padded == list(self.grid) else 2
+        values = grids * self.channels * math.prod(padded)
+        values += self.maps * self.classes * math.prod(self.grid)
+        values += self.probabilities * (self.classes + 2) * math.prod(self.own)
+        axis, _ = band(self.grid, self.patch_size, self.overlap, 1)
+        slice_ = math.prod(self.grid) // self.grid[axis] + self.probabilities * (
+            math.prod(self.own) // self.own[axis]
+        )
+        values += self.classes * (_SLICES * slice_ + _VOXELS)
+        label = 1 if self.classes <= 256 else 4
+        return FLOAT32_BYTES * values + label * math.prod(self.own)
+
+    def _window_bytes(self, windows: int, activations: WindowBytes, spill: bool) -> int:
+        """Windows that are computed at once, one that is constant, and the sums."""
+        axis, length = band(self.grid, self.patch_size, self.overlap, windows)
+        cross = [max(n, w) for n, w in zip(self.grid, self._window, strict=True)]
+        cross[axis] = length
+        voxels = math.prod(self._window)
+        sums = (self.classes + 1) * (voxels if spill else math.prod(cross))
+        tiles = windows * (self.channels + self.classes) * voxels + self.classes * voxels
+        return FLOAT32_BYTES * (sums + tiles) + round(_SCATTERED * activations(windows))
+
+    @property
+    def _window(self) -> Sequence[int]:
+        return (*self.patch_size, 1)[:3]

@@ -22,6 +22,7 @@ from medseg.errors import DataError
 from medseg.files import atomic_path, sha256, write_text
 from medseg.models import pretrained
 from medseg.models.description import build_network
+from medseg.models.evidence import Evidence
 from medseg.models.size_limit import TooLargeError, at_most
 from medseg.record import ImageRange, from_plain
 from medseg.suggestion import choices
@@ -61,6 +62,7 @@ class ModelCard:
             component alone (`kept`), and over how many `cases`; empty where not measured.
         weights: Which of the training they are, as `weights` of a record; empty where that is not
             known.
+        evidence: What quicker ways of prediction were found to change on validation cases.
         medseg: Version that wrote it.
     """
 
@@ -76,6 +78,7 @@ class ModelCard:
     trained_on: ImageRange | None = None
     largest_component: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     weights: dict[str, Any] = dataclasses.field(default_factory=dict)
+    evidence: list[Evidence] = dataclasses.field(default_factory=list)
     medseg: str = __version__
 
     def plain(self) -> dict[str, Any]:

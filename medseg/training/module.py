@@ -9,7 +9,7 @@ from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-from medseg.inference.sliding_window import slide
+from medseg.inference.sliding_window import VALIDATION_OVERLAP, slide
 from medseg.metrics import dice
 from medseg.models.unet import MultiscaleNetwork
 from medseg.training.loss import LossOfCounted
@@ -86,7 +86,7 @@ class SegmentationModule(pl.LightningModule):
 
     def validation_step(self, batch: dict, _index: int) -> None:
         """Dice of one whole volume, per class."""
-        logits = slide(self.network, batch["image"], self.patch_size, overlap=0.25)
+        logits = slide(self.network, batch["image"], self.patch_size, overlap=VALIDATION_OVERLAP)
         label = batch["label"][:, 0]
         prediction = logits.argmax(1).masked_fill(label > len(self.classes), 0)
         self._dice.append(

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from medseg.data.cache import PreparedCase
-from medseg.inference.sliding_window import slide
+from medseg.inference.sliding_window import VALIDATION_OVERLAP, slide
 from medseg.progress import bar
 from medseg.training.callbacks import History
 from medseg.training.module import SegmentationModule
@@ -207,7 +207,8 @@ class ValidationPictures(pl.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         for case in self.cases:
             image = case.image[None].to(self.module.device)
-            logits = slide(self.module.network, image, self.module.patch_size, overlap=0.25)
+            module, overlap = self.module, VALIDATION_OVERLAP
+            logits = slide(module.network, image, module.patch_size, overlap=overlap)
             labels = logits.argmax(1)[0].cpu().numpy()
             picture = picture_of_case(
                 case.image[0].numpy(), case.label[0].numpy(), labels, case.spacing

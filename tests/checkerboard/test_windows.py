@@ -10,7 +10,7 @@ from medseg.checkerboard.boundaries import boundary_snapping
 from medseg.checkerboard.moments import ONE, halo, phase_moments
 from medseg.checkerboard.seasonal import additive
 from medseg.checkerboard.windows import CaseSums, Region, analysed_levels
-from medseg.inference.sliding_window import slide, windows_along
+from medseg.inference.sliding_window import slide, starts_along
 
 from ..pairwise import covering
 
@@ -89,7 +89,7 @@ def test_the_region_of_every_window_is_counted(grid, patch, overlap, period) -> 
         return
     sizes = zip(grid, [*patch, *[1] * (3 - len(patch))], strict=True)
     expected = math.prod(lengths)
-    expected *= math.prod(windows_along(n, p, overlap) for n, p in sizes)
+    expected *= math.prod(len(starts_along(n, p, overlap)) for n, p in sizes)
     assert int(windows.errors[1].sum()) == expected
     for group in ("prediction", "image", "truth"):
         assert whole(windows.moments(group)[0].gram) == expected

@@ -1,6 +1,7 @@
 """`medseg predict`: what the shell sees, and what is given to it as a model."""
 
 import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from medseg.cli.main import main as medseg
 from medseg.cli.predict import main
+from medseg.hardware import limit_memory
 
 from .user import User
 
@@ -50,6 +52,9 @@ def test_the_command_of_the_shell_predicts_and_refuses_whatever_the_terminal_can
         (["--overlap", "nan"], 2, "overlap=nan must lie in [0, 1)"),
         (["--device", "tpu"], 2, "device='tpu' must be one of auto, cpu, cuda, cuda:N"),
         (["--device", "cuda:99"], 4, "device=cuda:99, but torch sees"),
+        (["--window", "16", "16"], 2, "--window=16 16 must hold 3 numbers"),
+        (["--window", "1", "1", "1"], 2, "patch_size=[1, 1, 1] shrinks"),
+        (["--max-memory", "1MB"], 4, "a limit of 1 MiB of memory"),
     ],
 )
 def test_impossible_values_are_refused_in_one_line_before_anything_is_read(
@@ -119,3 +124,27 @@ def test_what_is_no_model_is_refused_in_one_line(
     assert line.startswith(f"error: {path}: ")
     assert message in line
     assert user.written() == []
+
+
+@pytest.mark.parametrize("word", ["potato", "-1GB", "0", "0.0001B", "8XB"])
+def test_what_is_no_amount_of_memory_is_wrong_usage(word: str, model_folder: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["-m", str(model_folder), "-i", "x", "-o", "out", f"--max-memory={word}"])
+    assert end.value.code == 2
+
+
+def test_a_limit_of_memory_changes_no_label_and_says_how_it_is_kept(
+    model_folder: Path, save_scan: SaveScan, scan: np.ndarray
+) -> None:
+    source = save_scan(scan)
+    out = source.parent / "out" / source.name
+    assert main(command(source, model_folder)) == 0
+    plain = np.asarray(nib.load(out).dataobj)
+    try:
+        limited = command(source, model_folder, "--max-memory", "64GB", "--overwrite")
+        assert main(limited) == 0
+    finally:
+        limit_memory(0)
+    np.testing.assert_array_equal(np.asarray(nib.load(out).dataobj), plain)
+    report = json.loads(out.with_name("scan.json").read_text())
+    assert report["precision"] == "fp32"  # the card tells nothing of bf16

@@ -46,7 +46,7 @@ def test_training_uses_the_gpu_in_bf16(run: Path) -> None:
 def test_gpu_and_cpu_agree(run: Path, folder: Path) -> None:
     volume = read_image(image_of(folder))
     maps = [
-        Predictor(load_model(run), device=device, bf16=False).predict(volume).labels
+        Predictor(load_model(run), device=device, precision="fp32").predict(volume).labels
         for device in ("cuda", "cpu")
     ]
     assert (maps[0] == maps[1]).mean() > 0.999
@@ -55,8 +55,8 @@ def test_gpu_and_cpu_agree(run: Path, folder: Path) -> None:
 def test_a_bf16_prediction_agrees_with_fp32(run: Path, folder: Path) -> None:
     volume = read_image(image_of(folder))
     maps = [
-        Predictor(load_model(run), device="cuda", bf16=bf16).predict(volume).labels
-        for bf16 in (True, False)
+        Predictor(load_model(run), device="cuda", precision=precision).predict(volume).labels
+        for precision in ("bf16", "fp32")
     ]
     assert (maps[0] == maps[1]).mean() > 0.98
 
@@ -66,16 +66,16 @@ def test_a_short_memory_gives_way_to_the_cpu(
 ) -> None:
     import medseg.inference.predictor as room
 
-    volume, slide = read_image(image_of(folder)), room.slide
+    volume, real = read_image(image_of(folder)), room.blended_slices
     expected = Predictor(load_model(run), device="cpu").predict(volume).labels
 
     def short_of_memory(network, image, *args, compute_on, **options):
         if compute_on.type == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return slide(network, image, *args, compute_on=compute_on, **options)
+        return real(network, image, *args, compute_on=compute_on, **options)
 
-    monkeypatch.setattr(room, "slide", short_of_memory)
-    labels = Predictor(load_model(run), device="cuda", bf16=False).predict(volume).labels
+    monkeypatch.setattr(room, "blended_slices", short_of_memory)
+    labels = Predictor(load_model(run), device="cuda", precision="fp32").predict(volume).labels
     np.testing.assert_array_equal(labels, expected)
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from medseg.data.preprocess import Preprocessing
-from medseg.errors import DataError, ResourceError
+from medseg.errors import ConfigError, DataError, ResourceError
+from medseg.inference.memory import Shapes
 from medseg.inference.predictor import Predictor
+from medseg.models.evidence import Evidence
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import Volume
 
@@ -130,17 +133,102 @@ def test_memory_is_asked_for_before_any_of_it_is_taken_whatever_is_wanted(
 ) -> None:
     classes, volume, voxels = 3, as_volume(scan[None]), scan.size
     labels = least_memory(model, volume, monkeypatch)
-    assert labels >= 4 * 2 * classes * voxels
+    assert labels >= 4 * classes * 16**3
     wanted = least_memory(model, volume, monkeypatch, probabilities=True)
-    assert wanted >= 4 * 2 * classes * voxels + labels / 4
+    assert wanted >= labels + 4 * classes * voxels
     fine = load_model(make_model(3, spacing=(0.1, 0.1, 0.1)))
-    on_fine_grid = 4 * 2 * classes * voxels * 10 * 12.5 * 15
-    assert least_memory(fine, volume, monkeypatch) >= on_fine_grid
+    on_fine_grid = 4 * 3 * voxels * 10 * 12.5 * 15  # the image; not the scores of all classes
+    assert on_fine_grid <= least_memory(fine, volume, monkeypatch) < 2 * on_fine_grid
     assert least_memory(fine, as_volume(scan[None, :, :, :1]), monkeypatch) > on_fine_grid / 30
     windows = partial(least_memory, model, volume, monkeypatch)
     assert windows(window_bytes=lambda _: 10**6) >= 10**6 + windows(window_bytes=lambda _: 0)
     micrometres = as_volume(scan[None], np.diag([1000.0, 1250, 1500, 1]))
     assert least_memory(fine, micrometres, monkeypatch) == 1 << 40
+
+
+def test_less_memory_makes_windows_fewer_and_then_sums_a_file_without_another_label(
+    model: TrainedModel,
+    as_volume: AsVolume,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    volume = as_volume(np.random.default_rng(0).normal(size=(1, 90, 80, 18)).astype(np.float32))
+    network, predictor = spied(model, window_bytes=lambda windows: windows << 18)
+    expected = predictor.predict(volume).labels
+    assert max(shape[0] for shape in network.shapes) == 4
+    needed = {
+        (plan.windows, plan.spill): plan.needed
+        for plan in shapes_of(predictor, volume).plans(lambda windows: windows << 18)
+    }
+    assert [*needed] == [(4, False), (2, False), (1, False), (1, True)]
+    assert sorted(needed.values(), reverse=True) == [*needed.values()]
+    for (windows, spill), enough in needed.items():
+        network.shapes.clear()
+        memory = SimpleNamespace(available=enough)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
+        plan = predictor.require_memory(volume)
+        assert (plan.windows, plan.spill) == (windows, spill)
+        monkeypatch.setattr(Preprocessing, "image", prepared(Preprocessing.image))
+        np.testing.assert_array_equal(predictor.predict(volume).labels, expected)
+        assert max(shape[0] for shape in network.shapes) == windows
+        monkeypatch.undo()
+
+
+def shapes_of(predictor: Predictor, volume: Volume) -> Shapes:
+    return Shapes(
+        grid=volume.array.shape[1:],
+        own=volume.array.shape[1:],
+        patch_size=predictor.window,
+        overlap=predictor.overlap,
+        channels=1,
+        classes=3,
+    )
+
+
+def prepared(image: Callable) -> Callable:
+    """`Preprocessing.image`, which asks for memory on its own, where enough is free."""
+
+    def _image(self: Preprocessing, volume: Volume) -> Tensor:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1 << 40))
+            return image(self, volume)
+
+    return _image
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "changed", "dice", "taken"),
+    [
+        (True, 1e-5, 0.9, ("bf16", 0.25)),
+        (True, 0.01, 0.9, ("fp32", 0.5)),
+        (True, 1e-5, 0.89, ("fp32", 0.5)),
+        (True, None, None, ("fp32", 0.5)),
+        (False, 1e-5, 0.9, ("fp32", 0.25)),
+    ],
+)
+def test_quicker_ways_are_taken_where_the_card_proves_them_equal(
+    has_bf16: bool,
+    changed: float | None,
+    dice: float,
+    taken: tuple[str, float],
+    model: TrainedModel,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("medseg.inference.predictor.computes_in_bf16", lambda _: has_bf16)
+    evidence = [
+        Evidence(precision=p, overlap=o, cases=2, changed=changed, dice=dice, plain_dice=0.9)
+        for p, o in (("fp32", 0.25), ("bf16", 0.5), ("bf16", 0.25))
+        if changed is not None
+    ]
+    card = replace(model.card, evidence=evidence)
+    predictor = Predictor(replace(model, card=card), device="cpu", overlap=None)
+    assert (predictor.precision, predictor.overlap) == taken
+    assert Predictor(replace(model, card=card), device="cpu").overlap == 0.5  # unless asked for
+
+
+def test_a_window_of_other_axes_and_an_unknown_precision_are_refused(model: TrainedModel) -> None:
+    for options in ({"window": (16, 16)}, {"window": (16, 16, 0)}, {"precision": "fp8"}):
+        with pytest.raises(ConfigError, match=r"window=.* must|precision=.* must"):
+            Predictor(model, device="cpu", **options)
 
 
 def test_short_memory_of_a_gpu_makes_windows_fewer_then_moves_to_the_cpu(
@@ -155,7 +243,7 @@ def test_short_memory_of_a_gpu_makes_windows_fewer_then_moves_to_the_cpu(
     network, predictor = spied(model, fail=lambda image: len(image) > 2)
     cpu = torch.device("cpu")
     attempts = [(cpu, cpu, 8), (cpu, cpu, 4), (cpu, cpu, 1)]
-    monkeypatch.setattr(predictor, "_attempts", lambda: iter(attempts))
+    monkeypatch.setattr(predictor, "_attempts", lambda _plan: iter(attempts))
     found = predictor.predict(as_volume(scan[None])).labels
     assert [shape[0] for shape in network.shapes] == [8, 4, *[1] * 8]
     assert caplog.text.count("GPU memory is short") == 2

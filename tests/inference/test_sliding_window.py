@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from monai.inferers.utils import sliding_window_inference
 from torch import Tensor, nn
 
-from medseg.inference.sliding_window import slide
+from medseg.inference.sliding_window import band_axis, blended_slices, slide
 
 VOLUME = (13, 10, 7)
 
@@ -94,3 +95,55 @@ def test_half_precision_logits_come_back_as_float32() -> None:
     out = slide(Half(), torch.ones(1, 1, 6, 6, 6), (4, 4, 4), overlap=0.5)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, torch.ones(1, 1, 6, 6, 6))
+
+
+@pytest.mark.parametrize("spill", [False, True])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.6])
+@pytest.mark.parametrize(
+    ("shape", "patch"),
+    [((13, 10, 7), (5, 3, 7)), ((30, 9, 21), (16, 8, 16)), ((5, 40, 9), (16, 16, 16)),
+     ((21, 12, 11), (7, 9)), ((5, 30, 9), (16, 16))],
+)  # fmt: skip
+def test_slices_are_those_of_monai_whatever_is_computed_at_once(
+    shape, patch, overlap, spill
+) -> None:
+    flat = len(patch) == 2
+    network = (nn.Conv2d if flat else nn.Conv3d)(2, 3, 3, padding=1).eval()
+    image = torch.randn(1, 2, *shape)
+    image[:, :, :, : shape[1] // 2] = 1  # constant windows are computed once
+
+    def predict(windows: Tensor) -> Tensor:
+        return network(windows.squeeze(-1)).unsqueeze(-1) if flat else network(windows)
+
+    with torch.no_grad():
+        expected = sliding_window_inference(
+            image, [*patch, 1][:3], 2, predict, overlap=overlap, mode="gaussian"
+        )
+        for count in (1, 3, None):
+            found = torch.stack(
+                [
+                    *blended_slices(
+                        network,
+                        image[0],
+                        patch,
+                        overlap=overlap,
+                        windows_per_batch=count,
+                        reuse=True,
+                        spill=spill,
+                    )
+                ],
+                1 + band_axis(shape, patch),
+            )
+            torch.testing.assert_close(found[None], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_constant_windows_are_computed_once() -> None:
+    network = Counting(nn.Conv3d(1, 2, 3, padding=1)).eval()
+    image = torch.full((1, 1, 40, 8, 8), -1.0)
+    image[..., 24:, :, :] = 2
+    with torch.no_grad():
+        found = slide(network, image, (8, 8, 8), overlap=0.0, windows_per_batch=1)
+        assert len(network.seen) == 2  # of five
+        every = slide(network.train(), image, (8, 8, 8), overlap=0.0, windows_per_batch=1)
+    assert len(network.seen) == 7
+    torch.testing.assert_close(found, every)

@@ -1,0 +1,169 @@
+"""`python -m benchmarks.prediction`: a whole prediction, by stage, beside MONAI's.
+
+A chest-CT-like volume goes from file to label map in a process of its own. The network has random
+weights; what is measured is time and memory, not labels. The peer is MONAI's sliding window with
+its `Invertd`, on the same network, grid, windows and overlap.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.nifti1 import Nifti1Image
+from scipy.ndimage import gaussian_filter
+
+from medseg.cli.compose import described
+from medseg.data.preprocess import Preprocessing, Window
+from medseg.models.description import build_network
+from medseg.models.weights import ModelCard, load_model, save_model
+
+SPACING = (0.7, 0.7, 2.5)
+GRID_MM = 1.5
+
+
+def main() -> int:
+    """Measures every row, in turns, and prints the table."""
+    arguments = _parser().parse_args()
+    if arguments.peer:
+        model, image, out = arguments.peer
+        return _monai(model, image, out, arguments.overlap)
+    print("| classes | way | stages, s | wall, s | CPU, s | peak, GB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        image = _volume(folder / "ct.nii.gz", arguments.shape)
+        for classes in arguments.classes:
+            model = _model(folder / f"model_{classes}", classes, arguments)
+            for way in arguments.ways:
+                print(_row(classes, way, model, image, folder / f"{way}_{classes}", arguments))
+    return 0
+
+
+def _row(
+    classes: int, way: str, model: Path, image: Path, out: Path, arguments: argparse.Namespace
+) -> str:
+    words = {
+        "medseg": [
+            *("-m", "medseg", "predict", "-m", model, "-i", image, "-o", out),
+            *("--overlap", arguments.overlap, *arguments.options.split()),
+        ],
+        "MONAI": [
+            *("-m", "benchmarks.prediction", "--overlap", arguments.overlap),
+            *("--peer", model, image, out),
+        ],
+    }[way]
+    out.mkdir()
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - start
+    if status:
+        return f"| {classes} | {way} | failed ({status}) | | | |"
+    seconds = json.loads(next(out.glob("*.json")).read_text())["seconds"]
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    cpu = used.ru_utime + used.ru_stime
+    return f"| {classes} | {way} | {stages} | {wall:.1f} | {cpu:.1f} | {peak:.2f} |"
+
+
+def _monai(model: Path, image: Path, out: Path, overlap: float) -> int:
+    """The same prediction by MONAI's transforms, sliding window and `Invertd`."""
+    from monai.data.meta_tensor import MetaTensor
+    from monai.inferers.utils import sliding_window_inference
+    from monai.transforms.compose import Compose
+    from monai.transforms.intensity.dictionary import ScaleIntensityRanged
+    from monai.transforms.io.dictionary import LoadImaged
+    from monai.transforms.post.dictionary import Invertd
+    from monai.transforms.spatial.dictionary import Orientationd, Spacingd
+
+    trained, start = load_model(model), time.perf_counter()
+    before = Compose(
+        [
+            LoadImaged("image", ensure_channel_first=True),
+            Orientationd("image", axcodes="RAS", labels=None),
+            Spacingd("image", pixdim=[GRID_MM] * 3),
+            ScaleIntensityRanged("image", -1000, 400, -1, 1, clip=True),
+        ]
+    )
+    case: Any = before({"image": image})
+    prepared = time.perf_counter()
+    with torch.no_grad():
+        logits = sliding_window_inference(
+            case["image"][None],
+            trained.card.patch_size,
+            1,
+            trained.network,
+            overlap=overlap,
+            mode="gaussian",
+        )[0]
+    computed = time.perf_counter()
+    case["pred"] = MetaTensor(torch.softmax(torch.as_tensor(logits), 0), meta=case["image"].meta)
+    back = Invertd("pred", before, orig_keys="image", nearest_interp=False, to_tensor=True)
+    labels = back(case)["pred"].argmax(0).numpy().astype(np.uint8)
+    restored = time.perf_counter()
+    Nifti1Image(labels, Nifti1Image.from_filename(image).affine).to_filename(out / "ct.nii.gz")
+    seconds = {
+        "preprocess": prepared - start,
+        "network": computed - prepared,
+        "restore": restored - computed,
+        "write": time.perf_counter() - restored,
+    }
+    (out / "ct.json").write_text(json.dumps({"seconds": seconds}))
+    return 0
+
+
+def _volume(path: Path, shape: list[int]) -> Path:
+    """A body of smooth tissue in air, in Hounsfield units."""
+    rng = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    is_body = (grid[0] / 0.8) ** 2 + (grid[1] / 0.6) ** 2 < 1
+    tissue = gaussian_filter(rng.normal(size=shape).astype(np.float32), (8, 8, 2.5))
+    body = 400 * tissue / tissue.std() + rng.normal(0, 20, shape)
+    array = np.where(is_body, body, -1000 - np.abs(rng.normal(0, 10, shape)))
+    Nifti1Image(array.astype(np.int16), np.diag([*SPACING, 1])).to_filename(path)
+    return path
+
+
+def _model(folder: Path, classes: int, arguments: argparse.Namespace) -> Path:
+    torch.manual_seed(0)
+    widths = arguments.channels
+    size = f"model.encoder.channels={widths}", f"model.encoder.strides={[1] + [2] * 3}"
+    patch = [arguments.patch] * 3
+    data = f"data.num_classes={classes}", "data.in_channels=1", f"data.patch_size={patch}"
+    network = described("train", "model", "model=unet", "data=phantom", *data, *size)
+    preprocessing = Preprocessing(intensity=Window(low=-1000, high=400), spacing=(GRID_MM,) * 3)
+    card = ModelCard(
+        network=network,
+        preprocessing=preprocessing.describe(),
+        dataset="random weights",
+        in_channels=1,
+        classes=[f"class {n}" for n in range(1, classes)],
+        patch_size=patch,
+    )
+    save_model(folder, build_network(network), card)
+    return folder
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
+    parser.add_argument("--classes", type=int, nargs="+", default=[3, 25, 100])
+    parser.add_argument("--ways", nargs="+", choices=["medseg", "MONAI"], default=["medseg"])
+    parser.add_argument("--shape", type=int, nargs=3, default=[512, 512, 133])
+    parser.add_argument("--channels", type=int, nargs=4, default=[16, 32, 64, 128])
+    parser.add_argument("--patch", type=int, default=96)
+    parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--options", default="", help="further ones of medseg predict")
+    parser.add_argument("--peer", type=Path, nargs=3, help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

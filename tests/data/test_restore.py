@@ -1,0 +1,67 @@
+"""Labels restored slice by slice are those of all classes interpolated on the whole grid."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from medseg.data.restore import Restoration
+
+
+def restored(given: torch.Tensor, size: tuple[int, ...], axis: int, **options) -> np.ndarray:
+    restoration = Restoration(given.shape[1:], size, axis=axis, **options)
+    for slice_ in given.unbind(1 + axis):
+        restoration.add(slice_)
+    return restoration.labels
+
+
+def interpolated(scores: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    return functional.interpolate(scores[None].double(), size=size, mode="trilinear")[0]
+
+
+sizes = st.tuples(*[st.integers(1, 9)] * 3)
+
+
+@given(sizes, sizes, st.integers(1, 6), st.integers(0, 2), st.integers(0, 2**31))
+def test_labels_are_those_of_the_interpolated_scores(grid, size, classes, axis, seed) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.rand((classes, *grid), generator=generator).pow(4).softmax(0)
+    full = interpolated(scores, size)
+    labels = torch.from_numpy(restored(scores, size, axis))
+    taken = full.gather(0, labels[None].long())[0]
+    assert (taken >= full.amax(0) - 1e-6).all()  # another label only where rounding decides
+
+
+@given(sizes, sizes, st.integers(0, 2), st.integers(0, 2**31))
+def test_equal_scores_go_to_the_lowest_class(grid, size, axis, seed) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    cells = torch.randint(0, 2, grid, generator=generator)
+    two = functional.one_hot(cells, 2).movedim(-1, 0).float()
+    four = torch.stack([two[0], two[1], two[1], two[0]])  # classes 2 and 3 never win
+    labels = restored(four, size, axis)
+    np.testing.assert_array_equal(labels, restored(two, size, axis))
+    assert labels.max() <= 1
+
+
+def test_a_third_class_may_win_between_two_others() -> None:
+    scores = torch.tensor([[0.51, 0.0], [0.0, 0.51], [0.49, 0.49]]).reshape(3, 2, 1, 1)
+    assert restored(scores, (4, 1, 1), 0).flatten().tolist() == [0, 2, 2, 1]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_scores_of_every_class_are_restored_beside_the_labels(axis: int) -> None:
+    scores = torch.randn(4, 6, 5, 7).softmax(0)
+    found = np.empty((4, 9, 5, 3), np.float32)
+    labels = restored(scores, (9, 5, 3), axis, scores=found)
+    torch.testing.assert_close(
+        torch.from_numpy(found).double(), interpolated(scores, (9, 5, 3)), rtol=0, atol=1e-6
+    )
+    np.testing.assert_array_equal(labels, found.argmax(0))
+
+
+def test_more_than_256_classes_have_labels_beyond_255() -> None:
+    scores = torch.zeros(300, 2, 2, 2)
+    scores[299, 1], scores[3, 0] = 1, 1
+    assert restored(scores, (4, 4, 4), 0)[:, 0, 0].tolist() == [3, 3, 299, 299]
