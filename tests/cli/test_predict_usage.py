@@ -100,7 +100,7 @@ def text(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
-        ("missing", lambda _: None, "holds no model"),
+        ("missing", lambda _: None, "there is no such folder"),
         ("folder", no_model, "holds no model"),
         ("readme.txt", text, "not a model"),
         ("weights.safetensors", text, "damaged"),

@@ -75,7 +75,8 @@ def test_names_are_never_paths_headers_or_markup(
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"no volume", gzip.compress(b"no volume"), b"\x1f\x8b damaged", b"NRRD0004\n\n"],
+    [b"", b"no volume", gzip.compress(b"no volume", mtime=0), b"\x1f\x8b damaged", b"NRRD0004\n\n"],
+    ids=["nothing", "words", "packed words", "damaged", "half a header"],
 )
 def test_what_is_no_volume_gets_one_sentence(
     content: bytes, service: Service, temporary: Path
