@@ -187,10 +187,13 @@ class SegmentationDataModule(pl.LightningDataModule):
             raise RuntimeError("call setup() first")
         config = self.config
         workers = self._workers(self._training)
+        rank, ranks = self._rank
+        own = config.batch_size // ranks
+        share = range(rank * own, (rank + 1) * own)
         self._loader = _TimedLoader(
             self._training,
-            batch_size=config.batch_size,
-            sampler=EpochSampler(config.batches_per_epoch * config.batch_size, self._epoch),
+            batch_size=own,
+            sampler=EpochSampler(config.batches_per_epoch, config.batch_size, share, self._epoch),
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=as_lists,
@@ -211,8 +214,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         return varied(batch, self.config.patch_size) if "variation" in batch else batch
 
     def val_dataloader(self) -> DataLoader:
-        """Whole prepared volumes, one per batch."""
-        return DataLoader(_Volumes(self._validation), batch_size=1)
+        """Whole prepared volumes, one per batch, equally many for each of several processes."""
+        rank, ranks = self._rank
+        count = ceil(len(self._validation) / ranks) * ranks
+        return DataLoader(
+            _Volumes(self._validation), batch_size=1, sampler=range(rank, count, ranks)
+        )
+
+    @property
+    def _rank(self) -> tuple[int, int]:
+        """Which of how many processes this is."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property
     def _on_gpu(self) -> bool:
@@ -354,6 +366,8 @@ class _TimedLoader(DataLoader):
 
 
 class _Volumes(Dataset):
+    """Cases; beyond the last they begin anew, and do not count."""
+
     def __init__(self, cases: Sequence[PreparedCase]):
         self.cases = list(cases)
 
@@ -361,5 +375,6 @@ class _Volumes(Dataset):
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict:
-        case = self.cases[index]
-        return {"image": case.image, "label": case.label, "case": case.case_id}
+        case = self.cases[index % len(self.cases)]
+        counts = index < len(self.cases)
+        return {"image": case.image, "label": case.label, "case": case.case_id, "counts": counts}

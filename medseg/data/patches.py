@@ -20,20 +20,28 @@ class EpochSampler(Sampler):
     """Yields `(epoch, index)`: all that a patch is drawn from, besides the seed.
 
     Args:
-        count: Patches in an epoch.
+        batches: In an epoch.
+        batch_size: Patches in a batch.
+        share: Which patches of every batch are drawn; of one process, all.
         epoch: Tells how many epochs are done; asked whenever one begins.
     """
 
-    def __init__(self, count: int, epoch: Callable[[], int]):
-        self.count = count
+    def __init__(self, batches: int, batch_size: int, share: range, epoch: Callable[[], int]):
+        self.batches = batches
+        self.batch_size = batch_size
+        self.share = share
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch()
-        return ((epoch, index) for index in range(self.count))
+        return (
+            (epoch, batch * self.batch_size + place)
+            for batch in range(self.batches)
+            for place in self.share
+        )
 
     def __len__(self) -> int:
-        return self.count
+        return self.batches * len(self.share)
 
 
 class PatchDataset(Dataset):

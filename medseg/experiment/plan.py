@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.loss import _Loss
 
 from medseg.analysis.cost import training_call
@@ -36,6 +37,7 @@ from medseg.models.size_limit import TooLargeError, at_most
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
 from medseg.training.loss import make_loss
+from medseg.training.ranks import require_shares
 from medseg.training.schedule import after_epochs
 from medseg.training.trainer import TrainingPlan
 
@@ -226,7 +228,11 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     training = TrainingPlan(**config["trainer"])
     require_precision(training.precision, training.hardware)
+    _require_devices(training, config["data"]["batch_size"])
     network = _network_with_room(description)
+    is_normed = any(isinstance(module, _BatchNorm) for module in network.modules())
+    if training.devices > 1 and training.hardware.type == "cpu" and is_normed:
+        log.warning("batch norm: on the CPU each process normalises its share of a batch alone")
     # refuses a patch of other dimensions before the network sees it
     data = make_data(config, split)
     deep_supervision = bool(config["model"].get("deep_supervision", False))
@@ -258,6 +264,28 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     )
     _require_memory(plan)
     return plan
+
+
+def _require_devices(training: TrainingPlan, batch_size: int) -> None:
+    """Refuses several processes that cannot share the training."""
+    count, hardware = training.devices, training.hardware
+    if count == 1:
+        return
+    require_shares(batch_size, count)
+    if training.max_seconds is not None:
+        raise ConfigError(
+            f"trainer.max_seconds={training.max_seconds} ends the training by the clock of one "
+            f"process, and trainer.devices={count} have one each; give trainer.epochs"
+        )
+    if hardware.type == "cuda" and training.device.startswith("cuda:"):
+        raise ConfigError(
+            f"trainer.device={training.device} names one GPU, and trainer.devices={count} takes "
+            f"the first {count}; set trainer.device=cuda, and choose with CUDA_VISIBLE_DEVICES"
+        )
+    if hardware.type == "cuda" and torch.cuda.device_count() < count:
+        raise ResourceError(
+            f"trainer.devices={count}: {torch.cuda.device_count()} GPUs are here; ask for as many"
+        )
 
 
 def _network_with_room(description: dict[str, Any]) -> nn.Module:

@@ -11,14 +11,15 @@ import pytorch_lightning as pl
 from medseg.analysis.cost import count_macs, count_parameters
 from medseg.analysis.gridding import gridding_warnings
 from medseg.analysis.memory import window_bytes
-from medseg.data.datamodule import loader_faults
 from medseg.data.splits import NNUNET_FOLDS, folds_text
 from medseg.errors import DataError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.evidence import evidence_of
+from medseg.experiment.fit import fit, module_of
 from medseg.experiment.folder import PICTURES, PREDICTIONS, SPLIT
 from medseg.experiment.largest import LargestComponents
 from medseg.experiment.plan import Plan
+from medseg.experiment.processes import processes
 from medseg.experiment.recorded import Progress, recorded, score_lines
 from medseg.experiment.resume import plan_of_continuation
 from medseg.files import write_text
@@ -40,8 +41,7 @@ from medseg.training.callbacks import (
     StopOnSignal,
     TimeBudget,
 )
-from medseg.training.module import SegmentationModule
-from medseg.training.trainer import BEST, LAST, TrainingPlan, make_trainer
+from medseg.training.trainer import BEST, LAST, TrainingPlan
 from medseg.training.watching import PROGRESS_FILE, Curves, ValidationPictures
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def _set_up(plan: Plan, folder: Path, progress: Progress) -> None:
     macs = count_macs(plan.network, plan.data.config.in_channels, patch_size)
     progress.update(
         blocks=block_texts(plan.description),
-        machine=describe_machine(device, plan.precision),
+        machine=describe_machine(device, plan.precision) | {"processes": plan.training.devices},
         parameters=parameters,
         macs=macs,
         patch_size=patch_size,
@@ -133,22 +133,13 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
         side_pairs=plan.data.side_pairs,
         trained_on=plan.data.training_range(),
     )
-    module = SegmentationModule(
-        network=plan.network,
-        loss=plan.loss,
-        optimizer=plan.optimizer,
-        scheduler=plan.scheduler,
-        classes=card.classes,
-        patch_size=card.patch_size,
-        deep_supervision=plan.deep_supervision,
-        ignores=plan.data.ignores,
-        description=card.plain(),
-    )
+    module = module_of(plan, card.plain())
     history, stop = History(), StopOnSignal()
     validation = plan.data.prepared_validation()
     drawn, every = validation[: pictures["cases"]], pictures["every_epochs"]
     trajectory = trajectory_of(module, validation[0].image, plan.config["artifacts"])
     callbacks: list[pl.Callback] = [
+        stop,
         Heartbeat(progress.write_status, history, max_seconds=training.max_seconds),
         ValidationPictures(module, drawn, folder / PICTURES, every=every),
         *([Curves(history, folder / PROGRESS_FILE)] if pictures["cases"] else []),
@@ -156,20 +147,12 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
     if training.max_seconds is not None:
         shape = {"epochs": training.epochs, "validate_every": training.validate_every}
         callbacks.insert(0, TimeBudget(training.max_seconds, history, plan.scheduler, **shape))
-    trainer = make_trainer(
-        training,
-        folder=folder,
-        precision=plan.precision,
-        seed=plan.config["seed"],
-        history=history,
-        stop=stop,
-        callbacks=[*callbacks, *([trajectory] if trajectory else [])],
-    )
-    last, start = folder / LAST, time.perf_counter()
+    if trajectory:
+        callbacks.append(trajectory)
+    start = time.perf_counter()
     try:
-        checkpoint = last if last.is_file() else None
-        with loader_faults():
-            trainer.fit(module, datamodule=plan.data, ckpt_path=checkpoint, weights_only=True)
+        with processes(plan, folder) as rank:
+            trainer = fit(plan, folder, module, rank=rank, history=history, callbacks=callbacks)
         stop.raise_if_received()
     except SystemExit as error:  # Lightning's way of ending on SIGTERM
         stop.raise_if_received()

@@ -199,6 +199,7 @@ RULES: dict[str, Rule] = {
     "trainer.ema": or_null(_BETWEEN),
     "trainer.patience": or_null(whole(1)),
     "trainer.gradient_clip": or_null(POSITIVE),
+    "trainer.devices": whole(1, 1024),
     "trainer.device": _DEVICE,
     "trainer.precision": one_of("auto", "bf16", "fp16", "fp32"),
     "trainer.deterministic": FLAG,

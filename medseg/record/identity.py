@@ -36,6 +36,7 @@ _ADDED: dict[str, Any] = {
     "loss.weight": None,
     "model.decoder.kernel_sizes": None,
     "model.encoder.kernel_sizes": None,
+    "trainer.devices": 1,
     "trainer.ema": None,
     "trainer.weights": "best",
 }

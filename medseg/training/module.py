@@ -13,6 +13,7 @@ from medseg.inference.sliding_window import VALIDATION_OVERLAP, slide
 from medseg.metrics import dice
 from medseg.models.unet import MultiscaleNetwork
 from medseg.training.loss import LossOfCounted
+from medseg.training.ranks import are_several, gathered, of_all, whole_batch
 from medseg.training.schedule import after_epochs
 
 
@@ -79,13 +80,21 @@ class SegmentationModule(pl.LightningModule):
             own.update({key: value for key, value in new.items() if key != "params"})
 
     def training_step(self, batch: dict[str, Tensor], _index: int) -> Tensor:
-        """Loss of one batch of patches."""
-        loss = self.loss(self._training_logits(batch["image"]), batch["label"])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["image"]))
-        return loss
+        """Loss of one batch of patches, those of all processes together."""
+        logits, label = self._training_logits(batch["image"]), batch["label"]
+        if several := are_several():
+            of_each = [*map(whole_batch, logits if isinstance(logits, list) else [logits])]
+            logits = of_each if isinstance(logits, list) else of_each[0]
+            label = whole_batch(label)
+        loss = self.loss(logits, label)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": several}
+        self.log("train/loss", loss, batch_size=len(label), **options)
+        return of_all(loss) if several else loss
 
     def validation_step(self, batch: dict, _index: int) -> None:
         """Dice of one whole volume, per class."""
+        if not batch["counts"]:
+            return
         logits = slide(self.network, batch["image"], self.patch_size, overlap=VALIDATION_OVERLAP)
         label = batch["label"][:, 0]
         prediction = logits.argmax(1).masked_fill(label > len(self.classes), 0)
@@ -95,11 +104,12 @@ class SegmentationModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Means over the cases in which a class is defined."""
-        per_class = [_mean(values) for values in zip(*self._dice, strict=True)]
+        per_class = [_mean(values) for values in zip(*gathered(self._dice), strict=True)]
         self._dice.clear()
+        several = are_several()
         for name, value in zip(self.classes, per_class, strict=True):
-            self.log(f"val/dice_{name}", value)
-        self.log("val/dice", _mean([v for v in per_class if v == v]))
+            self.log(f"val/dice_{name}", value, sync_dist=several)
+        self.log("val/dice", _mean([v for v in per_class if v == v]), sync_dist=several)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Stores what rebuilds the network: plain data, so that loading runs no code."""

@@ -17,7 +17,6 @@ from pytorch_lightning.callbacks import (
 )
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from medseg.files import atomic_path
@@ -29,8 +28,8 @@ from medseg.training.callbacks import (
     History,
     SeedEachEpoch,
     StopOnDivergence,
-    StopOnSignal,
 )
+from medseg.training.ranks import Rank
 from medseg.training.watching import StallNotice, TrainingBar
 
 log = logging.getLogger(__name__)
@@ -52,6 +51,7 @@ class TrainingPlan:
         ema: Decay of the average of the weights (`medseg.training.average`); None: no average.
         patience: Validations without a better Dice after which training stops; None: never.
         gradient_clip: Largest norm of the gradient; None: not clipped.
+        devices: Processes that share every batch, on a GPU each or all on the CPU.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `bf16`, `fp16` or `fp32`; see `medseg.hardware.choose_precision`.
         deterministic: Only deterministic kernels, slower on a GPU.
@@ -65,6 +65,7 @@ class TrainingPlan:
     ema: float | None = None
     patience: int | None = None
     gradient_clip: float | None = 12.0
+    devices: int = 1
     device: str = "auto"
     precision: str = "auto"
     deterministic: bool = False
@@ -90,10 +91,10 @@ def make_trainer(
     precision: str,
     seed: int,
     history: History,
-    stop: StopOnSignal,
     callbacks: Sequence[pl.Callback],
+    rank: Rank,
 ) -> pl.Trainer:
-    """A trainer that writes checkpoints, logs and curves into `folder`."""
+    """A trainer that writes checkpoints, logs and curves into `folder`; of several, one does."""
     _quieten()
     gpu = plan.hardware.index if plan.hardware.type == "cuda" else None
     checkpoints = folder / CHECKPOINTS
@@ -103,12 +104,18 @@ def make_trainer(
         best = ModelCheckpoint(filename=_stem(BEST), monitor="val/dice", mode="max", **whole)
         kept.insert(0, best)
     # after what looks at the network when a validation ends: it gives the raw weights back
-    average = [] if plan.ema is None else [AveragedWeights(plan.ema, plan.hardware)]
+    own = torch.device("cuda", rank.number) if gpu is not None and rank.count > 1 else plan.hardware
+    average = [] if plan.ema is None else [AveragedWeights(plan.ema, own)]
     early = [_Patience("val/dice", patience=plan.patience, mode="max")] if plan.patience else []
-    bar = [TrainingBar(history, max_seconds=plan.max_seconds)] if is_terminal() else []
+    shows = is_terminal() and rank.number == 0
+    bar = [TrainingBar(history, max_seconds=plan.max_seconds)] if shows else []
+    on_cpu = plan.hardware.type == "cpu"
     return pl.Trainer(
         accelerator="gpu" if plan.hardware.type == "cuda" else "cpu",
-        devices=1 if gpu is None else [gpu],
+        devices=rank.count if on_cpu else [*range(rank.count)] if rank.count > 1 else [gpu or 0],
+        strategy=rank.strategy(),
+        use_distributed_sampler=False,  # the data module shares out
+        sync_batchnorm=rank.count > 1 and not on_cpu,
         precision=lightning_name(precision),  # type: ignore[arg-type]
         max_epochs=plan.epochs if plan.max_seconds is None else -1,
         # a run shorter than that is validated at its end
@@ -123,13 +130,11 @@ def make_trainer(
             TensorBoardLogger(folder, name="", version=""),
             _AppendingLogger(folder, name="", version="", flush_logs_every_n_steps=20),
         ],
-        # one process per run: whatever started it, SLURM too, is not asked for others
-        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+        plugins=[AtomicCheckpointIO(), rank.environment()],
         callbacks=[
             SeedEachEpoch(seed),
             LearningRateMonitor(logging_interval="epoch"),
             StopOnDivergence(),
-            stop,
             history,
             StallNotice(history),
             *callbacks,
@@ -261,7 +266,9 @@ def _quieten() -> None:
         {"message": ".*callbacks used to create the checkpoint.*"},
         # whole volumes are few: one loader process is enough
         {"message": ".*does not have many workers.*"},
-        # a run is one process, under SLURM too
+        # of several processes: gradients with their channels last are copied
+        {"message": ".*Grad strides do not match bucket view strides.*"},
+        # processes are started by the run, under SLURM too
         {"message": ".*`srun` command is available.*"},
         # a resumed run writes into the folder it had
         {"message": ".*Checkpoint directory .* exists and is not empty.*"},

@@ -1,0 +1,62 @@
+"""The training of a plan's network, as each of a run's processes does it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from medseg.data.datamodule import loader_faults
+from medseg.experiment.plan import Plan
+from medseg.training.callbacks import History
+from medseg.training.module import SegmentationModule
+from medseg.training.ranks import Rank
+from medseg.training.trainer import LAST, make_trainer
+
+
+def module_of(plan: Plan, description: Mapping[str, Any] | None = None) -> SegmentationModule:
+    """The optimisation of a plan's network, whose data are set up.
+
+    Args:
+        plan: The plan.
+        description: Plain data that checkpoints keep.
+    """
+    dataset, config = plan.data.dataset, plan.data.config
+    assert dataset is not None
+    return SegmentationModule(
+        network=plan.network,
+        loss=plan.loss,
+        optimizer=plan.optimizer,
+        scheduler=plan.scheduler,
+        classes=dataset.classes,
+        patch_size=config.patch_size,
+        deep_supervision=plan.deep_supervision,
+        ignores=plan.data.ignores,
+        description=dict(description or {}),
+    )
+
+
+def fit(
+    plan: Plan,
+    folder: Path,
+    module: SegmentationModule,
+    *,
+    rank: Rank,
+    history: History,
+    callbacks: Sequence[pl.Callback] = (),
+) -> pl.Trainer:
+    """Trains from the last checkpoint in a run's folder, if there is one."""
+    trainer = make_trainer(
+        plan.training,
+        folder=folder,
+        precision=plan.precision,
+        seed=plan.config["seed"],
+        history=history,
+        callbacks=callbacks,
+        rank=rank,
+    )
+    last = folder / LAST
+    checkpoint = last if last.is_file() else None
+    with loader_faults():
+        trainer.fit(module, datamodule=plan.data, ckpt_path=checkpoint, weights_only=True)
+    return trainer
