@@ -23,7 +23,7 @@ from medseg.files import (
 from medseg.metrics import score_case
 from medseg.models.weights import MODEL_FILES, MODEL_FOLDER, load_model
 from medseg.record import FILE_NAME, PLAN_FILE, STATUS_FILE, RunRecord
-from medseg.training.trainer import BEST, CHECKPOINTS, METRICS_FILE
+from medseg.training.trainer import BEST, CHECKPOINTS, LAST, METRICS_FILE
 from medseg.training.watching import PROGRESS_FILE
 from medseg.volumes import read_labels
 
@@ -76,14 +76,19 @@ def require_own_results(folder: Path, data: SegmentationDataModule) -> None:
 
 
 def _older_model(folder: Path) -> list[Path]:
-    """The files of the model, if no list names them and it is that of the best checkpoint."""
+    """The files of the model, if no list names them and it is that of the checkpoint."""
     model = folder / MODEL_FOLDER
+    kept = folder / (BEST if (folder / BEST).is_file() else LAST)
     if not lists_own_files(model):
         with suppress(MedsegError):
-            one, best = load_model(model), load_model(folder / BEST)
-            states = one.network.state_dict(), best.network.state_dict()
-            told = ("weights", "largest_component")  # after training, not in a checkpoint
-            card = replace(best.card, **{key: getattr(one.card, key) for key in told})
+            one, other = load_model(model), load_model(kept)
+            states = one.network.state_dict(), other.network.state_dict()
+            told = (
+                "weights",
+                "largest_component",
+                "evidence",
+            )  # after training, not in a checkpoint
+            card = replace(other.card, **{key: getattr(one.card, key) for key in told})
             if one.card == card and all(v.equal(states[1][k]) for k, v in states[0].items()):
                 return [model / name for name in MODEL_FILES]
     return []

@@ -223,7 +223,7 @@ def test_folds_hold_out_every_case_once(tmp_path: Path, launched: list[str]) -> 
         (["loss=dice_ce,dice_ce"], "each once"),
         ([TWO, "ablation.equal=beauty"], "ablation.equal='beauty'"),
         (["ablation.margin=0"], "ablation.margin=0"),
-        (["ablation.folds=3", "data.fold=1"], "give one of the two"),
+        (["ablation.folds=3", "data.fold=1"], "give one of them"),
         (["optimizer.lr=interval(0,1)"], "list them as a,b,c"),
         (["resume=somewhere"], "continued by repeating its command"),
     ],

@@ -115,7 +115,6 @@ WRONG = {
     "a flag that is an override": ("train", ["--epochs", "3"], "trainer.epochs="),
     "a flag of another tool": ("train", ["--learning-rate=0.1"], "optimizer.lr="),
     "a flag": ("predict", ["--probabilites", "-o", "c"], "--probabilities"),
-    "a volume for a folder": ("predict", ["-o", "seg.nii.gz"], "folder"),
     "a page for a folder": ("audit", ["-o", "audit.md"], "folder"),
     "replacing nothing": ("audit", ["--overwrite"], "-o"),
     "a choice": ("match", ["--equal", "paramters"], "parameters"),

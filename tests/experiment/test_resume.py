@@ -120,7 +120,8 @@ CLASSES = {
         "data.patient", "data.slice_axis", "data.source._target_", "data.source.cases",
         "data.source.channels", "data.source.classes", "data.source.noise", "data.source.seed",
         "data.source.shape", "data.source.spacing", "data.spacing", "data.spatial_dims",
-        "data.split_file", "data.split_seed", "data.validation_fraction", "init", "init_sha256",
+        "data.split_file", "data.split_seed", "data.splits",
+        "data.validation_fraction", "init", "init_sha256",
         "loss", "model", "optimizer", "seed", "trainer.ema",
     ],
 }  # fmt: skip

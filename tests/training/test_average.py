@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from medseg.training.callbacks import History, StopOnSignal
+from medseg.training.ranks import Rank
 from medseg.training.trainer import LAST, TrainingPlan, make_trainer
 
 DECAY = 0.5
@@ -51,8 +52,8 @@ def fitted(tmp_path: Path) -> tuple[Counter, dict[str, Any]]:
         precision="fp32",
         seed=0,
         history=History(),
-        stop=StopOnSignal(),
-        callbacks=[],
+        callbacks=[StopOnSignal()],
+        rank=Rank(),
     )
     batches = DataLoader(torch.zeros(STEPS // 2, 1))
     trainer.fit(module, batches, DataLoader(torch.zeros(1, 1)))
