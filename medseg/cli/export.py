@@ -7,11 +7,12 @@ from medseg.cli.command import add_output, add_overwrite, command, make_parser
 from medseg.errors import ResourceError
 from medseg.formatting import one_line
 
-_FORMS = ("onnx", "torch")
+_FORMS = ("onnx", "torch", "bundle")
 _EXAMPLES = """\
 examples:
   medseg export runs/a -o exported --format onnx      # model.onnx, and segment.py to run it
   medseg export runs/a -o exported --format torch     # model.pt2, for torch.export.load
+  medseg export runs/a -o exported --format bundle    # a MONAI bundle
 
 exit codes: 0 done, 2 an operator has no such form, 3 a file that cannot be used, 4 machine
 """
@@ -61,10 +62,14 @@ def _form(name: str):
                 from medseg.export import onnx_file
 
                 return onnx_file.FILES, onnx_file.write_onnx
-            case _:
+            case "torch":
                 from medseg.export import program
 
                 return (program.PROGRAM,), program.write_program
+            case _:
+                from medseg.export import bundle
+
+                return bundle.FILES, bundle.write_bundle
     except ModuleNotFoundError as error:
         raise ResourceError(
             f"{error.name} is not installed; pip install 'medseg[export]'"

@@ -7,7 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,32 +52,36 @@ class Exported:
 
 
 def exported(model: TrainedModel) -> Exported:
-    """The graph of a network: for all sizes if its strides are known, else for its window.
+    """The graph of a network: for all sizes where it has one, else for its window alone.
 
     Raises:
         ConfigError: an operator of the network has no graph.
     """
-    card = model.card
-    multiple = _multiple(model.network, len(card.patch_size))
-    is_dynamic = multiple is not None
+    multiple = _multiple(model.network, len(model.card.patch_size))
+    try:
+        if multiple is not None:
+            with suppress(Exception):  # torch raises whatever its tracer meets
+                return Exported(
+                    program=_traced(model, multiple), multiple=multiple, is_dynamic=True
+                )
+        window = tuple(model.card.patch_size)
+        return Exported(program=_traced(model, None), multiple=window, is_dynamic=False)
+    except Exception as error:
+        raise refused(model, "torch.export", error) from error
+
+
+def _traced(model: TrainedModel, multiple: tuple[int, ...] | None) -> ExportedProgram:
+    """The graph for all multiples and batches, or for one window."""
     # two cases of three cells a side: torch takes sizes of 0 and 1 for constants
-    shape = [3 * step for step in multiple] if multiple else card.patch_size
-    image = torch.zeros(2 if is_dynamic else 1, card.in_channels, *shape)
+    shape = [3 * step for step in multiple] if multiple else model.card.patch_size
+    image = torch.zeros(2 if multiple else 1, model.card.in_channels, *shape)
     sizes = {0: Dim("batch", min=1, max=_LARGEST)}
     for axis, step in enumerate(multiple or (), start=2):
         cells = Dim(f"cells{axis - 2}", min=1, max=_LARGEST)
         sizes[axis] = cells if step == 1 else step * cells
     network = copy.deepcopy(model.network).cpu().eval()
-    try:
-        with torch.no_grad(), quiet():
-            program = torch.export.export(
-                network, (image,), dynamic_shapes=(sizes if is_dynamic else None,)
-            )
-    except Exception as error:  # torch raises whatever its tracer meets
-        raise refused(model, "torch.export", error) from error
-    return Exported(
-        program=program, multiple=multiple or tuple(card.patch_size), is_dynamic=is_dynamic
-    )
+    with torch.no_grad(), quiet():
+        return torch.export.export(network, (image,), dynamic_shapes=(sizes if multiple else None,))
 
 
 @contextmanager
@@ -189,11 +193,20 @@ def write_program(model: TrainedModel, folder: Path) -> list[str]:
         ConfigError: an operator has no graph, or the file computes something else.
     """
     found = exported(model)
+    agreement = save_checked(model, found, folder / PROGRAM)
+    return [f"takes {found.sizes}", str(agreement)]
+
+
+def save_checked(model: TrainedModel, found: Exported, target: Path) -> Agreement:
+    """Writes a graph for `torch.export.load`, once what was written agrees with the network.
+
+    Raises:
+        ConfigError: it computes something else.
+    """
     card = json.dumps(card_of(model, found), indent=1)
-    with atomic_path(folder / PROGRAM) as part:
+    with atomic_path(target) as part:
         with part.open("wb") as file:
             torch.export.save(found.program, file, extra_files={"model.json": card})
         with part.open("rb") as file:
             form = torch.export.load(file).module()
-        agreement = compared(model, found, form)
-    return [f"takes {found.sizes}", str(agreement)]
+        return compared(model, found, form)
