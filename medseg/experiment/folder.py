@@ -83,11 +83,8 @@ def _older_model(folder: Path) -> list[Path]:
         with suppress(MedsegError):
             one, other = load_model(model), load_model(kept)
             states = one.network.state_dict(), other.network.state_dict()
-            told = (
-                "weights",
-                "largest_component",
-                "evidence",
-            )  # after training, not in a checkpoint
+            # of the card, what is told after training, and not in a checkpoint
+            told = ("weights", "largest_component", "evidence")
             card = replace(other.card, **{key: getattr(one.card, key) for key in told})
             if one.card == card and all(v.equal(states[1][k]) for k, v in states[0].items()):
                 return [model / name for name in MODEL_FILES]

@@ -108,7 +108,8 @@ CLASSES = {
     "may change": [
         "ablation", "artifacts", "data.cache", "data.download", "data.num_workers", "data.root",
         "data.source.download", "data.source.root", "name", "pictures", "planned", "resume", "runs",
-        "surface_tolerance_mm", "trainer.deterministic", "trainer.device", "trainer.epochs",
+        "surface_tolerance_mm", "trainer.deterministic", "trainer.device", "trainer.devices",
+        "trainer.epochs",
         "trainer.gradient_clip", "trainer.max_seconds", "trainer.patience", "trainer.precision",
         "trainer.validate_every", "trainer.weights",
     ],
