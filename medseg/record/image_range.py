@@ -37,8 +37,8 @@ class ImageRange:
     def differences(self, image: "ImageRange") -> list[str]:
         """How an image differs from these, a phrase for each; empty where it does not.
 
-        Beyond 1.5 times the spacing, twice the extent, a tenth of the range of intensities or
-        15 degrees of tilt.
+        Beyond 1.5 times the spacing, twice the extent, a tenth of the image's own range of
+        intensities or 15 degrees of tilt.
         """
         return [
             *_beyond("voxels of", self.spacing, image.spacing, _SPACING_FACTOR),
@@ -53,7 +53,7 @@ class ImageRange:
 
     def _intensities(self, low: float, high: float) -> Iterator[str]:
         known_low, known_high = self.intensity
-        spare = _INTENSITY_SHARE * (known_high - known_low)
+        spare = _INTENSITY_SHARE * (high - low)  # those of training may differ by magnitudes
         if low == high:
             yield f"every voxel is {low:g}"
         elif low < known_low - spare or high > known_high + spare:
