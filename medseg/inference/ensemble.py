@@ -76,14 +76,13 @@ class Ensemble:
         classes: Names of the foreground classes, by label value from 1.
         in_channels: Of an image.
         device: On which the networks are.
-        overlap: Of neighbouring windows.
     """
 
     def __init__(self, members: Sequence[Member]):
         self.members = list(members)
         first = self.members[0].predictor
         self.classes, self.in_channels = first.card.classes, first.card.in_channels
-        self.device, self.overlap = first.device, first.overlap
+        self.device = first.device
         self._views = sum(len(member.shifts) for member in members)
 
     def predict(

@@ -142,14 +142,9 @@ def _voxel_mm3(volume: Volume) -> float:
 
 def _unlike(volume: Volume, ensemble: Ensemble) -> list[str]:
     """How an image differs from those that the networks have learnt from."""
-    cards = [member.predictor.card for member in ensemble.members]
-    image = range_of(volume)
-    differences = [
-        difference
-        for card in cards
-        if card.trained_on
-        for difference in card.trained_on.differences(image)
-    ]
+    known = [member.predictor.card.trained_on for member in ensemble.members]
+    image = range_of(volume) if any(known) else None
+    differences = [text for own in known if own and image for text in own.differences(image)]
     return [f"unlike the images of training: {text}" for text in dict.fromkeys(differences)]
 
 

@@ -1,7 +1,7 @@
 """Trained networks that come with medseg: a folder each, of weights, card and `about.json`."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.record import from_plain
@@ -23,7 +23,7 @@ class About:
     """
 
     expects: str
-    dice: dict[str, float] = field(default_factory=dict)
+    dice: dict[str, float]
     measured: str
     licence: str
     citation: str
