@@ -92,6 +92,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(one_line(f"{address}  segments {', '.join(model.card.classes)}"), flush=True)
         config = uvicorn.Config(
             app,
+            log_config=None,  # its own would take the place of the process's
             log_level="warning",
             timeout_graceful_shutdown=_SECONDS_TO_END,
             server_header=False,

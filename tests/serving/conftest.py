@@ -54,7 +54,7 @@ class Service:
         segmenter.segment = noted  # type: ignore[method-assign]
         self._app = app = make_app(segmenter, found, [HOST, "localhost"])
         self._server = uvicorn.Server(
-            uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
+            uvicorn.Config(app, log_config=None, log_level="error", timeout_graceful_shutdown=1)
         )
         self._listener = socket.create_server((HOST, 0))
         self.port = self._listener.getsockname()[1]
