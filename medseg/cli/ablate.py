@@ -191,11 +191,11 @@ def _report_end(ledger: "Ledger", folder: Path) -> int:
         log.info("%d runs are still going in other processes: medseg ablate status", going)
         return 0
     if ledger.plan.is_cross_validation:
-        from medseg.experiment.folds import ENSEMBLE, gather
+        from medseg.experiment.folds import gather
 
         for line in gather(ledger.plan, folder):
             log.info("%s", line)
-        log.info("all folds together: medseg predict -m %s -i IMAGE -o out", folder / ENSEMBLE)
+        log.info("all folds together: medseg predict -m %s -i IMAGE -o out", folder)
     log.info("done; next: medseg report %s -o report.html", folder)
     return 0
 

@@ -51,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         nargs="+",
         metavar="RUN",
-        help="runs' folders, .safetensors or .ckpt files, folders with ensemble.json",
+        help="runs' folders, .safetensors or .ckpt files; several: those, the folder of a "
+        "cross-validation, or one with ensemble.json",
     )
     parser.add_argument(
         "-i",

@@ -5,11 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from medseg import __version__
 from medseg.files import sha256, write_text
-from medseg.report.tables import to_csv
 
 _OWN = ("input", "input_sha256", "files_sha256", "output", "probabilities", "uncertainty")
 _COLUMNS = ["case", "class", "label", "voxels", "millilitres", "mean_intensity"]
@@ -28,6 +25,10 @@ def write_summary(reports: Sequence[Path], targets: Sequence[Path]) -> None:
         reports: Of the cases, as `medseg predict` writes them.
         targets: As `summary_files` names them.
     """
+    import pandas as pd
+
+    from medseg.report.tables import to_csv
+
     found = {path: json.loads(path.read_text("utf-8")) for path in reports}
     rows = [row for path, report in found.items() for row in _rows(path.stem, report)]
     table, manifest = targets

@@ -7,9 +7,6 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai.apps.datasets import DecathlonDataset
-from monai.apps.utils import extractall
-
 from medseg.data.building import build_folder
 from medseg.data.download import content_length, fetch, require_space
 from medseg.data.forms import read_dataset
@@ -65,6 +62,8 @@ class Decathlon:
 
     def _source(self) -> tuple[str, str]:
         """Address and MD5 of the archive; another address must give the same bytes."""
+        from monai.apps.datasets import DecathlonDataset
+
         url = self.url or DecathlonDataset.resource.get(self.task)
         md5 = self.md5 or DecathlonDataset.md5.get(self.task)
         if url is None or md5 is None:
@@ -103,6 +102,8 @@ def _require_md5(archive: Path, expected: str, *, remedy: str) -> None:
 
 def _extract(archive: Path, part: Path) -> None:
     """Extracts into a folder below `part`, then lifts the dataset to `part` itself."""
+    from monai.apps.utils import extractall
+
     staging = part / ".archive"
     staging.mkdir()
     try:

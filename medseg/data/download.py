@@ -11,8 +11,6 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from monai.apps.utils import download_url
-
 from medseg.errors import ResourceError
 
 STALLED_SECONDS = 60.0
@@ -27,6 +25,8 @@ def fetch(url: str, target: Path, *, staging: Path) -> Path:
     Raises:
         ResourceError: no connection, no space or no permission.
     """
+    from monai.apps.utils import download_url
+
     part = staging / target.name
     try:
         with _staged_in(staging), warnings.catch_warnings():

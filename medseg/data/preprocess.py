@@ -12,7 +12,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from monai.transforms.intensity.array import ScaleIntensityRange
 from torch import Tensor
 from torch.nn import functional
 
@@ -70,7 +69,8 @@ class Window:
 
     def __call__(self, image: Tensor) -> Tensor:
         """Image `(channels, *S)` → the same, in [-1, 1]."""
-        return _plain(ScaleIntensityRange(self.low, self.high, -1.0, 1.0, clip=True)(image))
+        # in this order, since another rounds to other values than those of earlier versions
+        return ((image - self.low) / (self.high - self.low) * 2 - 1).clamp(-1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,7 +332,3 @@ def _checked_spacing(spacing: Any) -> tuple[float | None, ...]:
             f"spacing={spacing} must be three positive numbers in mm (null keeps an axis), or null"
         )
     return axes
-
-
-def _plain(image: Any) -> Tensor:
-    return torch.as_tensor(image).as_subclass(Tensor)

@@ -14,16 +14,10 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from monai.apps.tcia import TCIA_LABEL_DICT
-from monai.apps.tcia.utils import BASE_URL
-from monai.apps.utils import extractall
-
 from medseg.data.building import build_folder
 from medseg.data.download import STALLED_SECONDS, fetch
 from medseg.errors import ConfigError, DataError, ResourceError
 from medseg.volumes import scan_dicom
-
-COLLECTIONS = tuple(TCIA_LABEL_DICT)
 
 _logger = logging.getLogger(__name__)
 
@@ -36,24 +30,27 @@ class Tcia:
     beside the collection, so that an interrupted download goes on where it was.
 
     Attributes:
-        collection: of `COLLECTIONS`.
+        collection: one that MONAI names.
         root: holds the collection's folder, or receives it.
         download: fetch the collection if the folder is not there.
         modality: of the labels: SEG or RTSTRUCT.
-        url: of the archive's REST interface.
+        url: of the archive's REST interface; None is the address that MONAI knows.
     """
 
     collection: str
     root: Path | str
     download: bool = False
     modality: str = "SEG"
-    url: str = BASE_URL
+    url: str | None = None
 
     def __post_init__(self) -> None:
-        if self.collection not in COLLECTIONS:
-            raise ConfigError(
-                f"data.source.collection={self.collection} must be one of {', '.join(COLLECTIONS)}"
-            )
+        from monai.apps.tcia import TCIA_LABEL_DICT
+        from monai.apps.tcia.utils import BASE_URL
+
+        if self.collection not in TCIA_LABEL_DICT:
+            names = ", ".join(TCIA_LABEL_DICT)
+            raise ConfigError(f"data.source.collection={self.collection} must be one of {names}")
+        object.__setattr__(self, "url", self.url or BASE_URL)
         if self.modality not in ("SEG", "RTSTRUCT"):
             raise ConfigError(f"data.source.modality={self.modality} must be SEG or RTSTRUCT")
 
@@ -113,6 +110,8 @@ class Tcia:
             fetch(url, archive, staging=staging).replace(archive)
             shutil.rmtree(staging)
         target.mkdir(parents=True)
+        from monai.apps.utils import extractall
+
         try:
             extractall(archive, target, file_type="zip", has_base=False)
         except (ValueError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:

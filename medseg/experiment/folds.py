@@ -16,8 +16,7 @@ from medseg.errors import DataError
 from medseg.experiment.folder import label_maps
 from medseg.files import atomic_path, replacing, write_text
 from medseg.formatting import first_of, fixed, markdown_table
-from medseg.models.members import ENSEMBLE as ENSEMBLE_FILE
-from medseg.models.members import members_text
+from medseg.models.members import ENSEMBLE, ENSEMBLE_FOLDER, members_text
 from medseg.models.weights import MODEL_FILES, MODEL_FOLDER
 from medseg.record import FILE_NAME, METRICS, AblationPlan, RunRecord
 from medseg.record.frame import frame
@@ -26,7 +25,6 @@ log = logging.getLogger(__name__)
 
 TABLE = "folds.csv"
 OUT_OF_FOLD = "out_of_fold"
-ENSEMBLE = "ensemble"
 ALL = "all"
 
 
@@ -48,7 +46,7 @@ def gather(plan: AblationPlan, folder: Path) -> list[str]:
     table = fold_table(list(runs.values()))
     members = {f"fold_{fold}": run.path.parent / MODEL_FOLDER for fold, run in runs.items()}
     copies = {
-        folder / ENSEMBLE / member / name: model / name
+        folder / ENSEMBLE_FOLDER / member / name: model / name
         for member, model in members.items()
         for name in MODEL_FILES
     }
@@ -59,7 +57,7 @@ def gather(plan: AblationPlan, folder: Path) -> list[str]:
             f"{first_of([str(path) for path in lost])}: gone since the fold was trained; move the "
             "fold's folder away and repeat the command"
         )
-    listing, csv = folder / ENSEMBLE / ENSEMBLE_FILE, folder / TABLE
+    listing, csv = folder / ENSEMBLE_FOLDER / ENSEMBLE, folder / TABLE
     with replacing([*copies, csv, listing]):
         for target, source in copies.items():
             with atomic_path(target) as part:

@@ -11,6 +11,8 @@ from medseg.models.weights import ModelCard, TrainedModel, load_model
 
 ENSEMBLE = "ensemble.json"
 """In a folder of models: `{"format": 1, "members": [names of the folders below it]}`."""
+ENSEMBLE_FOLDER = "ensemble"
+"""In the folder of a cross-validation: a folder of the networks of its folds."""
 
 _FORMAT = 1
 
@@ -24,7 +26,7 @@ def load_members(paths: Iterable[Path]) -> list[TrainedModel]:
     """Reads the networks of an ensemble.
 
     Args:
-        paths: As of `load_model`, or folders with `ensemble.json`.
+        paths: As of `load_model`, folders with `ensemble.json`, or those of cross-validations.
 
     Raises:
         DataError: one is no model, or is damaged.
@@ -44,6 +46,8 @@ def class_order(card: ModelCard, classes: Sequence[str]) -> list[int]:
 
 
 def _places(path: Path) -> list[Path]:
+    below = path / ENSEMBLE_FOLDER
+    path = below if (below / ENSEMBLE).is_file() else path
     listing = path / ENSEMBLE
     if not listing.is_file():
         return [path]

@@ -241,7 +241,7 @@ def test_an_interrupted_extraction_is_swept_and_repeated(server, tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("medseg.data.decathlon.extractall", interrupted)
+        patch.setattr("monai.apps.utils.extractall", interrupted)
         with pytest.raises(KeyboardInterrupt):
             source(server, tmp_path, checksum).prepare()
     assert names(tmp_path) == [f".{TASK}.lock", f"{TASK}.tar"]

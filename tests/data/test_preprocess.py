@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.transforms.intensity.array import ScaleIntensityRange
 from scipy import ndimage
 
 from medseg.data.phantom import phantom_case
@@ -36,6 +37,13 @@ GRIDS = [
     {"spatial_dims": 2, "slice_axis": 2},
 ]
 SPACING = (1.4, 0.9, None)
+
+
+def test_a_window_is_monais_to_the_bit() -> None:
+    image = 800 * torch.randn(1, 9, 8, 7)
+    for low, high in ((-1000, 400), (-160.3, 240.7)):
+        monais = ScaleIntensityRange(low, high, -1.0, 1.0, clip=True)(image)
+        assert torch.equal(Window(low=low, high=high)(image), torch.as_tensor(monais))
 
 
 def oblique() -> np.ndarray:

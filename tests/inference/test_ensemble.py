@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,10 @@ def test_a_folder_of_members_is_read_and_may_name_nothing_outside(
     listing.write_text(json.dumps({"format": 1, "members": ["fold_0", "fold_1"]}))
     found = load_members([folder, folder / "fold_0"])
     assert [model.source.parent.name for model in found] == ["fold_0", "fold_1", "fold_0"]
+    folds = tmp_path / "folds"  # of a cross-validation: the runs lie beside their networks
+    shutil.copytree(folder, folds / "ensemble")
+    shutil.copytree(folder / "fold_0", folds / "fold=0" / "model")
+    assert [model.source.parents[1].name for model in load_members([folds])] == ["ensemble"] * 2
     for text in (
         '{"format": 1, "members": ["../x"]}',
         '{"format": 1, "members": ["/etc"]}',
