@@ -137,7 +137,8 @@ def _model(folder: Path, classes: int, arguments: argparse.Namespace) -> Path:
     widths = arguments.channels
     size = f"model.encoder.channels={widths}", f"model.encoder.strides={[1] + [2] * 3}"
     patch = [arguments.patch] * 3
-    data = f"data.num_classes={classes}", "data.in_channels=1", f"data.patch_size={patch}"
+    known = f"data.num_classes={classes}", f"data.source.classes={classes - 1}"
+    data = *known, "data.in_channels=1", f"data.patch_size={patch}"
     network = described("train", "model", "model=unet", "data=phantom", *data, *size)
     preprocessing = Preprocessing(intensity=Window(low=-1000, high=400), spacing=(GRID_MM,) * 3)
     card = ModelCard(

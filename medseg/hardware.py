@@ -232,8 +232,13 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
         limits = {kind: resource.getrlimit(kind)[0] for kind in taken}
         free += [n - taken[kind] for kind, n in limits.items() if n != resource.RLIM_INFINITY]
     if is_memory_limited():
-        free.append(_limit.bytes - psutil.Process().memory_info().rss)
+        free.append(_limit.bytes - held_memory_bytes())
     return max(0, min(free))
+
+
+def held_memory_bytes() -> int:
+    """Memory in which the process resides."""
+    return psutil.Process().memory_info().rss
 
 
 @dataclass
@@ -255,7 +260,7 @@ def limit_memory(most: int) -> None:
     Raises:
         ResourceError: it holds more by now.
     """
-    held = psutil.Process().memory_info().rss
+    held = held_memory_bytes()
     if 0 < most < held:
         raise ResourceError(
             f"a limit of {most / 2**20:.0f} MiB of memory: the program itself, with its libraries, "

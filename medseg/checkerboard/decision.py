@@ -17,7 +17,6 @@ from medseg.checkerboard.registry import measure
 from medseg.checkerboard.study import Study
 from medseg.data.dataset import Scan
 from medseg.data.reading import read_scan
-from medseg.inference.ensemble import shifted_logits
 from medseg.inference.predictor import Predictor
 from medseg.metrics import score_case
 from medseg.record import CaseRow
@@ -87,12 +86,12 @@ def cycle_spun_prediction(
         Probabilities `(classes, *grid)`, and the root mean square over shifts of each class's logit
         over that of the background about its mean, `(classes - 1, *grid)`.
     """
-    first = shifted_logits(predictor, image, shifts[0])
+    first = predictor.logits(image, shift=shifts[0]).cpu()
     probabilities = torch.softmax(first, dim=0)
     # differences from the first, so that large logits do not drown small deviations
     total = squares = torch.zeros(())
     for shift in shifts[1:]:
-        logits = shifted_logits(predictor, image, shift)
+        logits = predictor.logits(image, shift=shift).cpu()
         probabilities += torch.softmax(logits, dim=0)
         moved = (logits[1:] - logits[:1]) - (first[1:] - first[:1])
         total, squares = total + moved, squares + moved.square()
@@ -128,7 +127,7 @@ def _cycle_spun(
     predictor: Predictor,
     target: Path,
 ) -> CaseRow:
-    predictor.require_memory(image, probabilities=True, maps=14)
+    predictor.require_memory(image, maps=14)
     grid = predictor.preprocessing.image(image)
     period = study.period
     spun, deviation = cycle_spun_prediction(predictor, grid, phase_shifts(period, study.shifts))

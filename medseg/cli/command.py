@@ -302,10 +302,10 @@ def limit_memory_to(arguments: argparse.Namespace) -> None:
     """
     if arguments.max_memory:
         from medseg.hardware import limit_memory
-        from medseg.inference import predictor
+        from medseg.inference import segment
 
         limit_memory(arguments.max_memory)
-        predictor.log.setLevel(logging.INFO)
+        segment.log.setLevel(logging.INFO)
 
 
 def print_table(found: "Table", console: "Console") -> None:

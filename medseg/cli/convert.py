@@ -140,7 +140,7 @@ def _show_volumes(
     model: "TrainedModel", converted: "TrainedModel", scans: "Collection[Scan]"
 ) -> None:
     from medseg.data.reading import read_scan
-    from medseg.inference.predictor import agreement
+    from medseg.inference.agreement import agreement
 
     changed = 0
     for scan in scans:

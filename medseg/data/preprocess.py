@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.data.restore import Restoration
+from medseg.data.restore import Scores, restore
 from medseg.errors import ConfigError
 from medseg.volumes import Volume, checked_label_values, from_ras, to_ras
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
@@ -223,35 +223,36 @@ class Preprocessing:
 
     def restore_labels(self, scores: Tensor, volume: Volume) -> np.ndarray:
         """Scores `(classes, *grid)` → labels on the volume's own grid."""
-        restoration = self.restoration(volume, axis=0)
-        for slice_ in scores.float().unbind(1):
-            restoration.add(slice_)
-        return self.onto_volume(restoration, volume)[0]
+        axis = self.ras_axes[0]
+        parts = [self.scores_of(scores.float().unbind(1), volume, axis=axis)]
+        return from_ras(restore(parts, ras_shape(volume), axis=axis).labels, volume.geometry.affine)
 
     def restore_scores(self, scores: Tensor, volume: Volume) -> np.ndarray:
         """Scores `(classes, *grid)` → the same on the volume's own grid, float32."""
         restored = resample(scores.float(), self.own_shape(volume)).numpy()
         return from_ras(self._from_axes(restored), volume.geometry.affine)
 
-    def restoration(self, volume: Volume, *, axis: int, classes: int = 0) -> Restoration:
-        """What takes scores on the network's grid, slice by slice, and restores them.
+    @property
+    def ras_axes(self) -> tuple[int, int, int]:
+        """The axis of a RAS volume along which each axis of the network's grid runs."""
+        first, second, third = self._axes((0, 1, 2))
+        return first, second, third
+
+    def scores_of(self, slices: Iterable[Tensor], volume: Volume, *, axis: int) -> Scores:
+        """Slices of scores on the network's grid as `restore` takes them, along RAS axes.
 
         Args:
+            slices: `(classes, *rest)`, `rest` being the grid without the axis that runs along
+                `axis`.
             volume: The volume.
-            axis: Of the network's grid, which slices lie across.
-            classes: Whose scores are restored as well as the labels; 0: only labels.
+            axis: Of RAS.
         """
-        grid, own = self.grid_shape(volume), self.own_shape(volume)
-        scores = np.empty((classes, *own), np.float32) if classes else None
-        return Restoration(grid, own, axis=axis, scores=scores)
-
-    def onto_volume(
-        self, restoration: Restoration, volume: Volume
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels and scores of a finished restoration, along the axes of the volume."""
-        affine, scores = volume.geometry.affine, restoration.scores
-        labels = from_ras(self._from_axes(restoration.labels), affine)
-        return labels, None if scores is None else from_ras(self._from_axes(scores), affine)
+        shape = dict(zip(self.ras_axes, self.grid_shape(volume), strict=True))
+        first, second = (a for a in self.ras_axes if a != axis)
+        return Scores(
+            grid=[shape[a] for a in range(3)],
+            slices=slices if first < second else (slice_.mT for slice_ in slices),
+        )
 
     def _grid_size(self, own: tuple[int, ...], volume: Volume) -> tuple[int, ...]:
         before = self._axes(volume.geometry.ras_spacing)
@@ -285,6 +286,11 @@ def _intensity(description: Mapping[str, Any]) -> Intensity:
     if kind is PerChannel:
         return PerChannel(channels=[_intensity(each) for each in options["channels"]])
     return kind(**options)
+
+
+def ras_shape(volume: Volume) -> tuple[int, ...]:
+    """Voxels of a volume along right, anterior, superior."""
+    return to_ras(volume.array, volume.geometry.affine).shape[-3:]
 
 
 def resample(image: Tensor, size: tuple[int, ...]) -> Tensor:

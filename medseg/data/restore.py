@@ -5,19 +5,87 @@ weights that are at least 0 and sum to 1. Where one class L is the strongest of 
 strongest of the mean: p_L ≥ p_c in each cell gives Σ w p_L ≥ Σ w p_c for every class c. Equal
 scores go to the class with the lowest number; a lower class c has p_c < p_L in each cell, and so in
 the mean. Hence only voxels between cells of different labels are interpolated, and those with all
-classes: a third class may win between two others. Rounding decides between scores that are equal
+classes: a third class may win between two others. The same holds for a sum over several grids,
+where L is the strongest of the eight cells of each. Rounding decides between scores that are equal
 but for it.
 """
 
-from collections.abc import Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-_VOXELS_AT_ONCE = 1 << 15  # whose classes are interpolated together
+VOXELS_AT_ONCE = 1 << 15  # whose classes are interpolated together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Scores on a grid that covers what the target grid covers, one slice after the other.
+
+    Args:
+        grid: Its voxels along the axes of the target grid.
+        slices: `(classes, H, W)`, float32, at least 0 in sum; in their order, each taken once.
+    """
+
+    grid: Sequence[int]
+    slices: Iterable[Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What scores become on the target grid.
+
+    Args:
+        labels: Class with the largest score, uint8, or int32 beyond 256 classes.
+        scores: `(classes, *size)` float32, of those that were wanted; None if none was.
+        entropy: In bits, float32; None unless wanted.
+    """
+
+    labels: np.ndarray
+    scores: np.ndarray | None
+    entropy: np.ndarray | None
+
+
+def restore(
+    parts: Sequence[Scores],
+    size: Sequence[int],
+    *,
+    axis: int,
+    wanted: Sequence[int] = (),
+    entropy: bool = False,
+) -> Restored:
+    """Interpolates scores linearly to the target grid, voxel edges aligned, and adds them up.
+
+    Of each part two slices are held.
+
+    Args:
+        parts: Of the same classes.
+        size: The target grid.
+        axis: Of the target grid, which slices lie across.
+        wanted: Classes whose scores are kept, in that order.
+        entropy: Whether the entropy of the sums, which must be probabilities, is kept.
+    """
+    rest = [a for a in range(3) if a != axis]
+    cross = size[rest[0]], size[rest[1]]
+    sources = [_Source(part, size, axis, rest) for part in parts]
+    found = _Found(size, axis, wanted, entropy=entropy)
+    for _, each in groupby(range(size[axis]), lambda t: [s.between(t) for s in sources]):
+        here = list(each)
+        for source in sources:
+            source.go_to(here[0])
+        if wanted or entropy:
+            found.keep_all(sources, here, cross)
+        else:
+            found.keep_labels(sources, here)
+    for source in sources:
+        source.finish()
+    return found.result()
 
 
 @dataclass(frozen=True)
@@ -27,118 +95,166 @@ class _Slice:
     cells: Tensor
     labels: Tensor
 
+    @classmethod
+    def of(cls, scores: Tensor) -> "_Slice":
+        cells = scores.flatten(1).T.contiguous()
+        labels = cells.argmax(1).to(_label_type(len(scores)))
+        return cls(cells, labels.reshape(scores.shape[1:]))
 
-class Restoration:
-    """Takes slices of scores in their order, and holds the last one only.
 
-    Args:
-        grid: The network's grid.
-        size: The target grid.
-        axis: Which slices lie across.
-        scores: Where those of every class go, `(classes, *size)` float32; None: nowhere.
-    """
+class _Source:
+    """The two slices of a part between which the target's next one lies."""
 
-    def __init__(
-        self,
-        grid: Sequence[int],
-        size: Sequence[int],
-        *,
-        axis: int,
-        scores: np.ndarray | None = None,
-    ):
-        rest = [a for a in range(3) if a != axis]
-        self._axis = axis
-        self._low, self._high, self._weight = _neighbours(grid[axis], size[axis])
-        self._sides = [_neighbours(grid[a], size[a]) for a in rest]
-        self._cross = tuple(size[a] for a in rest)
-        self._labels: Tensor | None = None
-        self.scores = scores
-        self._moved = None if scores is None else torch.from_numpy(scores).movedim(1 + axis, 1)
-        self._index = 0
-        self._former: _Slice | None = None
+    def __init__(self, part: Scores, size: Sequence[int], axis: int, rest: Sequence[int]):
+        self._low, self._high, self._weight = _neighbours(part.grid[axis], size[axis])
+        self._sides = [_neighbours(part.grid[a], size[a]) for a in rest]
+        self._width = size[rest[1]]
+        self._slices = iter(part.slices)
+        self._next = 0
+        self._two: deque[_Slice] = deque(maxlen=2)
 
     @property
-    def labels(self) -> np.ndarray:
-        """Class with the largest score at each voxel, uint8, or int32 beyond 256 classes."""
-        assert self._labels is not None  # something was added
-        return self._labels.movedim(0, self._axis).numpy()
+    def classes(self) -> int:
+        """How many there are; something was taken."""
+        return self._two[-1].cells.shape[1]
 
-    def add(self, scores: Tensor) -> None:
-        """Restores the voxels whose last neighbour is the next slice.
+    def between(self, index: int) -> tuple[int, int]:
+        """The slices before and after one of the target."""
+        return int(self._low[index]), int(self._high[index])
 
-        Args:
-            scores: `(classes, H, W)` of that slice, float32.
-        """
-        classes, index = len(scores), self._index
-        if self._labels is None:
-            self._sides = [tuple(t.to(scores.device) for t in side) for side in self._sides]
-            dtype = torch.uint8 if classes <= 256 else torch.int32
-            self._labels = torch.zeros((len(self._low), *self._cross), dtype=dtype)
-        cells = scores.flatten(1).T.contiguous()
-        found = cells.argmax(1).to(self._labels.dtype).reshape(scores.shape[1:])
-        last = _Slice(cells, found)
-        ready = self._high == index
-        for first in (self._former, last):
-            low = index - (first is not last)
-            here = (ready & (self._low == low)).nonzero().flatten().tolist()
-            if first is not None and here:
-                if self._moved is None:
-                    self._restore_labels(first, last, here)
-                else:
-                    self._restore_all(first, last, here, scores.shape[1:])
-        self._former, self._index = last, index + 1
+    def share(self, index: int) -> float:
+        """The weight of the slice after one of the target."""
+        return float(self._weight[index])
 
-    def _restore_labels(self, first: _Slice, last: _Slice, here: list[int]) -> None:
-        assert self._labels is not None
-        lowest = torch.minimum(first.labels, last.labels)
-        highest = torch.maximum(first.labels, last.labels)
+    def go_to(self, index: int) -> None:
+        """Takes the slices up to the one after a slice of the target."""
+        while self._next <= self._high[index]:
+            self._two.append(_Slice.of(next(self._slices)))
+            self._next += 1
+        device = self._two[-1].cells.device
+        self._sides = [tuple(t.to(device) for t in side) for side in self._sides]
+        self._first = self._two[0 if self._low[index] < self._high[index] else -1]
+        self._last = self._two[-1]
+
+    def finish(self) -> None:
+        """Takes what is left, so that whoever makes the slices comes to an end."""
+        self._two.clear()
+        deque(self._slices, maxlen=0)
+
+    def extremes(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest label of the cells around each voxel of a slice."""
+        lowest = torch.minimum(self._first.labels, self._last.labels)
+        highest = torch.maximum(self._first.labels, self._last.labels)
         for dim, (low, high, _) in enumerate(self._sides):
             lowest = torch.minimum(*(lowest.index_select(dim, each) for each in (low, high)))
             highest = torch.maximum(*(highest.index_select(dim, each) for each in (low, high)))
-        self._labels[here] = lowest.cpu()
-        flat = self._labels.view(len(self._labels), -1)
-        for voxels in (lowest != highest).flatten().nonzero().flatten().split(_VOXELS_AT_ONCE):
-            around, weights = self._around(voxels, first.labels.shape[1])
-            near, far = (
-                functional.embedding_bag(around, each.cells, mode="sum", per_sample_weights=weights)
-                for each in (first, last)
-            )
-            for index in here:
-                share = float(self._weight[index])
-                found = (near * (1 - share) + far * share).argmax(1)
-                flat[index, voxels.cpu()] = found.to(flat.dtype).cpu()
+        return lowest.cpu(), highest.cpu()
 
-    def _around(self, voxels: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    def at(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores `(n, classes)` in both slices at voxels of the target, by number in a slice."""
+        around, weights = self._around(voxels.to(self._last.cells.device))
+        near, far = (
+            functional.embedding_bag(around, each.cells, mode="sum", per_sample_weights=weights)
+            for each in (self._first, self._last)
+        )
+        return near.cpu(), far.cpu()
+
+    def everywhere(self, cross: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Scores `(classes, *cross)` in both slices."""
+        near, far = (
+            functional.interpolate(
+                each.cells.T.reshape(1, -1, *each.labels.shape), size=tuple(cross), mode="bilinear"
+            )[0].cpu()
+            for each in (self._first, self._last)
+        )
+        return near, far
+
+    def _around(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
         """The four cells around voxels of a slice, and their weights, `(n, 4)` each."""
         cells, weights = [], []
+        row_cells = self._last.labels.shape[1]
         down, across = (
             ((low[at], 1 - weight[at]), (high[at], weight[at]))
             for (low, high, weight), at in zip(
-                self._sides, (voxels // self._cross[1], voxels % self._cross[1]), strict=True
+                self._sides, (voxels // self._width, voxels % self._width), strict=True
             )
         )
         for row, of_row in down:
             for column, of_column in across:
-                cells.append(row * width + column)
+                cells.append(row * row_cells + column)
                 weights.append(of_row * of_column)
         return torch.stack(cells, 1), torch.stack(weights, 1)
 
-    def _restore_all(
-        self, first: _Slice, last: _Slice, here: list[int], shape: Sequence[int]
+
+class _Found:
+    """What is kept of the target's slices."""
+
+    def __init__(self, size: Sequence[int], axis: int, wanted: Sequence[int], *, entropy: bool):
+        self._size, self._axis, self._wanted = tuple(size), axis, list(wanted)
+        self._order = [axis, *(a for a in range(3) if a != axis)]
+        self._labels: Tensor | None = None
+        self._scores = torch.empty(len(wanted), *size).movedim(1 + axis, 0) if wanted else None
+        self._entropy = torch.empty(self._size).movedim(axis, 0) if entropy else None
+
+    def keep_labels(self, sources: Sequence[_Source], here: Sequence[int]) -> None:
+        """Labels of slices that lie between the same ones; all classes where it is needed."""
+        labels = self._labels_for(sources[0].classes)
+        lowest, highest = sources[0].extremes()
+        for source in sources[1:]:
+            low, high = source.extremes()
+            lowest, highest = torch.minimum(lowest, low), torch.maximum(highest, high)
+        labels[here] = lowest
+        flat = labels.view(len(labels), -1)
+        for voxels in (lowest != highest).flatten().nonzero().flatten().split(VOXELS_AT_ONCE):
+            pairs = [source.at(voxels) for source in sources]
+            for index in here:
+                flat[index, voxels] = _sum(sources, pairs, index).argmax(1).to(flat.dtype)
+
+    def keep_all(
+        self, sources: Sequence[_Source], here: Sequence[int], cross: Sequence[int]
     ) -> None:
-        assert self._labels is not None
-        assert self._moved is not None
-        near, far = (
-            functional.interpolate(
-                each.cells.T.reshape(1, -1, *shape), size=self._cross, mode="bilinear"
-            )[0].cpu()
-            for each in (first, last)
-        )
+        """Labels, and what else is wanted, of slices that lie between the same ones."""
+        labels = self._labels_for(sources[0].classes)
+        pairs = [source.everywhere(cross) for source in sources]
         for index in here:
-            share = float(self._weight[index])
-            fine = near * (1 - share) + far * share
-            self._moved[:, index] = fine
-            self._labels[index] = fine.argmax(0)
+            fine = _sum(sources, pairs, index)
+            labels[index] = fine.argmax(0)
+            if self._scores is not None:
+                self._scores[index] = fine[self._wanted]
+            if self._entropy is not None:
+                bits = torch.special.entr(fine).sum(0) / math.log(2)
+                self._entropy[index] = bits.clamp(min=0)
+
+    def result(self) -> Restored:
+        """Everything, along the axes of the target."""
+        assert self._labels is not None  # no axis is empty
+        scores, entropy = self._scores, self._entropy
+        return Restored(
+            labels=self._labels.movedim(0, self._axis).numpy(),
+            scores=None if scores is None else scores.movedim(0, 1 + self._axis).numpy(),
+            entropy=None if entropy is None else entropy.movedim(0, self._axis).numpy(),
+        )
+
+    def _labels_for(self, classes: int) -> Tensor:
+        if self._labels is None:
+            shape = [self._size[a] for a in self._order]
+            self._labels = torch.zeros(shape, dtype=_label_type(classes))
+        return self._labels
+
+
+def _sum(sources: Sequence[_Source], pairs: Sequence[tuple[Tensor, Tensor]], index: int) -> Tensor:
+    """The scores of all parts at a slice of the target, between those before and after it."""
+    total: Tensor | None = None
+    for source, (near, far) in zip(sources, pairs, strict=True):
+        share = source.share(index)
+        fine = near * (1 - share) + far * share
+        total = fine if total is None else total.add_(fine)
+    assert total is not None  # there is a part
+    return total
+
+
+def _label_type(classes: int) -> torch.dtype:
+    return torch.uint8 if classes <= 256 else torch.int32
 
 
 def _neighbours(cells: int, voxels: int) -> tuple[Tensor, Tensor, Tensor]:

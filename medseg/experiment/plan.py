@@ -1,6 +1,7 @@
 """A configuration turned into objects, before any data is read."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,8 +31,8 @@ from medseg.hardware import (
     limit_threads,
     require_precision,
 )
-from medseg.inference.memory import Shapes
-from medseg.inference.sliding_window import VALIDATION_OVERLAP
+from medseg.inference.memory import Shapes, ViewShapes
+from medseg.inference.sliding_window import VALIDATION_OVERLAP, band_axis
 from medseg.models.description import build_network, describe
 from medseg.models.size_limit import TooLargeError, at_most
 from medseg.models.unet import MultiscaleNetwork
@@ -111,16 +112,24 @@ class Plan:
         activations = window_bytes(self.network, data, bf16=self.precision == "bf16")
         for case in self.data.prepared_validation():
             channels, *grid = case.shape
-            shapes = Shapes(
+            axis = band_axis(grid, data.patch_size)
+            view = ViewShapes(
                 grid=grid,
-                own=grid,
                 patch_size=data.patch_size,
                 overlap=VALIDATION_OVERLAP,
                 channels=channels,
+                axis=axis,
+            )
+            voxels = math.prod(grid)
+            shapes = Shapes(
+                own=grid,
+                across=voxels // grid[axis],
                 classes=data.num_classes,
+                views=[view],
+                images=[voxels],
                 maps=1,
             )
-            needed = next(shapes.plans(activations)).needed
+            needed = next(shapes.plans([activations])).needed
             if needed > free:
                 raise ResourceError(
                     f"{case.case_id}: {data.num_classes} classes on a grid of {grid} need "

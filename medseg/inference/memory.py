@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from medseg.data.restore import VOXELS_AT_ONCE
 from medseg.formatting import memory
-from medseg.inference.sliding_window import band, windows_at_once
+from medseg.inference.sliding_window import band_length, windows_at_once
 from medseg.volumes.container import FLOAT32_BYTES
 
 WindowBytes = Callable[[int], int]
@@ -14,7 +15,7 @@ WindowBytes = Callable[[int], int]
 _HEAP = 80 << 20  # freed bytes that glibc keeps, up to 64 MiB, and libraries
 _SCATTERED = 1.25  # freed blocks lie between others; measured
 _SLICES = 6  # of all classes, while one is restored
-_VOXELS = 5 * (1 << 15)  # whose classes are interpolated at once, and what they are made of
+_COPIES = 5  # of the classes of voxels that are interpolated at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,37 +39,90 @@ class MemoryPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ViewShapes:
+    """What decides the memory of one network at one place of its grid.
+
+    Args:
+        grid: The network's grid.
+        patch_size: Of a window, as many axes as the network has.
+        overlap: Of neighbouring windows.
+        channels: Of the image.
+        axis: Of the grid, along which windows go.
+        moved: Whether the image is moved below the windows, in a copy.
+    """
+
+    grid: Sequence[int]
+    patch_size: Sequence[int]
+    overlap: float
+    channels: int
+    axis: int
+    moved: bool = False
+
+    @property
+    def window(self) -> Sequence[int]:
+        """With three axes."""
+        return (*self.patch_size, 1)[:3]
+
+    @property
+    def cross(self) -> int:
+        """Cells of a slice."""
+        return math.prod(self.grid) // self.grid[self.axis]
+
+    def image(self) -> int:
+        """Values of an image that is padded or moved; 0 where it is neither."""
+        padded = [max(n, w) for n, w in zip(self.grid, self.window, strict=True)]
+        is_copied = self.moved or padded != list(self.grid)
+        return self.channels * math.prod(padded) if is_copied else 0
+
+    def sums(self, classes: int, windows: int, *, spill: bool) -> int:
+        """Values of the sums that are held; of those in a file a window's part is."""
+        if spill:
+            return (classes + 1) * math.prod(self.window)
+        cross = [max(n, w) for n, w in zip(self.grid, self.window, strict=True)]
+        cross[self.axis] = band_length(self.grid, self.patch_size, self.overlap, windows, self.axis)
+        return (classes + 1) * math.prod(cross)
+
+    def tiles(self, classes: int, windows: int) -> int:
+        """Values of windows that are computed at once, with their logits."""
+        return windows * (self.channels + classes) * math.prod(self.window)
+
+    def constant(self, classes: int) -> int:
+        """Values of the logits that are kept of a window without contrast."""
+        return classes * math.prod(self.window)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shapes:
     """What decides the memory of a prediction.
 
     Args:
-        grid: The network's grid.
-        own: Of the volume, along the same axes.
-        patch_size: Of a window, as many axes as the network has.
-        overlap: Of neighbouring windows.
-        channels: Of the image.
+        own: Of the volume, along RAS axes.
+        across: Voxels of the volume in a slice.
         classes: Background included.
-        probabilities: Those of every class are wanted, on the volume's own grid.
-        maps: Maps of all classes on the network's grid that exist as a whole.
+        views: Networks and places whose mean is taken.
+        images: Voxels of the grids of images that are held, each once.
+        kept: Maps on the volume's grid beside the labels.
+        maps: Maps of all classes on the grid of the first view that exist as a whole.
     """
 
-    grid: Sequence[int]
     own: Sequence[int]
-    patch_size: Sequence[int]
-    overlap: float
-    channels: int
+    across: int
     classes: int
-    probabilities: bool = False
+    views: Sequence[ViewShapes]
+    images: Sequence[int]
+    kept: int = 0
     maps: int = 0
 
-    def plans(self, activations: WindowBytes, *, on_cpu: bool = True) -> Iterator[MemoryPlan]:
+    def plans(
+        self, activations: Sequence[WindowBytes], *, on_cpu: bool = True
+    ) -> Iterator[MemoryPlan]:
         """Plans from the quickest to the one that takes least.
 
         Args:
-            activations: Memory of the network.
+            activations: Memory of the network of each view.
             on_cpu: Windows and sums lie in the memory that is planned.
         """
-        count = windows_at_once(self.patch_size)
+        count = max(windows_at_once(view.patch_size) for view in self.views)
         ways = [(n, False) for n in (count, count // 2, 1) if n] + [(1, True)]
         for windows, spill in dict.fromkeys(ways if on_cpu else ways[:1]):
             window = self._window_bytes(windows, activations, spill) if on_cpu else 0
@@ -76,37 +130,35 @@ class Shapes:
             yield MemoryPlan(windows=windows, spill=spill, needed=needed)
 
     @property
+    def _channels(self) -> int:
+        return self.views[0].channels
+
+    @property
     def _preparing(self) -> int:
-        """While the volume is brought onto the grid: re-oriented, resampled, normalised."""
-        voxels = math.prod(self.own) + 3 * math.prod(self.grid)
-        return FLOAT32_BYTES * self.channels * voxels
+        """While the last image is brought onto its grid: re-oriented, resampled, normalised."""
+        last = self.images[-1]
+        voxels = sum(self.images[:-1]) + max(math.prod(self.own) + 2 * last, 3 * last)
+        return FLOAT32_BYTES * self._channels * voxels
 
     @property
     def _held(self) -> int:
-        """From the first window to the last: the image, the labels, whole maps, a slice's cells."""
-        padded = [max(n, w) for n, w in zip(self.grid, self._window, strict=True)]
-        grids = 1 if padded == list(self.grid) else 2
-        values = grids * self.channels * math.prod(padded)
-        values += self.maps * self.classes * math.prod(self.grid)
-        values += self.probabilities * (self.classes + 2) * math.prod(self.own)
-        axis, _ = band(self.grid, self.patch_size, self.overlap, 1)
-        slice_ = math.prod(self.grid) // self.grid[axis] + self.probabilities * (
-            math.prod(self.own) // self.own[axis]
-        )
-        values += self.classes * (_SLICES * slice_ + _VOXELS)
+        """From the first window to the last: images, labels, maps, the slices being restored."""
+        values = self._channels * sum(self.images) + sum(view.image() for view in self.views)
+        values += self.maps * self.classes * math.prod(self.views[0].grid)
+        values += self.kept * math.prod(self.own)
+        for view in self.views:
+            values += self.classes * _SLICES * view.cross
+        at_once = self.across if self.kept else min(self.across, VOXELS_AT_ONCE)
+        values += self.classes * _COPIES * at_once
         label = 1 if self.classes <= 256 else 4
         return FLOAT32_BYTES * values + label * math.prod(self.own)
 
-    def _window_bytes(self, windows: int, activations: WindowBytes, spill: bool) -> int:
-        """Windows that are computed at once, one that is constant, and the sums."""
-        axis, length = band(self.grid, self.patch_size, self.overlap, windows)
-        cross = [max(n, w) for n, w in zip(self.grid, self._window, strict=True)]
-        cross[axis] = length
-        voxels = math.prod(self._window)
-        sums = (self.classes + 1) * (voxels if spill else math.prod(cross))
-        tiles = windows * (self.channels + self.classes) * voxels + self.classes * voxels
-        return FLOAT32_BYTES * (sums + tiles) + round(_SCATTERED * activations(windows))
-
-    @property
-    def _window(self) -> Sequence[int]:
-        return (*self.patch_size, 1)[:3]
+    def _window_bytes(self, windows: int, activations: Sequence[WindowBytes], spill: bool) -> int:
+        """The sums of all views, and the windows of the one that takes most."""
+        values, most = 0, 0
+        for view, network in zip(self.views, activations, strict=True):
+            at_once = min(windows, windows_at_once(view.patch_size))
+            values += view.sums(self.classes, at_once, spill=spill) + view.constant(self.classes)
+            tiles = FLOAT32_BYTES * view.tiles(self.classes, at_once)
+            most = max(most, tiles + round(_SCATTERED * network(at_once)))
+        return FLOAT32_BYTES * values + most

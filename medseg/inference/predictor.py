@@ -1,60 +1,29 @@
 """A trained network applied to volumes, on their own grids."""
 
-import logging
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medseg.data.preprocess import Preprocessing
-from medseg.errors import ConfigError, ResourceError
-from medseg.hardware import (
-    available_memory_bytes,
-    choose_device,
-    computes_in_bf16,
-    is_memory_limited,
-    require_precision,
-)
+from medseg.errors import ConfigError
+from medseg.hardware import choose_device, computes_in_bf16, require_precision
 from medseg.inference.in_memory import volume_of
-from medseg.inference.memory import MemoryPlan, Shapes, WindowBytes
-from medseg.inference.sliding_window import Observer, band_axis, blended_slices, starts_along
+from medseg.inference.memory import MemoryPlan, WindowBytes
+from medseg.inference.segment import SECONDS_SILENT, Prediction, plan_memory, segment
+from medseg.inference.sliding_window import Observer, band_axis
+from medseg.inference.view import Place, View, attempted
 from medseg.models.evidence import PLAIN_OVERLAP, proves
 from medseg.models.weights import ModelCard, TrainedModel, load_model
 from medseg.progress import bar
 from medseg.volumes import Volume
-from medseg.volumes.container import FLOAT32_BYTES, require_memory
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 PRECISIONS = ("auto", "fp32", "bf16")
-SECONDS_SILENT = 1.0  # before a bar is shown
-_TENSORS = 16  # more than a network holds at once of its widest tensor
 _LESS_OVERLAP = 0.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """Segmentation of one volume, on the volume's own grid.
-
-    Args:
-        labels: Label map `(i, j, k)`, uint8.
-        probabilities: `(classes, i, j, k)` in [0, 1], background first; None unless asked for.
-        seconds: Time of `preprocess`, `network` and `restore`.
-        uncertainty: Entropy of the probabilities in bits, `(i, j, k)`; None unless asked for.
-    """
-
-    labels: np.ndarray
-    probabilities: np.ndarray | None
-    seconds: dict[str, float]
-    uncertainty: np.ndarray | None = None
 
 
 class Predictor:
@@ -75,6 +44,7 @@ class Predictor:
         precision: `fp32` or `bf16`.
         overlap: Of neighbouring windows.
         window: In voxels.
+        view: What `segment` takes.
 
     Raises:
         ConfigError: an overlap outside [0, 1), an unknown precision, a window of other axes.
@@ -108,7 +78,14 @@ class Predictor:
                 f"window={list(self.window)} must be {len(model.card.patch_size)} numbers of "
                 f"voxels, such as {list(model.card.patch_size)}"
             )
-        self._window_bytes = window_bytes
+        self.view = View(
+            network=self.network,
+            preprocessing=self.preprocessing,
+            window=self.window,
+            overlap=self.overlap,
+            bf16=self.precision == "bf16",
+            window_bytes=window_bytes,
+        )
 
     @classmethod
     def from_run(cls, path: str | PathLike, **options: Any) -> Self:
@@ -136,9 +113,6 @@ class Predictor:
     ) -> Prediction:
         """Segments one volume.
 
-        Logits are blended, and their labels restored on the volume's grid, slice by slice, so that
-        the scores of all classes never exist as a whole.
-
         Args:
             volume: The volume.
             probabilities: Return those of every class, too.
@@ -148,141 +122,51 @@ class Predictor:
             DataError: the volume does not fit the memory that is free.
             ResourceError: not even one window fits that of a GPU.
         """
-        start = time.perf_counter()
-        plan = self.require_memory(volume, probabilities=probabilities)
-        log.info("%s: %s", volume.path, plan)
-        image = self.preprocessing.image(volume)
-        prepared = time.perf_counter()
-
-        def restored(slices: Iterator[Tensor]) -> Prediction:
-            restoration = self.preprocessing.restoration(
-                volume,
-                axis=band_axis(image.shape[1:], self.window),
-                classes=len(self.card.classes) + 1 if probabilities else 0,
-            )
-            seconds = 0.0
-            for slice_ in slices:
-                begin = time.perf_counter()
-                # probabilities are interpolated rather than logits, whose scale has no bound
-                restoration.add(torch.softmax(slice_, dim=0))
-                seconds += time.perf_counter() - begin
-            labels, scores = self.preprocessing.onto_volume(restoration, volume)
-            total = time.perf_counter() - prepared
-            return Prediction(
-                labels=labels,
-                probabilities=scores,
-                seconds={
-                    "preprocess": prepared - start,
-                    "network": total - seconds,
-                    "restore": seconds,
-                },
-            )
-
-        return self._attempted(restored, image, observe, plan)
-
-    def logits(self, image: Tensor, observe: Callable[[Tensor], Observer] | None = None) -> Tensor:
-        """Image `(channels, *grid)` → logits `(classes, *grid)`, on the network's grid.
-
-        Gives way step by step when a GPU's memory is short; what observes starts anew then.
-
-        Raises:
-            ResourceError: not even one window fits.
-        """
-        axis = band_axis(image.shape[1:], self.window)
-
-        def whole(slices: Iterator[Tensor]) -> Tensor:
-            return torch.stack([*slices], dim=1 + axis)
-
-        return self._attempted(whole, image, observe)
-
-    @torch.no_grad()
-    def _attempted(
-        self,
-        gather: Callable[[Iterator[Tensor]], T],
-        image: Tensor,
-        observe: Callable[[Tensor], Observer] | None,
-        plan: MemoryPlan | None = None,
-    ) -> T:
-        """What is gathered of the slices of an image, giving way where a GPU's memory is short."""
-        windows = self._windows(image.shape[1:])
-        for device, accumulate_on, batch in self._attempts(plan):
-            try:
-                with bar(windows, "windows", delay=SECONDS_SILENT) as step:
-                    return gather(
-                        blended_slices(
-                            self._network_on(device),
-                            image.to(accumulate_on),
-                            self.window,
-                            overlap=self.overlap,
-                            windows_per_batch=batch,
-                            compute_on=device,
-                            observe=observe(image) if observe else None,
-                            reuse=True,
-                            step=step,
-                            spill=plan is not None and plan.spill and device.type == "cpu",
-                        )
-                    )
-            except torch.OutOfMemoryError:
-                log.warning("GPU memory is short (%d windows at once); giving way", batch or 0)
-                torch.cuda.empty_cache()
-        raise ResourceError(
-            "not even one window fits the memory; free some, or train a smaller patch"
+        classes = len(self.card.classes) + 1
+        return segment(
+            [self.view],
+            volume,
+            self.device,
+            classes=classes,
+            probabilities=range(classes) if probabilities else (),
+            observe=observe,
         )
 
-    def _network_on(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        network, is_bf16 = self.network.to(device), self.precision == "bf16"
+    @torch.no_grad()
+    def logits(self, image: Tensor, *, shift: Sequence[int] = (0, 0, 0)) -> Tensor:
+        """Logits `(classes, *grid)` as a whole, on the network's grid.
 
-        def compute(windows: Tensor) -> Tensor:
-            with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
-                return network(windows)
+        Args:
+            image: `(channels, *grid)`, three axes.
+            shift: Voxels per axis by which it is moved below the windows, each at least 0; the
+                logits are moved back.
 
-        return compute
+        Raises:
+            ResourceError: not even one window fits the memory.
+        """
+        view, grid = replace(self.view, shift=shift), image.shape[1:]
+        axis = band_axis(grid, self.window)
 
-    def require_memory(
-        self, volume: Volume, *, probabilities: bool = False, maps: int = 0
-    ) -> MemoryPlan:
-        """Plans the memory of a prediction, before any of it is taken.
+        def whole(place: Place) -> Tensor:
+            with bar(view.windows(grid), "windows", delay=SECONDS_SILENT) as step:
+                return torch.stack([*view.logits(image, place, axis=axis, step=step)], 1 + axis)
+
+        return attempted(whole, self.device, None)
+
+    def require_memory(self, volume: Volume, *, maps: int) -> MemoryPlan:
+        """Plans the memory of maps of all classes as a whole, before any of it is taken.
 
         Args:
             volume: The volume.
-            probabilities: Those of every class are wanted, too.
-            maps: Maps of all classes on the network's grid that exist as a whole.
+            maps: Those on the network's grid that exist at once.
 
         Raises:
-            DataError: not even the plan that takes least fits; with what is needed and is free.
+            DataError: they do not fit; with what is needed and is free.
         """
-        shapes = Shapes(
-            grid=self.preprocessing.grid_shape(volume),
-            own=self.preprocessing.own_shape(volume),
-            patch_size=self.window,
-            overlap=self.overlap,
-            channels=len(volume.array),
-            classes=len(self.card.classes) + 1,
-            probabilities=probabilities,
-            maps=maps,
+        classes = len(self.card.classes) + 1
+        return plan_memory(
+            [self.view], volume, self.device, classes=classes, kept=classes, maps=maps
         )
-        on_cpu, free = self.device.type == "cpu", available_memory_bytes()
-        quickest = next(shapes.plans(_window_bound(self.network, self.window), on_cpu=on_cpu))
-        if quickest.needed <= free and not is_memory_limited():
-            return quickest  # what is exact takes a second
-        plans = [*shapes.plans(self._window_bytes or (lambda _windows: 0), on_cpu=on_cpu)]
-        least = min(plans, key=lambda plan: plan.needed)
-        return next((p for p in plans if p.needed <= free), None) or _refused(volume, least)
-
-    def _windows(self, shape: Sequence[int]) -> int:
-        axes = (*self.window, 1)[:3]
-        sizes = zip(shape, axes, strict=True)
-        return math.prod(len(starts_along(size, n, self.overlap)) for size, n in sizes)
-
-    def _attempts(
-        self, plan: MemoryPlan | None
-    ) -> Iterator[tuple[torch.device, torch.device, int | None]]:
-        cpu = torch.device("cpu")
-        if self.device.type == "cuda":
-            yield self.device, self.device, 8
-            yield self.device, cpu, 8
-            yield self.device, cpu, 1
-        yield cpu, cpu, plan and plan.windows
 
 
 def _precision(wanted: str, card: ModelCard, device: torch.device) -> str:
@@ -295,60 +179,3 @@ def _precision(wanted: str, card: ModelCard, device: torch.device) -> str:
         return "bf16" if is_equal and computes_in_bf16(device) else "fp32"
     require_precision(wanted, device, key="precision", remedy="choose fp32 or auto")
     return wanted
-
-
-def _refused(volume: Volume, least: MemoryPlan) -> MemoryPlan:
-    require_memory(volume.path, least.needed)
-    return least  # memory was freed meanwhile
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How far the predictions of two networks lie apart on one volume, on its own grid.
-
-    Args:
-        voxels: Voxels of the volume.
-        changed: Voxels whose label is another.
-        difference: Largest absolute difference of a class's probability, in [0, 1].
-    """
-
-    voxels: int
-    changed: int
-    difference: float
-
-
-def agreement(first: TrainedModel, second: TrainedModel, volume: Volume) -> Agreement:
-    """Segments a volume with two networks on the CPU, in fp32, by the path of prediction.
-
-    Raises:
-        ConfigError: the two have different classes.
-        DataError: the volume does not fit the memory that is free.
-    """
-    if first.card.classes != second.card.classes:
-        raise ConfigError(
-            f"classes {first.card.classes} and {second.card.classes} must be the same; "
-            "compare networks of one dataset"
-        )
-    labels, probabilities = _predicted(first, volume)
-    other_labels, other_probabilities = _predicted(second, volume)
-    return Agreement(
-        voxels=labels.size,
-        changed=int(np.count_nonzero(labels != other_labels)),
-        difference=max(
-            float(np.abs(one - other).max())
-            for one, other in zip(probabilities, other_probabilities, strict=True)
-        ),
-    )
-
-
-def _predicted(model: TrainedModel, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    predictor = Predictor(model, device="cpu", precision="fp32")
-    found = predictor.predict(volume, probabilities=True)
-    return found.labels, cast(np.ndarray, found.probabilities)
-
-
-def _window_bound(network: nn.Module, patch_size: Sequence[int]) -> WindowBytes:
-    """More than a network takes, by its widest weight."""
-    widest = max((n for p in network.parameters() for n in p.shape[:2]), default=1)
-    window = FLOAT32_BYTES * math.prod(patch_size) * widest
-    return lambda windows: _TENSORS * windows * window

@@ -85,6 +85,7 @@ def blended_slices(
     patch_size: Sequence[int],
     *,
     overlap: float,
+    axis: int | None = None,
     windows_per_batch: int | None = None,
     compute_on: torch.device | None = None,
     observe: Observer | None = None,
@@ -94,12 +95,13 @@ def blended_slices(
 ) -> Iterator[Tensor]:
     """The logits of `slide`, one slice across an axis after the other, each once it is finished.
 
-    Windows go along the axis of `band_axis`; only as many slices are held as a window is long.
+    Windows go along the axis; only as many slices are held as a window is long.
 
     Args:
         network: As of `slide`.
         image: `(channels, *grid)`, three axes; the result is gathered on its device.
         patch_size: As of `slide`.
+        axis: Of the grid, which slices lie across; None: that of `band_axis`.
         overlap: As of `slide`.
         windows_per_batch: As of `slide`.
         compute_on: As of `slide`.
@@ -115,7 +117,8 @@ def blended_slices(
     flat, device = len(patch_size) == 2, compute_on or image.device
     window, grid = _three(patch_size), image.shape[1:]
     count = windows_per_batch or windows_at_once(patch_size)
-    axis, length = band(grid, patch_size, overlap, count)
+    axis = band_axis(grid, patch_size) if axis is None else axis
+    length = band_length(grid, patch_size, overlap, count, axis)
     before = _padding_before(grid, window)
     order = [axis, *(a for a in range(3) if a != axis)]
     image = _padded(image, window, before)
@@ -267,21 +270,23 @@ def band_axis(grid: Sequence[int], patch_size: Sequence[int]) -> int:
     return min(range(3), key=lambda a: min(window[a], grid[a]) / grid[a])
 
 
-def band(
-    grid: Sequence[int], patch_size: Sequence[int], overlap: float, windows: int
-) -> tuple[int, int]:
-    """The axis along which `blended_slices` goes, and how many slices it holds at most.
+def band_length(
+    grid: Sequence[int], patch_size: Sequence[int], overlap: float, windows: int, axis: int
+) -> int:
+    """How many slices `blended_slices` holds at most.
 
-    >>> band((239, 239, 400), (96, 96, 96), 0.5, 1), band((64, 64, 40), (64, 64), 0.5, 4)
-    ((2, 96), (2, 4))
+    >>> band_length((239, 239, 400), (96, 96, 96), 0.5, 1, 2)
+    96
+    >>> band_length((64, 64, 40), (64, 64), 0.5, 4, 2)
+    4
     """
-    window, axis = _three(patch_size), band_axis(grid, patch_size)
+    window = _three(patch_size)
     steps = [_step(w, overlap) for w in window]
     abreast = math.prod(
         1 - (-max(0, grid[a] - window[a]) // steps[a]) for a in range(3) if a != axis
     )
     ahead = 0 if abreast % windows == 0 else -(-(windows - 1) // abreast)
-    return axis, window[axis] + min(ahead * steps[axis], max(0, grid[axis] - window[axis]))
+    return window[axis] + min(ahead * steps[axis], max(0, grid[axis] - window[axis]))
 
 
 def starts_along(size: int, window: int, overlap: float) -> list[int]:

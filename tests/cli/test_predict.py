@@ -10,6 +10,7 @@ import pytest
 
 from medseg.errors import ResourceError
 from medseg.inference import files as inference_files
+from medseg.inference.ensemble import Ensemble
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import load_model
 
@@ -242,14 +243,14 @@ def test_an_interruption_keeps_what_is_done(
     user: User, save_scan: SaveScan, scan: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources = [save_scan(scan, f"{name}.nii.gz") for name in "ab"]
-    predict = Predictor.predict
+    predict = Ensemble.predict
 
     def interrupted(self, volume, **options):
         if volume.path == sources[1]:
             raise KeyboardInterrupt
         return predict(self, volume, **options)
 
-    monkeypatch.setattr(Predictor, "predict", interrupted)
+    monkeypatch.setattr(Ensemble, "predict", interrupted)
     assert user.types(*sources) == 130
     assert ["--continue" in line for line in user.errors] == [True]
     assert user.written() == ["a.json", "a.nii.gz"]

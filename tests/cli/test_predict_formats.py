@@ -104,7 +104,7 @@ def test_a_format_that_cannot_hold_the_labels_is_refused_before_work(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("the network ran")
 
-    monkeypatch.setattr("medseg.inference.predictor.Predictor.predict", never)
+    monkeypatch.setattr("medseg.inference.ensemble.Ensemble.predict", never)
     user.output = user.output / name
     for kind in ("dicom-seg", "rtstruct") if name == "out" else ("dicom-seg",):
         assert user.types(source, options=f"--format {kind}") == 3

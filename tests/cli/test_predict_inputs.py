@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from medseg.inference import files as inference_files
-from medseg.inference.predictor import Predictor
+from medseg.inference.ensemble import Ensemble
 from medseg.models.weights import load_model, save_model
 
 from .user import User
@@ -85,14 +85,14 @@ def test_what_nobody_foresaw_is_one_volumes_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     bad, good = save_scan(scan, "a.nii.gz"), save_scan(scan, "b.nii.gz")
-    predict = Predictor.predict
+    predict = Ensemble.predict
 
     def fails(self, volume, **options):
         if volume.path == bad:
             raise error
         return predict(self, volume, **options)
 
-    monkeypatch.setattr(Predictor, "predict", fails)
+    monkeypatch.setattr(Ensemble, "predict", fails)
     assert user.types(bad, good) == 3
     assert list(failures(user)) == [str(bad)]
     assert (user.output / "b.nii.gz").exists()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from medseg.errors import ConfigError
-from medseg.inference.predictor import Predictor, agreement
+from medseg.inference.agreement import agreement
+from medseg.inference.predictor import Predictor
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,8 @@ from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError, DataError, ResourceError
 from medseg.inference.memory import Shapes
 from medseg.inference.predictor import Predictor
+from medseg.inference.segment import plan_memory
+from medseg.inference.view import Place
 from medseg.models.evidence import Evidence
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import Volume
@@ -118,7 +121,7 @@ def least_memory(
         return caught.type is EnoughError
 
     low, high = 0, 1 << 40
-    while high - low > 1 + low // 1000:
+    while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)
     return high
@@ -157,7 +160,7 @@ def test_less_memory_makes_windows_fewer_and_then_sums_a_file_without_another_la
     assert max(shape[0] for shape in network.shapes) == 4
     needed = {
         (plan.windows, plan.spill): plan.needed
-        for plan in shapes_of(predictor, volume).plans(lambda windows: windows << 18)
+        for plan in shapes_of(predictor, volume).plans([lambda windows: windows << 18])
     }
     assert [*needed] == [(4, False), (2, False), (1, False), (1, True)]
     assert sorted(needed.values(), reverse=True) == [*needed.values()]
@@ -165,7 +168,7 @@ def test_less_memory_makes_windows_fewer_and_then_sums_a_file_without_another_la
         network.shapes.clear()
         memory = SimpleNamespace(available=enough)
         monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
-        plan = predictor.require_memory(volume)
+        plan = plan_memory([predictor.view], volume, predictor.device, classes=3)
         assert (plan.windows, plan.spill) == (windows, spill)
         monkeypatch.setattr(Preprocessing, "image", prepared(Preprocessing.image))
         np.testing.assert_array_equal(predictor.predict(volume).labels, expected)
@@ -174,13 +177,13 @@ def test_less_memory_makes_windows_fewer_and_then_sums_a_file_without_another_la
 
 
 def shapes_of(predictor: Predictor, volume: Volume) -> Shapes:
+    size = volume.array.shape[1:]
     return Shapes(
-        grid=volume.array.shape[1:],
-        own=volume.array.shape[1:],
-        patch_size=predictor.window,
-        overlap=predictor.overlap,
-        channels=1,
+        own=size,
+        across=size[1] * size[2],
         classes=3,
+        views=[predictor.view.shapes(volume, 0)],
+        images=[math.prod(size)],
     )
 
 
@@ -242,10 +245,10 @@ def test_short_memory_of_a_gpu_makes_windows_fewer_then_moves_to_the_cpu(
     expected = Predictor(model, device="cpu").predict(as_volume(scan[None])).labels
     network, predictor = spied(model, fail=lambda image: len(image) > 2)
     cpu = torch.device("cpu")
-    attempts = [(cpu, cpu, 8), (cpu, cpu, 4), (cpu, cpu, 1)]
-    monkeypatch.setattr(predictor, "_attempts", lambda _plan: iter(attempts))
+    places = [Place(compute_on=cpu, gather_on=cpu, windows=n) for n in (4, 3, 1)]
+    monkeypatch.setattr("medseg.inference.view.places", lambda *_: iter(places))
     found = predictor.predict(as_volume(scan[None])).labels
-    assert [shape[0] for shape in network.shapes] == [8, 4, *[1] * 8]
+    assert [shape[0] for shape in network.shapes] == [4, 3, *[1] * 8]
     assert caplog.text.count("GPU memory is short") == 2
     np.testing.assert_array_equal(found, expected)
 
