@@ -436,9 +436,9 @@ def row_of(name, axes, allowed):
     build, size = NETWORKS[name]
     torch.manual_seed(0)
     network, shape = build(), (1, 1, *size)
-    start = time.perf_counter()
+    start = time.process_time()
     result = audit(network, shape, seconds=allowed)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     flops = counted(network, torch.rand(shape))
     memory = []
     for use in ("inference", "training"):
@@ -450,11 +450,8 @@ def row_of(name, axes, allowed):
         refused = "refused by torch" if peak is None else f"{peak / 2**20:.1f} (not predicted)"
         both = predicted is not None and peak
         if both:
-            at_least = "≥, " if predicted.unseen else ""
-            share = predicted.inside / max(predicted.peak, 1)
-            refused = (
-                f"{peak / 2**20:.1f} ({at_least}{predicted.peak / peak - 1:+.1%}; {share:.0%})"
-            )
+            estimate = "?" if predicted.unseen else f"{predicted.peak / peak - 1:+.1%}"
+            refused = f"{peak / 2**20:.1f} ({predicted.tensors / peak:.0%}; {estimate})"
         memory.append(refused)
     autograd = extents_by_autograd(positive(network), size, result.logits[1:][:axes])
     bounded = any(key.startswith(THROUGH) for key in result.not_known)
@@ -482,7 +479,7 @@ def main():
     sys.meta_path.append(Stubs())
     print(
         "| network | MACs (torch's, where they differ) | field far from borders, per axis | "
-        "autograd, audit in this image | peak inference | peak training | named as not known | s |"
+        "autograd, audit in this image | peak inference | peak training | named as not known | CPU s |"
     )
     print("|---" * 8 + "|")
     for name in arguments.names or NETWORKS:

@@ -159,26 +159,26 @@ def _memory(audit: Audit) -> str:
         for precision, memory in precisions.items():
             state = _ADAMW_STATE * memory.gradients
             fixed = memory.weights + memory.gradients + state
-            at_least = "at least " if memory.unseen else ""
+            held = memory.tensors if memory.unseen else memory.peak
+            about = "at least " if memory.unseen else "about "
             rows.append(
                 (
                     use,
                     precision,
                     *map(_mib, (memory.weights, memory.gradients, state, memory.kept)),
-                    at_least + _mib(memory.peak),
-                    f"{memory.inside / memory.peak:.0%}" if memory.peak else "",
-                    at_least + _mib(fixed + memory.peak),
+                    _mib(memory.tensors),
+                    about + _mib(held),
+                    about + _mib(fixed + held),
                 )
             )
-    head = ("MiB", "", "weights", "gradients", "AdamW", "kept for backward", "peak",
-            "estimated", "all")  # fmt: skip
+    head = ("MiB", "", "weights", "gradients", "AdamW", "kept for backward", "peak of tensors",
+            "with what operations take", "all")  # fmt: skip
     return (
         f"## Memory, batch {audit.subject.batch}\n\n{markdown_table(head, rows)}\n"
-        "Of tensors. Peak: those at their most, besides weights, gradients and AdamW's state. "
-        "Estimated: the share of the peak that is no tensor of the network but what one operation "
-        "takes while it computes; where it is large, as with small images, the peak is a rough "
-        "estimate (`--measure`). The process takes more: Python and torch themselves, and what the "
-        "allocator keeps.\n"
+        "Peak of tensors: those of the network at their most, besides weights, gradients and "
+        "AdamW's state. What an operation takes while it computes is estimated by rules, roughly "
+        "where images are small (`--measure`). The process takes more: Python and torch "
+        "themselves, and what the allocator keeps.\n"
     )
 
 

@@ -43,17 +43,17 @@ class Memory:
         weights: Parameters and buffers.
         gradients: Of the parameters.
         kept: Tensors held for the backward pass when the forward pass ends; 0 in inference.
-        peak: Most that is held at once besides weights, gradients and the image.
-        inside: Bytes of the peak that an operation takes while it computes, estimated by rules.
-        unseen: Operations that may take more inside, of which nothing is known; with any the peak
-            is a lower bound.
+        tensors: Most that tensors hold at once besides weights, gradients and the image: known,
+            and what the process takes at least.
+        peak: The same with what operations take while they compute, which rules estimate.
+        unseen: Operations that may take more inside, of which nothing is known.
     """
 
     weights: int
     gradients: int
     kept: int
+    tensors: int
     peak: int
-    inside: int = 0
     unseen: tuple[str, ...] = ()
 
 
@@ -117,8 +117,8 @@ def predicted_memory(
         weights=sum(t.numel() * t.element_size() for t in tensors),
         gradients=parameters if training else 0,
         kept=kept,
+        tensors=ledger.most,
         peak=ledger.peak,
-        inside=ledger.inside,
         unseen=tuple(unseen),
     )
 
@@ -164,8 +164,8 @@ class _Ledger(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.live = 0
+        self.most = 0
         self.peak = 0
-        self.inside = 0  # of the peak
         self.unseen: set[str] = set()
         self._known: dict[int, weakref.ref] = {}
 
@@ -183,9 +183,8 @@ class _Ledger(TorchDispatchMode):
             first = next((t for t in tree_leaves(args) if isinstance(t, Tensor)), None)
             is_bf16 = first is not None and first.dtype == torch.bfloat16
             self.unseen.add(func.overloadpacket.__name__ + (" in bf16" if is_bf16 else ""))
-        if self.live + (inside or 0) > self.peak:
-            self.inside = inside or 0
-            self.peak = self.live + self.inside
+        self.most = max(self.most, self.live)
+        self.peak = max(self.peak, self.live + (inside or 0))
         return result
 
     def leave_out(self, tensor: Tensor | None) -> None:

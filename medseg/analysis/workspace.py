@@ -36,6 +36,8 @@ _MANY = 16
 _THREADED_COLUMNS = 2_400_000  # bytes; 2.05 MB were measured in every thread, 2.76 MB in one
 _KEYS = 512  # that fused attention takes at once
 _ACCUMULATOR = 4  # bytes
+_LARGEST_KERNEL = 7
+_FURTHEST_TAP = 3  # voxels from the middle one; with more oneDNN takes another way with AVX2
 _LARGEST_DEPTHWISE = 3  # kernel whose gradient oneDNN has a kernel of its own for
 _LARGEST_COPIED = 128  # height and width together, up to which torch interpolates channels last
 
@@ -58,9 +60,18 @@ def workspace_bytes(operation: Any, arguments: tuple[Any, ...], result: Any) -> 
         return 0
     if first.device.type != "cpu":
         return None if name in _ESTIMATED else 0
-    if name in _CONVOLUTIONS and first.dtype in _HALF and not _HAS_AVX512:
+    if name in _CONVOLUTIONS and not _was_measured(arguments, backward=name != "convolution"):
         return None
     return rule(arguments, result)
+
+
+def _was_measured(arguments: tuple[Any, ...], *, backward: bool) -> bool:
+    """Whether the rules were held against convolutions of this kind."""
+    image, weight, _, _, _, dilation, *_ = arguments[backward:]
+    kernel = weight.shape[2:]
+    reach = max(d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True))
+    is_known = max(kernel) <= _LARGEST_KERNEL and reach <= _FURTHEST_TAP
+    return is_known and (_HAS_AVX512 or image.dtype not in _HALF)
 
 
 def _convolution(arguments: tuple[Any, ...], output: Tensor) -> int:

@@ -260,15 +260,19 @@ def _measured(result: "Audit") -> str:
                     run=subject.call(training=training),
                 )
             except Exception as error:  # whatever a foreign module raises
-                rows.append((use, precision, "", "", one_line(str(error))[:80], ""))
+                rows.append((use, precision, "", "", "", one_line(str(error))[:80], ""))
                 continue
             predicted = result.memory[use].get(precision)
             process = f"{peak_memory_bytes(cpu) / _MIB:.0f}"
-            known = ("", "")
+            known = ("", "", "")
             if predicted is not None:
-                known = (f"{predicted.peak / _MIB:.1f}", f"{predicted.peak / peak - 1:+.1%}")
+                estimate = ("not known", "")
+                if not predicted.unseen:
+                    estimate = (f"{predicted.peak / _MIB:.1f}", f"{predicted.peak / peak - 1:+.1%}")
+                known = (f"{predicted.tensors / _MIB:.1f}", *estimate)
             rows.append((use, precision, f"{peak / _MIB:.1f}", *known, process))
-    head = ("MiB", "", "measured peak of tensors", "predicted", "difference", "peak of the process")
+    head = ("MiB", "", "measured", "tensors", "with what operations take", "difference",
+            "peak of the process")  # fmt: skip
     return (
         f"\n## Memory, measured\n\n{markdown_table(head, rows)}\n"
         "Of the process: all that it held, Python, torch, weights and gradients included.\n"
