@@ -453,7 +453,11 @@ def row_of(name, axes, allowed):
             estimate = "?" if predicted.unseen else f"{predicted.peak / peak - 1:+.1%}"
             refused = f"{peak / 2**20:.1f} ({predicted.tensors / peak:.0%}; {estimate})"
         memory.append(refused)
-    autograd = extents_by_autograd(positive(network), size, result.logits[1:][:axes])
+    reference = positive(network)
+    for module in reference.modules():  # whose results a later layer overwrites
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    autograd = extents_by_autograd(reference, size, result.logits[1:][:axes])
     bounded = any(key.startswith(THROUGH) for key in result.not_known)
     here = result.field_here[:axes]
     agree = "=" if here == autograd else "≤" if bounded else "≠"
@@ -479,7 +483,8 @@ def main():
     sys.meta_path.append(Stubs())
     print(
         "| network | MACs (torch's, where they differ) | field far from borders, per axis | "
-        "autograd, audit in this image | peak inference | peak training | named as not known | CPU s |"
+        "autograd, audit in this image | peak inference | peak training | named as not known | "
+        "CPU s |"
     )
     print("|---" * 8 + "|")
     for name in arguments.names or NETWORKS:

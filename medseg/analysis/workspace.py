@@ -138,7 +138,9 @@ def _columns(image: Tensor, weight: Tensor, grid: Tensor) -> int:
         columns = 0  # they are the image
     if not _has_channels_last(image):
         return columns
-    return columns + (_size(weight) if image.ndim == 4 else _size(image))
+    if image.ndim == 5:
+        return columns + _size(image)
+    return columns + (0 if _is_pointwise(weight) else _size(weight))  # in the image's layout
 
 
 def _forward(image: Tensor, weight: Tensor, output: Tensor, groups: int) -> int:
