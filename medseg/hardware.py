@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -233,7 +234,8 @@ def available_memory_bytes(root: Path = _ROOT) -> int:
         free += [n - taken[kind] for kind, n in limits.items() if n != resource.RLIM_INFINITY]
     if is_memory_limited():
         free.append(_limit.bytes - held_memory_bytes())
-    return max(0, min(free))
+    promised = sum(n for thread, n in _promised.items() if thread != threading.get_ident())
+    return max(0, min(free) - promised)
 
 
 def held_memory_bytes() -> int:
@@ -267,6 +269,23 @@ def limit_memory(most: int) -> None:
             f"takes {held / 2**20:.0f} MiB; allow more"
         )
     _limit.bytes = most
+
+
+_promised: dict[int, int] = {}  # thread → bytes that it is going to take
+
+
+@contextlib.contextmanager
+def promised_memory(most: int) -> Iterator[None]:
+    """Keeps memory free for the block: to other threads, it is as if it were taken by now.
+
+    Args:
+        most: Bytes that the block takes.
+    """
+    _promised[threading.get_ident()] = most
+    try:
+        yield
+    finally:
+        del _promised[threading.get_ident()]
 
 
 def is_memory_limited() -> bool:

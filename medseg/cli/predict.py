@@ -3,6 +3,8 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +151,10 @@ def main(arguments: argparse.Namespace) -> int:
     from medseg.cli.summary import summary_files, write_summary
     from medseg.data.forms.scans import find_scans
     from medseg.files import replacing, require_replaceable, require_writable
-    from medseg.inference.files import is_done, predict_file
+    from medseg.inference.ahead import Beside, in_turn
+    from medseg.inference.files import Input, is_done, read_input, write_outputs
+    from medseg.inference.outputs import Outputs
+    from medseg.inference.segment import Prediction
     from medseg.models.members import load_members
 
     limit_memory_to(arguments)
@@ -171,19 +176,41 @@ def main(arguments: argparse.Namespace) -> int:
 
     done: list[Path] = []
 
-    def segment(source: Path) -> str:
+    def prepare(source: Path) -> Input | None:
+        """Reads a case; None if it is done."""
         outputs, scan = planned[source], scans[source]
         if isinstance(outputs, DataError):
             raise outputs
         if arguments.resume and is_done(scan, outputs, ensemble=ensemble, wanted=wanted):
             done.append(outputs.report)
-            return f"{source}: already done"
+            return None
         former = [path for path in outputs.paths if os.path.lexists(path)]
         if former and not (arguments.overwrite or arguments.resume):
             raise DataError(f"{former[0]} exists; use --overwrite or --continue")
+        require_replaceable([*former, *outputs.written(wanted)], overwrite=arguments.overwrite)
+        return read_input(scan, outputs, ensemble=ensemble, wanted=wanted)
+
+    def segment(source: Path, read: Input | None, beside: Beside) -> Callable[[], str]:
+        if read is None:
+            return lambda: f"{source}: already done"
+        maps = len(wanted.probabilities) + wanted.uncertainty
+        plan = ensemble.plan(read.volume, maps=maps, make_room=beside.make_room)
+        with beside.reading(plan.needed):
+            prediction = ensemble.predict(
+                read.volume,
+                probabilities=wanted.probabilities,
+                uncertainty=wanted.uncertainty,
+                plan=plan,
+            )
+        return lambda: write(source, read, prediction)
+
+    def write(source: Path, read: Input, prediction: Prediction) -> str:
+        outputs = planned[source]
+        assert isinstance(outputs, Outputs)
+        former = [path for path in outputs.paths if os.path.lexists(path)]
         files = [*former, *outputs.written(wanted)]
         with replacing(files, overwrite=arguments.overwrite):
-            report = predict_file(scan, outputs, ensemble=ensemble, wanted=wanted)
+            report = write_outputs(read, prediction, outputs, ensemble=ensemble, wanted=wanted)
         done.append(outputs.report)
         gone = [path for path in former if not os.path.lexists(path)]
         for note in [*report["notes"], *(f"{p} was of the older label map; removed" for p in gone)]:
@@ -192,7 +219,14 @@ def main(arguments: argparse.Namespace) -> int:
 
     own = _share(found, part)
     require_replaceable(summaries, overwrite=arguments.overwrite)
-    failed = each_volume(own, segment, folder, overwrite=arguments.overwrite, suffix=suffix)
+    with closing(in_turn(own.volumes, read=prepare, work=segment)) as outcomes:
+        failed = each_volume(
+            own,
+            lambda _source: next(outcomes).result(),
+            folder,
+            overwrite=arguments.overwrite,
+            suffix=suffix,
+        )
     if summaries:
         with replacing(summaries, overwrite=arguments.overwrite):
             write_summary(done, summaries)

@@ -3,12 +3,13 @@
 Probabilities are averaged, class by class name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medseg.inference.memory import MemoryPlan
 from medseg.inference.predictor import Predictor
-from medseg.inference.segment import Prediction, segment
+from medseg.inference.segment import Prediction, plan_memory, segment
 from medseg.models.members import class_order
 from medseg.models.weights import ModelCard
 from medseg.volumes import Volume
@@ -71,8 +72,35 @@ class Ensemble:
             for shift in member.shifts
         ]
 
+    def plan(
+        self, volume: Volume, *, maps: int = 0, make_room: Callable[[], object] = int
+    ) -> MemoryPlan:
+        """Plans the memory of a prediction, before any of it is taken.
+
+        Args:
+            volume: The volume.
+            maps: Of probabilities and uncertainty, which are kept.
+            make_room: Gives back what other threads hold, where memory may be short.
+
+        Raises:
+            DataError: the volume does not fit the memory that is free.
+        """
+        return plan_memory(
+            self._views,
+            volume,
+            self.device,
+            classes=len(self.classes) + 1,
+            kept=maps,
+            make_room=make_room,
+        )
+
     def predict(
-        self, volume: Volume, *, probabilities: Sequence[int] = (), uncertainty: bool = False
+        self,
+        volume: Volume,
+        *,
+        probabilities: Sequence[int] = (),
+        uncertainty: bool = False,
+        plan: MemoryPlan | None = None,
     ) -> Prediction:
         """Segments one volume.
 
@@ -80,6 +108,7 @@ class Ensemble:
             volume: The volume.
             probabilities: Classes whose probabilities are returned, in that order; 0 is background.
             uncertainty: Return the entropy of the probabilities, too.
+            plan: Of `plan`; None: is made.
 
         Raises:
             DataError: the volume does not fit the memory that is free.
@@ -91,6 +120,7 @@ class Ensemble:
             classes=len(self.classes) + 1,
             probabilities=probabilities,
             uncertainty=uncertainty,
+            plan=plan,
         )
 
 

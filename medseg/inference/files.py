@@ -1,8 +1,9 @@
-"""Prediction of one image: read, segment, write, report."""
+"""The files of one case: its image is read, its outputs and a report are written."""
 
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from medseg.files import file_ids, is_own, lists_own_files, sha256, write_bytes,
 from medseg.formatting import one_line
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.outputs import Outputs, Wanted
+from medseg.inference.segment import Prediction
 from medseg.volumes import (
     Volume,
     draw_planes,
@@ -33,19 +35,28 @@ from medseg.volumes.writers.tables import write_colour_table, write_label_descri
 _PLAIN = Wanted()
 
 
-def predict_file(
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """A case that was read.
+
+    Args:
+        scan: Its files.
+        volume: Its image; voxels that were NaN or infinite are the channel's smallest value.
+        seconds: That reading took.
+    """
+
+    scan: Scan
+    volume: Volume
+    seconds: float
+
+
+def read_input(
     scan: Scan, outputs: Outputs, *, ensemble: Ensemble, wanted: Wanted = _PLAIN
-) -> dict[str, Any]:
-    """Segments one image and writes its outputs; the report last.
-
-    Voxels that are NaN or infinite are replaced by the channel's smallest value, with a note.
-
-    Returns:
-        The report, as written.
+) -> Input:
+    """Reads one image.
 
     Raises:
         DataError: the file cannot be used, or would be overwritten by its own result.
-        ResourceError: memory or disk do not suffice.
     """
     start = time.perf_counter()
     if file_ids(outputs.paths) & file_ids(files_of_scan(scan)):
@@ -53,22 +64,40 @@ def predict_file(
             f"{scan.image}: its own result would overwrite it; choose another output folder"
         )
     volume = read_scan(scan, ensemble.in_channels, nonfinite="replace", prefer=wanted.prefer)
-    read = time.perf_counter()
-    prediction = ensemble.predict(
-        volume, probabilities=wanted.probabilities, uncertainty=wanted.uncertainty
-    )
-    predicted = time.perf_counter()
+    return Input(scan=scan, volume=volume, seconds=time.perf_counter() - start)
+
+
+def write_outputs(
+    read: Input,
+    prediction: Prediction,
+    outputs: Outputs,
+    *,
+    ensemble: Ensemble,
+    wanted: Wanted = _PLAIN,
+) -> dict[str, Any]:
+    """Writes the outputs of one image; the report last.
+
+    Returns:
+        The report, as written.
+
+    Raises:
+        ResourceError: memory or disk do not suffice.
+    """
+    start, volume, scan = time.perf_counter(), read.volume, read.scan
     if prediction.probabilities is not None:
         write_probabilities(outputs.probabilities, prediction.probabilities, volume)
     if prediction.uncertainty is not None:
         write_map(outputs.uncertainty, prediction.uncertainty, volume)
-    labels = wanted.postprocessing(prediction.labels, _voxel_mm3(volume))
+    labels = prediction.labels
+    if wanted.postprocessing:
+        labels = wanted.postprocessing(labels, _voxel_mm3(volume))
     names = [one_line(name) for name in ensemble.classes]
     _write(LabelMap.of(labels, names, volume), outputs, wanted)
     empty = [] if labels.any() else ["nothing was segmented: the label map is empty"]
     files = _files_sha256(scan)
-    seconds = {"read": read - start, **prediction.seconds}
-    seconds |= {"write": time.perf_counter() - predicted, "total": time.perf_counter() - start}
+    seconds = {"read": read.seconds, **prediction.seconds}
+    seconds["write"] = time.perf_counter() - start
+    seconds["total"] = sum(seconds.values())
     report = {
         "input": str(scan.image),
         "input_sha256": files.get(scan.image.name) or next(iter(files.values())),

@@ -60,6 +60,7 @@ def segment(
     probabilities: Sequence[int] = (),
     uncertainty: bool = False,
     observe: Callable[[Tensor], Observer] | None = None,
+    plan: MemoryPlan | None = None,
 ) -> Prediction:
     """Segments one volume by the mean of the probabilities of views.
 
@@ -71,16 +72,16 @@ def segment(
         probabilities: Classes whose probabilities are kept, in that order; 0 is background.
         uncertainty: Keep the entropy of the probabilities, too.
         observe: Given the image on the first view's grid, makes what is shown its windows.
+        plan: Of `plan_memory`; None: is made.
 
     Raises:
         DataError: the volume does not fit the memory that is free.
         ResourceError: not even one window fits that of a GPU.
     """
     start = time.perf_counter()
-    kept = len(probabilities) + uncertainty
-    plan = plan_memory(views, volume, device, classes=classes, kept=kept)
-    total = memory(held_memory_bytes() + plan.needed)
-    log.info("%s: %s, %s in all", volume.path, plan, total)
+    if plan is None:
+        kept = len(probabilities) + uncertainty
+        plan = plan_memory(views, volume, device, classes=classes, kept=kept)
     axis = slice_axis(views, volume)
     images = _images(views, volume)
     prepared = time.perf_counter()
@@ -137,6 +138,7 @@ def plan_memory(
     classes: int,
     kept: int = 0,
     maps: int = 0,
+    make_room: Callable[[], object] = int,
 ) -> MemoryPlan:
     """Plans the memory of a prediction, before any of it is taken.
 
@@ -147,6 +149,7 @@ def plan_memory(
         classes: As of `segment`.
         kept: Maps on the volume's grid beside the labels.
         maps: Maps of all classes on the first view's grid that exist as a whole.
+        make_room: Gives back what other threads hold, where memory may be short.
 
     Raises:
         DataError: not even the plan that takes least fits; with what is needed and is free.
@@ -162,15 +165,20 @@ def plan_memory(
         kept=kept,
         maps=maps,
     )
-    on_cpu, free = device.type == "cpu", available_memory_bytes()
+    on_cpu = device.type == "cpu"
     bounds = [_window_bound(view) for view in views]
     quickest = next(shapes.plans(bounds, on_cpu=on_cpu))
-    if quickest.needed <= free and not is_memory_limited():
+    if quickest.needed <= available_memory_bytes() and not is_memory_limited():
         return quickest  # what is exact takes a second
+    make_room()
+    free = available_memory_bytes()
     exact = [view.window_bytes or (lambda _windows: 0) for view in views]
     plans = [*shapes.plans(exact, on_cpu=on_cpu)]
     least = min(plans, key=lambda plan: plan.needed)
-    return next((p for p in plans if p.needed <= free), None) or _refused(volume, least)
+    plan = next((p for p in plans if p.needed <= free), None) or _refused(volume, least)
+    total = memory(held_memory_bytes() + plan.needed)
+    log.info("%s: %s, %s in all", volume.path, plan, total)
+    return plan
 
 
 def _refused(volume: Volume, least: MemoryPlan) -> MemoryPlan:

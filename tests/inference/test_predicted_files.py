@@ -17,7 +17,7 @@ from medseg.data.dataset import Scan
 from medseg.errors import DataError
 from medseg.files import sha256
 from medseg.inference.ensemble import Ensemble, Member
-from medseg.inference.files import predict_file
+from medseg.inference.files import read_input, write_outputs
 from medseg.inference.outputs import Outputs, Wanted
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
@@ -40,7 +40,16 @@ def predicted(
     source: Path, model: TrainedModel, folder: Path | None = None, wanted: Wanted = PLAIN
 ) -> tuple[Outputs, dict[str, Any]]:
     outputs = Outputs.of(scan_of(source), folder or source.parent / "out")
-    return outputs, predict_file(scan_of(source), outputs, ensemble=alone(model), wanted=wanted)
+    return outputs, written(scan_of(source), outputs, model, wanted)
+
+
+def written(
+    scan: Scan, outputs: Outputs, model: TrainedModel, wanted: Wanted = PLAIN
+) -> dict[str, Any]:
+    ensemble = alone(model)
+    read = read_input(scan, outputs, ensemble=ensemble, wanted=wanted)
+    found = ensemble.predict(read.volume, probabilities=wanted.probabilities)
+    return write_outputs(read, found, outputs, ensemble=ensemble, wanted=wanted)
 
 
 def alone(model: TrainedModel) -> Ensemble:
@@ -322,6 +331,6 @@ def test_files_of_one_channel_are_predicted_as_one_image(
     wanted, _ = predicted(whole, model)
     case = Scan(case_id="case", images=parts)
     outputs = Outputs.of(case, whole.parent / "out")
-    report = predict_file(case, outputs, ensemble=alone(model))
+    report = written(case, outputs, model)
     np.testing.assert_array_equal(voxels(outputs.labels), voxels(wanted.labels))
     assert report["files_sha256"] == {f"{p.parent.name}/case.nii.gz": sha256(p) for p in parts}
