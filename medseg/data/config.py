@@ -41,6 +41,7 @@ class DataConfig:
         spatial_dims: 2 trains on slices, 3 on volumes.
         slice_axis: The RAS axis that is cut in 2-D (0 sagittal, 1 coronal, 2 axial).
         spacing: mm per RAS axis; None, or None for an axis, keeps each case's own.
+        interpolation: Of images onto that spacing: cubic or linear.
         batch_size: Patches per batch.
         batches_per_epoch: Batches per epoch.
         foreground_fraction: Share of patches centred on foreground, in [0, 1].
@@ -81,6 +82,7 @@ class DataConfig:
     form: str | None = None
     files: Mapping[str, Any] | None = None
     splits: str = "random"
+    interpolation: str = "linear"
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> Self:
@@ -114,6 +116,7 @@ class DataConfig:
                 spatial_dims=self.spatial_dims,
                 slice_axis=self.slice_axis,
                 label_values=self.labels,
+                interpolation=self.interpolation,
             )
         except ValueError as error:
             raise ConfigError(f"data.{error}") from error

@@ -111,6 +111,8 @@ class PerChannel:
 BODY_AXES = ("left-right", "anterior-posterior", "head-foot")
 """The ways of the body along which the axes of a RAS volume run."""
 
+INTERPOLATIONS = ("cubic", "linear")
+
 _INTENSITIES: dict[str, type] = {
     each.__name__: each for each in (MinMax, PerChannel, Unchanged, Window, ZScore)
 }
@@ -126,6 +128,7 @@ class Preprocessing:
         spatial_dims: 2 cuts volumes into slices, 3 takes them whole.
         slice_axis: The RAS axis that is cut in 2-D (0 sagittal, 1 coronal, 2 axial).
         label_values: Value in a label file → class, or "ignore"; other values keep their number.
+        interpolation: Of images: cubic, or linear as scores always are.
     """
 
     intensity: Intensity
@@ -133,8 +136,13 @@ class Preprocessing:
     spatial_dims: int = 3
     slice_axis: int = 2
     label_values: Mapping[int | str, int | str] | None = None
+    interpolation: str = "linear"  # where a description is older than the choice
 
     def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation={self.interpolation} must be one of {', '.join(INTERPOLATIONS)}"
+            )
         if self.spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims={self.spatial_dims} must be 2 (slices) or 3 (volumes)")
         if self.spacing is not None:
@@ -148,6 +156,8 @@ class Preprocessing:
         """Plain data from which `from_description` makes the same preprocessing."""
         spacing = None if self.spacing is None else list(self.spacing)
         description = asdict(self) | {"intensity": _described(self.intensity), "spacing": spacing}
+        if self.spacing is None or self.interpolation == "linear":
+            del description["interpolation"]  # nothing is resampled, or as it always was
         if self.label_values is None:
             del description["label_values"]  # as medseg wrote it before there were any
         else:
@@ -191,6 +201,8 @@ class Preprocessing:
         """What `image` takes beside the volume."""
         # re-oriented; then resampled, joined and normalised
         values = volume.array.size + 3 * len(volume.array) * math.prod(self.grid_shape(volume))
+        if self.interpolation == "cubic":
+            values += 2 * volume.array[0].size  # a channel, resampled along one axis or two
         return FLOAT32_BYTES * values
 
     def image(self, volume: Volume) -> Tensor:
@@ -203,7 +215,8 @@ class Preprocessing:
         array = self._onto_axes(volume.array, volume)
         size = self._grid_size(array.shape[1:], volume)
         image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-        return self.intensity(resample(image, size))
+        resampled = cubic(image, size) if self.interpolation == "cubic" else resample(image, size)
+        return self.intensity(resampled)
 
     def labels(self, volume: Volume) -> Tensor:
         """Labels `grid`, uint8, or int32 where the volume's are uint16."""
@@ -304,6 +317,37 @@ def resample(image: Tensor, size: tuple[int, ...]) -> Tensor:
             for c in image
         ]
     )
+
+
+def cubic(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Cubic interpolation of `(channels, *S)` to `size`, voxel edges aligned, border repeated.
+
+    By the kernel of Keys 1981 ("Cubic Convolution Interpolation for Digital Image Processing",
+    eq. 15), along one axis after the other.
+    """
+    if tuple(image.shape[1:]) == tuple(size):
+        return image
+    # axes that shrink most come first
+    axes = sorted(range(len(size)), key=lambda axis: size[axis] / image.shape[1 + axis])
+    channels = []
+    for channel in image:
+        for axis in axes:
+            if channel.shape[axis] != size[axis]:
+                weights = _keys(channel.shape[axis], size[axis])
+                channel = (channel.movedim(axis, -1) @ weights.T).movedim(-1, axis)
+        channels.append(channel)
+    return torch.stack(channels)
+
+
+def _keys(old: int, new: int) -> Tensor:
+    """Weights `(new, old)` of the voxels of an axis in those of another of the same extent."""
+    places = (torch.arange(new, dtype=torch.float64)[:, None] + 0.5) * (old / new) - 0.5
+    taps = places.floor() + torch.arange(-1, 3)
+    x = (places - taps).abs()
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = torch.zeros(new, old, dtype=torch.float64)
+    weights.scatter_add_(1, taps.clamp(0, old - 1).long(), torch.where(x <= 1, near, far))
+    return weights.float()
 
 
 def strongest(scores: Iterable[Tensor], size: tuple[int, ...]) -> Tensor:

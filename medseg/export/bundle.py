@@ -30,6 +30,10 @@ _SCHEMA = (
     "meta_schema_20240725.json"
 )
 _WINDOWS_AT_ONCE = 4
+_LINEAR = (
+    "Images are resampled linearly by the bundle and cubically by medseg, since MONAI has no cubic "
+    "interpolation in 3-D; --format onnx resamples as medseg does."
+)
 
 
 def write_bundle(model: TrainedModel, folder: Path) -> list[str]:
@@ -56,6 +60,7 @@ def write_bundle(model: TrainedModel, folder: Path) -> list[str]:
     write_text(readme, _readme(model.card, agreement))
     return [
         str(agreement),
+        *([_LINEAR] if _is_cubic(model.card) else []),
         f"PYTHONPATH= python -m monai.bundle run --config_file {inference} --meta_file {metadata} "
         f"--bundle_root {folder} --dataset_dir IMAGES --output_dir LABELS",
     ]
@@ -233,9 +238,14 @@ def _intensity(described: Mapping[str, Any]) -> dict[str, Any] | str:
             raise ConfigError(f"intensity={name} has no form in MONAI; choose --format onnx")
 
 
+def _is_cubic(card: ModelCard) -> bool:
+    return card.preprocessing.get("interpolation") == "cubic"
+
+
 def _readme(card: ModelCard, agreement: Agreement) -> str:
     classes = "\n".join(f"- {value}: {name}" for value, name in enumerate(card.classes, start=1))
     return (
         f"# {card.dataset}\n\nA network of medseg {card.medseg}. Label values:\n\n{classes}\n\n"
         f"The network was {agreement}. It needs torch, MONAI, pytorch-ignite and nibabel.\n"
+        + (f"\n{_LINEAR}\n" if _is_cubic(card) else "")
     )

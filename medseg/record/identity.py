@@ -29,6 +29,7 @@ _ADDED: dict[str, Any] = {
     "continued": [],
     "data.files": None,
     "data.form": None,
+    "data.interpolation": "linear",
     "data.labels": None,
     "data.splits": "random",
     "init_sha256": None,
@@ -53,6 +54,8 @@ def content(config: Mapping[str, Any]) -> dict[str, Any]:
         and path != "init"  # its content counts, wherever it lies
         and not (path in _ADDED and value == _ADDED[path])
     }
+    if found.get("data.spacing") is None:  # nothing is resampled
+        found.pop("data.interpolation", None)
     # named in the body today; in sagittal slices axis 0 was another
     if found.get(_FLIPS) == ["left-right"] and found.get("data.slice_axis") != 0:
         found[_FLIPS] = [0]

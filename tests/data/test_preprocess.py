@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.transforms.intensity.array import ScaleIntensityRange
+from PIL import Image
 from scipy import ndimage
 
 from medseg.data.phantom import phantom_case
@@ -18,6 +19,7 @@ from medseg.data.preprocess import (
     Unchanged,
     Window,
     ZScore,
+    cubic,
     resample,
     strongest,
 )
@@ -44,6 +46,40 @@ def test_a_window_is_monais_to_the_bit() -> None:
     for low, high in ((-1000, 400), (-160.3, 240.7)):
         monais = ScaleIntensityRange(low, high, -1.0, 1.0, clip=True)(image)
         assert torch.equal(Window(low=low, high=high)(image), torch.as_tensor(monais))
+
+
+def quadratic(shape: tuple[int, ...]) -> torch.Tensor:
+    """A polynomial of degree 2 in the places of voxels, in the extent of the grid."""
+    x, y, z = np.meshgrid(*[(np.arange(n) + 0.5) / n for n in shape], indexing="ij")
+    return torch.tensor(1 + 2 * x - y + 3 * x * y - 2 * z**2 + x**2)[None].float()
+
+
+@covering(first=[20, 33], second=[13, 40], third=[16, 27])
+def test_cubic_interpolation_is_exact_for_quadratics(first: int, second: int, third: int) -> None:
+    # Keys 1981, section III: third-order convergence; two voxels at the border are repeated ones
+    shape, size = (24, 24, 24), (first, second, third)
+    inside = tuple(slice(n // 6, -(n // 6)) for n in size)
+    difference = (cubic(quadratic(shape), size) - quadratic(size))[0][inside]
+    assert difference.abs().max() < 1e-5
+    assert torch.allclose(cubic(torch.full((2, 5, 6, 7), 3.0), size), torch.tensor(3.0))
+
+
+def test_cubic_interpolation_is_pillows_where_an_image_grows() -> None:
+    image = torch.rand(18, 22)
+    grown = Image.fromarray(image.numpy()).resize((50, 45), Image.Resampling.BICUBIC)
+    ours = cubic(image[None, :, :, None], (45, 50, 1))[0, :, :, 0]
+    inside = slice(8, -8)  # at a border Pillow leaves voxels out
+    assert np.allclose(np.asarray(grown)[inside, inside], ours[inside, inside], atol=1e-6)
+
+
+def test_cubic_interpolation_brings_more_of_an_image_back() -> None:
+    image = torch.tensor(ndimage.gaussian_filter(np.random.default_rng(0).normal(size=[40] * 3), 1))
+    image = image[None].float()
+    errors = [
+        (way(way(image, (31, 52, 40)), (40, 40, 40)) - image).square().mean()
+        for way in (cubic, resample)
+    ]
+    assert errors[0] < 0.5 * errors[1]
 
 
 def oblique() -> np.ndarray:

@@ -117,7 +117,8 @@ CLASSES = {
     "refused": [
         "augmentation", "continued", "data.batch_size", "data.batches_per_epoch", "data.files",
         "data.fold", "data.folds", "data.foreground_fraction", "data.form", "data.in_channels",
-        "data.intensity", "data.labels", "data.name", "data.num_classes", "data.patch_size",
+        "data.intensity", "data.interpolation", "data.labels", "data.name",
+        "data.num_classes", "data.patch_size",
         "data.patient", "data.slice_axis", "data.source._target_", "data.source.cases",
         "data.source.channels", "data.source.classes", "data.source.noise", "data.source.seed",
         "data.source.shape", "data.source.spacing", "data.spacing", "data.spatial_dims",

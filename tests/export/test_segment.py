@@ -92,6 +92,15 @@ def test_every_mapping_of_intensities(
     assert_equal(own, as_volume(image[None]))
 
 
+@pytest.mark.parametrize("spacing", [(1.2, 0.7, 3.1), (0.6, None, 1.1)])
+def test_images_that_are_interpolated_cubically(
+    spacing: tuple, model: TrainedModel, scan: np.ndarray, as_volume: AsVolume
+) -> None:
+    own = Preprocessing(intensity=ZScore(), spacing=spacing, interpolation="cubic").describe()
+    card = replace(model.card, preprocessing=own)
+    assert_equal(replace(model, card=card), as_volume(scan[None], OBLIQUE))
+
+
 def test_no_mapping_is_left_out() -> None:
     assert {type(each).__name__ for each in INTENSITIES} == set(_INTENSITIES)
 
