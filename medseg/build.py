@@ -20,7 +20,7 @@ ALLOWED = {
     "medseg.data": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
     "medseg.data.augmentation": ("Augmentation",),
     "medseg.data.preprocess": ("MinMax", "PerChannel", "Unchanged", "Window", "ZScore"),
-    "medseg.training.loss": ("TopKCrossEntropy", "WeightedSum"),
+    "medseg.training.loss": ("BinaryCrossEntropy", "TopKCrossEntropy", "WeightedSum"),
     "monai.losses": (
         "AsymmetricUnifiedFocalLoss",
         "BoundaryLoss",

@@ -24,6 +24,7 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
 from torch import Tensor
 
+from medseg.labelling import Labelling
 from medseg.record import METRICS
 
 Scores = dict[str, float | None]
@@ -34,16 +35,16 @@ def score_case(
     label: np.ndarray,
     *,
     spacing: Sequence[float],
-    classes: Sequence[str],
+    labelling: Labelling,
     tolerance_mm: float,
 ) -> dict[str, Scores]:
-    """Dice, surface Dice and HD95 of every foreground class of one case.
+    """Dice, surface Dice and HD95 of every foreground class, or region, of one case.
 
     Args:
         prediction: Label map `S`.
-        label: True label map `S`; values beyond the classes are ignored.
+        label: True label map `S`; values beyond those of the labelling are ignored.
         spacing: mm per axis.
-        classes: Names of the foreground classes, by label value from 1.
+        labelling: What label values mean.
         tolerance_mm: Distance up to which surfaces agree, for surface Dice.
 
     Returns:
@@ -54,14 +55,16 @@ def score_case(
     """
     if prediction.shape != label.shape:
         raise ValueError(f"prediction {prediction.shape} and label {label.shape} differ in shape")
-    prediction = np.where(label > len(classes), 0, prediction)
+    prediction = np.where(label >= labelling.ignored, 0, prediction)
     thick = _dimensions(label.shape)
     spacing = [spacing[axis] for axis in thick]
     shape = tuple(label.shape[axis] for axis in thick)
     prediction, label = prediction.reshape(shape), label.reshape(shape)
     return {
-        name: _score_class(prediction == value, label == value, spacing, tolerance_mm)
-        for value, name in enumerate(classes, start=1)
+        name: _score_class(
+            labelling.mask(prediction, index), labelling.mask(label, index), spacing, tolerance_mm
+        )
+        for index, name in enumerate(labelling.names)
     }
 
 

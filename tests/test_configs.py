@@ -14,6 +14,7 @@ from medseg.analysis.input_sizes import check_patch
 from medseg.build import build
 from medseg.cli import compose
 from medseg.errors import ConfigError
+from medseg.labelling import Labelling
 from medseg.models.description import build_network, describe
 from medseg.training.loss import make_loss
 
@@ -138,7 +139,9 @@ def test_the_large_network_takes_every_decathlon_patch_or_names_one_for_deep_sup
 def test_every_training_option_is_allowed_and_builds(group: str) -> None:
     for option in options(group):
         section = composed(f"{group}={option}")[group]
-        assert (make_loss(section, 3) if group == "loss" else build(section)) is not None
+        assert (
+            make_loss(section, Labelling(("one", "two"))) if group == "loss" else build(section)
+        ) is not None
 
 
 def test_a_recipe_changes_the_training_and_gives_way_to_what_is_asked_for() -> None:

@@ -54,3 +54,9 @@ def test_a_dataset_is_known_by_its_cases() -> None:
     digests = {data_digest(cases) for cases in ({"a": "1"}, {"a": "2"}, {"b": "1"}, {})}
     assert len(digests) == 4
     assert data_digest({"a": "1"}, ["a"]) != data_digest({"a": "1"})
+
+
+def test_the_order_of_regions_is_that_of_the_outputs() -> None:
+    one, other = {"whole": [1, 2], "core": [2]}, {"core": [2], "whole": [1, 2]}
+    assert digest({"data": {"regions": one}}) != digest({"data": {"regions": other}})
+    assert digest({"data": {"fold": 0, "regions": None}}) == digest({"data": {"fold": 0}})

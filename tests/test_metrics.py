@@ -13,6 +13,7 @@ from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
 from scipy import ndimage
 
+from medseg.labelling import Labelling
 from medseg.metrics import dice, score_case
 from medseg.record import METRICS
 
@@ -24,7 +25,7 @@ def score(prediction, label, *, spacing=None, tolerance_mm=1.0) -> dict[str, flo
         np.asarray(prediction, dtype=np.uint8),
         np.asarray(label, dtype=np.uint8),
         spacing=spacing or (1.0,) * np.ndim(label),
-        classes=["organ"],
+        labelling=Labelling(("organ",)),
         tolerance_mm=tolerance_mm,
     )["organ"]
 
@@ -210,7 +211,11 @@ class TestEmptyMasks:
         label[4:, 5:, :] = 2
         prediction = np.where(label == 2, 1, label)
         found = score_case(
-            prediction, label, spacing=(1.0, 1.0, 1.0), classes=["a", "b", "c"], tolerance_mm=1.0
+            prediction,
+            label,
+            spacing=(1.0, 1.0, 1.0),
+            labelling=Labelling(("a", "b", "c")),
+            tolerance_mm=1.0,
         )
         assert list(found) == ["a", "b", "c"]
         assert found["a"]["dice"] == pytest.approx(2 * 18 / (18 + 18 + 24))

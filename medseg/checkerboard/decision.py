@@ -50,7 +50,7 @@ def examine(
     """
     card = predictor.card
     image = read_scan(scan, card.in_channels, nonfinite="replace", prefer=prefer)
-    classes, preprocessing = len(card.classes) + 1, predictor.preprocessing
+    classes, preprocessing = card.labelling.ignored, predictor.preprocessing
     truth = None
     if label is not None:
         truth = read_labels(
@@ -83,20 +83,21 @@ def cycle_spun_prediction(
         shifts: Voxels per axis of the network, each at least 0.
 
     Returns:
-        Probabilities `(classes, *grid)`, and the root mean square over shifts of each class's logit
-        over that of the background about its mean, `(classes - 1, *grid)`.
+        Probabilities `(outputs, *grid)`, and the root mean square over shifts of each class's logit
+        over that of the background, or of each region's, about its mean.
     """
-    first = predictor.logits(image, shift=shifts[0]).cpu()
-    probabilities = torch.softmax(first, dim=0)
+    labelling = predictor.card.labelling
+    logits = predictor.logits(image, shift=shifts[0]).cpu()
+    first, probabilities = labelling.contrasts(logits), labelling.probabilities(logits)
     # differences from the first, so that large logits do not drown small deviations
     total = squares = torch.zeros(())
     for shift in shifts[1:]:
         logits = predictor.logits(image, shift=shift).cpu()
-        probabilities += torch.softmax(logits, dim=0)
-        moved = (logits[1:] - logits[:1]) - (first[1:] - first[:1])
+        probabilities += labelling.probabilities(logits)
+        moved = labelling.contrasts(logits) - first
         total, squares = total + moved, squares + moved.square()
     variance = squares / len(shifts) - (total / len(shifts)).square()
-    return probabilities / len(shifts), variance.clamp(min=0).sqrt().expand_as(first[1:])
+    return probabilities / len(shifts), variance.clamp(min=0).sqrt().expand_as(first)
 
 
 def phase_shifts(period: Sequence[int], count: int, seed: int = 0) -> list[tuple[int, ...]]:
@@ -136,13 +137,14 @@ def _cycle_spun(
     if truth is None:
         return case
     control, _ = cycle_spun_prediction(predictor, grid, whole_shifts(period, study.shifts))
-    plain = torch.softmax(predictor.logits(grid).cpu(), dim=0)
+    labelling = predictor.card.labelling
+    plain = labelling.probabilities(predictor.logits(grid).cpu())
     scores = {
         suffix: score_case(
-            predictor.preprocessing.restore_labels(probabilities, image),
+            predictor.preprocessing.restore_labels(probabilities, image, labelling),
             truth.array,
             spacing=image.geometry.spacing,
-            classes=predictor.card.classes,
+            labelling=labelling,
             tolerance_mm=_TOLERANCE_MM,
         )
         for suffix, probabilities in (("", plain), ("_spun", spun), ("_control", control))

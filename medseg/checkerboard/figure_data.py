@@ -35,12 +35,12 @@ def figure_data(
     spun = [one for one in exemplars if one.cycle_spin is not None]
     if not spun:
         return FigureData(constant=constant)
-    case = max(spun, key=lambda one: float(one.logits.argmax(0).count_nonzero()))
+    case = max(spun, key=lambda one: float(one.labels.count_nonzero()))
     assert case.cycle_spin is not None
     deviation = case.cycle_spin.deviation.square().sum(0).sqrt()
     # the residual is of the window cropped to whole periods
     crop = tuple(slice(0, n) for n in deviation.shape)
-    labels = case.logits.argmax(0)[crop]
+    labels = case.labels[crop]
     return FigureData(
         constant=constant,
         image=_slice(case.image[0][crop], labels),

@@ -91,6 +91,7 @@ class Study:
         return CaseSums(
             period=self.levels[-1],
             patch_size=self.card.patch_size,
+            labelling=self.card.labelling,
             truth=truth,
             seed=self._watched,
         )

@@ -21,6 +21,7 @@ from medseg.checkerboard.phases import fold
 from medseg.checkerboard.probes import CycleSpin
 from medseg.data.patches import central_patch
 from medseg.inference.sliding_window import Observer
+from medseg.labelling import Labelling
 
 _LEAST_VOXELS = 8  # per phase, as many as a fit needs
 _MOST_PHASES = 512  # of more, each has too few voxels to tell
@@ -32,20 +33,27 @@ class Exemplar:
 
     Args:
         image: `(channels, *window)`.
-        logits: `(classes, *window)`.
+        logits: `(outputs, *window)`.
+        labelling: What they mean.
         truth: Labels `window`, or None.
         cycle_spin: How its logits change while it moves, once that was measured.
     """
 
     image: Tensor
     logits: Tensor
+    labelling: Labelling
     truth: Tensor | None
     cycle_spin: CycleSpin | None = None
 
     @property
     def contrasts(self) -> list[Tensor]:
-        """Each class's logit over that of the background: what decides between the two."""
-        return [logit - self.logits[0] for logit in self.logits[1:]]
+        """Each class's logit over that of the background, or each region's: what decides on it."""
+        return [*self.labelling.contrasts(self.logits)]
+
+    @property
+    def labels(self) -> Tensor:
+        """Label map `window`."""
+        return self.labelling.label_map(self.logits)
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,7 @@ class CaseSums:
     Args:
         period: Voxels per axis after which a pattern repeats.
         patch_size: The window; its length is the network's dimension.
+        labelling: What the network's outputs and labels mean.
         truth: Labels on the network's grid, three axes, or None.
         seed: Of the region's place.
 
@@ -153,10 +162,12 @@ class CaseSums:
         *,
         period: Sequence[int],
         patch_size: Sequence[int],
+        labelling: Labelling,
         truth: Tensor | None = None,
         seed: int = 0,
     ):
         self.period = tuple(period)
+        self.labelling = labelling
         self.patch_size = tuple(patch_size)
         self.truth = truth
         self.seed = seed
@@ -180,7 +191,7 @@ class CaseSums:
         """Moments of each map of a group; empty before the first window.
 
         Args:
-            group: `prediction` (each class's logit over that of the background), `image` (each
+            group: `prediction` (`Labelling.contrasts` of the logits), `image` (each
                 channel) or `truth` (the mask of the foreground).
         """
         return [PhaseMoments(self.period, gram) for gram in self._grams.get(group, ())]
@@ -206,7 +217,9 @@ class CaseSums:
         self.seconds += time.perf_counter() - start
 
     def _add(self, windows: Tensor, logits: Tensor, starts: list[tuple[int, ...]]) -> None:
-        labels, truth = _strongest(logits), self._truth_of(logits, starts)
+        truth = self._truth_of(logits, starts)
+        overlap = self.labelling.overlap
+        labels = self.labelling.label_map(logits, 1) if overlap else _strongest(logits)
         if self.region is not None:
             self._add_maps(windows, logits, truth, self.region)
             self._add_labels(labels, truth, self.region)
@@ -217,6 +230,7 @@ class CaseSums:
             self.exemplar = Exemplar(
                 image=windows[best].float().cpu().clone(),
                 logits=logits[best].cpu().clone(),
+                labelling=self.labelling,
                 truth=None if truth is None else truth[best].cpu(),
             )
 
@@ -227,7 +241,8 @@ class CaseSums:
         here = (..., *region.within(margin, margin))
         origin = [start - m for start, m in zip(region.start, margin, strict=True)]
         seen = logits[here]
-        maps = {"prediction": seen[:, 1:] - seen[:, :1], "image": windows[here].float()}
+        contrasts = self.labelling.contrasts(seen, 1)
+        maps = {"prediction": contrasts, "image": windows[here].float()}
         if truth is not None:
             maps["truth"] = (truth[:, None] > 0)[here].float()
         for group, each in maps.items():

@@ -1,7 +1,6 @@
 """One case, read to its last byte: its facts, what is odd about it, and three slices of it."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +11,7 @@ from medseg.data.dataset import Case, Dataset
 from medseg.data.reading import read_case_of, read_scan
 from medseg.data.sides import side_pairs
 from medseg.errors import DataError, one_volume
+from medseg.labelling import Labelling
 from medseg.planning.fingerprint import CaseFacts, facts_of
 from medseg.volumes import Volume, draw_planes, to_png, to_ras
 
@@ -76,25 +76,26 @@ def _read(seen: Seen, dataset: Dataset, *, pictures: bool) -> Seen:
     return replace(
         seen,
         notes=tuple(dict.fromkeys([*image.notes, *label.notes])),
-        facts=facts_of(case.case_id, image, label, dataset.classes, samples=0),
+        facts=facts_of(case.case_id, image, label, dataset.labelling, samples=0),
         highest=tuple(float(channel.max()) for channel in image.array),
         image_sha256=voxels_sha256(image),
         label_sha256=voxels_sha256(label),
-        crossed=_crossed(label, image, dataset.classes) if dataset.spatial_dims == 3 else (),
+        crossed=_crossed(label, image, dataset.labelling) if dataset.spatial_dims == 3 else (),
         picture=_drawn(image, label) if pictures else "",
     )
 
 
-def _crossed(label: Volume, image: Volume, classes: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def _crossed(label: Volume, image: Volume, labelling: Labelling) -> tuple[tuple[str, str], ...]:
     """Pairs of sides that lie the other way round; where only one of them is there, none."""
-    pairs = side_pairs(classes)
+    pairs = side_pairs(labelling.names)
     if not pairs:
         return ()
     array = to_ras(label.array, image.geometry.affine)
     across = np.arange(array.shape[0])  # towards the patient's right
 
     def place(name: str) -> float:
-        counts = np.count_nonzero(array == classes.index(name) + 1, axis=(1, 2))
+        mask = labelling.mask(array, labelling.names.index(name))
+        counts = np.count_nonzero(mask, axis=(1, 2))
         return float((across * counts).sum() / counts.sum()) if counts.any() else np.nan
 
     return tuple(pair for pair in pairs if place(pair[0]) > place(pair[1]))

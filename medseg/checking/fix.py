@@ -121,6 +121,7 @@ def _build(
         licence=dataset.licence,
         modalities=dataset.modalities,
         classes=[*dataset.classes, *ignored],
+        regions=dataset.labelling if dataset.regions else None,
         case_ids=[*names.values()],
         patients={names[each.case.case_id]: _patient(each.case, patient) for each in kept},
     )

@@ -251,13 +251,15 @@ def _dataset(field: str, *, _parent_: Mapping[str, Any]) -> Any:
     """What the dataset of a `data` section says of itself.
 
     Args:
-        field: `in_channels`, `num_classes` or `spatial_dims` of its images; `folds`, how many it
-            brings along (None: none); `patch_size`, a start.
+        field: `in_channels`, `num_classes` or `spatial_dims` of its images; `regions` and
+            `regions_class_order` (None: classes exclude each other); `folds`, how many it brings
+            along (None: none); `patch_size`, a start.
         _parent_: The section.
     """
     from medseg.data.forms import read_dataset
 
-    fields = ("in_channels", "num_classes", "spatial_dims", "folds", "patch_size")
+    fields = ("in_channels", "num_classes", "spatial_dims", "regions", "regions_class_order",
+              "folds", "patch_size")  # fmt: skip
     if field not in fields:
         raise ConfigError(f"a dataset has no {field!r}; use {', '.join(fields)}")
     dataset = read_dataset(
@@ -266,6 +268,13 @@ def _dataset(field: str, *, _parent_: Mapping[str, Any]) -> Any:
         form=_parent_.get("form"),
         files=_parent_.get("files"),
     )
+    if field == "num_classes" and (regions := _parent_.get("regions")):
+        return len(regions)
+    if field == "regions":
+        pairs = zip(dataset.classes, dataset.regions, strict=True)
+        return {name: list(values) for name, values in pairs} if dataset.regions else None
+    if field == "regions_class_order":
+        return list(dataset.regions_class_order) or None
     if field == "patch_size":
         return [_FIRST_PATCH] * (_parent_.get("spatial_dims") or dataset.spatial_dims)
     return len(dataset.folds) or None if field == "folds" else getattr(dataset, field)

@@ -20,7 +20,6 @@ from medseg.suggestion import suggestion
 
 log = logging.getLogger(__name__)
 
-_BACKGROUND = "background"
 _LEARNED = "learned"
 
 
@@ -71,10 +70,10 @@ def wanted_of(models: Sequence[TrainedModel], arguments: argparse.Namespace) -> 
         ConfigError: a class that there is not, a volume that is none, or a network whose training
             has not learned what is asked for.
     """
-    classes = models[0].card.classes
+    labelling, classes = models[0].card.labelling, models[0].card.classes
     names = arguments.probabilities
-    every = range(len(classes) + 1)
-    chosen = {_value(name, [_BACKGROUND, *classes], "--probabilities") for name in names or ()}
+    every = range(labelling.outputs)
+    chosen = {_value(name, labelling.output_names, "--probabilities") for name in names or ()}
     return Wanted(
         probabilities=tuple(sorted(chosen) or every) if names is not None else (),
         uncertainty=arguments.uncertainty,

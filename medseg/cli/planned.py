@@ -159,6 +159,7 @@ def _kept(config: DictConfig, given: Sequence[Override]) -> tuple["Dataset", Pat
     device = choose_device(task["trainer"]["device"], key="trainer.device").type
     dataset = _dataset(task)
     parts = [{key: task[name].get(key) for key in keys} for name, keys in _DEPENDS_ON.items()]
+    # of regions, files_key tells
     meant = [files_key(dataset), sorted(_fixed(config, given)), parts, task["model"], device]
     key = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]
     return dataset, Path(task["data"]["cache"]).expanduser() / KEPT / f"plan-{key}.yaml"
@@ -256,7 +257,14 @@ def _dataset(config: Mapping[str, Any]) -> "Dataset":
 
     data = config["data"]
     folder = build(data["source"], "data.source").prepare(may_write=False)
-    return read_dataset(folder, data["labels"], form=data.get("form"), files=data.get("files"))
+    return read_dataset(
+        folder,
+        data["labels"],
+        regions=data.get("regions"),
+        order=data.get("regions_class_order"),
+        form=data.get("form"),
+        files=data.get("files"),
+    )
 
 
 def _fixed(config: DictConfig, given: Sequence[Override]) -> set[str]:

@@ -14,6 +14,8 @@ from isal import igzip
 from medseg.data.forms.description import DESCRIPTION
 from medseg.errors import DataError
 from medseg.files import require_writable, write_bytes, write_text
+from medseg.labelling import Labelling
+from medseg.volumes import IGNORE
 
 _STAMP = ".complete"
 
@@ -90,6 +92,7 @@ def write_description(
     modalities: Sequence[str],
     classes: Sequence[str],
     case_ids: Sequence[str],
+    regions: Labelling | None = None,
     patients: Mapping[str, str | None] = MappingProxyType({}),
 ) -> None:
     """Writes `folder`'s dataset.json for cases that `write_case` wrote.
@@ -102,6 +105,7 @@ def write_description(
         licence: under which it may be used.
         modalities: one name per channel.
         classes: foreground names by label value from 1.
+        regions: what overlaps of these label values, in the place of their names.
         case_ids: in the order they shall be listed.
         patients: whose the cases are, where that is known.
     """
@@ -122,6 +126,11 @@ def write_description(
         ],
         "test": [],
     }
+    if regions is not None:
+        own = {name: list(regions.members(n)) for n, name in enumerate(regions.names)}
+        ignored = {IGNORE: regions.ignored} if IGNORE in classes else {}
+        content["labels"] = {"background": 0} | own | ignored
+        content["regions_class_order"] = list(regions.order)
     write_text(folder / DESCRIPTION, json.dumps(content, indent=1) + "\n")
 
 

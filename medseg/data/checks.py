@@ -13,6 +13,7 @@ from medseg.data.config import DataConfig
 from medseg.data.preprocess import Window
 from medseg.errors import DataError
 from medseg.formatting import first_of
+from medseg.labelling import Labelling
 
 ALL_EMPTY = (
     "every label map is empty; correct the labels, or say in data.labels which values are classes"
@@ -24,7 +25,7 @@ _LARGEST_PADDING = 4  # times the voxels that a patch finds in the median case
 def check_cases(
     training: Sequence[PreparedCase],
     validation: Sequence[PreparedCase],
-    classes: Sequence[str],
+    labelling: Labelling,
     config: DataConfig,
 ) -> list[str]:
     """Refuses cases that cannot teach, or cannot test what was taught.
@@ -32,7 +33,7 @@ def check_cases(
     Args:
         training: Cases that are trained on.
         validation: Cases that are held out.
-        classes: Names of the foreground classes, by label value from 1.
+        labelling: What label values mean.
         config: How they are cut and drawn from.
 
     Returns:
@@ -56,10 +57,11 @@ def check_cases(
     if not trained:
         raise DataError(f"no training case has a foreground voxel: {ALL_EMPTY}")
     tested = _classes_of(validation)
-    for value, name in enumerate(classes, start=1):
-        if value not in trained | tested:
+    for index, name in enumerate(labelling.names):
+        own = {*labelling.members(index)}
+        if not own & (trained | tested):
             warnings.append(in_no_label(name))
-        elif value not in trained:
+        elif not own & trained:
             warnings.append(f"class {name!r} is absent from the training cases: never learned")
     return [*warnings, *_about_intensities(everywhere, config), *_about_grids(everywhere, config)]
 

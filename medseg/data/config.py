@@ -10,6 +10,7 @@ from medseg.build import build
 from medseg.data.forms import form_named
 from medseg.data.preprocess import Intensity, PerChannel, Preprocessing
 from medseg.errors import ConfigError
+from medseg.labelling import Labelling
 
 
 @runtime_checkable
@@ -28,9 +29,12 @@ class DataConfig:
     Args:
         source: Where the dataset comes from.
         in_channels: Channels of an image.
-        num_classes: Classes, background included.
+        num_classes: Outputs of the network: classes, background included, or regions.
         labels: Label value of the files → class, or "ignore": such voxels neither train nor count;
             None: values are classes.
+        regions: Name of a region → its label values, after `labels`; regions may overlap. None:
+            classes exclude each other.
+        regions_class_order: The label value that is written for each region, later over earlier.
         form: Name of the form of the dataset; None: as it looks (`medseg.data.forms`).
         files: Patterns of the files of images and labels; None: as they look.
         intensity: Maps intensities to the range the network is trained on.
@@ -79,6 +83,8 @@ class DataConfig:
     cache: str | Path
     num_workers: int | str
     labels: Mapping[Any, Any] | None = None
+    regions: Mapping[str, Any] | None = None
+    regions_class_order: Sequence[int] | None = None
     form: str | None = None
     files: Mapping[str, Any] | None = None
     splits: str = "random"
@@ -100,7 +106,29 @@ class DataConfig:
                 f"data.intensity.channels has {len(mapped)} entries, and the images "
                 f"{config.in_channels} channels; give one for each"
             )
+        if config.labelling.outputs != config.num_classes:
+            raise ConfigError(
+                f"data.num_classes={config.num_classes}, and data.regions has "
+                f"{config.labelling.outputs}, each an output; set "
+                f"data.num_classes={config.labelling.outputs}"
+            )
         return config
+
+    @cached_property
+    def labelling(self) -> Labelling:
+        """What label values mean; classes have numbers here, and their names from the dataset.
+
+        Raises:
+            ConfigError: regions that cannot be.
+        """
+        if self.regions is None:
+            if self.regions_class_order is not None:
+                raise ConfigError("data.regions_class_order has no effect without data.regions")
+            return Labelling(tuple(map(str, range(1, self.num_classes))))
+        try:
+            return Labelling.of_regions(self.regions, self.regions_class_order)
+        except ValueError as error:
+            raise ConfigError(f"data.{error}") from error
 
     @cached_property
     def preprocessing(self) -> Preprocessing:

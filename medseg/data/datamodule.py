@@ -95,6 +95,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.dataset = read_dataset(
             self.config.source.prepare(),
             self.config.labels,
+            regions=self.config.regions,
+            order=self.config.regions_class_order,
             form=self.config.form,
             files=self.config.files,
         )
@@ -102,26 +104,27 @@ class SegmentationDataModule(pl.LightningDataModule):
         for note in self.dataset.notes:
             log.warning("%s: %s", self.dataset.folder, note)
         self._check_dataset(self.dataset)
+        labelling = self.dataset.labelling
         split = self._make_split(self.dataset)
         prepared = prepare_cases(
             [c for c in self.dataset.cases if c.case_id in {*split.train, *split.validation}],
             self.preprocessing,
             in_channels=self.config.in_channels,
-            num_classes=self.config.num_classes,
+            num_classes=self.config.labelling.ignored,
             cache=Path(self.config.cache),
         )
         by_id = {case.case_id: case for case in prepared}
         self._digests = {case.case_id: case.sha256 for case in prepared}
         training = [by_id[case_id] for case_id in split.train]
         self._validation = [by_id[case_id] for case_id in split.validation]
-        for warning in check_cases(training, self._validation, self.dataset.classes, self.config):
+        for warning in check_cases(training, self._validation, labelling, self.config):
             log.warning("%s", warning)
         self._training = PatchDataset(
             training,
             patch_size=self.config.patch_size,
             foreground_fraction=self.config.foreground_fraction,
             augmentation=self.augmentation
-            and resolve_flips(self.augmentation, self.dataset.classes, self.config.patch_axes),
+            and resolve_flips(self.augmentation, labelling, self.config.patch_axes),
             seed=self.seed,
         )
         self.split = split
@@ -307,6 +310,11 @@ class SegmentationDataModule(pl.LightningDataModule):
     def _check_dataset(self, dataset: CaseDataset) -> None:
         if self.config.spatial_dims > dataset.spatial_dims:
             raise DataError(f"{dataset.folder} holds pictures; set data.spatial_dims=2")
+        if dataset.regions and not self.config.labelling.overlap:
+            raise DataError(
+                f"{dataset.folder} has regions that overlap ({', '.join(dataset.classes)}); give "
+                "them in data.regions and data.regions_class_order, as data=folder does by itself"
+            )
         for name, wanted, found in (
             ("num_classes", self.config.num_classes, dataset.num_classes),
             ("in_channels", self.config.in_channels, dataset.in_channels),

@@ -1,10 +1,12 @@
 """What a dataset is, whatever form it lies in: cases of files, classes, folds; no voxels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.data.splits import Split
+from medseg.errors import DataError
+from medseg.labelling import Labelling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,9 @@ class Dataset:
         form: in which it lies, in words.
         folder: where it lies.
         modalities: one name per image channel, in channel order.
-        classes: one name per foreground class; `classes[0]` has label value 1.
+        classes: one name per foreground class, `classes[0]` has label value 1; or per region.
+        regions: the label values of each region; empty where classes exclude each other.
+        regions_class_order: the label value that is written for each region.
         cases: in the order of the dataset's own list, else of their names.
         label_values: label value of the files → class, or "ignore"; other values are classes as
             they are; None: all are. Where files name what they show, names stand for values.
@@ -90,6 +94,8 @@ class Dataset:
     modalities: tuple[str, ...]
     classes: tuple[str, ...]
     cases: tuple[Case, ...]
+    regions: tuple[tuple[int, ...], ...] = ()
+    regions_class_order: tuple[int, ...] = ()
     label_values: Mapping[int | str, int | str] | None = None
     spatial_dims: int = 3
     folds: tuple[Split, ...] = ()
@@ -106,5 +112,30 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """Classes with the background."""
-        return len(self.classes) + 1
+        """Outputs of a network: classes with the background, or regions."""
+        return self.labelling.outputs
+
+    @property
+    def labelling(self) -> Labelling:
+        """What its label values mean."""
+        return Labelling(self.classes, self.regions, self.regions_class_order)
+
+    def with_regions(self, labelling: Labelling) -> "Dataset":
+        """The same cases, with regions of its label values in place of its classes.
+
+        Raises:
+            DataError: it has other label values than the regions are made of.
+        """
+        if labelling.ignored != self.labelling.ignored:
+            raise DataError(
+                f"data.regions has the label values 1 to {labelling.ignored - 1}, and "
+                f"{self.folder} has 1 to {self.labelling.ignored - 1} "
+                f"({', '.join(self.labelling.value_names)}); let each be in a region, or map those "
+                "that are in none to 0 with data.labels"
+            )
+        return replace(
+            self,
+            classes=labelling.names,
+            regions=labelling.regions,
+            regions_class_order=labelling.order,
+        )

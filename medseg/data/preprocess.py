@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from medseg.data.restore import Scores, restore
 from medseg.errors import ConfigError
+from medseg.labelling import Labelling
 from medseg.volumes import Volume, checked_label_values, from_ras, to_ras
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
 
@@ -234,11 +235,12 @@ class Preprocessing:
         found = self.labels(labels)
         return None if (found >= num_classes).any() else found
 
-    def restore_labels(self, scores: Tensor, volume: Volume) -> np.ndarray:
-        """Scores `(classes, *grid)` → labels on the volume's own grid."""
+    def restore_labels(self, scores: Tensor, volume: Volume, labelling: Labelling) -> np.ndarray:
+        """Probabilities `(outputs, *grid)` → labels on the volume's own grid."""
         axis = self.ras_axes[0]
         parts = [self.scores_of(scores.float().unbind(1), volume, axis=axis)]
-        return from_ras(restore(parts, ras_shape(volume), axis=axis).labels, volume.geometry.affine)
+        found = restore(parts, ras_shape(volume), labelling=labelling, axis=axis)
+        return from_ras(found.labels, volume.geometry.affine)
 
     def restore_scores(self, scores: Tensor, volume: Volume) -> np.ndarray:
         """Scores `(classes, *grid)` → the same on the volume's own grid, float32."""
@@ -251,7 +253,9 @@ class Preprocessing:
         first, second, third = self._axes((0, 1, 2))
         return first, second, third
 
-    def scores_of(self, slices: Iterable[Tensor], volume: Volume, *, axis: int) -> Scores:
+    def scores_of(
+        self, slices: Iterable[Tensor], volume: Volume, *, axis: int, share: float = 1.0
+    ) -> Scores:
         """Slices of scores on the network's grid as `restore` takes them, along RAS axes.
 
         Args:
@@ -259,12 +263,14 @@ class Preprocessing:
                 `axis`.
             volume: The volume.
             axis: Of RAS.
+            share: As of `Scores`.
         """
         shape = dict(zip(self.ras_axes, self.grid_shape(volume), strict=True))
         first, second = (a for a in self.ras_axes if a != axis)
         return Scores(
             grid=[shape[a] for a in range(3)],
             slices=slices if first < second else (slice_.mT for slice_ in slices),
+            share=share,
         )
 
     def _grid_size(self, own: tuple[int, ...], volume: Volume) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def read_case(
         case: Of a dataset.
         label_values: Label value of the file → class, or "ignore"; see `Dataset`.
         in_channels: How many the image must have.
-        num_classes: With background.
+        num_classes: Label values, background included.
 
     Returns:
         The image (channels, i, j, k), and the label (i, j, k) on its grid; ignored voxels are
@@ -53,7 +53,7 @@ def read_case_of(dataset: Dataset, case: Case) -> tuple[Volume, Volume]:
         case,
         dataset.label_values,
         in_channels=dataset.in_channels,
-        num_classes=dataset.num_classes,
+        num_classes=dataset.labelling.ignored,
     )
 
 

@@ -8,6 +8,12 @@ the mean. Hence only voxels between cells of different labels are interpolated, 
 classes: a third class may win between two others. The same holds for a sum over several grids,
 where L is the strongest of the eight cells of each. Rounding decides between scores that are equal
 but for it.
+
+Regions overlap, and a voxel counts by the last whose probability exceeds one half. Where that is
+region R in all eight cells, p_R > ½ and p_r ≤ ½ for every later r in each cell, and so in the mean:
+it is R there. Of several grids, whose scores are shares s of the mean, it is so where p_R > s/2 and
+p_r ≤ s/2 in the cells of each. The number of the region decides, not the label value that it is
+written as, which others may share.
 """
 
 import math
@@ -21,6 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medseg.labelling import Labelling
+
 VOXELS_AT_ONCE = 1 << 15  # whose classes are interpolated together
 
 
@@ -30,11 +38,13 @@ class Scores:
 
     Args:
         grid: Its voxels along the axes of the target grid.
-        slices: `(classes, H, W)`, float32, at least 0 in sum; in their order, each taken once.
+        slices: `(outputs, H, W)`, float32, at least 0 in sum; in their order, each taken once.
+        share: Of the probabilities that all parts add up to, in (0, 1].
     """
 
     grid: Sequence[int]
     slices: Iterable[Tensor]
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +52,8 @@ class Restored:
     """What scores become on the target grid.
 
     Args:
-        labels: Class with the largest score, uint8, or int32 beyond 256 classes.
-        scores: `(classes, *size)` float32, of those that were wanted; None if none was.
+        labels: Label values, uint8, or int32 beyond 256 of them.
+        scores: `(outputs, *size)` float32, of those that were wanted; None if none was.
         entropy: In bits, float32; None unless wanted.
     """
 
@@ -56,6 +66,7 @@ def restore(
     parts: Sequence[Scores],
     size: Sequence[int],
     *,
+    labelling: Labelling,
     axis: int,
     wanted: Sequence[int] = (),
     entropy: bool = False,
@@ -65,16 +76,18 @@ def restore(
     Of each part two slices are held.
 
     Args:
-        parts: Of the same classes.
+        parts: Of the same classes or regions.
         size: The target grid.
+        labelling: What the scores are of; of regions the sums must be probabilities.
         axis: Of the target grid, which slices lie across.
-        wanted: Classes whose scores are kept, in that order.
-        entropy: Whether the entropy of the sums, which must be probabilities, is kept.
+        wanted: Outputs whose scores are kept, in that order.
+        entropy: Whether the entropy of the sums, which must be probabilities, is kept; of regions
+            the sum of theirs.
     """
     rest = [a for a in range(3) if a != axis]
     cross = size[rest[0]], size[rest[1]]
-    sources = [_Source(part, size, axis, rest) for part in parts]
-    found = _Found(size, axis, wanted, entropy=entropy)
+    sources = [_Source(part, size, axis, rest, labelling) for part in parts]
+    found = _Found(size, axis, labelling, wanted, entropy=entropy)
     for _, each in groupby(range(size[axis]), lambda t: [s.between(t) for s in sources]):
         here = list(each)
         for source in sources:
@@ -90,33 +103,36 @@ def restore(
 
 @dataclass(frozen=True)
 class _Slice:
-    """Scores `(cells, classes)` and labels `(H, W)` of one slice."""
+    """Scores `(cells, outputs)` of one slice, and the `strongest` `(H, W)`."""
 
     cells: Tensor
     labels: Tensor
 
     @classmethod
-    def of(cls, scores: Tensor) -> "_Slice":
+    def of(cls, scores: Tensor, labelling: Labelling, share: float) -> "_Slice":
         cells = scores.flatten(1).T.contiguous()
-        labels = cells.argmax(1).to(_label_type(len(scores)))
+        labels = labelling.strongest(cells, 1, share=share).to(_label_type(labelling))
         return cls(cells, labels.reshape(scores.shape[1:]))
 
 
 class _Source:
     """The two slices of a part between which the target's next one lies."""
 
-    def __init__(self, part: Scores, size: Sequence[int], axis: int, rest: Sequence[int]):
+    def __init__(
+        self,
+        part: Scores,
+        size: Sequence[int],
+        axis: int,
+        rest: Sequence[int],
+        labelling: Labelling,
+    ):
+        self._labelling, self._of_mean = labelling, part.share
         self._low, self._high, self._weight = _neighbours(part.grid[axis], size[axis])
         self._sides = [_neighbours(part.grid[a], size[a]) for a in rest]
         self._width = size[rest[1]]
         self._slices = iter(part.slices)
         self._next = 0
         self._two: deque[_Slice] = deque(maxlen=2)
-
-    @property
-    def classes(self) -> int:
-        """How many there are; something was taken."""
-        return self._two[-1].cells.shape[1]
 
     def between(self, index: int) -> tuple[int, int]:
         """The slices before and after one of the target."""
@@ -129,7 +145,7 @@ class _Source:
     def go_to(self, index: int) -> None:
         """Takes the slices up to the one after a slice of the target."""
         while self._next <= self._high[index]:
-            self._two.append(_Slice.of(next(self._slices)))
+            self._two.append(_Slice.of(next(self._slices), self._labelling, self._of_mean))
             self._next += 1
         device = self._two[-1].cells.device
         self._sides = [tuple(t.to(device) for t in side) for side in self._sides]
@@ -151,7 +167,7 @@ class _Source:
         return lowest.cpu(), highest.cpu()
 
     def at(self, voxels: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores `(n, classes)` in both slices at voxels of the target, by number in a slice."""
+        """Scores `(n, outputs)` in both slices at voxels of the target, by number in a slice."""
         around, weights = self._around(voxels.to(self._last.cells.device))
         near, far = (
             functional.embedding_bag(around, each.cells, mode="sum", per_sample_weights=weights)
@@ -160,7 +176,7 @@ class _Source:
         return near.cpu(), far.cpu()
 
     def everywhere(self, cross: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Scores `(classes, *cross)` in both slices."""
+        """Scores `(outputs, *cross)` in both slices."""
         near, far = (
             functional.interpolate(
                 each.cells.T.reshape(1, -1, *each.labels.shape), size=tuple(cross), mode="bilinear"
@@ -189,57 +205,59 @@ class _Source:
 class _Found:
     """What is kept of the target's slices."""
 
-    def __init__(self, size: Sequence[int], axis: int, wanted: Sequence[int], *, entropy: bool):
-        self._size, self._axis, self._wanted = tuple(size), axis, list(wanted)
-        self._order = [axis, *(a for a in range(3) if a != axis)]
-        self._labels: Tensor | None = None
+    def __init__(
+        self,
+        size: Sequence[int],
+        axis: int,
+        labelling: Labelling,
+        wanted: Sequence[int],
+        *,
+        entropy: bool,
+    ):
+        self._axis, self._labelling, self._wanted = axis, labelling, list(wanted)
+        shape = [size[a] for a in (axis, *(a for a in range(3) if a != axis))]
+        self._labels = torch.zeros(shape, dtype=_label_type(labelling))
         self._scores = torch.empty(len(wanted), *size).movedim(1 + axis, 0) if wanted else None
-        self._entropy = torch.empty(self._size).movedim(axis, 0) if entropy else None
+        self._entropy = torch.empty(*size).movedim(axis, 0) if entropy else None
 
     def keep_labels(self, sources: Sequence[_Source], here: Sequence[int]) -> None:
         """Labels of slices that lie between the same ones; all classes where it is needed."""
-        labels = self._labels_for(sources[0].classes)
         lowest, highest = sources[0].extremes()
         for source in sources[1:]:
             low, high = source.extremes()
             lowest, highest = torch.minimum(lowest, low), torch.maximum(highest, high)
-        labels[here] = lowest
-        flat = labels.view(len(labels), -1)
+        self._labels[here] = lowest
+        flat = self._labels.view(len(self._labels), -1)
         for voxels in (lowest != highest).flatten().nonzero().flatten().split(VOXELS_AT_ONCE):
             pairs = [source.at(voxels) for source in sources]
             for index in here:
-                flat[index, voxels] = _sum(sources, pairs, index).argmax(1).to(flat.dtype)
+                found = self._labelling.strongest(_sum(sources, pairs, index), 1)
+                flat[index, voxels] = found.to(flat.dtype)
 
     def keep_all(
         self, sources: Sequence[_Source], here: Sequence[int], cross: Sequence[int]
     ) -> None:
         """Labels, and what else is wanted, of slices that lie between the same ones."""
-        labels = self._labels_for(sources[0].classes)
         pairs = [source.everywhere(cross) for source in sources]
         for index in here:
             fine = _sum(sources, pairs, index)
-            labels[index] = fine.argmax(0)
+            self._labels[index] = self._labelling.strongest(fine)
             if self._scores is not None:
                 self._scores[index] = fine[self._wanted]
             if self._entropy is not None:
-                bits = torch.special.entr(fine).sum(0) / math.log(2)
-                self._entropy[index] = bits.clamp(min=0)
+                bits = torch.special.entr(fine).sum(0)
+                if self._labelling.overlap:
+                    bits += torch.special.entr((1 - fine).clamp(min=0)).sum(0)
+                self._entropy[index] = (bits / math.log(2)).clamp(min=0)
 
     def result(self) -> Restored:
         """Everything, along the axes of the target."""
-        assert self._labels is not None  # no axis is empty
         scores, entropy = self._scores, self._entropy
         return Restored(
-            labels=self._labels.movedim(0, self._axis).numpy(),
+            labels=self._labelling.written_as(self._labels.movedim(0, self._axis).numpy()),
             scores=None if scores is None else scores.movedim(0, 1 + self._axis).numpy(),
             entropy=None if entropy is None else entropy.movedim(0, self._axis).numpy(),
         )
-
-    def _labels_for(self, classes: int) -> Tensor:
-        if self._labels is None:
-            shape = [self._size[a] for a in self._order]
-            self._labels = torch.zeros(shape, dtype=_label_type(classes))
-        return self._labels
 
 
 def _sum(sources: Sequence[_Source], pairs: Sequence[tuple[Tensor, Tensor]], index: int) -> Tensor:
@@ -253,8 +271,8 @@ def _sum(sources: Sequence[_Source], pairs: Sequence[tuple[Tensor, Tensor]], ind
     return total
 
 
-def _label_type(classes: int) -> torch.dtype:
-    return torch.uint8 if classes <= 256 else torch.int32
+def _label_type(labelling: Labelling) -> torch.dtype:
+    return torch.uint8 if labelling.ignored <= 256 else torch.int32
 
 
 def _neighbours(cells: int, voxels: int) -> tuple[Tensor, Tensor, Tensor]:

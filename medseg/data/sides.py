@@ -14,6 +14,7 @@ from dataclasses import replace
 from medseg.data.augmentation import Augmentation
 from medseg.data.preprocess import BODY_AXES
 from medseg.errors import ConfigError
+from medseg.labelling import Labelling
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ _PATTERNS = (
 
 
 def resolve_flips(
-    augmentation: Augmentation, classes: Sequence[str], axis_names: Sequence[str]
+    augmentation: Augmentation, labelling: Labelling, axis_names: Sequence[str]
 ) -> Augmentation:
     """Turns ways of the body into axes of the patch, and names of classes into numbers.
 
@@ -59,12 +60,18 @@ def resolve_flips(
 
     Args:
         augmentation: As configured.
-        classes: Names of the foreground classes, by label value from 1.
+        labelling: Classes or regions.
         axis_names: The way of the body of each axis of the patch.
 
     Raises:
         ConfigError: an axis that the patch does not have, or a class that there is not.
     """
+    classes = labelling.names
+    if augmentation.side_pairs and labelling.overlap:
+        raise ConfigError(
+            "augmentation.side_pairs swaps classes, and regions that overlap are no classes; "
+            "leave it out"
+        )
     names = [_named(axis, axis_names) for axis in augmentation.flip_axes]
     if not augmentation.flip or not names:
         return replace(augmentation, flip_axes=())

@@ -15,6 +15,7 @@ from medseg.data.forms.form import refuse_faults
 from medseg.data.reading import read_case_of
 from medseg.errors import DataError, one_volume
 from medseg.formatting import first_of
+from medseg.labelling import Labelling
 from medseg.metrics import score_case
 from medseg.progress import shown
 from medseg.record import METRICS
@@ -72,7 +73,7 @@ def evaluate(predictions: Path, truth: Path, *, tolerance_mm: float = 1.0) -> Ev
         DataError: either is not there, no name is in both, or no case can be scored.
     """
     found = _label_maps(predictions)
-    truths, known = _truths(truth)
+    truths, labelling = _truths(truth)
     if predictions.is_file() and truth.is_file():  # two files mean each other
         found = dict(zip(truths, found.values(), strict=True))
     both = [name for name in truths if name in found]
@@ -86,13 +87,14 @@ def evaluate(predictions: Path, truth: Path, *, tolerance_mm: float = 1.0) -> Ev
         path = found[name]
         try:
             with one_volume(path):
-                rows += _scored(name, path, truths[name], known, tolerance_mm)
+                rows += _scored(name, path, truths[name], labelling, tolerance_mm)
                 scored[name] = path
         except DataError as error:
             failures[str(path)] = str(error)
     if not scored:
         raise DataError(*failures.values())
-    classes = known or tuple(sorted({row["class"] for row in rows}, key=int))
+    names = labelling.names if labelling else ()
+    classes = names or tuple(sorted({row["class"] for row in rows}, key=int))
     return Evaluation(
         classes=classes,
         tolerance_mm=tolerance_mm,
@@ -141,8 +143,8 @@ def _label_maps(path: Path) -> dict[str, Path]:
     return {name: volume for name, volume in names.items() if name not in maps}
 
 
-def _truths(path: Path) -> tuple[dict[str, Truth], tuple[str, ...]]:
-    """Case → its truth, of a dataset or of label maps; and the classes of a dataset."""
+def _truths(path: Path) -> tuple[dict[str, Truth], Labelling | None]:
+    """Case → its truth, of a dataset or of label maps; and what the labels of a dataset mean."""
     faults: tuple[str, ...] = ()
     if path.is_dir():
         try:
@@ -153,10 +155,10 @@ def _truths(path: Path) -> tuple[dict[str, Truth], tuple[str, ...]]:
             if dataset.cases:
                 refuse_faults(dataset)
                 cases = {c.case_id: partial(read_case_of, dataset, c) for c in dataset.cases}
-                return {**cases}, dataset.classes
+                return {**cases}, dataset.labelling
             faults = dataset.faults
     try:
-        return {name: partial(_alone, own) for name, own in _label_maps(path).items()}, ()
+        return {name: partial(_alone, own) for name, own in _label_maps(path).items()}, None
     except DataError as error:
         raise DataError(*faults or error.args) from None
 
@@ -166,13 +168,13 @@ def _alone(path: Path) -> tuple[None, Volume]:
 
 
 def _scored(
-    name: str, path: Path, truth: Truth, classes: Sequence[str], tolerance_mm: float
+    name: str, path: Path, truth: Truth, labelling: Labelling | None, tolerance_mm: float
 ) -> list[dict[str, Any]]:
-    """A row for each class, or for each value where there is no list of classes."""
+    """A row for each class or region, or for each value where it is not known what they mean."""
     image, label = truth()
     found, true = on_truth(path, image, label).array, label.array
-    if classes:
-        _require_classes(path, found, classes)
+    if labelling:
+        _require_classes(path, found, labelling)
     else:
         values = sorted({*np.unique(true), *np.unique(found)} - {0})
         if len(values) > _MOST_CLASSES:
@@ -180,28 +182,33 @@ def _scored(
                 f"{label.path} and {path} hold {len(values)} values: one of them is an image; "
                 "name the label maps"
             )
-        classes = [str(value) for value in values]
+        labelling = Labelling(tuple(str(value) for value in values))
         found, true = (np.searchsorted([0, *values], array) for array in (found, true))
     spacing = label.geometry.spacing
-    metrics = score_case(found, true, spacing=spacing, classes=classes, tolerance_mm=tolerance_mm)
+    metrics = score_case(
+        found, true, spacing=spacing, labelling=labelling, tolerance_mm=tolerance_mm
+    )
     truths, predicted = (
-        np.bincount(array[true <= len(classes)].ravel(), minlength=len(classes) + 1)[1:]
+        np.bincount(array[true < labelling.ignored].ravel(), minlength=labelling.ignored)
         * (float(np.prod(spacing)) / 1000)
         for array in (true, found)
     )
-    return [
-        {"case": name, "class": each, "truth_ml": of_truth, "prediction_ml": of_found}
-        | metrics[each]
-        for each, of_truth, of_found in zip(classes, truths, predicted, strict=True)
-    ]
+    rows = []
+    for index, each in enumerate(labelling.names):
+        own = list(labelling.members(index))
+        volumes = {"truth_ml": truths[own].sum(), "prediction_ml": predicted[own].sum()}
+        rows.append({"case": name, "class": each} | volumes | metrics[each])
+    return rows
 
 
-def _require_classes(path: Path, found: np.ndarray, classes: Sequence[str]) -> None:
+def _require_classes(path: Path, found: np.ndarray, labelling: Labelling) -> None:
     """Refuses a label map of other classes, by its numbers or by the names beside it."""
-    if found.max(initial=0) > len(classes):
+    classes = labelling.names
+    if found.max(initial=0) >= labelling.ignored:
         raise DataError(
             f"{path} holds the label {found.max()}, and the truth has the classes 1 to "
-            f"{len(classes)} ({first_of(classes)}); a prediction holds their numbers"
+            f"{labelling.ignored - 1} ({first_of(labelling.value_names)}); a prediction holds "
+            "their numbers"
         )
     for own in _named_beside(path):
         if own != list(classes):

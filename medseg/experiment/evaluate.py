@@ -108,7 +108,7 @@ def evaluate_cases(
                     labels,
                     label.array,
                     spacing=image.geometry.spacing,
-                    classes=model.card.classes,
+                    labelling=model.card.labelling,
                     tolerance_mm=tolerance_mm,
                 )
                 if largest:
@@ -135,7 +135,7 @@ def _segmented(
     case: Case, model: TrainedModel, predictor: Predictor, study: Study | None
 ) -> tuple[Volume, Volume, np.ndarray]:
     """Image, true labels and predicted labels of a case, shown to the study."""
-    channels, classes = model.card.in_channels, len(model.card.classes) + 1
+    channels, classes = model.card.in_channels, model.card.labelling.ignored
     values = predictor.preprocessing.label_values
     image, label = read_case(case, values, in_channels=channels, num_classes=classes)
     watched = study and study.watch(predictor.preprocessing.truth(label, classes))

@@ -12,6 +12,7 @@ from medseg.data.reading import read_case
 from medseg.errors import DataError, one_volume
 from medseg.hardware import computes_in_bf16
 from medseg.inference.predictor import Predictor
+from medseg.labelling import Labelling
 from medseg.metrics import dice
 from medseg.models.evidence import Evidence
 from medseg.models.weights import TrainedModel
@@ -25,7 +26,7 @@ def evidence_of(model: TrainedModel, cases: Sequence[Case], device: torch.device
     Cases that cannot be used are left out.
     """
     values = Preprocessing.from_description(model.card.preprocessing).label_values
-    classes = len(model.card.classes) + 1
+    labelling = model.card.labelling
     ways = [(precision, overlap) for precision in ("fp32", "bf16") for overlap in (0.5, 0.25)]
     ways = ways if computes_in_bf16(device) else ways[:2]
     compared: list[list[tuple[np.ndarray, np.ndarray]]] = []
@@ -33,7 +34,8 @@ def evidence_of(model: TrainedModel, cases: Sequence[Case], device: torch.device
         try:
             with one_volume(case.image):
                 channels = model.card.in_channels
-                image, label = read_case(case, values, in_channels=channels, num_classes=classes)
+                known = labelling.ignored
+                image, label = read_case(case, values, in_channels=channels, num_classes=known)
                 predictors = (
                     Predictor(model, device=str(device), precision=precision, overlap=overlap)
                     for precision, overlap in ways
@@ -42,7 +44,7 @@ def evidence_of(model: TrainedModel, cases: Sequence[Case], device: torch.device
         except DataError as error:
             log.debug("%s", error)
     by_way = list(zip(*compared, strict=True))
-    found = [_mean_dice(pairs, classes) for pairs in by_way]
+    found = [_mean_dice(pairs, labelling) for pairs in by_way]
     return [
         Evidence(
             precision=precision,
@@ -58,12 +60,12 @@ def evidence_of(model: TrainedModel, cases: Sequence[Case], device: torch.device
     ]
 
 
-def _mean_dice(pairs: Sequence[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
+def _mean_dice(pairs: Sequence[tuple[np.ndarray, np.ndarray]], labelling: Labelling) -> float:
     """Over cases and classes, of what is defined; 0 if nothing is."""
     scores = [
-        dice(torch.from_numpy(labels == c), torch.from_numpy(truth == c))
+        dice(labelling.mask(labels, index), labelling.mask(truth, index))
         for labels, truth in pairs
-        for c in range(1, classes)
+        for index in range(len(labelling.names))
     ]
     defined = [score for score in scores if score is not None]
     return sum(defined) / len(defined) if defined else 0.0

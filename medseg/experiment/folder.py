@@ -112,12 +112,13 @@ def _older_label_maps(
 
 
 def _scores(path: Path, case: Case, data: SegmentationDataModule) -> Mapping[str, Any]:
-    config, classes = data.config, data.dataset.classes if data.dataset else ()
-    options = {"in_channels": config.in_channels, "num_classes": config.num_classes}
+    config = data.config
+    labelling = data.dataset.labelling if data.dataset else config.labelling
+    options = {"in_channels": config.in_channels, "num_classes": labelling.ignored}
     image, truth = read_case(case, data.preprocessing.label_values, **options)
-    found = read_labels(path, num_classes=config.num_classes, like=image).array
+    found = read_labels(path, num_classes=labelling.ignored, like=image).array
     spacing = image.geometry.spacing
-    return score_case(found, truth.array, spacing=spacing, classes=classes, tolerance_mm=1.0)
+    return score_case(found, truth.array, spacing=spacing, labelling=labelling, tolerance_mm=1.0)
 
 
 def place_results(source: Path, folder: Path, cases: Iterable[str]) -> None:

@@ -94,8 +94,9 @@ class Plan:
         """What a training step takes beside the weights: tensors, gradients, loss, averages."""
         if (found := self._memory) is None:
             return None
-        classes = self.data.config.num_classes
-        loss = self._predicted(self.config["loss"], nn.Identity(), classes, self._loss_of)
+        labelling = self.data.config.labelling
+        described = (self.config["loss"], labelling.regions)
+        loss = self._predicted(described, nn.Identity(), labelling.outputs, self._loss_of)
         step = max(found.peak, found.kept + (loss.peak if loss else 0))
         copies = _STATES + (self.training.ema is not None)
         return round(_HEAP * step) + copies * found.gradients + _LIBRARIES
@@ -252,7 +253,7 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
         )
     patch_size = list(data.config.patch_size)
     check_patch(network, data.config.in_channels, patch_size, deep_supervision=deep_supervision)
-    loss = make_loss(config["loss"], data.config.num_classes)
+    loss = make_loss(config["loss"], data.config.labelling)
     optimizer = build(config["optimizer"], "optimizer")
     scheduler = build(config["scheduler"], "scheduler")
     _try_loss(loss, data.config.num_classes, len(patch_size))

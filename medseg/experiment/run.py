@@ -106,6 +106,7 @@ def _set_up(plan: Plan, folder: Path, progress: Progress) -> None:
     progress.update(
         dataset=dataset.name,
         classes=list(dataset.classes),
+        **dataset.labelling.plain(),
         label_values=dataset.label_values
         and {str(k): to for k, to in dataset.label_values.items()},
         split={"train": list(split.train), "validation": list(split.validation)},
@@ -127,6 +128,8 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
         dataset=progress.record.dataset,
         in_channels=plan.data.config.in_channels,
         classes=progress.record.classes,
+        regions=progress.record.regions,
+        regions_class_order=progress.record.regions_class_order,
         patch_size=list(plan.data.config.patch_size),
         channels=plan.data.channel_names,
         mirrored=plan.data.mirrored,
@@ -202,7 +205,7 @@ def _evaluate(plan: Plan, progress: Progress) -> None:
         window_bytes=window_bytes(model.network, model.card, bf16=bf16),
     )
     study = study_of(model, predictor, plan.config["artifacts"])
-    largest = LargestComponents(model.card.classes)
+    largest = LargestComponents(model.card.labelling)
     held_out = plan.data.validation_cases()
     cases, pictures, failures = evaluate_cases(
         model,

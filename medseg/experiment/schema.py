@@ -117,6 +117,16 @@ def _maps_labels(value: Any) -> bool:
     )
 
 
+def _are_labels(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(own) is int for own in value)
+
+
+def _names_regions(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        _is_text(name) and (type(own) is int or _are_labels(own)) for name, own in value.items()
+    )
+
+
 def _names_files(value: Any) -> bool:
     return isinstance(value, Mapping) and {*value} == {"image", "label"}
 
@@ -175,6 +185,8 @@ RULES: dict[str, Rule] = {
     "data.slice_axis": one_of(0, 1, 2),
     "data.in_channels": whole(1, 1024),
     "data.num_classes": whole(2, 2**16),
+    "data.regions": or_null(Rule("regions and their label values", _names_regions)),
+    "data.regions_class_order": or_null(Rule("label values, one of each region", _are_labels)),
     "data.labels": or_null(Rule("label values → label values or ignore", _maps_labels)),
     "data.form": or_null(TEXT),
     "data.files": or_null(Rule("patterns of files by image and label", _names_files)),
@@ -216,7 +228,7 @@ PARTS = ("model", "augmentation", "loss", "optimizer", "scheduler", "data.source
 OPTIONAL = (
     *("ablation.", "trainer.", "optimizer.", "runs", "resume"),
     *("init", "init_sha256", "continued"),  # as the next, of no run from before they were there
-    *("data.labels", "data.splits"),
+    *("data.labels", "data.regions", "data.splits"),
 )
 """Beginnings of keys without which a configuration is whole."""
 
@@ -389,6 +401,11 @@ EFFECTS: tuple[tuple[tuple[str, ...], Callable[[_Config], bool], str], ...] = (
         "augmentation.elastic above 0",
     ),
     (("data.form",), lambda c: c["data"]["files"] is None, "data.files=null"),
+    (
+        ("data.regions_class_order",),
+        lambda c: c["data"].get("regions") is not None,
+        "data.regions",
+    ),
     (("pictures.every_epochs",), lambda c: c["pictures"]["cases"] > 0, "pictures.cases above 0"),
     (
         ("artifacts.shifts",),

@@ -45,7 +45,7 @@ def start_from(config: dict[str, Any], network: nn.Module, data: DataConfig) -> 
     card = trained.card
     numbers = {
         (card.in_channels, data.in_channels),
-        (len(card.classes) + 1, data.num_classes),
+        (card.labelling.outputs, data.num_classes),
     }
     own, given = network.state_dict(), trained.network.state_dict()
     foreign = sorted(own.keys() ^ given.keys())
@@ -65,6 +65,12 @@ def start_from(config: dict[str, Any], network: nn.Module, data: DataConfig) -> 
     with torch.no_grad():
         for name in own.keys() - set(new):
             own[name].copy_(given[name])
+    if card.labelling.overlap != data.labelling.overlap and not new:
+        of = "regions that overlap", "classes that exclude each other"
+        log.warning(
+            "%s was trained on %s, and this run is on %s: outputs are kept by their number",
+            source, *(of if card.labelling.overlap else of[::-1]),
+        )  # fmt: skip
     names = sorted(new)
     log.info("begins with the weights of %s", trained.source)
     if names:

@@ -46,6 +46,11 @@ def write_bundle(model: TrainedModel, folder: Path) -> list[str]:
         ConfigError: an operator has no graph, the file computes something else, or the network
             takes no window of the patch's size without padding.
     """
+    if model.card.labelling.overlap:
+        raise ConfigError(
+            f"{model.source}: its regions overlap, of which MONAI's transforms make no label map; "
+            "choose --format onnx, whose script does"
+        )
     found = exported(model)
     patch = model.card.patch_size
     if any(size % step for size, step in zip(patch, found.multiple, strict=True)):

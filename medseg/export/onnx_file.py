@@ -36,9 +36,8 @@ def write_onnx(model: TrainedModel, folder: Path) -> list[str]:
     found = exported(model)
     graph = _graph(model, found)
     card = card_of(model, found) | {"opset": OPSET}
-    classes = ", ".join(
-        ["0 background", *(f"{n} {c}" for n, c in enumerate(model.card.classes, 1))]
-    )
+    names = ["background", *model.card.labelling.value_names]
+    classes = ", ".join(f"{value} {name}" for value, name in enumerate(names))
     shown = {"opset": str(OPSET), "sizes": found.sizes, "classes": classes}
     for key, value in ({"medseg": json.dumps(card)} | shown).items():
         graph.metadata_props.add(key=key, value=value)

@@ -118,7 +118,7 @@ def refused(model: TrainedModel, form: str, error: Exception) -> ConfigError:
 def card_of(model: TrainedModel, found: Exported) -> dict[str, Any]:
     """What a program without medseg must know to use the network."""
     return {
-        "format": 1,
+        "format": 2 if model.card.labelling.overlap else 1,
         **model.card.plain(),
         "overlap": OVERLAP,
         "multiple": list(found.multiple),
@@ -166,7 +166,8 @@ def compared(model: TrainedModel, found: Exported, form: Callable[[Tensor], Tens
             wanted, got = network(image), form(image)
         if got.shape != wanted.shape:
             raise _disagrees(model, f"logits {tuple(got.shape)} instead of {tuple(wanted.shape)}")
-        equal += int((got.argmax(1) == wanted.argmax(1)).sum())
+        maps = (model.card.labelling.label_map(each, 1) for each in (got, wanted))
+        equal += int(torch.eq(*maps).sum())
         voxels += wanted[:, 0].numel()
         difference = max(difference, float((got - wanted).abs().max()))
         spread = max(spread, float(wanted.abs().max()))

@@ -34,6 +34,8 @@ Network = Callable[[np.ndarray], np.ndarray]
 _RAS = axcodes2ornt("RAS")
 _SIGMA, _LEAST_WEIGHT = 0.125, 1e-3  # of a window's Gaussian, as MONAI blends
 _CHUNK_BYTES = 1 << 28  # of class scores on the volume's own grid that are held at once
+_FORMATS = (1, 2)  # of cards; the second has regions that overlap
+_HALF = np.float32(0.5)  # above which a voxel lies in a region
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # by NIfTI's code of the unit; anything else is in mm
 
 
@@ -87,7 +89,7 @@ def load_onnx(path: Path) -> tuple[Network, dict[str, Any]]:
         raise UnusableError(f"{path}: no network of `medseg export`: it has no card") from None
     except Exception as error:  # whatever the library meets in a file
         raise UnusableError(f"{path}: {str(error)[:200]}") from None
-    if card["format"] != 1:
+    if card["format"] not in _FORMATS:
         raise UnusableError(f"{path}: its card has format {card['format']}; take its own script")
     name = session.get_inputs()[0].name
     return lambda windows: np.asarray(session.run(None, {name: windows})[0]), card
@@ -183,15 +185,27 @@ def segment(
     onto_grid = cubic if preprocessing.get("interpolation") == "cubic" else resample
     grid = np.stack([onto_grid(channel, size) for channel in ras])
     scores = slide(network, card, normalise(grid, preprocessing["intensity"]))
-    scores -= scores.max(0)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(0)  # probabilities are interpolated, as their scale has a bound
-    labels = strongest(scores, ras.shape[1:])
+    order = card.get("regions_class_order") or []
+    scores = probabilities(scores, overlap=bool(order))
+    labels = strongest(scores, ras.shape[1:], order)
     labels = np.moveaxis(labels, -1, axis - 3) if flat else labels
     back = ornt_transform(_RAS, own)
     is_thin = np.equal(labels.shape, 1)
     back = np.column_stack([back[:, 0], np.where(is_thin, 1, back[:, 1])])
     return np.ascontiguousarray(apply_orientation(labels, back))
+
+
+def probabilities(logits: np.ndarray, *, overlap: bool) -> np.ndarray:
+    """Of classes a softmax, of regions that overlap each a sigmoid; `logits` are overwritten.
+
+    They are interpolated rather than logits, as their scale has a bound.
+    """
+    if overlap:
+        return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+    logits -= logits.max(0)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(0)
+    return logits
 
 
 def resample(volume: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -233,10 +247,13 @@ def _along(volume: np.ndarray, axis: int, length: int, start: int, stop: int) ->
     return (1 - share) * volume.take(low, axis) + share * high
 
 
-def strongest(scores: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """The class with the largest score at every voxel of `size`; scores `(classes, *grid)`."""
-    classes = len(scores)
-    labels = np.empty(tuple(size), np.uint8 if classes <= 256 else np.uint16)
+def strongest(scores: np.ndarray, size: Sequence[int], order: Sequence[int] = ()) -> np.ndarray:
+    """The label value of every voxel of `size`, given probabilities `(outputs, *grid)`.
+
+    It is the class with the largest, or what `order` gives the last region above one half.
+    """
+    classes = max([len(scores), *(value + 1 for value in order)])
+    labels = np.zeros(tuple(size), np.uint8 if classes <= 256 else np.uint16)
     rows = max(1, _CHUNK_BYTES // (4 * classes * size[1] * size[2]))
     for start in range(0, size[0], rows):
         stop = min(start + rows, size[0])
@@ -244,8 +261,8 @@ def strongest(scores: np.ndarray, size: Sequence[int]) -> np.ndarray:
         for index, score in enumerate(scores):
             part = _along(score, 0, size[0], start, stop)
             part = _along(_along(part, 1, size[1], 0, size[1]), 2, size[2], 0, size[2])
-            wins = part > best
-            labels[start:stop][wins] = index
+            wins = part > (_HALF if order else best)
+            labels[start:stop][wins] = order[index] if order else index
             best[wins] = part[wins]
     return labels
 

@@ -33,9 +33,9 @@ def agreement(first: TrainedModel, second: TrainedModel, volume: Volume) -> Agre
         ConfigError: the two have different classes.
         DataError: the volume does not fit the memory that is free.
     """
-    if first.card.classes != second.card.classes:
+    if first.card.labelling != second.card.labelling:
         raise ConfigError(
-            f"classes {first.card.classes} and {second.card.classes} must be the same; "
+            f"classes {first.card.labelling} and {second.card.labelling} must be the same; "
             "compare networks of one dataset"
         )
     labels, probabilities = _predicted(first, volume)

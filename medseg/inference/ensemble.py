@@ -10,8 +10,8 @@ from typing import Any
 from medseg.inference.memory import MemoryPlan
 from medseg.inference.predictor import Predictor
 from medseg.inference.segment import Prediction, plan_memory, segment
-from medseg.models.members import class_order
-from medseg.models.weights import ModelCard
+from medseg.labelling import Labelling
+from medseg.models.members import output_order
 from medseg.volumes import Volume
 
 
@@ -52,7 +52,7 @@ class Ensemble:
             `medseg.models.members.load_members` has them).
 
     Attributes:
-        classes: Names of the foreground classes, by label value from 1.
+        labelling: What label values and probabilities are of.
         in_channels: Of an image.
         device: On which the networks are.
     """
@@ -60,12 +60,12 @@ class Ensemble:
     def __init__(self, members: Sequence[Member]):
         self.members = list(members)
         first = self.members[0].predictor
-        self.classes, self.in_channels = first.card.classes, first.card.in_channels
+        self.labelling, self.in_channels = first.card.labelling, first.card.in_channels
         self.device = first.device
         self._views = [
             replace(
                 member.predictor.view,
-                order=_order(member.predictor.card, self.classes),
+                order=_order(member.predictor.card.labelling, self.labelling),
                 shift=shift,
             )
             for member in self.members
@@ -89,7 +89,7 @@ class Ensemble:
             self._views,
             volume,
             self.device,
-            classes=len(self.classes) + 1,
+            classes=self.labelling.outputs,
             kept=maps,
             make_room=make_room,
         )
@@ -106,8 +106,9 @@ class Ensemble:
 
         Args:
             volume: The volume.
-            probabilities: Classes whose probabilities are returned, in that order; 0 is background.
-            uncertainty: Return the entropy of the probabilities, too.
+            probabilities: Outputs whose probabilities are returned, in that order; of classes, 0
+                is the background.
+            uncertainty: Return the entropy of the probabilities, too; of regions the sum of theirs.
             plan: Of `plan`; None: is made.
 
         Raises:
@@ -117,14 +118,14 @@ class Ensemble:
             self._views,
             volume,
             self.device,
-            classes=len(self.classes) + 1,
+            labelling=self.labelling,
             probabilities=probabilities,
             uncertainty=uncertainty,
             plan=plan,
         )
 
 
-def _order(card: ModelCard, classes: Sequence[str]) -> list[int]:
-    """Where a network has the scores of `classes`; none if they are in its order."""
-    order = class_order(card, classes)
+def _order(own: Labelling, wanted: Labelling) -> list[int]:
+    """Where a network has the outputs of another; none if they are in its order."""
+    order = output_order(own, wanted)
     return [] if order == sorted(order) else order

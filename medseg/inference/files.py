@@ -19,6 +19,7 @@ from medseg.formatting import one_line
 from medseg.inference.ensemble import Ensemble
 from medseg.inference.outputs import Outputs, Wanted
 from medseg.inference.segment import Prediction
+from medseg.labelling import Labelling
 from medseg.volumes import (
     Volume,
     draw_planes,
@@ -88,11 +89,11 @@ def write_outputs(
         write_probabilities(outputs.probabilities, prediction.probabilities, volume)
     if prediction.uncertainty is not None:
         write_map(outputs.uncertainty, prediction.uncertainty, volume)
-    labels = prediction.labels
+    labels, labelling = prediction.labels, ensemble.labelling
     if wanted.postprocessing:
-        labels = wanted.postprocessing(labels, _voxel_mm3(volume))
-    names = [one_line(name) for name in ensemble.classes]
-    _write(LabelMap.of(labels, names, volume), outputs, wanted)
+        labels = wanted.postprocessing(labels, _voxel_mm3(volume), labelling)
+    names = [one_line(name) for name in labelling.value_names]
+    _write(LabelMap.of(labels, names, volume), outputs, wanted, labelling)
     empty = [] if labels.any() else ["nothing was segmented: the label map is empty"]
     files = _files_sha256(scan)
     seconds = {"read": read.seconds, **prediction.seconds}
@@ -108,7 +109,7 @@ def write_outputs(
         "uncertainty": outputs.uncertainty.name if wanted.uncertainty else None,
         "geometry": _geometry(volume),
         "notes": [*volume.notes, *_unlike(volume, ensemble), *empty],
-        "classes": _class_sizes(labels, ensemble.classes, volume),
+        "classes": _class_sizes(labels, labelling, volume),
         **_shaped_by(ensemble, wanted),
         "device": str(ensemble.device),
         "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
@@ -118,7 +119,7 @@ def write_outputs(
     return report
 
 
-def _write(label_map: LabelMap, outputs: Outputs, wanted: Wanted) -> None:
+def _write(label_map: LabelMap, outputs: Outputs, wanted: Wanted, labelling: Labelling) -> None:
     """Writes a label map, and what else is made of it."""
     write = FORMATS[outputs.file_format].write
     write(outputs.labels, label_map)
@@ -131,15 +132,15 @@ def _write(label_map: LabelMap, outputs: Outputs, wanted: Wanted) -> None:
         write_colour_table(table, label_map)
         write_label_descriptions(descriptions, label_map)
     if wanted.split_classes:
-        for value, path in enumerate(outputs.classes, start=1):
-            write(path, label_map.mask_of(value))
+        for index, path in enumerate(outputs.classes):
+            write(path, label_map.mask_of(one_line(labelling.names[index]), labelling, index))
 
 
 def _shaped_by(ensemble: Ensemble, wanted: Wanted) -> dict[str, Any]:
     """All that decides the outputs besides the input."""
     members = [member.describe() for member in ensemble.members]
     several = {"members": members} if len(members) > 1 else {"model": members[0]}
-    names = ["background", *ensemble.classes]
+    labelling, names = ensemble.labelling, ensemble.labelling.output_names
     predictors = [member.predictor for member in ensemble.members]
     windows = [list(predictor.window) for predictor in predictors]
     overlaps = list(dict.fromkeys(predictor.overlap for predictor in predictors))
@@ -151,7 +152,7 @@ def _shaped_by(ensemble: Ensemble, wanted: Wanted) -> dict[str, Any]:
         },
         "precision": precisions if len(precisions) > 1 else precisions[0],
         "prefer": wanted.prefer,
-        "postprocessing": wanted.postprocessing.describe(ensemble.classes),
+        "postprocessing": wanted.postprocessing.describe(labelling.names),
         "probabilities_of": [names[index] for index in wanted.probabilities],
     }
 
@@ -177,11 +178,11 @@ def _unlike(volume: Volume, ensemble: Ensemble) -> list[str]:
     return [f"unlike the images of training: {text}" for text in dict.fromkeys(differences)]
 
 
-def _class_sizes(labels: np.ndarray, classes: list[str], volume: Volume) -> dict[str, Any]:
-    """Of each class its size, and its mean intensity in every channel."""
+def _class_sizes(labels: np.ndarray, labelling: Labelling, volume: Volume) -> dict[str, Any]:
+    """Of each class or region its size, and its mean intensity in every channel."""
     millilitres = _voxel_mm3(volume) / 1000
-    counts = np.zeros(len(classes) + 1, int)
-    sums = np.zeros((len(volume.array), len(classes) + 1))
+    counts = np.zeros(labelling.ignored, int)
+    sums = np.zeros((len(volume.array), labelling.ignored))
     axis = int(np.argmax(labels.strides))  # along which slices are contiguous
     for part, image in zip(
         np.moveaxis(labels, axis, 0), np.moveaxis(volume.array, axis + 1, 0), strict=True
@@ -190,18 +191,19 @@ def _class_sizes(labels: np.ndarray, classes: list[str], volume: Volume) -> dict
         counts += np.bincount(flat, minlength=len(counts))
         for total, channel in zip(sums, image, strict=True):
             total += np.bincount(flat, weights=channel.ravel(), minlength=len(counts))
-    return {
-        name: {
-            "label": value,
-            "voxels": int(counts[value]),
-            "millilitres": round(int(counts[value]) * millilitres, 4),
+    found = {}
+    for index, name in enumerate(labelling.names):
+        values = list(labelling.members(index))
+        voxels = int(counts[values].sum())
+        found[name] = {
+            "label": values if labelling.overlap else values[0],
+            "voxels": voxels,
+            "millilitres": round(voxels * millilitres, 4),
             "mean_intensity": [
-                round(float(total[value] / counts[value]), 6) if counts[value] else None
-                for total in sums
+                round(float(total[values].sum() / voxels), 6) if voxels else None for total in sums
             ],
         }
-        for value, name in enumerate(classes, start=1)
-    }
+    return found
 
 
 def files_of_scan(scan: Scan) -> list[Path]:
@@ -228,7 +230,7 @@ def is_done(scan: Scan, outputs: Outputs, *, ensemble: Ensemble, wanted: Wanted 
             report["files_sha256"] = {scan.image.name: report["input_sha256"]}
         same = _compared(report) == _compared(_shaped_by(ensemble, wanted))
         if wanted.probabilities and "probabilities_of" in report:
-            names = ["background", *ensemble.classes]
+            names = ensemble.labelling.output_names
             same &= report["probabilities_of"] == [names[n] for n in wanted.probabilities]
         return (
             same

@@ -19,7 +19,7 @@ class Mirrored(nn.Module):
     the computation of one window.
 
     Args:
-        network: Image → logits `(batch, classes, *window)`.
+        network: Image → logits `(batch, outputs, *window)`.
         axes: Axes of the window.
         sides: The axis that runs from left to right; mirrored along it, classes change sides.
         order: Class of the network → class that it is on the other side.
@@ -60,7 +60,7 @@ def mirrored(model: TrainedModel, axes: Sequence[str] = ()) -> TrainedModel:
     """
     names = _axis_names(model.card)
     sides = names.index(BODY_AXES[0]) if BODY_AXES[0] in names else None
-    order = list(range(len(model.card.classes) + 1))
+    order = list(range(model.card.labelling.outputs))
     for left, right in model.card.side_pairs:
         order[left], order[right] = right, left
     network = Mirrored(

@@ -1,4 +1,8 @@
-"""Label maps cleaned class by class: small components removed, the largest kept, holes filled."""
+"""Label maps cleaned class by class: small components removed, the largest kept, holes filled.
+
+Of regions that overlap each is cleaned by itself, and the label map is composed of them anew: what
+is removed from the core of a tumour, say, stays part of the whole.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from medseg.labelling import Labelling
 from medseg.models.weights import ModelCard
 
 _TOUCHING = np.ones((3, 3, 3), bool)  # by a face, an edge or a corner, as nnU-Net has it
@@ -16,6 +21,8 @@ _TOUCHING = np.ones((3, 3, 3), bool)  # by a face, an edge or a corner, as nnU-N
 @dataclass(frozen=True, kw_only=True)
 class Postprocessing:
     """What is done to the classes of a label map, in this order; what is removed is background.
+
+    Regions have numbers from 1 here, as classes have.
 
     Args:
         min_volume: Class → mm³; smaller components are removed.
@@ -31,14 +38,32 @@ class Postprocessing:
         """Whether anything is done."""
         return bool(self.min_volume or self.keep_largest or self.fill_holes)
 
-    def __call__(self, labels: np.ndarray, voxel_mm3: float) -> np.ndarray:
+    def __call__(self, labels: np.ndarray, voxel_mm3: float, labelling: Labelling) -> np.ndarray:
         """Label map `(i, j, k)` → a cleaned copy.
 
         Args:
             labels: Whole numbers, 0 is background.
             voxel_mm3: Volume of a voxel.
+            labelling: What they mean.
         """
-        labels = labels.copy()
+        if not (self and labelling.overlap):
+            return self._cleaned(labels.copy(), voxel_mm3)
+        masks = [
+            self._of(index + 1)._cleaned(labelling.mask(labels, index).astype(np.uint8), voxel_mm3)
+            for index in range(labelling.outputs)
+        ]
+        return labelling.composed(masks).astype(labels.dtype)
+
+    def _of(self, number: int) -> "Postprocessing":
+        """What is done to one class, as if it were the only one."""
+        return Postprocessing(
+            min_volume={1: self.min_volume[number]} if number in self.min_volume else {},
+            keep_largest=[1] if number in self.keep_largest else [],
+            fill_holes=[1] if number in self.fill_holes else [],
+        )
+
+    def _cleaned(self, labels: np.ndarray, voxel_mm3: float) -> np.ndarray:
+        """Changes a label map of classes in place."""
         for value in sorted({*self.min_volume, *self.keep_largest}):
             least = math.ceil(self.min_volume.get(value, 0) / voxel_mm3 - 1e-6)
             for part in _around(labels, value):

@@ -122,13 +122,13 @@ class Predictor:
             DataError: the volume does not fit the memory that is free.
             ResourceError: not even one window fits that of a GPU.
         """
-        classes = len(self.card.classes) + 1
+        labelling = self.card.labelling
         return segment(
             [self.view],
             volume,
             self.device,
-            classes=classes,
-            probabilities=range(classes) if probabilities else (),
+            labelling=labelling,
+            probabilities=range(labelling.outputs) if probabilities else (),
             observe=observe,
         )
 
@@ -163,7 +163,7 @@ class Predictor:
         Raises:
             DataError: they do not fit; with what is needed and is free.
         """
-        classes = len(self.card.classes) + 1
+        classes = self.card.labelling.outputs
         return plan_memory(
             [self.view], volume, self.device, classes=classes, kept=classes, maps=maps
         )

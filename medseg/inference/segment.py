@@ -22,6 +22,7 @@ from medseg.hardware import available_memory_bytes, held_memory_bytes, is_memory
 from medseg.inference.memory import MemoryPlan, Shapes, WindowBytes
 from medseg.inference.sliding_window import Observer
 from medseg.inference.view import Place, View, attempted
+from medseg.labelling import Labelling
 from medseg.progress import bar
 from medseg.volumes import Volume, from_ras
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
@@ -39,7 +40,8 @@ class Prediction:
 
     Args:
         labels: Label map `(i, j, k)`, uint8, or int32 beyond 256 classes.
-        probabilities: `(classes, i, j, k)` in [0, 1], background first; None unless asked for.
+        probabilities: `(outputs, i, j, k)` in [0, 1], of classes with the background first, or of
+            regions; None unless asked for.
         seconds: Time of `preprocess`, `network` and `restore`.
         uncertainty: Entropy of the probabilities in bits, `(i, j, k)`; None unless asked for.
     """
@@ -56,7 +58,7 @@ def segment(
     volume: Volume,
     device: torch.device,
     *,
-    classes: int,
+    labelling: Labelling,
     probabilities: Sequence[int] = (),
     uncertainty: bool = False,
     observe: Callable[[Tensor], Observer] | None = None,
@@ -65,11 +67,11 @@ def segment(
     """Segments one volume by the mean of the probabilities of views.
 
     Args:
-        views: Of the same classes and channels.
+        views: Of the same outputs and channels.
         volume: The volume.
         device: On which the networks are.
-        classes: How many there are, with background.
-        probabilities: Classes whose probabilities are kept, in that order; 0 is background.
+        labelling: What the outputs mean.
+        probabilities: Outputs whose probabilities are kept, in that order.
         uncertainty: Keep the entropy of the probabilities, too.
         observe: Given the image on the first view's grid, makes what is shown its windows.
         plan: Of `plan_memory`; None: is made.
@@ -81,7 +83,7 @@ def segment(
     start = time.perf_counter()
     if plan is None:
         kept = len(probabilities) + uncertainty
-        plan = plan_memory(views, volume, device, classes=classes, kept=kept)
+        plan = plan_memory(views, volume, device, classes=labelling.outputs, kept=kept)
     axis = slice_axis(views, volume)
     images = _images(views, volume)
     prepared = time.perf_counter()
@@ -103,8 +105,9 @@ def segment(
                 for index, (view, image) in enumerate(zip(views, images, strict=True))
             ]
             found = restore(
-                _parts(views, [network.around(each) for each in slices], volume, axis),
+                _parts(views, [network.around(each) for each in slices], volume, axis, labelling),
                 ras_shape(volume),
+                labelling=labelling,
                 axis=axis,
                 wanted=probabilities,
                 entropy=uncertainty,
@@ -146,7 +149,7 @@ def plan_memory(
         views: As of `segment`.
         volume: As of `segment`.
         device: As of `segment`.
-        classes: As of `segment`.
+        classes: Outputs of a network.
         kept: Maps on the volume's grid beside the labels.
         maps: Maps of all classes on the first view's grid that exist as a whole.
         make_room: Gives back what other threads hold, where memory may be short.
@@ -207,7 +210,11 @@ def _images(views: Sequence[View], volume: Volume) -> list[Tensor]:
 
 
 def _parts(
-    views: Sequence[View], logits: Sequence[Iterator[Tensor]], volume: Volume, axis: int
+    views: Sequence[View],
+    logits: Sequence[Iterator[Tensor]],
+    volume: Volume,
+    axis: int,
+    labelling: Labelling,
 ) -> list[Scores]:
     """The share of the mean that each grid has: linear interpolation of a sum is that of all."""
     groups: dict[Any, list[Iterator[Tensor]]] = {}
@@ -216,17 +223,19 @@ def _parts(
         way = view.preprocessing
         key = way.ras_axes, way.grid_shape(volume)
         ways.setdefault(key, way)
-        groups.setdefault(key, []).append(_probabilities(view, slices))
+        groups.setdefault(key, []).append(_probabilities(view, slices, labelling))
     return [
-        ways[key].scores_of(_summed(group, len(views)), volume, axis=axis)
+        ways[key].scores_of(
+            _summed(group, len(views)), volume, axis=axis, share=len(group) / len(views)
+        )
         for key, group in groups.items()
     ]
 
 
-def _probabilities(view: View, logits: Iterator[Tensor]) -> Iterator[Tensor]:
+def _probabilities(view: View, logits: Iterator[Tensor], labelling: Labelling) -> Iterator[Tensor]:
     for slice_ in logits:
         # probabilities are interpolated rather than logits, whose scale has no bound
-        found = torch.softmax(slice_, dim=0)
+        found = labelling.probabilities(slice_)
         yield found[list(view.order)] if view.order else found
 
 

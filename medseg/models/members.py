@@ -1,13 +1,14 @@
 """Trained networks that predict together: runs, models, and folders that hold several."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import first_of
-from medseg.models.weights import ModelCard, TrainedModel, load_model
+from medseg.labelling import Labelling
+from medseg.models.weights import TrainedModel, load_model
 
 ENSEMBLE = "ensemble.json"
 """In a folder of models: `{"format": 1, "members": [names of the folders below it]}`."""
@@ -38,11 +39,11 @@ def load_members(paths: Iterable[Path]) -> list[TrainedModel]:
     return models
 
 
-def class_order(card: ModelCard, classes: Sequence[str]) -> list[int]:
-    """Where a network has the scores of background and `classes`, in their order."""
-    if card.classes == list(classes):
-        return list(range(len(classes) + 1))
-    return [0, *(card.classes.index(name) + 1 for name in classes)]
+def output_order(own: Labelling, wanted: Labelling) -> list[int]:
+    """Where a network has the outputs of another, in their order."""
+    if own.names == wanted.names:
+        return list(range(own.outputs))
+    return [own.output_names.index(name) for name in wanted.output_names]
 
 
 def _places(path: Path) -> list[Path]:
@@ -69,6 +70,11 @@ def _places(path: Path) -> list[Path]:
 def _require_alike(first: TrainedModel, other: TrainedModel) -> None:
     """Refuses networks whose scores or inputs do not mean the same."""
     one, two = first.card, other.card
+    if one.labelling != two.labelling and (one.regions or two.regions):
+        raise ConfigError(
+            f"{first.source} has the classes {one.labelling}, {other.source} {two.labelling}: only "
+            "networks of the same regions, in the same order, predict together"
+        )
     if sorted(one.classes) != sorted(two.classes) or (
         len({*one.classes}) < len(one.classes) and one.classes != two.classes
     ):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medseg import __version__
 from medseg.errors import DataError
 from medseg.files import atomic_path, sha256, write_text
+from medseg.labelling import Labelling
 from medseg.models import pretrained
 from medseg.models.description import build_network
 from medseg.models.evidence import Evidence
@@ -51,7 +52,9 @@ class ModelCard:
         preprocessing: Description from which the preprocessing is built.
         dataset: Name of the dataset it was trained on.
         in_channels: Channels of an image.
-        classes: Names of the foreground classes, by label value from 1.
+        classes: Names of the foreground classes, by label value from 1; or of the regions.
+        regions: The label values of each region; empty where classes exclude each other.
+        regions_class_order: The label value that is written for each region.
         patch_size: Window of prediction in voxels.
         channels: Names of the channels, in their order; empty where they are not known.
         mirrored: Ways of the body along which training mirrored patches; None: not known, as of
@@ -72,6 +75,8 @@ class ModelCard:
     in_channels: int
     classes: list[str]
     patch_size: list[int]
+    regions: list[list[int]] = dataclasses.field(default_factory=list)
+    regions_class_order: list[int] = dataclasses.field(default_factory=list)
     channels: list[str] = dataclasses.field(default_factory=list)
     mirrored: list[str] | None = None
     side_pairs: list[list[int]] = dataclasses.field(default_factory=list)
@@ -84,6 +89,11 @@ class ModelCard:
     def plain(self) -> dict[str, Any]:
         """As a plain dict."""
         return dataclasses.asdict(self)
+
+    @property
+    def labelling(self) -> Labelling:
+        """What outputs and label values mean."""
+        return Labelling.of_plain(self.classes, self.regions, self.regions_class_order)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +274,7 @@ def _card(content: Any, source: Path) -> ModelCard:
     """A card whose every field has its type, whatever the file says."""
     try:
         card = from_plain(ModelCard, content)
+        _ = card.labelling  # refuses regions that cannot be
         if card.in_channels < 1 or len(card.patch_size) not in (2, 3) or min(card.patch_size) < 1:
             raise ValueError(f"in_channels={card.in_channels}, patch_size={card.patch_size}")
     except (TypeError, ValueError) as error:

@@ -22,6 +22,7 @@ from medseg.data.reading import read_case_of
 from medseg.errors import DataError, one_volume
 from medseg.files import own_text, replacing, write_text
 from medseg.hardware import available_memory_bytes, usable_cpus
+from medseg.labelling import Labelling
 from medseg.volumes import Volume, files_of, to_ras
 
 log = logging.getLogger(__name__)
@@ -58,28 +59,31 @@ class CaseFacts:
 
 
 def facts_of(
-    case_id: str, image: Volume, labels: Volume, classes: Sequence[str], *, samples: int
+    case_id: str, image: Volume, labels: Volume, labelling: Labelling, *, samples: int
 ) -> CaseFacts:
     """The facts of one case.
 
     Args:
         case_id: Its id; the sample of its intensities is drawn from it.
         image: As read.
-        labels: On the image's grid; values beyond the classes are ignored.
-        classes: Names of the foreground classes, by label value from 1.
+        labels: On the image's grid; values beyond the labelling's are ignored.
+        labelling: What they mean.
         samples: Intensities that are kept of each channel, at most.
     """
     voxels = to_ras(image.array, image.geometry.affine)
     label = to_ras(labels.array, image.geometry.affine)
     spacing = image.geometry.ras_spacing
-    boxes = ndimage.find_objects(label, max_label=len(classes))
-    counts = np.bincount(label.ravel(), minlength=len(classes) + 1)
-    extents = {
-        name: tuple((s.stop - s.start) * mm for s, mm in zip(box, spacing, strict=True))
-        for name, box in zip(classes, boxes, strict=True)
-        if box is not None
-    }
-    foreground = np.flatnonzero((label > 0) & (label <= len(classes)))
+    by_value = ndimage.find_objects(label, max_label=labelling.ignored - 1)
+    counts = np.bincount(label.ravel(), minlength=labelling.ignored)
+    members = {name: labelling.members(index) for index, name in enumerate(labelling.names)}
+    extents: dict[str, tuple[float, ...]] = {}
+    for name, values in members.items():
+        boxes = [box for value in values if (box := by_value[value - 1]) is not None]
+        if boxes:
+            sides = zip(*boxes, strict=True)
+            ends = [(min(s.start for s in side), max(s.stop for s in side)) for side in sides]
+            extents[name] = tuple((b - a) * mm for (a, b), mm in zip(ends, spacing, strict=True))
+    foreground = np.flatnonzero((label > 0) & (label < labelling.ignored))
     if len(foreground) > samples:
         seed = int.from_bytes(hashlib.sha256(case_id.encode()).digest()[:8], "big")
         foreground = np.random.default_rng(seed).choice(foreground, samples, replace=False)
@@ -89,7 +93,7 @@ def facts_of(
         size=voxels.shape[1:],
         cropped=_size_of_content(voxels),
         extents=extents,
-        voxels={name: int(counts[value]) for value, name in enumerate(classes, start=1)},
+        voxels={name: int(counts[list(values)].sum()) for name, values in members.items()},
         intensities=[channel.ravel()[foreground].tolist() for channel in voxels],
         lowest=[float(channel.min()) for channel in voxels],
     )
@@ -179,7 +183,7 @@ def fingerprint(dataset: Dataset, *, cache: Path | None = None) -> Fingerprint:
         try:
             with one_volume(case.image):
                 image, labels = read_case_of(dataset, case)
-                return facts_of(case.case_id, image, labels, dataset.classes, samples=samples)
+                return facts_of(case.case_id, image, labels, dataset.labelling, samples=samples)
         except DataError as error:
             return error
 
@@ -226,4 +230,5 @@ def files_key(dataset: Dataset) -> str:
     ]
     values = sorted((str(value), str(to)) for value, to in (dataset.label_values or {}).items())
     meant = [_FORMAT, dataset.name, dataset.modalities, dataset.classes, values, stats]
+    meant += [dataset.regions] if dataset.regions else []
     return hashlib.sha256(json.dumps(meant).encode()).hexdigest()[:16]

@@ -233,7 +233,7 @@ def _augmentation(config: Mapping[str, Any], dataset: Dataset, grid: Grid) -> li
     if not section:
         return ["Augmentation: none"]
     names = [BODY_AXES[axis] for axis in sorted(grid.axes)]
-    resolved = resolve_flips(build(section, "augmentation"), dataset.classes, names)
+    resolved = resolve_flips(build(section, "augmentation"), dataset.labelling, names)
     kinds = ("affine", "elastic", *STEPS)
     steps = [f"{kind} {getattr(resolved, kind):g}" for kind in kinds if getattr(resolved, kind)]
     mirrored = [names[int(axis)] for axis in resolved.flip_axes]

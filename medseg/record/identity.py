@@ -31,6 +31,8 @@ _ADDED: dict[str, Any] = {
     "data.form": None,
     "data.interpolation": "linear",
     "data.labels": None,
+    "data.regions": None,
+    "data.regions_class_order": None,
     "data.splits": "random",
     "init_sha256": None,
     "loss.label_smoothing": 0.0,
@@ -56,6 +58,8 @@ def content(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     if found.get("data.spacing") is None:  # nothing is resampled
         found.pop("data.interpolation", None)
+    if regions := [path for path in found if path.startswith("data.regions.")]:
+        found["data.regions"] = regions  # their order is that of the outputs
     # named in the body today; in sagittal slices axis 0 was another
     if found.get(_FLIPS) == ["left-right"] and found.get("data.slice_axis") != 0:
         found[_FLIPS] = [0]

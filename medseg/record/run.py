@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_
 from medseg.errors import DataError
 from medseg.files import write_text
 from medseg.formatting import printable
+from medseg.labelling import Labelling
 from medseg.record.checkerboard import ArtifactRecord
 
 SCHEMA = 4
@@ -73,7 +74,7 @@ class Stored:
             )
         try:
             return dataclasses.replace(from_plain(cls, content), path=Path(path))
-        except (TypeError, AttributeError, KeyError, RecursionError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
             raise DataError(f"{path}: not whole ({error}); {cls.REMEDY}") from error
 
 
@@ -152,7 +153,9 @@ class RunRecord(Stored):
         fold: Which fold was held out, from 0; None for a single split.
         folds: Digest of the cases that each of the folds holds out; empty if not known.
         dataset: Name of the dataset.
-        classes: Names of the foreground classes, by label value from 1.
+        classes: Names of the foreground classes, by label value from 1; or of the regions.
+        regions: The label values of each region; empty where classes exclude each other.
+        regions_class_order: The label value that is written for each region.
         label_values: Value, colour or name in the label files → class, or "ignore"; None: values
             are classes, or it is not known.
         split: `{"train": [case ids], "validation": [case ids]}`.
@@ -206,6 +209,8 @@ class RunRecord(Stored):
     folds: str = ""
     dataset: str = ""
     classes: list[str] = field(default_factory=list)
+    regions: list[list[int]] = field(default_factory=list)
+    regions_class_order: list[int] = field(default_factory=list)
     label_values: dict[str, int | str] | None = None
     split: dict[str, list[str]] = field(default_factory=dict)
     cases_sha256: dict[str, str] = field(default_factory=dict)
@@ -224,6 +229,9 @@ class RunRecord(Stored):
     artifact_history: list[dict[str, float | None]] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     finished: str | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.labelling  # refuses regions that cannot be
 
     @classmethod
     def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:
@@ -250,6 +258,11 @@ class RunRecord(Stored):
             values = {"constant_response": response}
             old["artifacts"] = {"period": [], "layers": layers, "values": values}
         return old
+
+    @property
+    def labelling(self) -> Labelling:
+        """What its label values mean."""
+        return Labelling.of_plain(self.classes, self.regions, self.regions_class_order)
 
     @property
     def is_chosen(self) -> bool:

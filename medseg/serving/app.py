@@ -86,7 +86,7 @@ def make_app(segmenter: Segmenter, limits: Limits, hosts: list[str]) -> FastAPI:
         card = segmenter.card
         return {
             "dataset": card.dataset,
-            "classes": card.classes,
+            "classes": card.labelling.value_names,
             "colours": OKABE_ITO,
             "channels": card.channels or card.in_channels,
             "medseg": __version__,

@@ -1,6 +1,8 @@
 """Losses as a configuration describes them: with weights of classes, without ignored voxels.
 
-Most are MONAI's; here stands what it does not have.
+Most are MONAI's; here stands what it does not have. Of regions that overlap (`medseg.labelling`),
+the same options mean the same losses region by region: a sigmoid in place of the softmax, binary
+cross-entropy in place of cross-entropy, and no background.
 """
 
 import math
@@ -14,6 +16,8 @@ from torch.nn.modules.loss import _Loss
 
 from medseg.build import build
 from medseg.errors import ConfigError
+from medseg.labelling import Labelling
+from medseg.training.region_loss import LossOfRegions, of_regions
 
 # They compare neighbouring voxels, of which none may be left out.
 _OF_NEIGHBOURHOODS = (
@@ -26,41 +30,48 @@ _OF_NEIGHBOURHOODS = (
 )
 
 
-def make_loss(options: Mapping[str, Any], num_classes: int, key: str = "loss") -> _Loss:
-    """Builds a loss.
+def make_loss(options: Mapping[str, Any], labelling: Labelling) -> _Loss:
+    """Builds a loss: logits `(N, outputs, *S)` and labels `(N, 1, *S)` → scalar.
 
     Args:
         options: `_target_` and arguments of a loss. `weight` is a list of one number for
-            each class, or for each foreground class, where the background has 1.
-        num_classes: Background included.
-        key: Where it stands in the configuration, for messages.
+            each class, or for each foreground class, where the background has 1; or for each
+            region.
+        labelling: What outputs and labels mean.
 
     Raises:
-        ConfigError: an unknown loss or argument, or weights that do not fit.
+        ConfigError: an unknown loss or argument, one that has no form for regions, or weights
+            that do not fit.
     """
+    if labelling.overlap:
+        return LossOfRegions(_made(of_regions(options), labelling, "loss"), labelling)
+    return _made(options, labelling, "loss")
+
+
+def _made(options: Mapping[str, Any], labelling: Labelling, key: str) -> _Loss:
     weight = options.get("weight")
     rest = {name: value for name, value in options.items() if name != "weight"}
     if isinstance(parts := rest.get("losses"), Mapping):
-        rest["losses"] = {
-            n: make_loss(o, num_classes, f"{key}.losses.{n}") for n, o in parts.items()
-        }
+        rest["losses"] = {n: _made(o, labelling, f"{key}.losses.{n}") for n, o in parts.items()}
     if weight is None:
         return build(rest, key)
     name = str(rest.get("_target_")).rpartition(".")[2]
     # of MONAI's losses this one alone wants the background's weight even where it leaves that out
     has_background = rest.get("include_background", True) or name == "DiceCELoss"
-    lengths = (num_classes - 1, num_classes) if has_background else (num_classes - 1,)
+    has_background = has_background and not labelling.overlap
+    classes = len(labelling.names)
+    lengths = (classes, classes + 1) if has_background else (classes,)
     if not isinstance(weight, list | tuple) or len(weight) not in lengths:
+        each = "class, with or without the" if has_background else "class but the"
         raise ConfigError(
             f"{key}.weight={weight} must be a list of {' or '.join(map(str, lengths))} numbers, "
-            f"one for each {'class, with or without the' if has_background else 'class but the'} "
-            "background"
+            f"one for each {'region' if labelling.overlap else f'{each} background'}"
         )
     if not all(_is_weight(number) for number in weight) or not any(weight):
         raise ConfigError(
             f"{key}.weight={list(weight)} must be of numbers of at least 0, not all 0"
         )
-    full = [1.0] * (has_background and len(weight) < num_classes) + [float(w) for w in weight]
+    full = [1.0] * (has_background and len(weight) == classes) + [float(w) for w in weight]
     return build(rest | {"weight": torch.tensor(full)}, key)
 
 
@@ -125,20 +136,56 @@ class TopKCrossEntropy(_Loss):
         return by_voxel.topk(max(1, round(self.share * len(by_voxel))), sorted=False).values.mean()
 
 
+class BinaryCrossEntropy(_Loss):
+    """Mean over voxels and regions of the binary cross-entropy, or over its largest values.
+
+    Args:
+        share: Of the values, the largest of which are taken, above 0, at most 1.
+        weight: One number for each region, by which its values are multiplied.
+        label_smoothing: How far targets are drawn from 0 and 1 to one half, from 0 to 1.
+    """
+
+    def __init__(
+        self, share: float = 1.0, weight: Tensor | None = None, label_smoothing: float = 0.0
+    ):
+        super().__init__()
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share} must be above 0 and at most 1")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing={label_smoothing} must be from 0 to 1")
+        self.share = share
+        self.weight: Tensor | None
+        self.register_buffer("weight", weight)
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+        """Logits and masks, 0 or 1, `(N, regions, *S)` → scalar."""
+        target = masks * (1 - self.label_smoothing) + self.label_smoothing / 2
+        weight = None
+        if self.weight is not None:
+            weight = self.weight.reshape(-1, *[1] * (logits.ndim - 2))
+        if self.share == 1:
+            return functional.binary_cross_entropy_with_logits(logits, target, weight)
+        each = functional.binary_cross_entropy_with_logits(
+            logits, target, weight, reduction="none"
+        ).flatten()
+        return each.topk(max(1, round(self.share * len(each))), sorted=False).values.mean()
+
+
 class LossOfCounted(_Loss):
     """A loss over the voxels of a batch that count.
 
     They are taken together, or patch by patch where a part of the loss is (`batch=false`).
 
     Args:
-        loss: Logits `(N, classes, *S)` and labels `(N, 1, *S)` → scalar.
-        num_classes: Background included; the label of a voxel that is ignored.
+        loss: Logits `(N, outputs, *S)` and labels `(N, 1, *S)` → scalar.
+        ignored: The label of a voxel that does not count; those above are ignored as well.
 
     Raises:
         ConfigError: a loss that compares neighbouring voxels.
     """
 
-    def __init__(self, loss: _Loss, num_classes: int):
+    def __init__(self, loss: _Loss, ignored: int):
         super().__init__()
         names = [type(part).__name__ for part in loss.modules()]
         if found := next((name for name in names if name in _OF_NEIGHBOURHOODS), None):
@@ -148,11 +195,11 @@ class LossOfCounted(_Loss):
             )
         self.by_patch = any(getattr(part, "batch", None) is False for part in loss.modules())
         self.loss = loss
-        self.num_classes = num_classes
+        self.ignored = ignored
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Loss of a batch; 0, with gradient 0, where no voxel counts."""
-        counts = label[:, 0] < self.num_classes
+        counts = label[:, 0] < self.ignored
         if counts.all():
             return self.loss(logits, label)
         groups = list(counts.split(1 if self.by_patch else len(counts)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 from medseg.inference.sliding_window import VALIDATION_OVERLAP, slide
+from medseg.labelling import Labelling
 from medseg.metrics import dice
 from medseg.models.unet import MultiscaleNetwork
 from medseg.training.loss import LossOfCounted
@@ -21,19 +22,19 @@ class SegmentationModule(pl.LightningModule):
     """Patches in, gradient steps out; validation slides over whole volumes.
 
     Args:
-        network: Image `(N, channels, *S)` → logits `(N, classes, *S)`.
+        network: Image `(N, channels, *S)` → logits `(N, outputs, *S)`.
         loss: Logits and labels `(N, 1, *S)` → scalar.
         optimizer: Parameters → optimiser.
         scheduler: Optimiser → learning-rate schedule, stepped once an epoch.
-        classes: Names of the foreground classes, by label value from 1.
+        labelling: What outputs and labels mean.
         patch_size: Window of validation in voxels.
         deep_supervision: Train on the logits of every decoder stage, each weighted half of the
             next finer one (Isensee et al. 2021); needs a `MultiscaleNetwork`.
-        ignores: Whether some voxels are labelled `len(classes) + 1`, which leaves them out of the
-            loss; in validation they are left out in any case.
+        ignores: Whether some voxels are labelled `labelling.ignored`, which leaves them out of
+            the loss; in validation they are left out in any case.
         description: Plain data that rebuilds network and preprocessing; stored in checkpoints.
 
-    Logs `train/loss`, `val/dice` (mean over classes and cases of what is defined) and
+    Logs `train/loss`, `val/dice` (mean over classes or regions and cases of what is defined) and
     `val/dice_<class>`.
     """
 
@@ -44,7 +45,7 @@ class SegmentationModule(pl.LightningModule):
         loss: _Loss,
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
-        classes: Sequence[str],
+        labelling: Labelling,
         patch_size: Sequence[int],
         deep_supervision: bool = False,
         ignores: bool = False,
@@ -52,11 +53,11 @@ class SegmentationModule(pl.LightningModule):
     ):
         super().__init__()
         self.network = network
-        loss = LossOfCounted(loss, len(classes) + 1) if ignores else loss
+        loss = LossOfCounted(loss, labelling.ignored) if ignores else loss
         self.loss = DeepSupervisionLoss(loss, weight_mode="exp") if deep_supervision else loss
         self._optimizer = optimizer
         self._scheduler = scheduler
-        self.classes = tuple(classes)
+        self.labelling = labelling
         self.patch_size = tuple(patch_size)
         self.deep_supervision = deep_supervision
         self.description = description or {}
@@ -97,9 +98,13 @@ class SegmentationModule(pl.LightningModule):
             return
         logits = slide(self.network, batch["image"], self.patch_size, overlap=VALIDATION_OVERLAP)
         label = batch["label"][:, 0]
-        prediction = logits.argmax(1).masked_fill(label > len(self.classes), 0)
+        labelling = self.labelling
+        prediction = labelling.label_map(logits, 1).masked_fill(label >= labelling.ignored, 0)
         self._dice.append(
-            [dice(prediction == c, label == c) for c in range(1, len(self.classes) + 1)]
+            [
+                dice(labelling.mask(prediction, index), labelling.mask(label, index))
+                for index in range(len(labelling.names))
+            ]
         )
 
     def on_validation_epoch_end(self) -> None:
@@ -107,7 +112,7 @@ class SegmentationModule(pl.LightningModule):
         per_class = [_mean(values) for values in zip(*gathered(self._dice), strict=True)]
         self._dice.clear()
         several = are_several()
-        for name, value in zip(self.classes, per_class, strict=True):
+        for name, value in zip(self.labelling.names, per_class, strict=True):
             self.log(f"val/dice_{name}", value, sync_dist=several)
         self.log("val/dice", _mean([v for v in per_class if v == v]), sync_dist=several)
 

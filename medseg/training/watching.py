@@ -209,7 +209,7 @@ class ValidationPictures(pl.Callback):
             image = case.image[None].to(self.module.device)
             module, overlap = self.module, VALIDATION_OVERLAP
             logits = slide(module.network, image, module.patch_size, overlap=overlap)
-            labels = logits.argmax(1)[0].cpu().numpy()
+            labels = module.labelling.label_map(logits, 1)[0].cpu().numpy()
             picture = picture_of_case(
                 case.image[0].numpy(), case.label[0].numpy(), labels, case.spacing
             )

@@ -11,6 +11,7 @@ from medseg.checkerboard.moments import ONE, halo, phase_moments
 from medseg.checkerboard.seasonal import additive
 from medseg.checkerboard.windows import CaseSums, Region, analysed_levels
 from medseg.inference.sliding_window import slide, starts_along
+from medseg.labelling import Labelling
 
 from ..pairwise import covering
 
@@ -28,6 +29,9 @@ class Printing(nn.Module):
         return torch.cat([torch.zeros_like(x), x + pattern], dim=1)
 
 
+CLASSES = Labelling(("one", "two"))
+
+
 def watched(
     image: Tensor,
     patch: tuple[int, ...],
@@ -37,7 +41,7 @@ def watched(
     truth=None,
     overlap=0.5,
 ) -> tuple[CaseSums, Tensor]:
-    windows = CaseSums(period=period, patch_size=patch, truth=truth)
+    windows = CaseSums(period=period, patch_size=patch, labelling=CLASSES, truth=truth)
     network = Printing(period[0], amplitude)
     logits = slide(network, image[None], patch, overlap=overlap, observe=windows.start(image))
     return windows, logits[0]
@@ -139,7 +143,7 @@ def test_boundaries_that_ignore_the_grid_have_no_snapping_on_average(size) -> No
     """Of all W − 1 faces of a window, phase 0 has one less: −1 / (W − 1)."""
     found = []
     for seed in range(60):
-        windows = CaseSums(period=(2, 2), patch_size=(size, size), seed=seed)
+        windows = CaseSums(period=(2, 2), patch_size=(size, size), labelling=CLASSES, seed=seed)
         logits = torch.randn(4, 2, size, size)
         windows.start(torch.zeros(1, size, size, 4))(logits[:, :1], logits, [(0, 0, 0)] * 4)
         found.append(boundary_snapping(windows.boundaries["prediction"]))

@@ -10,6 +10,7 @@ from medseg.data import Window, ZScore
 from medseg.data.cache import PreparedCase
 from medseg.data.checks import check_cases
 from medseg.errors import DataError
+from medseg.labelling import Labelling
 
 Store = Callable[..., PreparedCase]
 LABEL = np.indices((12, 12, 12)).sum(axis=0) % 3  # both classes everywhere
@@ -24,7 +25,7 @@ def plain(store: Store, count: int, **changes) -> list[PreparedCase]:
 def check(make) -> Callable[..., list[str]]:
     def _check(training: list, validation: list, **changes) -> list[str]:
         config = make(**changes).config
-        return check_cases(training, validation, ["one", "two"], config)
+        return check_cases(training, validation, Labelling(("one", "two")), config)
 
     return _check
 

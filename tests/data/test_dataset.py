@@ -150,17 +150,55 @@ class TestNnunetForm:
         labels = {"background": 0, "whole": [1, 2], "core": 2}
         assert "regions_class_order" in faults(self.write(tmp_path, labels=labels))
 
-    def test_a_voxel_is_of_the_last_region_that_contains_it(self, tmp_path):
-        labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
-        order = [1, 2, 3]
+    def test_regions_are_what_they_are_called_and_overlap(self, tmp_path):
+        labels = {"background": 0, "whole": [1, 2, 3], "core": [1, 3], "enhancing": 3, "ignore": 4}
+        order = [2, 1, 3]
         dataset = read_dataset(self.write(tmp_path, labels=labels, regions_class_order=order))
-        assert dataset.classes == (
-            "whole without core and enhancing",
-            "core without enhancing",
-            "enhancing",
+        assert dataset.classes == ("whole", "core", "enhancing")
+        assert dataset.regions == ((1, 2, 3), (1, 3), (3,))
+        assert dataset.regions_class_order == (2, 1, 3)
+        assert dataset.label_values == {4: "ignore"}
+        assert dataset.num_classes == 3
+
+    def test_values_of_regions_are_mapped(self, tmp_path):
+        labels = {
+            "background": 0,
+            "whole": [1, 2, 4],
+            "core": [1, 4],
+            "enhancing": [4],
+            "ignore": 9,
+        }
+        root = self.write(tmp_path, labels=labels, regions_class_order=[2, 1, 4])
+        assert "data.labels" in faults(root)
+        dataset = read_dataset(root, {4: 3})
+        assert (dataset.regions, dataset.regions_class_order) == (
+            ((1, 2, 3), (1, 3), (3,)),
+            (2, 1, 3),
         )
-        assert dataset.label_values == {1: 1, 2: 2, 3: 3}
-        assert "regions" in "".join(dataset.notes)
+        assert dataset.label_values == {4: 3, 9: "ignore"}
+
+    def test_lists_of_one_value_are_classes(self, tmp_path):
+        labels = {"background": 0, "one": [1], "two": [2]}
+        dataset = read_dataset(self.write(tmp_path, labels=labels, regions_class_order=[1, 2]))
+        assert (dataset.classes, dataset.regions) == (("one", "two"), ())
+
+    @pytest.mark.parametrize(
+        ("labels", "order"),
+        [
+            ({"whole": [1, 2], "core": [2], "ignore": 2}, [1, 2]),
+            ({"whole": [1, 2], "core": [2], "ignore": [3, 4]}, [1, 2]),
+            ({"whole": [1, 2, 4], "core": [2]}, [1, 2]),
+            ({"whole": [0, 1, 2], "core": [2]}, [1, 2]),
+            ({"whole": [1, "2"], "core": [2]}, [1, 2]),
+            ({"whole": [1, 2], "core": []}, [1, 2]),
+            ({"whole": [1, 2]}, [1]),
+        ],
+        ids=str,
+    )
+    def test_regions_that_cannot_be_are_refused(self, labels, order, tmp_path):
+        labels = {"background": 0} | labels
+        folder = self.write(tmp_path, labels=labels, regions_class_order=order)
+        assert "labels: " in faults(folder)
 
 
 BRATS = {"0": "background", "1": "necrosis", "2": "edema", "4": "enhancing"}

@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_voxels_that_count(folder: Path) -> None:
             guessed,
             label.array,
             spacing=image.geometry.spacing,
-            classes=record.classes,
+            labelling=record.labelling,
             tolerance_mm=1.0,
         )
         assert again == case.metrics

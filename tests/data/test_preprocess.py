@@ -24,6 +24,7 @@ from medseg.data.preprocess import (
     strongest,
 )
 from medseg.errors import ConfigError
+from medseg.labelling import Labelling
 from medseg.metrics import dice
 from medseg.volumes import Volume
 
@@ -31,6 +32,7 @@ from ..pairwise import covering
 
 AsVolume = Callable[..., Volume]
 Turn = Callable[..., tuple[np.ndarray, np.ndarray]]
+CLASSES = Labelling(("one", "two"))
 AFFINE = np.diag([1.0, 1.25, 1.5, 1.0])
 GRIDS = [
     {},
@@ -127,7 +129,7 @@ def test_labels_come_back_exactly_where_the_spacing_is_kept(
     for codes in orientations:
         volume = as_volume(*turn(stored, AFFINE, codes))
         scores = one_hot(preprocessing.labels(volume))
-        restored = preprocessing.restore_labels(scores, volume)
+        restored = preprocessing.restore_labels(scores, volume, CLASSES)
         assert restored.dtype == np.uint8
         np.testing.assert_array_equal(restored, volume.array)
         np.testing.assert_array_equal(
@@ -147,7 +149,7 @@ def test_smooth_shapes_survive_a_change_of_spacing(
     volume = as_volume(*turn(labels, AFFINE, codes))
     preprocessing = Preprocessing(intensity=ZScore(), spacing=spacing, **grid)
     scores = one_hot(preprocessing.labels(volume))
-    restored = preprocessing.restore_labels(scores, volume)
+    restored = preprocessing.restore_labels(scores, volume, CLASSES)
     assert restored.shape == volume.array.shape
     assert preprocessing.restore_scores(scores, volume).shape == (3, *volume.array.shape)
     for value in (1, 2):
@@ -187,7 +189,7 @@ def test_no_axis_vanishes_under_a_coarse_spacing(as_volume: AsVolume) -> None:
     volume = as_volume(np.ones((1, 3, 4, 5), np.float32))
     coarse = Preprocessing(intensity=ZScore(), spacing=(50, 50, 50))
     assert coarse.image(volume).shape == (1, 1, 1, 1)
-    assert coarse.restore_labels(torch.ones(2, 1, 1, 1), volume).shape == (3, 4, 5)
+    assert coarse.restore_labels(torch.ones(2, 1, 1, 1), volume, CLASSES).shape == (3, 4, 5)
 
 
 def test_zscore_has_mean_0_and_variance_1_in_every_channel() -> None:

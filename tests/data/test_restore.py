@@ -9,11 +9,16 @@ from scipy.stats import entropy
 from torch.nn import functional
 
 from medseg.data.restore import Scores, restore
+from medseg.labelling import Labelling
 
 
 def restored(*given: torch.Tensor, size: tuple[int, ...], axis: int, **options):
-    parts = [Scores(grid=each.shape[1:], slices=each.unbind(1 + axis)) for each in given]
-    return restore(parts, size, axis=axis, **options)
+    classes = Labelling(tuple(map(str, range(1, len(given[0])))))
+    parts = [
+        Scores(grid=each.shape[1:], slices=each.unbind(1 + axis), share=1 / len(given))
+        for each in given
+    ]
+    return restore(parts, size, axis=axis, **{"labelling": classes} | options)
 
 
 def interpolated(scores: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
@@ -69,6 +74,39 @@ def test_scores_of_several_grids_are_added_up(grids, size, axis, seed) -> None:
     labels = torch.from_numpy(restored(*scores, size=size, axis=axis).labels)
     taken = full.gather(0, labels[None].long())[0]
     assert (taken >= full.amax(0) - 1e-6).all()
+
+
+REGIONS = [
+    Labelling.of_regions({"whole": [1, 2, 3], "core": [1, 3], "enhancing": 3}, [2, 1, 3]),
+    Labelling.of_regions({"both": [1, 2], "one": [1], "two": [2]}, [2, 1, 2]),  # 2 has two meanings
+]
+
+
+@given(
+    st.lists(sizes, min_size=1, max_size=3), sizes, st.sampled_from(REGIONS), st.booleans(),
+    st.integers(0, 2), st.integers(0, 2**31),
+)  # fmt: skip
+def test_regions_are_decided_on_after_they_were_interpolated_and_averaged(
+    grids, size, labelling, with_scores, axis, seed
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = [(4 * torch.randn((3, *g), generator=generator)).sigmoid() / len(grids) for g in grids]
+    wanted = [0, 1, 2] if with_scores else []
+    options = {"size": size, "axis": axis, "labelling": labelling, "wanted": wanted}
+    labels = restored(*scores, **options).labels
+    full = sum(interpolated(each, size) for each in scores)
+    certain = ((full - 0.5).abs() > 1e-5).all(0).numpy()  # elsewhere rounding decides
+    expected = np.zeros(size, int)
+    for region, value in enumerate(labelling.order):
+        expected[full[region].numpy() > 0.5] = value
+    np.testing.assert_array_equal(labels[certain], expected[certain])
+
+
+def test_one_value_of_two_regions_is_not_taken_for_one_region() -> None:
+    """Both cells are written as 2, one as `both`, one as `two`; between them neither is certain."""
+    scores = torch.tensor([[0.6, 0.0], [0.0, 0.0], [0.0, 0.6]]).reshape(3, 2, 1, 1)
+    labels = restored(scores, size=(4, 1, 1), axis=0, labelling=REGIONS[1]).labels
+    assert labels.flatten().tolist() == [2, 0, 0, 2]
 
 
 def test_more_than_256_classes_have_labels_beyond_255() -> None:

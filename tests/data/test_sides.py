@@ -13,6 +13,7 @@ from medseg.data.patches import PatchDataset, as_lists, varied
 from medseg.data.preprocess import BODY_AXES
 from medseg.data.sides import resolve_flips, side_pairs
 from medseg.errors import ConfigError
+from medseg.labelling import Labelling
 
 Store = Callable[..., PreparedCase]
 STILL = dict.fromkeys(("affine", *STEPS), 0.0)
@@ -57,7 +58,10 @@ def mirrored(
 ) -> list[str]:
     """The ways of the body that are mirrored."""
     augmentation = Augmentation(flip_axes=flip_axes, side_pairs=side_pairs)
-    return [axes[int(axis)] for axis in resolve_flips(augmentation, classes, axes).flip_axes]
+    return [
+        axes[int(axis)]
+        for axis in resolve_flips(augmentation, Labelling(tuple(classes)), axes).flip_axes
+    ]
 
 
 @pytest.mark.parametrize(("left", "right"), PAIRS)
@@ -137,7 +141,7 @@ def test_swapped_classes_lie_where_the_image_shows_them(
     sides = np.broadcast_to(np.arange(8.0)[:, None, None], (8, 8, 8)).transpose(order)
     resolved = resolve_flips(
         Augmentation(flip=1, flip_axes=[way], side_pairs=[KIDNEYS], **STILL),
-        KIDNEYS,
+        Labelling(tuple(KIDNEYS)),
         [BODY_AXES[axis] for axis in axes],
     )
     patches = PatchDataset(

@@ -176,7 +176,7 @@ def step(plan: Plan) -> None:
     varied_by = plan.data.augmentation
     if varied_by is not None:
         varied_by, error = refused(
-            lambda: resolve_flips(plan.data.augmentation, ["a", "b"], config.patch_axes)  # type: ignore[arg-type]
+            lambda: resolve_flips(plan.data.augmentation, config.labelling, config.patch_axes)  # type: ignore[arg-type]
         )
         if error is not None:
             return

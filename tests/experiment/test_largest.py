@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from medseg.experiment.largest import LargestComponents
 from medseg.inference.postprocess import kept_classes
+from medseg.labelling import Labelling
 from medseg.metrics import dice
 from medseg.models.weights import load_model
 
@@ -28,7 +29,7 @@ def largest(mask: np.ndarray) -> np.ndarray:
 @given(st.lists(CASE, min_size=1, max_size=3))
 @settings(max_examples=40)
 def test_means_are_those_of_single_cases_over_which_they_are_defined(cases) -> None:
-    found = LargestComponents(["one", "two"])
+    found = LargestComponents(Labelling(("one", "two")))
     expected: dict[str, list[tuple[float, float]]] = {"one": [], "two": []}
     for labels, truth in cases:
         found.add(labels, truth)
@@ -47,9 +48,21 @@ def test_means_are_those_of_single_cases_over_which_they_are_defined(cases) -> N
 def test_voxels_that_the_truth_ignores_do_not_count() -> None:
     labels = np.array([1, 1, 0, 1], np.uint8).reshape(4, 1, 1)
     truth = np.array([1, 1, 0, 2], np.uint8).reshape(4, 1, 1)  # 2 is beyond the classes
-    found = LargestComponents(["one"])
+    found = LargestComponents(Labelling(("one",)))
     found.add(labels, truth)
     assert found.found() == {"one": {"dice": 1.0, "kept": 1.0, "cases": 1}}
+
+
+def test_a_region_is_judged_by_all_its_label_values() -> None:
+    regions = Labelling.of_regions({"whole": [1, 2], "core": [2]}, [1, 2])
+    labels = np.array([1, 2, 0, 2, 3, 0], np.uint8).reshape(6, 1, 1)
+    truth = np.array([1, 2, 0, 0, 3, 0], np.uint8).reshape(6, 1, 1)  # 3 is ignored
+    found = LargestComponents(regions)
+    found.add(np.where(truth == 3, 0, labels), truth)
+    assert found.found() == {
+        "whole": {"dice": pytest.approx(4 / 5), "kept": 1.0, "cases": 1},
+        "core": {"dice": pytest.approx(2 / 3), "kept": 1.0, "cases": 1},
+    }
 
 
 def test_the_model_of_a_run_says_where_it_was_mirrored_and_what_was_tried(finished: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_recorded_metrics_are_those_of_the_files_that_were_written(finished:
             np.asanyarray(written.dataobj),
             np.asanyarray(truth.dataobj),
             spacing=truth.header.get_zooms(),
-            classes=record.classes,
+            labelling=record.labelling,
             tolerance_mm=1.0,
         )
         assert scores == case.metrics

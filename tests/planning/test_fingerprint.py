@@ -6,6 +6,7 @@ import torch
 
 from medseg.build import build
 from medseg.data.forms import read_dataset
+from medseg.labelling import Labelling
 from medseg.planning.fingerprint import Fingerprint, facts_of, fingerprint
 from medseg.planning.planner import normalisation
 
@@ -22,7 +23,11 @@ def test_facts_of_a_box_however_it_is_stored(as_volume, turn, codes) -> None:
     pixels, there = turn(image, affine, codes)
     classes, _ = turn(label, affine, codes)
     facts = facts_of(
-        "a", as_volume(pixels, there), as_volume(classes, there), ("none", "box"), samples=10
+        "a",
+        as_volume(pixels, there),
+        as_volume(classes, there),
+        Labelling(("none", "box")),
+        samples=10,
     )
     assert facts.spacing == pytest.approx((1, 2, 3))
     assert (facts.size, facts.cropped) == ((12, 14, 16), (10, 10, 5))

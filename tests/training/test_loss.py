@@ -7,8 +7,10 @@ from torch.nn import functional
 
 from medseg.build import build
 from medseg.errors import ConfigError
+from medseg.labelling import Labelling
 from medseg.training.loss import LossOfCounted, make_loss
 
+CLASSES = Labelling(("one", "two"))
 SHARED = {"include_background": False, "to_onehot_y": True, "softmax": True}
 LOSSES = {
     "dice_ce": {"_target_": "monai.losses.DiceCELoss", "batch": True, **SHARED},
@@ -43,10 +45,10 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_the_weight_of_the_background_may_be_left_out(name: str, batch) -> None:
-    plain = make_loss(LOSSES[name] | {"weight": None}, 3)(*batch)
-    equal = make_loss(LOSSES[name] | {"weight": [1, 1.0]}, 3)(*batch)
+    plain = make_loss(LOSSES[name] | {"weight": None}, CLASSES)(*batch)
+    equal = make_loss(LOSSES[name] | {"weight": [1, 1.0]}, CLASSES)(*batch)
     torch.testing.assert_close(plain, equal)
-    weighted = make_loss(LOSSES[name] | {"weight": [1.0, 5.0]}, 3)(*batch)
+    weighted = make_loss(LOSSES[name] | {"weight": [1.0, 5.0]}, CLASSES)(*batch)
     assert weighted > plain
     torch.testing.assert_close(plain, build(LOSSES[name])(*batch))
 
@@ -58,7 +60,9 @@ def test_weights_are_those_of_cross_entropy_and_of_dice(batch) -> None:
         expected = functional.cross_entropy(
             logits, label[:, 0].long(), torch.tensor([*[1.0] * (3 - len(weight)), *weight])
         )
-        torch.testing.assert_close(make_loss(only_ce | {"weight": weight}, 3)(*batch), expected)
+        torch.testing.assert_close(
+            make_loss(only_ce | {"weight": weight}, CLASSES)(*batch), expected
+        )
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
@@ -69,19 +73,19 @@ def test_weights_are_those_of_cross_entropy_and_of_dice(batch) -> None:
 )
 def test_what_is_no_list_of_weights_is_refused(name: str, weight) -> None:
     with pytest.raises(ConfigError, match=r"loss\.weight"):
-        make_loss(LOSSES[name] | {"weight": weight}, 3)
+        make_loss(LOSSES[name] | {"weight": weight}, CLASSES)
 
 
 def test_a_loss_that_takes_no_weights_says_so() -> None:
     with pytest.raises(ConfigError, match=r"loss.*weight"):
-        make_loss(LOSSES["tversky"] | {"weight": [1.0, 2.0]}, 3)
+        make_loss(LOSSES["tversky"] | {"weight": [1.0, 2.0]}, CLASSES)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_is_said_of_ignored_voxels_has_no_effect(name: str, batch) -> None:
     logits, label = batch
     label[:, :, 3:] = 3
-    loss = LossOfCounted(make_loss(LOSSES[name], 3), 3)
+    loss = LossOfCounted(make_loss(LOSSES[name], CLASSES), 3)
     logits.requires_grad_()
     value = loss(logits, label)
     value.backward()
@@ -101,37 +105,37 @@ def test_the_hardest_voxels_are_those_of_the_largest_cross_entropy(batch, smooth
         logits, label[:, 0].long(), weight, label_smoothing=smooth, reduction="none"
     )
     hardest = sorted(each.flatten().tolist())[-48:]  # of 240
-    value = make_loss(options | {"share": 0.2, "weight": [2.0, 3.0]}, 3)(*batch)
+    value = make_loss(options | {"share": 0.2, "weight": [2.0, 3.0]}, CLASSES)(*batch)
     assert value.item() == pytest.approx(sum(hardest) / 48)
-    everything = make_loss(options | {"share": 1.0, "weight": [1.0, 2.0, 3.0]}, 3)(*batch)
+    everything = make_loss(options | {"share": 1.0, "weight": [1.0, 2.0, 3.0]}, CLASSES)(*batch)
     torch.testing.assert_close(everything, each.mean())
 
 
 def test_a_weighted_sum_is_one(batch) -> None:
     one, other = (LOSSES[name] for name in ("dice", "focal"))
     both = {"_target_": "medseg.training.loss.WeightedSum", "losses": {"a": one, "b": other}}
-    expected = 0.3 * make_loss(one, 3)(*batch) + 2 * make_loss(other, 3)(*batch)
-    value = make_loss(both | {"weights": {"a": 0.3, "b": 2}}, 3)(*batch)
+    expected = 0.3 * make_loss(one, CLASSES)(*batch) + 2 * make_loss(other, CLASSES)(*batch)
+    value = make_loss(both | {"weights": {"a": 0.3, "b": 2}}, CLASSES)(*batch)
     torch.testing.assert_close(value, expected)
     weighted = both | {"losses": {"a": one | {"weight": [1.0]}, "b": other}}
     with pytest.raises(ConfigError, match=r"loss\.losses\.a\.weight"):
-        make_loss(weighted | {"weights": {"a": 1, "b": 1}}, 3)
+        make_loss(weighted | {"weights": {"a": 1, "b": 1}}, CLASSES)
     for weights in ({"a": 1}, {"a": 1, "b": -1}, {"a": 1, "b": "1"}):
         with pytest.raises(ConfigError):
-            make_loss(both | {"weights": weights}, 3)
+            make_loss(both | {"weights": weights}, CLASSES)
 
 
 def test_dice_by_patch_leaves_out_the_ignored_voxels_of_each(batch) -> None:
     logits, label = batch
     label[0, :, 4:] = 3
-    loss = LossOfCounted(make_loss(LOSSES["dice"] | {"batch": False}, 3), 3)
+    loss = LossOfCounted(make_loss(LOSSES["dice"] | {"batch": False}, CLASSES), 3)
     first = loss.loss(logits[:1, :, :4], label[:1, :, :4])
     expected = (first + loss.loss(logits[1:], label[1:])) / 2
     torch.testing.assert_close(loss(logits, label), expected)
 
 
 def test_without_ignored_voxels_it_is_the_same_loss_to_the_bit(batch) -> None:
-    loss = make_loss(LOSSES["dice_ce"], 3)
+    loss = make_loss(LOSSES["dice_ce"], CLASSES)
     assert LossOfCounted(loss, 3)(*batch) == loss(*batch)
 
 
@@ -150,4 +154,4 @@ def test_a_loss_of_neighbourhoods_cannot_leave_voxels_out(name: str) -> None:
     among = {"_target_": "medseg.training.loss.WeightedSum", "weights": {"a": 1.0}}
     for options in (alone, among | {"losses": {"a": alone}}):
         with pytest.raises(ConfigError, match=name):
-            LossOfCounted(make_loss(options, 3), 3)
+            LossOfCounted(make_loss(options, CLASSES), 3)

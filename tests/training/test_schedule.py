@@ -10,6 +10,7 @@ from monai.losses import DiceLoss
 from torch import nn
 from torch.optim import lr_scheduler
 
+from medseg.labelling import Labelling
 from medseg.training.module import SegmentationModule
 
 STOPPED, LONGER = 3, 7
@@ -36,7 +37,7 @@ def module_of(name: str, epochs: int) -> SegmentationModule:
         loss=DiceLoss(to_onehot_y=True, softmax=True),
         optimizer=partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         scheduler=SCHEDULES[name](epochs),
-        classes=["a"],
+        labelling=Labelling(("a",)),
         patch_size=[8, 8],
     )
 

@@ -17,6 +17,7 @@ from medseg.blocks.unit import Plain
 from medseg.blocks.upsample import Transposed
 from medseg.errors import ConfigError, DataError, ResourceError
 from medseg.hardware import choose_precision, has_native_depthwise, require_precision
+from medseg.labelling import Labelling
 from medseg.models.decoder import Decoder
 from medseg.models.encoder import Encoder
 from medseg.models.unet import UNet
@@ -44,7 +45,7 @@ def make_module(*, deep_supervision: bool = False) -> SegmentationModule:
         loss=DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True),
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-2),
         scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
-        classes=["a", "b"],
+        labelling=Labelling(("a", "b")),
         patch_size=[16, 16],
         deep_supervision=deep_supervision,
     )

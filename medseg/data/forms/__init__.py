@@ -6,7 +6,7 @@ goes before the second. Two forms at once are refused, never chosen between.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from medseg.data.forms.table import Table
 from medseg.data.splits import patients_by_name
 from medseg.errors import ConfigError, DataError
 from medseg.formatting import first_of
+from medseg.labelling import Labelling
 
 FORMS: tuple[Form, ...] = (
     Decathlon(),
@@ -73,6 +74,8 @@ def read_dataset(
     folder: Path | str,
     label_values: Mapping[Any, Any] | None = None,
     *,
+    regions: Mapping[str, Any] | None = None,
+    order: Sequence[int] | None = None,
     form: str | None = None,
     files: Mapping[str, Any] | None = None,
 ) -> Dataset:
@@ -82,16 +85,23 @@ def read_dataset(
         folder: Where it lies; the folder above it will do if it holds no other.
         label_values: `data.labels` of the configuration: label value of the files → class, or
             "ignore". A class bears the names of the values that become it.
+        regions: `data.regions`, in place of what the dataset says; None: as it says.
+        order: `data.regions_class_order`.
         form: The name of its form; None: as it looks.
         files: Patterns of the files of images and labels; None: as they look.
 
     Raises:
         DataError: lists all that is wrong, not only the first.
-        ConfigError: `label_values` or `form` is something else.
+        ConfigError: `label_values`, `regions` or `form` is something else.
     """
     dataset = look_at_dataset(folder, label_values, form=form, files=files)
     refuse_faults(dataset)
-    return dataset
+    if regions is None:
+        return dataset
+    try:
+        return dataset.with_regions(Labelling.of_regions(regions, order))
+    except ValueError as error:
+        raise ConfigError(f"data.{error}") from error
 
 
 def _state(folder: Path) -> str:

@@ -68,7 +68,7 @@ class Described(Form):
         problems: list[str] = []
         notes: list[str] = []
         modalities = modalities_of(description, self.channel_key, problems)
-        classes, values = classes_of(description, label_values, problems, notes)
+        labelling, values = classes_of(description, label_values, problems)
         cases = self.cases(folder, description, len(modalities) or 1, problems, notes)
         cases = [with_spacing(case, problems) for case in cases]
         problems += same_ids(cases)
@@ -93,7 +93,9 @@ class Described(Form):
             form=self.title,
             folder=folder,
             modalities=modalities,
-            classes=classes,
+            classes=labelling.names,
+            regions=labelling.regions,
+            regions_class_order=labelling.order,
             cases=tuple(cases),
             label_values=values,
             spatial_dims=dims,

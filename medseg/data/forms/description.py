@@ -9,6 +9,7 @@ from medseg.data.dataset import Case, CaseFault
 from medseg.data.forms.form import is_litter, stem_of
 from medseg.data.splits import NNUNET_FOLDS, Split, faults_of_folds, read_folds, repeated
 from medseg.errors import ConfigError, DataError
+from medseg.labelling import Labelling
 from medseg.volumes import IGNORE, checked_label_values
 
 DESCRIPTION = "dataset.json"
@@ -112,23 +113,25 @@ def classes_of(
     description: Mapping[str, Any],
     label_values: Mapping[Any, Any] | None,
     problems: list[str],
-    notes: list[str],
-) -> tuple[tuple[str, ...], Values | None]:
-    """Names of the foreground classes, and what label values become.
+) -> tuple[Labelling, Values | None]:
+    """Classes or regions, and what label values become.
 
     Args:
         description: Has `labels`: value → name, or nnU-Net's name → value or list of values.
         label_values: `data.labels` of the configuration.
         problems: Is told what cannot be used.
-        notes: Is told what is understood in a way that may surprise.
 
     Raises:
         ConfigError: `label_values` is something else.
     """
     labels = description.get("labels")
-    if isinstance(labels, dict) and any(isinstance(value, list) for value in labels.values()):
-        return _regions(description, label_values, problems, notes)
-    return merged_classes(_named_values(description, problems), label_values, problems)
+    values = labels.values() if isinstance(labels, dict) else ()
+    if isinstance(labels, dict) and any(isinstance(v, list) and len(v) != 1 for v in values):
+        order = description.get("regions_class_order")
+        return _regions(labels, order, label_values, problems)
+    named = _named_values(description, problems)
+    classes, mapped = merged_classes(named, label_values, problems)
+    return Labelling(classes), mapped
 
 
 def merged_classes(
@@ -211,7 +214,9 @@ def _named_values(description: Mapping[str, Any], problems: list[str]) -> dict[i
     labels = description.get("labels")
     if not isinstance(labels, dict):
         return _numbered(description, "labels", problems)
-    values = list(labels.values())
+    values: list[Any] = [
+        v[0] if isinstance(v, list) and len(v) == 1 else v for v in labels.values()
+    ]
     if not all(key.isdecimal() for key in labels):
         values = [int(v) if isinstance(v, str) and v.isdecimal() else v for v in values]
     if values and all(type(value) is int for value in values):
@@ -222,55 +227,35 @@ def _named_values(description: Mapping[str, Any], problems: list[str]) -> dict[i
 
 
 def _regions(
-    description: Mapping[str, Any],
+    labels: Mapping[str, Any],
+    order: Any,
     label_values: Mapping[Any, Any] | None,
     problems: list[str],
-    notes: list[str],
-) -> tuple[tuple[str, ...], Values | None]:
-    """Classes of nnU-Net's regions, which may overlap: a voxel is of the last that contains it.
+) -> tuple[Labelling, Values | None]:
+    """nnU-Net's regions of label values, which are mapped, and what label values become."""
+    mapped = {} if label_values is None else checked_labels(label_values)
 
-    This is the label map that nnU-Net writes: it goes through the regions in the order of
-    `regions_class_order`, and each overwrites those before.
-    """
-    regions: dict[str, list[int]] = {}
-    ignored: list[int] = []
-    for name, values in description["labels"].items():
-        listed = values if isinstance(values, list) else [values]
-        if not listed or not all(type(value) is int and value >= 0 for value in listed):
-            problems.append(f"labels: {name!r} has {values!r}, which is no list of label values")
-        elif _ignores(name):
-            ignored += listed
-        elif listed != [0]:
-            regions[name] = listed
-    order = description.get("regions_class_order")
-    if not isinstance(order, list) or len(order) != len(regions):
+    def values_of(own: Any) -> list[Any]:
+        listed = own if isinstance(own, list) else [own]
+        return [mapped.get(value, value) if type(value) is int else value for value in listed]
+
+    ignored = [value for name, value in labels.items() if _ignores(name)]
+    rest = {name: own for name, own in labels.items() if not _ignores(name)}
+    regions = {name: values_of(own) for name, own in rest.items() if own not in (0, [0])}
+    try:
+        labelling = Labelling.of_regions(
+            regions, values_of(order) if isinstance(order, list) else order
+        )
+    except ValueError as error:
+        problems.append(f"labels: {error}")
+        return Labelling(()), None
+    if taken := [v for v in ignored if type(v) is not int or v in mapped or v < labelling.ignored]:
         problems.append(
-            f"regions_class_order: {'missing' if order is None else order}; the {len(regions)} "
-            f"regions {', '.join(regions)} need one label value each, in the order in which a "
-            "later one overwrites"
+            f"labels: 'ignore' is {taken[0]}, and must be a value beyond those of regions, "
+            f"{labelling.ignored} for instance"
         )
-        return (), None
-    if label_values is not None:
-        problems.append("labels: data.labels cannot be combined with regions; leave it out")
-        return (), None
-    last = {value: name for name, values in regions.items() for value in values if value}
-    own = {name: [v for v, owner in last.items() if owner == name] for name in regions}
-    classes, mapping = [], dict[int | str, int | str]()
-    for name, values in own.items():
-        if not values:
-            notes.append(f"region {name!r} consists of later regions and is no class of its own")
-            continue
-        inner = dict.fromkeys(last[v] for v in regions[name] if v and last[v] != name)
-        classes.append(f"{name} without {' and '.join(inner)}" if inner else name)
-        mapping |= dict.fromkeys(values, len(classes))
-    if len({name for name in own if own[name]}) < len(regions) or any(
-        own[name] != regions[name] for name in regions
-    ):
-        notes.append(
-            "regions overlap: a voxel is trained and scored as the last region that contains it, "
-            f"which makes the classes {', '.join(classes)}"
-        )
-    return tuple(classes), mapping | dict.fromkeys(ignored, IGNORE)
+        return labelling, None
+    return labelling, mapped | dict.fromkeys(ignored, IGNORE) or None
 
 
 def _in_order(by_number: Mapping[int, str], key: str, problems: list[str]) -> tuple[str, ...]:

@@ -84,9 +84,9 @@ def open_case(case: str, arms: Sequence[Arm]) -> Opened:
     shown = {arm.number: pair for arm in arms if (pair := shown_run(arm, case))}
     image, label = _image_and_label(list(shown.values()))
     affine = image.geometry.affine
-    classes = max((len(run.classes) for run, _ in shown.values()), default=0)
+    beyond = max((run.labelling.ignored for run, _ in shown.values() if run.classes), default=None)
     # background in label and predictions, as they are scored
-    ignored = label.array > (classes or label.array.max())
+    ignored = label.array >= (beyond or label.array.max() + 1)
     label.array[ignored] = 0
     seen, truth = to_ras(image.array[0], affine), to_ras(label.array, affine)
     spacing = image.geometry.ras_spacing

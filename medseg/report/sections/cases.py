@@ -45,7 +45,7 @@ def cases(data: ReportData) -> Section:
     sheets, volumes, too_large = draw_cases(choices, arms, values)
     viewer = build_viewer(
         {case: (opened, _arms_of(case, arms, values)) for case, opened in volumes.items()},
-        next((run.classes for arm in arms for run in arm.counted), []),
+        next((run.labelling.value_names for arm in arms for run in arm.counted), []),
         budget_bytes=_VIEWER_BYTES,
     )
     notes = [*left_out, *too_large]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medseg.labelling import Labelling
 from medseg.volumes.colours import class_colours
 from medseg.volumes.reader import Volume
 
@@ -30,7 +31,13 @@ class LabelMap:
         """A label map in the colours of `class_colours`."""
         return cls(labels, classes, class_colours(len(classes)), like)
 
-    def mask_of(self, value: int) -> "LabelMap":
-        """One class alone, as label value 1 in its colour."""
-        mask = (self.labels == value).astype(np.uint8)
-        return LabelMap(mask, [self.classes[value - 1]], [self.colours[value - 1]], self.like)
+    def mask_of(self, name: str, labelling: Labelling, index: int) -> "LabelMap":
+        """One class or region alone, as label value 1 in its colour.
+
+        Args:
+            name: What it is called.
+            labelling: What the labels mean.
+            index: Which of its names it has there.
+        """
+        mask = labelling.mask(self.labels, index).astype(np.uint8)
+        return LabelMap(mask, [name], class_colours(index + 1)[-1:], self.like)
