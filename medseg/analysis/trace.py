@@ -8,7 +8,7 @@ by `if x.mean() > 0`, has to run on noise instead.
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,7 +28,6 @@ _SEED = 0  # of the noise
 _POOLING = ("kernel_size", "stride", "padding", "dilation")
 WRITE_THROUGH_VIEW = "write through a view"
 """The step of a tensor that is read after others on the same memory were overwritten."""
-_SAMPLERS = (torch.ops.aten.grid_sampler_2d.default, torch.ops.aten.grid_sampler_3d.default)
 _END = ContextVar("end of the time allowed, by the monotonic clock", default=float("inf"))
 
 
@@ -125,7 +124,7 @@ def trace(
         ConfigError: the network does not accept the image; the message names the layer.
         TimeoutError: see `time_limit`.
     """
-    own = network if on_noise else abstracted(network)
+    own = network if on_noise or _is_abstract(network) else abstracted(network)
     recorder = _Recorder(own)
     image = _noise(own, in_channels, size) if on_noise else _shape(in_channels, size)
     shown = recorder.value(image)
@@ -206,9 +205,45 @@ def hookable(network: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, m) for name, m in every if not isinstance(m, torch.jit.ScriptModule)]
 
 
-def _sampled(image: Tensor, places: Tensor) -> Tensor:
-    """What sampling returns; torch takes some hundred operations to find its shape."""
+def _is_abstract(network: nn.Module) -> bool:
+    return all(t.is_meta for t in (*network.parameters(), *network.buffers()))
+
+
+def _sampled(image: Tensor, places: Tensor, *_: Any) -> Tensor:
     return image.new_empty((*image.shape[:2], *places.shape[1:-1]))
+
+
+def _resized(image: Tensor, size: Sequence[int], *_: Any) -> Tensor:
+    return image.new_empty((*image.shape[:2], *size))
+
+
+def _batch_normalised(image: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return torch.empty_like(image), *(image.new_empty(image.shape[1]) for _ in range(2))
+
+
+def _group_normalised(image: Tensor, *options: Any) -> tuple[Tensor, ...]:
+    groups = options[5]
+    return torch.empty_like(image), *(image.new_empty(len(image), groups) for _ in range(2))
+
+
+def _like(image: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(image)
+
+
+_aten = torch.ops.aten
+_SHAPES: dict[Any, Callable[..., Any]] = {
+    _aten.grid_sampler_2d.default: _sampled,
+    _aten.grid_sampler_3d.default: _sampled,
+    _aten.upsample_bilinear2d.default: _resized,
+    _aten.upsample_trilinear3d.default: _resized,
+    _aten.native_batch_norm.default: _batch_normalised,
+    _aten.native_group_norm.default: _group_normalised,
+    _aten.leaky_relu_.default: lambda image, *_: image,
+    _aten.relu.default: _like,
+    _aten.gelu.default: _like,
+    _aten._prelu_kernel.default: _like,
+}
+"""What operations return whose shape torch takes some hundred operations to find."""
 
 
 class _Recorder(TorchDispatchMode):
@@ -229,7 +264,8 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         check_time()
         given = self._named(func, args, kwargs or {})
-        result = _sampled(*args[:2]) if func in _SAMPLERS else func(*args, **(kwargs or {}))
+        is_abstract = func in _SHAPES and args[0].is_meta and not kwargs
+        result = _SHAPES[func](*args) if is_abstract else func(*args, **(kwargs or {}))
         outputs = tuple(self._fresh(tensor) for tensor in _tensors(result))
         name = func.overloadpacket.__name__
         if name in POOLS and len(outputs) == 2:
