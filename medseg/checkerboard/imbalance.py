@@ -15,7 +15,7 @@ from torch.nn import functional
 from medseg.checkerboard.phases import phase_sums
 
 _DIGITS = 12
-_ROUNDING = 1e-6  # relative gain below which weights in single precision cancel
+_ROUNDING = 1e-6  # share below which differences of weights in single precision are none
 
 
 def phase_imbalance(values: Float[Tensor, " phases *rest"]) -> float:
@@ -260,11 +260,7 @@ def _autocorrelation(kernel: Tensor) -> tuple[Tensor, list[Tensor]]:
     return correlation.reshape(size), lags
 
 
-def sum_rule_order(
-    kernel: Float[Tensor, "inputs outputs *taps"],
-    stride: Sequence[int],
-    tolerance: float = 1e-6,
-) -> int:
+def sum_rule_order(kernel: Float[Tensor, "inputs outputs *taps"], stride: Sequence[int]) -> int:
     """Largest L with `Σ_{n ≡ φ mod s} n^α h[n]` equal over all phases for all `|α| < L`.
 
     That is the multiplicity of the zero of H at every grid frequency `2πk/s`, k ≠ 0, and
@@ -276,8 +272,6 @@ def sum_rule_order(
     Args:
         kernel: Taps on the output grid, such as of `UpsamplingLayer.kernel`.
         stride: Stride per axis.
-        tolerance: Difference of phases that passes for rounding, relative to the sum of the
-            magnitudes; the default suits weights in single precision.
 
     Reference: Strang & Nguyen 1996, "Wavelets and Filter Banks" (sum rules).
 
@@ -290,17 +284,17 @@ def sum_rule_order(
     # H is a polynomial, whose zeros have no multiplicity above its degree
     degrees = range(sum(kernel.shape[2:]))
     phases = _phases(kernel.shape[2:], stride)
-    flat = (_is_flat(pairs, phases, _monomials(kernel.shape[2:], n), tolerance) for n in degrees)
+    flat = (_is_flat(pairs, phases, _monomials(kernel.shape[2:], n)) for n in degrees)
     return next((degree for degree, is_flat in enumerate(flat) if not is_flat), len(degrees))
 
 
-def _is_flat(pairs: Tensor, phases: Tensor, monomials: Iterator[Tensor], tolerance: float) -> bool:
+def _is_flat(pairs: Tensor, phases: Tensor, monomials: Iterator[Tensor]) -> bool:
     """Whether all moments of that degree agree over the phases."""
     for monomial in monomials:
         weighting = phases * monomial.flatten()
         moments = pairs @ weighting.T
         size = (pairs.abs() @ weighting.abs().T).max()
-        if (moments - moments.mean(dim=1, keepdim=True)).abs().max() > tolerance * size:
+        if (moments - moments.mean(dim=1, keepdim=True)).abs().max() > _ROUNDING * size:
             return False
     return True
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from medseg.checkerboard.imbalance import dc_gain_imbalance, kernel_gains
 from medseg.checkerboard.phases import phase_means, require_energy, require_finite
-from medseg.checkerboard.torus import Transposed
+from medseg.checkerboard.torus import Transposed, has_stride
 from medseg.conversion.kernels import dense_taps, impulse_response
 from medseg.layers.resampling import BoxBlur, DepthToSpace, Upsampling
 
@@ -152,19 +152,6 @@ class UpsamplingLayer:
         return dc_gain_imbalance(
             self.gains, torch.outer(mean, mean) if mean_only else self.moments.second
         )
-
-
-def has_stride(layer: AnyUpsampling) -> bool:
-    """Whether the scale is a whole number, without which no pattern repeats with it.
-
-    >>> has_stride(nn.Upsample(scale_factor=2)), has_stride(nn.Upsample(scale_factor=1.5))
-    (True, False)
-    """
-    if not isinstance(layer, nn.Upsample):
-        return True
-    scale = layer.scale_factor
-    factors = scale if isinstance(scale, tuple) else (scale,)
-    return all(factor is not None and factor >= 1 and factor % 1 == 0 for factor in factors)
 
 
 def _scale(layer: nn.Upsample, dims: int | None) -> tuple[int, ...]:

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medseg.checkerboard.kernels import AnyUpsampling, InputMoments, UpsamplingLayer, has_stride
+from medseg.checkerboard.kernels import AnyUpsampling, InputMoments, UpsamplingLayer
 from medseg.checkerboard.phases import require_finite
-from medseg.checkerboard.torus import Transposed, evaluating
+from medseg.checkerboard.torus import Transposed, evaluating, has_stride
 from medseg.errors import ConfigError
 from medseg.layers.resampling import DepthToSpace, MaxUnpool, Nails
 from medseg.models.unet import MultiscaleNetwork

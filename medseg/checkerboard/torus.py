@@ -95,14 +95,23 @@ def torus(network: nn.Module) -> Iterator[None]:
         yield
 
 
+def has_stride(layer: nn.Module) -> bool:
+    """Whether the scale is a whole number, without which no pattern repeats with it.
+
+    >>> has_stride(nn.Upsample(scale_factor=2)), has_stride(nn.Upsample(scale_factor=1.5))
+    (True, False)
+    """
+    if not isinstance(layer, nn.Upsample):
+        return True
+    scale = layer.scale_factor
+    factors = scale if isinstance(scale, tuple) else (scale,)
+    return all(factor is not None and factor >= 1 and factor % 1 == 0 for factor in factors)
+
+
 def _interpolates(module: nn.Module) -> TypeGuard[nn.Upsample]:
     """Whether it mixes neighbours in a way that repeats with a stride."""
-    if not isinstance(module, nn.Upsample) or module.mode not in _NEIGHBOURS:
-        return False
-    scale = module.scale_factor
-    factors = scale if isinstance(scale, tuple) else (scale,)
-    whole = all(factor is not None and factor % 1 == 0 for factor in factors)
-    return whole and not module.align_corners
+    mixes = isinstance(module, nn.Upsample) and module.mode in _NEIGHBOURS
+    return mixes and has_stride(module) and not module.align_corners
 
 
 def _extended(layer: _Open, inputs: tuple[Tensor, ...]) -> Tensor:

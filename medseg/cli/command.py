@@ -308,16 +308,29 @@ def limit_memory_to(arguments: argparse.Namespace) -> None:
         segment.log.setLevel(logging.INFO)
 
 
-def print_table(found: "Table", console: "Console") -> None:
-    """Prints a table's texts without their notes, in columns that fit the terminal."""
+def print_table(found: "Table", console: "Console", titles: Sequence[str] | None = None) -> None:
+    """Prints texts without their notes, in columns that fit the terminal; numbers stay whole.
+
+    Args:
+        found: The table.
+        console: Where it goes.
+        titles: Of the columns that are printed; None: all.
+    """
     from rich import table
     from rich.text import Text
 
+    places = [list(found.frame.columns).index(title) for title in titles or found.frame.columns]
     shown = table.Table(box=None, pad_edge=False, header_style="bold")
-    for title, right in zip(found.frame.columns, found.numeric, strict=True):
-        shown.add_column(title, justify="right" if right else "left", overflow="fold")
+    for place in places:
+        shown.add_column(
+            Text(found.frame.columns[place].replace(" ", "\n")),
+            justify="right" if found.numeric[place] else "left",
+            overflow="fold",
+            no_wrap=found.numeric[place],
+        )
     for row in found.rows:
-        shown.add_row(*(Text(encodable(one_line(cell.text), console.file)) for cell in row))
+        texts = (encodable(one_line(row[place].text), console.file) for place in places)
+        shown.add_row(*map(Text, texts))
     console.print(shown)
 
 

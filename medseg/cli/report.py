@@ -3,13 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from medseg.cli.command import add_overwrite, command, make_parser
+from medseg.cli.command import add_overwrite, command, make_parser, print_table
 from medseg.formatting import encodable, one_line
-
-if TYPE_CHECKING:
-    from medseg.report import Report
 
 _EXAMPLES = """\
 examples:
@@ -67,6 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 @command(_parser)
 def main(arguments: argparse.Namespace) -> None:
     """Reads records and writes the report."""
+    from rich.console import Console
+
     from medseg.report import write_report
 
     if arguments.pdf:
@@ -80,28 +78,8 @@ def main(arguments: argparse.Namespace) -> None:
     )
     for source, reason in report.unreadable.items():
         print(one_line(f"warning: {source}: {reason}"), file=sys.stderr)
-    _show(report)
-
-
-def _show(report: "Report") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     console = Console(highlight=False)
-    numeric = dict(zip(report.arms.frame.columns, report.arms.numeric, strict=True))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in _COLUMNS:
-        table.add_column(
-            Text(title.replace(" ", "\n")),
-            justify="right" if numeric[title] else "left",
-            overflow="fold",
-            no_wrap=numeric[title],
-        )
-    for cells in report.arms.frame[list(_COLUMNS)].itertuples(index=False):
-        table.add_row(*(Text(encodable(one_line(cell.text), console.file)) for cell in cells))
-    console.print(table)
-    console.print()
-    console.print(report.headline)
+    print_table(report.arms, console, _COLUMNS)
+    print(encodable(f"\n{report.headline}", sys.stdout))
     for path in report.files:
-        console.print(Text(encodable(one_line(str(path)), console.file)), soft_wrap=True)
+        print(encodable(one_line(str(path)), sys.stdout))

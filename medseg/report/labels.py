@@ -46,13 +46,18 @@ def varying_settings(arms: Sequence[Arm]) -> list[str]:
     return sorted(varying, key=lambda key: key not in by_hand)
 
 
-def varying_factors(arms: Sequence[Arm]) -> list[str]:
-    """Factors of an ablation that take more than one level, in order of appearance."""
+def levels_of(arms: Sequence[Arm]) -> dict[str, set[str]]:
+    """Every level of the arms by factor, in order of appearance."""
     levels: dict[str, set[str]] = {}
     for arm in arms:
         for factor, level in arm.levels.items():
             levels.setdefault(factor, set()).add(level)
-    return [factor for factor, found in levels.items() if len(found) > 1]
+    return levels
+
+
+def varying_factors(arms: Sequence[Arm]) -> list[str]:
+    """Factors of an ablation that take more than one level, in order of appearance."""
+    return [factor for factor, found in levels_of(arms).items() if len(found) > 1]
 
 
 def labelled(arms: Sequence[Arm]) -> tuple[Arm, ...]:

@@ -13,7 +13,7 @@ from medseg.formatting import (
 )
 from medseg.record import RunRecord
 from medseg.report.arms import Arm
-from medseg.report.labels import varying_settings
+from medseg.report.labels import levels_of, varying_settings
 from medseg.report.page import Section
 from medseg.report.sections.costs import COSTS
 from medseg.report.sections.doubts import outlying_cases, scattering_arms
@@ -69,11 +69,7 @@ def _facts(data: ReportData, study: Study) -> dict[str, str]:
 
 def _compared(study: Study) -> str:
     arms = study.compared
-    levels: dict[str, set[str]] = {}
-    for arm in arms:
-        for factor, level in arm.levels.items():
-            levels.setdefault(factor, set()).add(level)
-    grid = [f"{factor} at {len(found)} levels" for factor, found in levels.items() if found]
+    grid = [f"{factor} at {len(found)} levels" for factor, found in levels_of(arms).items()]
     seeds = sorted({len({run.seed for run in arm.counted}) for arm in arms})
     folds = max(len({run.fold for run in arm.counted} - {None}) for arm in arms)
     cases = {case for arm in arms for case in study.observations[PRIMARY].cases(arm.number)}
