@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from medseg.analysis.receptive_field import AxisField, receptive_field
 from medseg.analysis.trace import WRITE_THROUGH_VIEW, trace
+from medseg.analysis.widths import Scale, levels_of, with_levels
 from medseg.cli.compose import option_names
 from medseg.errors import ConfigError
 from medseg.models.description import build_network
@@ -183,7 +184,9 @@ def test_axes_are_told_apart() -> None:
 
 @pytest.mark.parametrize("option", option_names("model"))
 def test_the_field_of_every_preset_is_the_gradients_or_endless(option: str) -> None:
-    network = build_network(preset(option, 2))
+    usual = preset(option, 2)
+    narrow = Scale(levels=levels_of(usual), multiple=8).at(0)  # no field depends on widths
+    network = build_network(with_levels(usual, narrow))
     field, _ = receptive_field(network, 1, (256, 32))
     length = 256 if field is None else 2 ** (field.largest + 64).bit_length()
     period = 1 if field is None else field.period

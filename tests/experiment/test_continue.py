@@ -104,20 +104,6 @@ def test_data_that_are_read_in_another_way_are_another_run(run: Path, word: str)
     assert resume(run, word) == 2
 
 
-def test_a_run_from_before_a_key_was_added_and_files_were_listed_goes_on(run: Path) -> None:
-    for path in run.rglob(".medseg.json"):
-        path.unlink()
-    for name, section in (("config.yaml", yaml), ("record.json", json)):
-        text = (run / name).read_text()
-        content = yaml.safe_load(text) if section is yaml else json.loads(text)
-        config = content if section is yaml else content["config"]
-        for key in ("form", "files"):
-            del config["data"][key]
-        written = yaml.safe_dump(content) if section is yaml else json.dumps(content)
-        (run / name).write_text(written)
-    assert resume(run, f"trainer.epochs={EPOCHS + 1}") == 0
-
-
 @pytest.mark.parametrize("cut", [5, -3, -60], ids=["the head", "a number", "a row"])
 def test_a_row_that_a_kill_has_cut_is_not_taken_for_numbers(run: Path, cut: int) -> None:
     table = run / "metrics.csv"
@@ -131,20 +117,30 @@ def test_a_row_that_a_kill_has_cut_is_not_taken_for_numbers(run: Path, cut: int)
     assert table.read_text().splitlines()[: len(kept)] == kept
 
 
-def test_a_run_from_before_keeps_its_gamma_curve(run: Path) -> None:
-    """Which was called contrast."""
+def test_a_run_from_before_goes_on_as_it_began(run: Path) -> None:
+    """Its gamma was called contrast, the best epoch was kept, and no file was listed."""
+    for path in run.rglob(".medseg.json"):
+        path.unlink()
     former = {"_target_": "medseg.data.patches.Augmentation", "flip": 0.0, "contrast": 0.4}
     for name, read, write in (
         ("config.yaml", yaml.safe_load, yaml.safe_dump),
         ("record.json", json.loads, json.dumps),
     ):
         content = read((run / name).read_text())
-        (content if name == "config.yaml" else content["config"])["augmentation"] = former
+        config = content if name == "config.yaml" else content["config"]
+        config["augmentation"] = former
+        for section, keys in (("data", ("form", "files")), ("trainer", ("weights", "ema"))):
+            for key in keys:
+                del config[section][key]
         (run / name).write_text(write(content))
     assert resume(run, "trainer.epochs=3") == 0
     kept = record(run).config["augmentation"]
     assert (kept["gamma"], kept["contrast"], kept["flip"]) == (0.4, 0.0, 0.0)
     assert "drew patches otherwise" in (run / "train.log").read_text(encoding="utf-8")
+    assert stored(run, "trainer.weights") == "best"
+    assert record(run).weights["kept"] == "best"
+    (changed,) = record(run).config["continued"]
+    assert {key for key in changed if key.startswith("trainer.")} == {"trainer.epochs"}
 
 
 def test_what_does_not_make_it_another_run_may_change(run: Path) -> None:
@@ -307,21 +303,6 @@ def test_a_moved_run_keeps_its_best_network(run: Path) -> None:
     assert resume(run, "trainer.weights=last") == 0
     told = record(run).weights
     assert (told["kept"], told["epoch"], told["chosen_by"]) == ("last", 3, None)
-
-
-def test_a_run_from_before_keeps_the_best_epoch(run: Path) -> None:
-    for name, read, write in (("config.yaml", yaml.safe_load, yaml.safe_dump),
-                              ("record.json", json.loads, json.dumps)):  # fmt: skip
-        content = read((run / name).read_text())
-        config = content if name == "config.yaml" else content["config"]
-        for key in ("weights", "ema"):
-            del config["trainer"][key]
-        (run / name).write_text(write(content))
-    assert resume(run, "trainer.epochs=3") == 0
-    assert stored(run, "trainer.weights") == "best"
-    assert record(run).weights["kept"] == "best"
-    (changed,) = record(run).config["continued"]
-    assert {key for key in changed if key.startswith("trainer.")} == {"trainer.epochs"}
 
 
 def test_paths_in_a_checkpoint_are_nobody_s_to_remove(run: Path, tmp_path: Path) -> None:
