@@ -325,6 +325,8 @@ def _contradictions(config: Mapping[str, Any]) -> Iterator[str]:
                     f"{data['num_classes']}; leave it out and set data.num_classes"
                 )
     made = {"classes": ("num_classes", 1), "channels": ("in_channels", 0)}  # background is no class
+    if data.get("regions") is not None:
+        del made["classes"]  # outputs are regions, whose values the dataset is asked for
     for key, (whole, more) in made.items():
         count = data["source"].get(key)  # what is no number, the source refuses itself
         if type(count) is int and count + more != data[whole]:

@@ -54,6 +54,15 @@ def test_no_key_takes_an_empty_list(key: str) -> None:
         check_config(changed(key, []))
 
 
+def test_outputs_are_regions_where_there_are_some() -> None:
+    config = changed("data.regions", {"whole": [1, 2], "core": 2})
+    config["data"] |= {"regions_class_order": [1, 2], "num_classes": 2}
+    check_config(changed("model.num_classes", 2, config))
+    for wrong in ([[1]], {"whole": "1"}, {"whole": [1.5]}):
+        with pytest.raises(ConfigError, match=r"data\.regions"):
+            check_config(changed("data.regions", wrong, config))
+
+
 NUMBERS = [key for key, rule in RULES.items() if "number" in rule.must or "length" in rule.must]
 
 
