@@ -6,6 +6,7 @@ its `Invertd`, on the same network, grid, windows and overlap.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -27,6 +28,7 @@ from medseg.models.weights import ModelCard, load_model, save_model
 
 SPACING = (0.7, 0.7, 2.5)
 GRID_MM = 1.5
+_WAYS = ["medseg plain", "medseg bf16", "medseg quick", "MONAI", "MONAI bf16"]
 
 
 def main() -> int:
@@ -34,32 +36,32 @@ def main() -> int:
     arguments = _parser().parse_args()
     if arguments.peer:
         model, image, out = arguments.peer
-        return _monai(model, image, out, arguments.overlap)
+        return _monai(model, image, out, bf16=arguments.precision == "bf16")
     print("| classes | way | stages, s | wall, s | CPU, s | peak, GB |")
     print("| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        image = _volume(folder / "ct.nii.gz", arguments.shape)
-        for classes in arguments.classes:
-            model = _model(folder / f"model_{classes}", classes, arguments)
-            for way in arguments.ways:
-                print(_row(classes, way, model, image, folder / f"{way}_{classes}", arguments))
+        image = arguments.volume or _volume(folder / "ct.nii.gz", arguments.shape)
+        models = {c: _model(folder / f"model_{c}", c, arguments) for c in arguments.classes}
+        turns = itertools.product(range(arguments.rounds), models.items(), arguments.ways)
+        for number, (_, (classes, model), way) in enumerate(turns):
+            print(_row(classes, way, model, image, folder / f"out_{number}", arguments), flush=True)
     return 0
 
 
 def _row(
     classes: int, way: str, model: Path, image: Path, out: Path, arguments: argparse.Namespace
 ) -> str:
+    medseg = "-m", "medseg", "predict", "-m", model, "-i", image, "-o", out
+    monai = "-m", "benchmarks.prediction", "--peer", model, image, out
     words = {
-        "medseg": [
-            *("-m", "medseg", "predict", "-m", model, "-i", image, "-o", out),
-            *("--overlap", arguments.overlap, *arguments.options.split()),
-        ],
-        "MONAI": [
-            *("-m", "benchmarks.prediction", "--overlap", arguments.overlap),
-            *("--peer", model, image, out),
-        ],
+        "medseg plain": [*medseg, "--precision", "fp32", "--overlap", "0.5"],
+        "medseg bf16": [*medseg, "--precision", "bf16", "--overlap", "0.5"],
+        "medseg quick": [*medseg, "--precision", "bf16", "--overlap", "0.25"],
+        "MONAI": [*monai, "--precision", "fp32"],
+        "MONAI bf16": [*monai, "--precision", "bf16"],
     }[way]
+    words = [*words, *(arguments.options.split() if way.startswith("medseg") else ())]
     out.mkdir()
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.DEVNULL)
@@ -74,7 +76,7 @@ def _row(
     return f"| {classes} | {way} | {stages} | {wall:.1f} | {cpu:.1f} | {peak:.2f} |"
 
 
-def _monai(model: Path, image: Path, out: Path, overlap: float) -> int:
+def _monai(model: Path, image: Path, out: Path, *, bf16: bool) -> int:
     """The same prediction by MONAI's transforms, sliding window and `Invertd`."""
     from monai.data.meta_tensor import MetaTensor
     from monai.inferers.utils import sliding_window_inference
@@ -95,17 +97,18 @@ def _monai(model: Path, image: Path, out: Path, overlap: float) -> int:
     )
     case: Any = before({"image": image})
     prepared = time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         logits = sliding_window_inference(
             case["image"][None],
             trained.card.patch_size,
             1,
             trained.network,
-            overlap=overlap,
+            overlap=0.5,
             mode="gaussian",
         )[0]
     computed = time.perf_counter()
-    case["pred"] = MetaTensor(torch.softmax(torch.as_tensor(logits), 0), meta=case["image"].meta)
+    found = torch.softmax(torch.as_tensor(logits).float(), 0)
+    case["pred"] = MetaTensor(found, meta=case["image"].meta)
     back = Invertd("pred", before, orig_keys="image", nearest_interp=False, to_tensor=True)
     labels = back(case)["pred"].argmax(0).numpy().astype(np.uint8)
     restored = time.perf_counter()
@@ -156,13 +159,15 @@ def _model(folder: Path, classes: int, arguments: argparse.Namespace) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[3, 25, 100])
-    parser.add_argument("--ways", nargs="+", choices=["medseg", "MONAI"], default=["medseg"])
+    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=_WAYS)
+    parser.add_argument("--rounds", type=int, default=1, help="of all rows in turns")
+    parser.add_argument("--volume", type=Path, help="a CT as NIfTI instead of a made one")
     parser.add_argument("--shape", type=int, nargs=3, default=[512, 512, 133])
     parser.add_argument("--channels", type=int, nargs=4, default=[16, 32, 64, 128])
     parser.add_argument("--patch", type=int, default=96)
-    parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--options", default="", help="further ones of medseg predict")
     parser.add_argument("--peer", type=Path, nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--precision", help=argparse.SUPPRESS)
     return parser
 
 

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 
 from medseg.data.restore import VOXELS_AT_ONCE
 from medseg.formatting import memory
-from medseg.inference.sliding_window import band_length, windows_at_once
+from medseg.inference.sliding_window import band_length, mapped_classes, windows_at_once
 from medseg.volumes.container import FLOAT32_BYTES
 
 WindowBytes = Callable[[int], int]
 """Windows that are computed at once → bytes that the network takes for them."""
 
-_HEAP = 80 << 20  # freed bytes that glibc keeps, up to 64 MiB, and libraries
-_SCATTERED = 1.25  # freed blocks lie between others; measured
-_SLICES = 6  # of all classes, while one is restored
+_HEAP = 144 << 20  # freed bytes that glibc keeps, up to 64 MiB, their gaps, and libraries
+_SCATTERED, _MOST_SCATTERED = 0.25, 64 << 20  # freed blocks lie between others; measured
+_SLICES_HELD, _SLICES_MADE = 2, 4  # of all classes
+_MAPPED_AROUND = 1 << 15  # values that the system maps on both sides of what is read
 _COPIES = 5  # of the classes of voxels that are interpolated at once
 
 
@@ -75,16 +76,23 @@ class ViewShapes:
         return self.channels * math.prod(padded) if is_copied else 0
 
     def sums(self, classes: int, windows: int, *, spill: bool) -> int:
-        """Values of the sums that are held; of those in a file a window's part is."""
-        if spill:
-            return (classes + 1) * math.prod(self.window)
+        """Values of the sums that are held; of those in a file, some classes or a slice of all."""
         cross = [max(n, w) for n, w in zip(self.grid, self.window, strict=True)]
         cross[self.axis] = band_length(self.grid, self.patch_size, self.overlap, windows, self.axis)
-        return (classes + 1) * math.prod(cross)
+        band = math.prod(cross)
+        if spill:
+            slice_ = min(band, band // cross[self.axis] + _MAPPED_AROUND)
+            mapped = min(mapped_classes(band), classes + 1) * band
+            return max(mapped, (classes + 1) * slice_)
+        return (classes + 1) * band
 
-    def tiles(self, classes: int, windows: int) -> int:
-        """Values of windows that are computed at once, with their logits."""
-        return windows * (self.channels + classes) * math.prod(self.window)
+    def at_once(self, windows: int) -> int:
+        """How many of those windows it computes together."""
+        return min(windows, windows_at_once(self.patch_size))
+
+    def voxels(self, windows: int) -> int:
+        """Of those that it computes together."""
+        return self.at_once(windows) * math.prod(self.window)
 
     def constant(self, classes: int) -> int:
         """Values of the logits that are kept of a window without contrast."""
@@ -125,8 +133,10 @@ class Shapes:
         count = max(windows_at_once(view.patch_size) for view in self.views)
         ways = [(n, False) for n in (count, count // 2, 1) if n] + [(1, True)]
         for windows, spill in dict.fromkeys(ways if on_cpu else ways[:1]):
-            window = self._window_bytes(windows, activations, spill) if on_cpu else 0
-            needed = max(self._preparing, self._held + window) + _HEAP
+            sums = self._sums(windows, spill=spill) if on_cpu else 0
+            network = self._network(windows, activations) if on_cpu else 0
+            predicting = self._held + sums + max(network, self._restoring)
+            needed = max(self._preparing, predicting) + _HEAP
             yield MemoryPlan(windows=windows, spill=spill, needed=needed)
 
     @property
@@ -142,23 +152,41 @@ class Shapes:
 
     @property
     def _held(self) -> int:
-        """From the first window to the last: images, labels, maps, the slices being restored."""
+        """From the first window to the last: images, labels, maps, two slices of every view."""
         values = self._channels * sum(self.images) + sum(view.image() for view in self.views)
         values += self.maps * self.classes * math.prod(self.views[0].grid)
         values += self.kept * math.prod(self.own)
-        for view in self.views:
-            values += self.classes * _SLICES * view.cross
-        at_once = self.across if self.kept else min(self.across, VOXELS_AT_ONCE)
-        values += self.classes * _COPIES * at_once
+        values += self.classes * _SLICES_HELD * sum(view.cross for view in self.views)
         label = 1 if self.classes <= 256 else 4
         return FLOAT32_BYTES * values + label * math.prod(self.own)
 
-    def _window_bytes(self, windows: int, activations: Sequence[WindowBytes], spill: bool) -> int:
-        """The sums of all views, and the windows of the one that takes most."""
-        values, most = 0, 0
-        for view, network in zip(self.views, activations, strict=True):
-            at_once = min(windows, windows_at_once(view.patch_size))
-            values += view.sums(self.classes, at_once, spill=spill) + view.constant(self.classes)
-            tiles = FLOAT32_BYTES * view.tiles(self.classes, at_once)
-            most = max(most, tiles + round(_SCATTERED * network(at_once)))
-        return FLOAT32_BYTES * values + most
+    @property
+    def _restoring(self) -> int:
+        """While slices are made probabilities and interpolated."""
+        at_once = self.across if self.kept else min(self.across, VOXELS_AT_ONCE)
+        values = _SLICES_MADE * max(view.cross for view in self.views) + _COPIES * at_once
+        return FLOAT32_BYTES * self.classes * values
+
+    def _sums(self, windows: int, *, spill: bool) -> int:
+        """What all views keep from window to window."""
+        return FLOAT32_BYTES * sum(
+            view.sums(self.classes, view.at_once(windows), spill=spill)
+            + view.constant(self.classes)
+            for view in self.views
+        )
+
+    def _network(self, windows: int, activations: Sequence[WindowBytes]) -> int:
+        """The windows, and the network, of the view that takes most."""
+        return max(
+            FLOAT32_BYTES * view.channels * view.voxels(windows)
+            + max(
+                _scattered(network(view.at_once(windows))),
+                FLOAT32_BYTES * self.classes * view.voxels(windows),
+            )
+            for view, network in zip(self.views, activations, strict=True)
+        )
+
+
+def _scattered(taken: int) -> int:
+    """What blocks take with the gaps between them; large ones are mapped by themselves."""
+    return taken + min(round(_SCATTERED * taken), _MOST_SCATTERED)

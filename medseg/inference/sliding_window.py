@@ -21,6 +21,7 @@ the grid; below 0 where the grid is shorter than the window and was padded."""
 
 VALIDATION_OVERLAP = 0.25  # of the windows by which training scores whole cases
 WINDOWS_PER_BATCH = 4
+_MAPPED_VALUES = 1 << 22  # of sums in a file
 _VOXELS_PER_BATCH = 1 << 20  # from here on, more windows at once cost memory and save no time
 
 
@@ -130,6 +131,8 @@ def blended_slices(
     crop = itemgetter((slice(None), *(slice(before[a], before[a] + grid[a]) for a in order[1:])))
     sums: _Sums | None = None
     for batch in batches:
+        if sums is not None:
+            yield from map(crop, sums.finished(batch[0][axis]))
         seen = torch.stack([image[_region(place, window)] for place in batch])
         logits = compute(seen.to(device))
         if observe is not None:
@@ -140,11 +143,11 @@ def blended_slices(
             cross = [image.shape[1 + a] for a in order[1:]]
             shape = (logits.shape[1] + 1, length, *cross)
             sums = _Sums(shape, image.device, first=before[axis], spill=spill)
-        yield from map(crop, sums.finished(batch[0][axis]))
         step(len(batch))
         for place, each in zip(batch, logits, strict=True):
             moved = [place[a] for a in order], each.to(image.device).movedim(1 + axis, 1)
             sums.add(*moved, weights.movedim(axis, 0))
+        del seen, logits, each, moved  # not beside the next ones
     assert sums is not None  # there is at least one window
     yield from map(crop, sums.finished(before[axis] + grid[axis]))
 
@@ -196,6 +199,7 @@ class _Sums:
         self._length, self._first = shape[1], first
         self._next = 0
         self._mapped: mmap.mmap | None = None
+        self._classes = mapped_classes(math.prod(shape[1:])) if spill else shape[0]  # at once
         if spill:
             self._mapped = _mapped_file(4 * math.prod(shape))
             self._sums = torch.frombuffer(self._mapped, dtype=torch.float32).reshape(shape)
@@ -219,14 +223,24 @@ class _Sums:
         cross = tuple(slice(s, s + n) for s, n in zip(start[1:], logits.shape[2:], strict=True))
         for here, there in ((first, slice(0, split)), (0, slice(split, count))):
             band = self._sums[(slice(None), slice(here, here + there.stop - there.start), *cross)]
-            band[:-1].addcmul_(logits[:, there], weights[there])
             band[-1] += weights[there]
-        self._release()
+            for some in range(0, len(logits), self._classes):
+                classes = slice(some, min(some + self._classes, len(logits)))
+                band[classes].addcmul_(logits[classes, there], weights[there])
+                self._release()
 
     def _release(self) -> None:
         """Gives mapped pages back; what they hold stays in the file."""
         if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
             self._mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def mapped_classes(values: int) -> int:
+    """Of how many classes sums in a file are mapped at once, if those of a class are so many.
+
+    The system maps 64 KiB around what is read, and so nearly all of a class.
+    """
+    return max(1, _MAPPED_VALUES // values)
 
 
 def _mapped_file(size: int) -> mmap.mmap:

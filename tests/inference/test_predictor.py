@@ -155,12 +155,13 @@ def test_less_memory_makes_windows_fewer_and_then_sums_a_file_without_another_la
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     volume = as_volume(np.random.default_rng(0).normal(size=(1, 90, 80, 18)).astype(np.float32))
-    network, predictor = spied(model, window_bytes=lambda windows: windows << 18)
+    network, predictor = spied(model, window_bytes=lambda windows: windows << 21)
     expected = predictor.predict(volume).labels
     assert max(shape[0] for shape in network.shapes) == 4
+    map_little(monkeypatch)
     needed = {
         (plan.windows, plan.spill): plan.needed
-        for plan in shapes_of(predictor, volume).plans([lambda windows: windows << 18])
+        for plan in shapes_of(predictor, volume).plans([lambda windows: windows << 21])
     }
     assert [*needed] == [(4, False), (2, False), (1, False), (1, True)]
     assert sorted(needed.values(), reverse=True) == [*needed.values()]
@@ -174,6 +175,13 @@ def test_less_memory_makes_windows_fewer_and_then_sums_a_file_without_another_la
         np.testing.assert_array_equal(predictor.predict(volume).labels, expected)
         assert max(shape[0] for shape in network.shapes) == windows
         monkeypatch.undo()
+        map_little(monkeypatch)
+
+
+def map_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mapped of sums in a file is less than those of a tiny volume."""
+    monkeypatch.setattr("medseg.inference.sliding_window._MAPPED_VALUES", 1)
+    monkeypatch.setattr("medseg.inference.memory._MAPPED_AROUND", 0)
 
 
 def shapes_of(predictor: Predictor, volume: Volume) -> Shapes:
