@@ -117,8 +117,9 @@ def refused(model: TrainedModel, form: str, error: Exception) -> ConfigError:
 
 def card_of(model: TrainedModel, found: Exported) -> dict[str, Any]:
     """What a program without medseg must know to use the network."""
+    is_cubic = model.card.preprocessing.get("interpolation") == "cubic"
     return {
-        "format": 2 if model.card.labelling.overlap else 1,
+        "format": 2 if model.card.labelling.overlap or is_cubic else 1,
         **model.card.plain(),
         "overlap": OVERLAP,
         "multiple": list(found.multiple),

@@ -34,7 +34,7 @@ Network = Callable[[np.ndarray], np.ndarray]
 _RAS = axcodes2ornt("RAS")
 _SIGMA, _LEAST_WEIGHT = 0.125, 1e-3  # of a window's Gaussian, as MONAI blends
 _CHUNK_BYTES = 1 << 28  # of class scores on the volume's own grid that are held at once
-_FORMATS = (1, 2)  # of cards; the second has regions that overlap
+_FORMATS = (1, 2)  # of cards; the second may have overlapping regions or cubic interpolation
 _HALF = np.float32(0.5)  # above which a voxel lies in a region
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # by NIfTI's code of the unit; anything else is in mm
 
