@@ -43,8 +43,8 @@ def main() -> int:
         folder = Path(name)
         image = arguments.volume or _volume(folder / "ct.nii.gz", arguments.shape)
         models = {c: _model(folder / f"model_{c}", c, arguments) for c in arguments.classes}
-        turns = itertools.product(range(arguments.rounds), models.items(), arguments.ways)
-        for number, (_, (classes, model), way) in enumerate(turns):
+        turns = itertools.product(models.items(), arguments.ways)
+        for number, ((classes, model), way) in enumerate([*turns] * arguments.rounds):
             print(_row(classes, way, model, image, folder / f"out_{number}", arguments), flush=True)
     return 0
 

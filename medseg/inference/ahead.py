@@ -1,6 +1,6 @@
 """Items one after another: the next is read and the last is written while this one is worked on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -55,7 +55,7 @@ def in_turn(
     *,
     read: Callable[[Item], Value],
     work: Callable[[Item, Value, Beside], Callable[[], str]],
-) -> Iterator[Future[str]]:
+) -> Generator[Future[str], None, None]:
     """Works on items in their order; at most one is read ahead, and one is still being written.
 
     Args:

@@ -144,10 +144,11 @@ def blended_slices(
             shape = (logits.shape[1] + 1, length, *cross)
             sums = _Sums(shape, image.device, first=before[axis], spill=spill)
         step(len(batch))
-        for place, each in zip(batch, logits, strict=True):
-            moved = [place[a] for a in order], each.to(image.device).movedim(1 + axis, 1)
-            sums.add(*moved, weights.movedim(axis, 0))
-        del seen, logits, each, moved  # not beside the next ones
+        for index, place in enumerate(batch):
+            each = logits[index].to(image.device).movedim(1 + axis, 1)
+            sums.add([place[a] for a in order], each, weights.movedim(axis, 0))
+            del each
+        del seen, logits  # not beside the next ones
     assert sums is not None  # there is at least one window
     yield from map(crop, sums.finished(before[axis] + grid[axis]))
 
