@@ -67,9 +67,11 @@ def _made(options: Mapping[str, Any], labelling: Labelling, key: str) -> _Loss:
             f"{key}.weight={weight} must be a list of {' or '.join(map(str, lengths))} numbers, "
             f"one for each {'region' if labelling.overlap else f'{each} background'}"
         )
-    if not all(_is_weight(number) for number in weight) or not any(weight):
+    # where every voxel of a batch weighs 0, the mean over weights is 0 / 0
+    if not all(_is_weight(number) and number for number in weight):
         raise ConfigError(
-            f"{key}.weight={list(weight)} must be of numbers of at least 0, not all 0"
+            f"{key}.weight={list(weight)} must be of numbers above 0; voxels of a class are left "
+            "out with data.labels={2: ignore} for instance"
         )
     full = [1.0] * (has_background and len(weight) == classes) + [float(w) for w in weight]
     return build(rest | {"weight": torch.tensor(full)}, key)

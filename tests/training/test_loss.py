@@ -68,7 +68,7 @@ def test_weights_are_those_of_cross_entropy_and_of_dice(batch) -> None:
 @pytest.mark.parametrize("name", WEIGHTED)
 @pytest.mark.parametrize(
     "weight",
-    [5, "5", [], [1], [1, 2, 3, 4], [1, -1], [1, "2"], [1, None], [0, 0], [1, True], [1, 1e999]],
+    [5, "5", [], [1], [1, 2, 3, 4], [1, -1], [1, "2"], [1, None], [0, 1], [1, True], [1, 1e999]],
     ids=str,
 )
 def test_what_is_no_list_of_weights_is_refused(name: str, weight) -> None:
