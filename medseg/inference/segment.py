@@ -173,10 +173,10 @@ def plan_memory(
     quickest = next(shapes.plans(bounds, on_cpu=on_cpu))
     if quickest.needed <= available_memory_bytes() and not is_memory_limited():
         return quickest  # what is exact takes a second
-    make_room()
-    free = available_memory_bytes()
     exact = [view.window_bytes or (lambda _windows: 0) for view in views]
     plans = [*shapes.plans(exact, on_cpu=on_cpu)]
+    make_room()
+    free = available_memory_bytes()  # foreseeing the network takes some itself
     least = min(plans, key=lambda plan: plan.needed)
     plan = next((p for p in plans if p.needed <= free), None) or _refused(volume, least)
     total = memory(held_memory_bytes() + plan.needed)
