@@ -15,7 +15,15 @@ import torch
 
 from medseg import __version__
 from medseg.errors import ConfigError
-from medseg.export.program import OVERLAP, Agreement, Exported, card_of, exported, save_checked
+from medseg.export.program import (
+    OVERLAP,
+    Agreement,
+    Exported,
+    card_of,
+    exported,
+    is_cubic,
+    save_checked,
+)
 from medseg.files import write_text
 from medseg.models.weights import ModelCard, TrainedModel
 
@@ -65,7 +73,7 @@ def write_bundle(model: TrainedModel, folder: Path) -> list[str]:
     write_text(readme, _readme(model.card, agreement))
     return [
         str(agreement),
-        *([_LINEAR] if _is_cubic(model.card) else []),
+        *([_LINEAR] if is_cubic(model.card) else []),
         f"PYTHONPATH= python -m monai.bundle run --config_file {inference} --meta_file {metadata} "
         f"--bundle_root {folder} --dataset_dir IMAGES --output_dir LABELS",
     ]
@@ -243,14 +251,10 @@ def _intensity(described: Mapping[str, Any]) -> dict[str, Any] | str:
             raise ConfigError(f"intensity={name} has no form in MONAI; choose --format onnx")
 
 
-def _is_cubic(card: ModelCard) -> bool:
-    return card.preprocessing.get("interpolation") == "cubic"
-
-
 def _readme(card: ModelCard, agreement: Agreement) -> str:
     classes = "\n".join(f"- {value}: {name}" for value, name in enumerate(card.classes, start=1))
     return (
         f"# {card.dataset}\n\nA network of medseg {card.medseg}. Label values:\n\n{classes}\n\n"
         f"The network was {agreement}. It needs torch, MONAI, pytorch-ignite and nibabel.\n"
-        + (f"\n{_LINEAR}\n" if _is_cubic(card) else "")
+        + (f"\n{_LINEAR}\n" if is_cubic(card) else "")
     )

@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 from medseg.errors import ConfigError
 from medseg.files import atomic_path
 from medseg.models.padding import Padded
-from medseg.models.weights import TrainedModel
+from medseg.models.weights import ModelCard, TrainedModel
 
 OVERLAP = 0.5
 """Of neighbouring windows, what `medseg predict` has unless it is told otherwise."""
@@ -115,11 +115,15 @@ def refused(model: TrainedModel, form: str, error: Exception) -> ConfigError:
     )
 
 
+def is_cubic(card: ModelCard) -> bool:
+    """Whether images are interpolated cubically onto the network's grid."""
+    return card.preprocessing.get("interpolation") == "cubic"
+
+
 def card_of(model: TrainedModel, found: Exported) -> dict[str, Any]:
     """What a program without medseg must know to use the network."""
-    is_cubic = model.card.preprocessing.get("interpolation") == "cubic"
     return {
-        "format": 2 if model.card.labelling.overlap or is_cubic else 1,
+        "format": 2 if model.card.labelling.overlap or is_cubic(model.card) else 1,
         **model.card.plain(),
         "overlap": OVERLAP,
         "multiple": list(found.multiple),
