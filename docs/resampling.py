@@ -19,7 +19,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from medseg.data.preprocess import cubic, resample
+from medseg.data.resampling import cubic, resample
 from medseg.formatting import markdown_table
 
 SCALES = {  # voxels of the other grid in those of the image

@@ -62,7 +62,7 @@ def examine(
             prefer=prefer,
         )
         truth = on_grid_of(image, truth)
-    watched = study.watch(None if truth is None else preprocessing.truth(truth, classes))
+    watched = study.watch(None if truth is None else preprocessing.truth(truth, image, classes))
     seconds = predictor.predict(image, observe=watched.start).seconds
     study.seconds["prediction"] += seconds["network"] - watched.seconds
     case = study.add(scan.case_id, watched)
@@ -129,10 +129,12 @@ def _cycle_spun(
     target: Path,
 ) -> CaseRow:
     predictor.require_memory(image, maps=14)
-    grid = predictor.preprocessing.image(image)
-    period = study.period
+    preprocessing, period = predictor.preprocessing, study.period
+    box = preprocessing.box(image)
+    seen = box.cut(image)
+    grid = preprocessing.image(seen)
     spun, deviation = cycle_spun_prediction(predictor, grid, phase_shifts(period, study.shifts))
-    deviation = predictor.preprocessing.restore_scores(deviation, image)
+    deviation = box.put_back(preprocessing.restore_scores(deviation, seen))
     write_probabilities(target, deviation, image)
     if truth is None:
         return case
@@ -141,7 +143,7 @@ def _cycle_spun(
     plain = labelling.probabilities(predictor.logits(grid).cpu())
     scores = {
         suffix: score_case(
-            predictor.preprocessing.restore_labels(probabilities, image, labelling),
+            box.put_back(preprocessing.restore_labels(probabilities, seen, labelling)),
             truth.array,
             spacing=image.geometry.spacing,
             labelling=labelling,

@@ -26,7 +26,11 @@ _WORD = f"{_GROUP}="
 _OF_NETWORK = ("channels", "strides", "depths", "kernel_sizes", "width")
 _SIZE = "size@"
 _NONE = ("none", "null", "")  # a folder is trained on as the configuration's files say
-_CHOSEN = ("spatial_dims", "slice_axis", "spacing", "patch_size", "batch_size", "intensity")
+_CHOSEN = (
+    *("spatial_dims", "slice_axis", "crop", "spacing"),
+    *("patch_size", "batch_size", "intensity"),
+)
+_ADDED = ("crop",)  # to what plans depend on, since they are kept: null is as it was
 _DEPENDS_ON = {  # what of the configuration a plan depends on, with all of its model
     "data": (*_CHOSEN, "in_channels", "num_classes", "labels", "form", "files"),
     "trainer": ("precision",),
@@ -158,7 +162,10 @@ def _kept(config: DictConfig, given: Sequence[Override]) -> tuple["Dataset", Pat
     task = plain_task(config)
     device = choose_device(task["trainer"]["device"], key="trainer.device").type
     dataset = _dataset(task)
-    parts = [{key: task[name].get(key) for key in keys} for name, keys in _DEPENDS_ON.items()]
+    parts = [
+        {k: task[name].get(k) for k in keys if k not in _ADDED or task[name].get(k) is not None}
+        for name, keys in _DEPENDS_ON.items()
+    ]
     # of regions, files_key tells
     meant = [files_key(dataset), sorted(_fixed(config, given)), parts, task["model"], device]
     key = hashlib.sha256(json.dumps(meant, sort_keys=True).encode()).hexdigest()[:16]

@@ -64,6 +64,7 @@ class PreparedCase:
         sha256: Of the voxels and places of image and label, however they are stored.
         image_sha256: Of the image's voxels alone.
         again: Prepares the case again where an array is damaged.
+        outside: Voxels of foreground that were cropped away.
     """
 
     case_id: str
@@ -77,6 +78,7 @@ class PreparedCase:
     sha256: str
     image_sha256: str
     again: Callable[[], list["PreparedCase"]] = field(compare=False, repr=False)
+    outside: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -188,6 +190,12 @@ def prepare_cases(
             cases_of.setdefault(note, []).append(case.case_id)
     for note, own in cases_of.items():
         log.warning("%s: %s", first_of(own), note)
+    if outside := {case.case_id: case.outside for case in prepared if case.outside}:
+        log.warning(
+            "%s: data.crop=%s leaves %d voxels of foreground out, where the image is 0 in every "
+            "channel: they are not trained on, and count as missed where they are scored",
+            first_of(list(outside)), preprocessing.crop, sum(outside.values()),
+        )  # fmt: skip
     return prepared
 
 
@@ -264,10 +272,14 @@ class _Preparation:
             num_classes=self.num_classes,
         )
         notes = [*image.notes, *label.notes]
-        with self.memory.taken(self.preprocessing.memory_bytes(image)):
-            pixels = self.preprocessing.image(image).numpy()
-            classes = self.preprocessing.labels(label).numpy()
+        box = self.preprocessing.box(image)
+        seen, meant = box.cut(image), box.cut(label)
+        with self.memory.taken(self.preprocessing.memory_bytes(seen)):
+            pixels = self.preprocessing.image(seen).numpy()
+            classes = self.preprocessing.labels(meant).numpy()
             centres = _centres(classes, self.num_classes)
+            if not any(map(len, centres)):
+                raise DataError(f"{self.case.label}: all that is left is ignored; remove the case")
             chunk = _CHUNKS[self.preprocessing.spatial_dims]
             arrays = {
                 "image": (pixels, (1, *chunk)),
@@ -294,8 +306,13 @@ class _Preparation:
             ),
             "image_sha256": image_sha256,
         }
+        if self.preprocessing.crop:
+            content["outside"] = self._foreground(label) - self._foreground(meant)
         checksum = _checksum_of(content)
         write_text(folder / _SUMMARY, json.dumps(content | {"checksum": checksum}))
+
+    def _foreground(self, label: Volume) -> int:
+        return int(np.count_nonzero((label.array > 0) & (label.array < self.num_classes)))
 
     def _key(self) -> str:
         stats = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in self._files()]

@@ -46,6 +46,7 @@ class DataConfig:
         slice_axis: The RAS axis that is cut in 2-D (0 sagittal, 1 coronal, 2 axial).
         spacing: mm per RAS axis; None, or None for an axis, keeps each case's own.
         interpolation: Of images onto that spacing: cubic or linear.
+        crop: "nonzero": volumes are cropped to what is not 0 in some channel; None: they are not.
         batch_size: Patches per batch.
         batches_per_epoch: Batches per epoch.
         foreground_fraction: Share of patches centred on foreground, in [0, 1].
@@ -89,6 +90,7 @@ class DataConfig:
     files: Mapping[str, Any] | None = None
     splits: str = "random"
     interpolation: str = "linear"
+    crop: str | None = None
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> Self:
@@ -145,6 +147,7 @@ class DataConfig:
                 slice_axis=self.slice_axis,
                 label_values=self.labels,
                 interpolation=self.interpolation,
+                crop=self.crop,
             )
         except ValueError as error:
             raise ConfigError(f"data.{error}") from error

@@ -13,12 +13,12 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from medseg.data.resampling import cubic, resample, strongest
 from medseg.data.restore import Scores, restore
 from medseg.errors import ConfigError
 from medseg.labelling import Labelling
-from medseg.volumes import Volume, checked_label_values, from_ras, to_ras
+from medseg.volumes import Box, Volume, checked_label_values, from_ras, to_ras
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
 
 
@@ -113,6 +113,7 @@ BODY_AXES = ("left-right", "anterior-posterior", "head-foot")
 """The ways of the body along which the axes of a RAS volume run."""
 
 INTERPOLATIONS = ("cubic", "linear")
+CROPS = ("nonzero",)
 
 _INTENSITIES: dict[str, type] = {
     each.__name__: each for each in (MinMax, PerChannel, Unchanged, Window, ZScore)
@@ -123,6 +124,8 @@ _INTENSITIES: dict[str, type] = {
 class Preprocessing:
     """The network's grid and intensities.
 
+    Its methods take volumes that are cut to their `box`, where not said otherwise.
+
     Args:
         intensity: Intensity mapping.
         spacing: mm per RAS axis; None, or None for an axis, keeps each case's own.
@@ -130,6 +133,8 @@ class Preprocessing:
         slice_axis: The RAS axis that is cut in 2-D (0 sagittal, 1 coronal, 2 axial).
         label_values: Value in a label file → class, or "ignore"; other values keep their number.
         interpolation: Of images: cubic, or linear as scores always are.
+        crop: `nonzero`: only the box around what is not 0 in some channel is seen, as by nnU-Net
+            (Isensee et al. 2021); None: the whole volume.
     """
 
     intensity: Intensity
@@ -138,8 +143,11 @@ class Preprocessing:
     slice_axis: int = 2
     label_values: Mapping[int | str, int | str] | None = None
     interpolation: str = "linear"  # where a description is older than the choice
+    crop: str | None = None
 
     def __post_init__(self) -> None:
+        if self.crop not in (None, *CROPS):
+            raise ValueError(f"crop={self.crop} must be one of {', '.join(CROPS)}, or null")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(
                 f"interpolation={self.interpolation} must be one of {', '.join(INTERPOLATIONS)}"
@@ -159,8 +167,10 @@ class Preprocessing:
         description = asdict(self) | {"intensity": _described(self.intensity), "spacing": spacing}
         if self.spacing is None or self.interpolation == "linear":
             del description["interpolation"]  # nothing is resampled, or as it always was
+        if self.crop is None:
+            del description["crop"]  # as the next, as medseg wrote it before there were any
         if self.label_values is None:
-            del description["label_values"]  # as medseg wrote it before there were any
+            del description["label_values"]
         else:
             named = {str(value): to for value, to in self.label_values.items()}
             description["label_values"] = named
@@ -183,6 +193,10 @@ class Preprocessing:
     def axis_names(self) -> tuple[str, ...]:
         """Which way of the body each axis of the network's grid runs."""
         return self._axes(BODY_AXES)
+
+    def box(self, image: Volume) -> Box:
+        """What of an image, and of labels on its grid, is seen; it is not cut yet."""
+        return Box.of_content(image.array) if self.crop else Box.all_of(image)
 
     def grid_spacing(self, volume: Volume) -> tuple[float, ...]:
         """Size of a voxel in mm, per axis of the network's grid for that volume."""
@@ -230,9 +244,15 @@ class Preprocessing:
         classes = int(labels.max()) + 1
         return strongest(((labels == c).float() for c in range(classes)), size).to(labels.dtype)
 
-    def truth(self, labels: Volume, num_classes: int) -> Tensor | None:
-        """Labels `grid` for measures that need each voxel's class; None where some are ignored."""
-        found = self.labels(labels)
+    def truth(self, labels: Volume, image: Volume, num_classes: int) -> Tensor | None:
+        """Labels `grid` for measures that need each voxel's class; None where some are ignored.
+
+        Args:
+            labels: On the image's grid; neither is cut yet.
+            image: Theirs.
+            num_classes: Label values from here on are ignored.
+        """
+        found = self.labels(self.box(image).cut(labels))
         return None if (found >= num_classes).any() else found
 
     def restore_labels(self, scores: Tensor, volume: Volume, labelling: Labelling) -> np.ndarray:
@@ -310,72 +330,6 @@ def _intensity(description: Mapping[str, Any]) -> Intensity:
 def ras_shape(volume: Volume) -> tuple[int, ...]:
     """Voxels of a volume along right, anterior, superior."""
     return to_ras(volume.array, volume.geometry.affine).shape[-3:]
-
-
-def resample(image: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Linear interpolation of `(channels, *S)` to `size`, voxel edges aligned."""
-    if tuple(image.shape[1:]) == tuple(size):
-        return image
-    # one channel after the other bounds the memory
-    return torch.cat(
-        [
-            functional.interpolate(c[None, None], size=tuple(size), mode="trilinear")[0]
-            for c in image
-        ]
-    )
-
-
-def cubic(image: Tensor, size: Sequence[int]) -> Tensor:
-    """Cubic interpolation of `(channels, *S)` to `size`, voxel edges aligned, border repeated.
-
-    By the kernel of Keys 1981 ("Cubic Convolution Interpolation for Digital Image Processing",
-    eq. 15), along one axis after the other.
-    """
-    if tuple(image.shape[1:]) == tuple(size):
-        return image
-    # axes that shrink most come first
-    axes = sorted(range(len(size)), key=lambda axis: size[axis] / image.shape[1 + axis])
-    channels = []
-    for channel in image:
-        for axis in axes:
-            if channel.shape[axis] != size[axis]:
-                weights = _keys(channel.shape[axis], size[axis])
-                channel = (channel.movedim(axis, -1) @ weights.T).movedim(-1, axis)
-        channels.append(channel)
-    return torch.stack(channels)
-
-
-def _keys(old: int, new: int) -> Tensor:
-    """Weights `(new, old)` of the voxels of an axis in those of another of the same extent."""
-    places = (torch.arange(new, dtype=torch.float64)[:, None] + 0.5) * (old / new) - 0.5
-    taps = places.floor() + torch.arange(-1, 3)
-    x = (places - taps).abs()
-    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    weights = torch.zeros(new, old, dtype=torch.float64)
-    weights.scatter_add_(1, taps.clamp(0, old - 1).long(), torch.where(x <= 1, near, far))
-    return weights.float()
-
-
-def strongest(scores: Iterable[Tensor], size: tuple[int, ...]) -> Tensor:
-    """Class with the largest score at each voxel of `size`, uint8, or int32 beyond 256 classes.
-
-    Args:
-        scores: Maps `S`, one per class; a tensor `(classes, *S)` or an iterator, so that at
-            most two maps are held on the target grid at a time.
-        size: The target grid.
-    """
-    labels, best = torch.zeros(tuple(size), dtype=torch.uint8), None
-    for index, score in enumerate(scores):
-        if index > torch.iinfo(labels.dtype).max:
-            labels = labels.to(torch.int32)
-        fine = resample(score[None].float(), size)[0]
-        if best is None:
-            best = fine.clone()
-            continue
-        wins = fine > best
-        labels.masked_fill_(wins, index)  # by index, a voxel would take 24 bytes for a moment
-        best = torch.where(wins, fine, best)
-    return labels
 
 
 def _checked_spacing(spacing: Any) -> tuple[float | None, ...]:

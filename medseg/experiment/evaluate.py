@@ -138,7 +138,7 @@ def _segmented(
     channels, classes = model.card.in_channels, model.card.labelling.ignored
     values = predictor.preprocessing.label_values
     image, label = read_case(case, values, in_channels=channels, num_classes=classes)
-    watched = study and study.watch(predictor.preprocessing.truth(label, classes))
+    watched = study and study.watch(predictor.preprocessing.truth(label, image, classes))
     labels = predictor.predict(image, observe=watched and watched.start).labels
     if study and watched:
         study.add(case.case_id, watched)

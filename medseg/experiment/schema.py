@@ -192,6 +192,7 @@ RULES: dict[str, Rule] = {
     "data.files": or_null(Rule("patterns of files by image and label", _names_files)),
     "data.spacing": or_null(each(or_null(_MM), 3)),
     "data.interpolation": one_of("cubic", "linear"),
+    "data.crop": or_null(one_of("nonzero")),
     "data.patch_size": each(whole(1)),
     "data.batch_size": whole(1),
     "data.batches_per_epoch": whole(1),

@@ -38,6 +38,14 @@ _SCHEMA = (
     "meta_schema_20240725.json"
 )
 _WINDOWS_AT_ONCE = 4
+_CROPPED = {  # its inverse pads scores with 0, of which the first class is the background
+    "_target_": "CropForegroundd",
+    "keys": "image",
+    "source_key": "image",
+    "select_fn": "$lambda image: (image != 0) | (image == 0).all()",
+    "start_coord_key": None,
+    "end_coord_key": None,
+}
 _LINEAR = (
     "Images are resampled linearly by the bundle and cubically by medseg, since MONAI has no cubic "
     "interpolation in 3-D; --format onnx resamples as medseg does."
@@ -225,6 +233,7 @@ def _preprocessing(card: ModelCard) -> dict[str, Any]:
                 {"_target_": "LoadImaged", "keys": "image"},
                 {"_target_": "EnsureChannelFirstd", "keys": "image"},
                 {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
+                *([_CROPPED] if card.preprocessing.get("crop") else []),
                 {"_target_": "Lambdad", "keys": "image", "func": "@sized"},
                 "@resize",
                 {"_target_": "Lambdad", "keys": "image", "func": "@scaled"},

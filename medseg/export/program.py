@@ -120,10 +120,17 @@ def is_cubic(card: ModelCard) -> bool:
     return card.preprocessing.get("interpolation") == "cubic"
 
 
+def _format_of(card: ModelCard) -> int:
+    """The first whose readers know all that a card asks for."""
+    if card.preprocessing.get("crop"):
+        return 3
+    return 2 if card.labelling.overlap or is_cubic(card) else 1
+
+
 def card_of(model: TrainedModel, found: Exported) -> dict[str, Any]:
     """What a program without medseg must know to use the network."""
     return {
-        "format": 2 if model.card.labelling.overlap or is_cubic(model.card) else 1,
+        "format": _format_of(model.card),
         **model.card.plain(),
         "overlap": OVERLAP,
         "multiple": list(found.multiple),

@@ -34,7 +34,7 @@ Network = Callable[[np.ndarray], np.ndarray]
 _RAS = axcodes2ornt("RAS")
 _SIGMA, _LEAST_WEIGHT = 0.125, 1e-3  # of a window's Gaussian, as MONAI blends
 _CHUNK_BYTES = 1 << 28  # of class scores on the volume's own grid that are held at once
-_FORMATS = (1, 2)  # of cards; the second may have overlapping regions or cubic interpolation
+_FORMATS = (1, 2, 3)  # of cards; 2: overlapping regions or cubic interpolation, too; 3: a crop
 _HALF = np.float32(0.5)  # above which a voxel lies in a region
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # by NIfTI's code of the unit; anything else is in mm
 
@@ -164,6 +164,29 @@ def segment(
         array: Float32, finite.
         affine: Voxel to mm, 4 × 4.
     """
+    crops = card["preprocessing"].get("crop") is not None
+    box = content(array) if crops else [slice(n) for n in array.shape[1:]]
+    found = _segmented(network, card, array[(slice(None), *box)], affine)
+    labels = np.zeros(array.shape[1:], found.dtype)
+    labels[tuple(box)] = found
+    return labels
+
+
+def content(array: np.ndarray) -> list[slice]:
+    """The smallest box that holds all that is not 0 in some channel; all of it if all is 0."""
+    box = [slice(n) for n in array.shape[1:]]
+    for axis in range(3):
+        planes = np.moveaxis(array[(slice(None), *box)], axis + 1, 0)
+        filled = [n for n, plane in enumerate(planes) if plane.any()]
+        if filled:
+            box[axis] = slice(filled[0], filled[-1] + 1)
+    return box
+
+
+def _segmented(
+    network: Network, card: dict[str, Any], array: np.ndarray, affine: np.ndarray
+) -> np.ndarray:
+    """The label map of an image that is cut out; of `affine`, only where axes run counts."""
     preprocessing = card["preprocessing"]
     flat = preprocessing["spatial_dims"] == 2
     axis = preprocessing["slice_axis"]

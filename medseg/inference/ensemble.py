@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medseg.errors import ConfigError
 from medseg.inference.memory import MemoryPlan
 from medseg.inference.predictor import Predictor
 from medseg.inference.segment import Prediction, plan_memory, segment
@@ -55,11 +56,16 @@ class Ensemble:
         labelling: What label values and probabilities are of.
         in_channels: Of an image.
         device: On which the networks are.
+
+    Raises:
+        ConfigError: some crop volumes and others do not.
     """
 
     def __init__(self, members: Sequence[Member]):
         self.members = list(members)
         first = self.members[0].predictor
+        for other in (member.predictor for member in self.members):
+            _require_same_crop(first, other)
         self.labelling, self.in_channels = first.card.labelling, first.card.in_channels
         self.device = first.device
         self._views = [
@@ -122,6 +128,17 @@ class Ensemble:
             probabilities=probabilities,
             uncertainty=uncertainty,
             plan=plan,
+        )
+
+
+def _require_same_crop(one: Predictor, other: Predictor) -> None:
+    """Around a box there are no scores of which a mean could be taken."""
+    crops = one.preprocessing.crop, other.preprocessing.crop
+    if crops[0] != crops[1]:
+        said = " and ".join(f"data.crop={crop or 'null'}" for crop in crops)
+        raise ConfigError(
+            f"{one.model.source} and {other.model.source} were trained with {said}: only networks "
+            "of the same crop predict together; predict with each by itself"
         )
 
 

@@ -104,13 +104,14 @@ class Shapes:
     """What decides the memory of a prediction.
 
     Args:
-        own: Of the volume, along RAS axes.
+        own: Of the volume, along RAS axes; of what is seen of it.
         across: Voxels of the volume in a slice.
         classes: Background included.
         views: Networks and places whose mean is taken.
         images: Voxels of the grids of images that are held, each once.
         kept: Maps on the volume's grid beside the labels.
         maps: Maps of all classes on the grid of the first view that exist as a whole.
+        around: Voxels of the whole volume, where less is seen, onto which results are put back.
     """
 
     own: Sequence[int]
@@ -120,6 +121,7 @@ class Shapes:
     images: Sequence[int]
     kept: int = 0
     maps: int = 0
+    around: int = 0
 
     def plans(
         self, activations: Sequence[WindowBytes], *, on_cpu: bool = True
@@ -136,7 +138,8 @@ class Shapes:
             sums = self._sums(windows, spill=spill) if on_cpu else 0
             network = self._network(windows, activations) if on_cpu else 0
             predicting = self._held + sums + max(network, self._restoring)
-            needed = max(self._preparing, predicting) + _HEAP
+            putting_back = self._held + self._results(self.around)
+            needed = max(self._preparing, predicting, putting_back) + _HEAP
             yield MemoryPlan(windows=windows, spill=spill, needed=needed)
 
     @property
@@ -155,10 +158,13 @@ class Shapes:
         """From the first window to the last: images, labels, maps, two slices of every view."""
         values = self._channels * sum(self.images) + sum(view.image() for view in self.views)
         values += self.maps * self.classes * math.prod(self.views[0].grid)
-        values += self.kept * math.prod(self.own)
         values += self.classes * _SLICES_HELD * sum(view.cross for view in self.views)
+        return FLOAT32_BYTES * values + self._results(math.prod(self.own))
+
+    def _results(self, voxels: int) -> int:
+        """Labels, and the maps beside them."""
         label = 1 if self.classes <= 256 else 4
-        return FLOAT32_BYTES * values + label * math.prod(self.own)
+        return (FLOAT32_BYTES * self.kept + label) * voxels
 
     @property
     def _restoring(self) -> int:

@@ -67,8 +67,8 @@ def segment(
     """Segments one volume by the mean of the probabilities of views.
 
     Args:
-        views: Of the same outputs and channels.
-        volume: The volume.
+        views: Of the same outputs, channels and crop.
+        volume: The volume; around what is cropped is background, of probability 1.
         device: On which the networks are.
         labelling: What the outputs mean.
         probabilities: Outputs whose probabilities are kept, in that order.
@@ -84,6 +84,8 @@ def segment(
     if plan is None:
         kept = len(probabilities) + uncertainty
         plan = plan_memory(views, volume, device, classes=labelling.outputs, kept=kept)
+    box = views[0].preprocessing.box(volume)
+    volume = box.cut(volume)
     axis = slice_axis(views, volume)
     images = _images(views, volume)
     prepared = time.perf_counter()
@@ -112,9 +114,11 @@ def segment(
                 wanted=probabilities,
                 entropy=uncertainty,
             )
+        background = [not labelling.overlap and output == 0 for output in probabilities]
+        certain, affine = np.reshape(background, (-1, 1, 1, 1)), volume.geometry.affine
         labels, scores, entropy = (
-            None if array is None else from_ras(array, volume.geometry.affine)
-            for array in (found.labels, found.scores, found.entropy)
+            None if array is None else box.put_back(from_ras(array, affine), outside)
+            for array, outside in ((found.labels, 0), (found.scores, certain), (found.entropy, 0))
         )
         assert labels is not None
         seconds = {"preprocess": prepared - start, "network": network.seconds}
@@ -157,6 +161,8 @@ def plan_memory(
     Raises:
         DataError: not even the plan that takes least fits; with what is needed and is free.
     """
+    box = views[0].preprocessing.box(volume)
+    volume = box.cut(volume)
     axis, own = slice_axis(views, volume), ras_shape(volume)
     by_grid = {_image_key(view): view.preprocessing.grid_shape(volume) for view in views}
     shapes = Shapes(
@@ -167,6 +173,7 @@ def plan_memory(
         images=[math.prod(grid) for grid in by_grid.values()],
         kept=kept,
         maps=maps,
+        around=0 if box.shape == box.whole else math.prod(box.whole),
     )
     on_cpu = device.type == "cpu"
     bounds = [_window_bound(view) for view in views]

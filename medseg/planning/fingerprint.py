@@ -23,7 +23,7 @@ from medseg.errors import DataError, one_volume
 from medseg.files import own_text, replacing, write_text
 from medseg.hardware import available_memory_bytes, usable_cpus
 from medseg.labelling import Labelling
-from medseg.volumes import Volume, files_of, to_ras
+from medseg.volumes import Box, Volume, files_of, to_ras
 
 log = logging.getLogger(__name__)
 
@@ -91,19 +91,12 @@ def facts_of(
         case_id=case_id,
         spacing=tuple(float(mm) for mm in spacing),
         size=voxels.shape[1:],
-        cropped=_size_of_content(voxels),
+        cropped=Box.of_content(voxels).shape,
         extents=extents,
         voxels={name: int(counts[list(values)].sum()) for name, values in members.items()},
         intensities=[channel.ravel()[foreground].tolist() for channel in voxels],
         lowest=[float(channel.min()) for channel in voxels],
     )
-
-
-def _size_of_content(voxels: np.ndarray) -> tuple[int, ...]:
-    """The box around what is not 0; the whole where nothing is."""
-    content = (voxels != 0).any(axis=0)
-    boxes = ndimage.find_objects(content.astype(np.uint8))
-    return tuple(s.stop - s.start for s in boxes[0]) if boxes else content.shape
 
 
 @dataclass(frozen=True, kw_only=True)

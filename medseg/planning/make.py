@@ -26,6 +26,7 @@ from medseg.planning.planner import (
     Chooser,
     Grid,
     choose_like_nnunet,
+    crop,
     grid_of,
     normalisation,
 )
@@ -92,12 +93,14 @@ def make_text(
     intensity, why = normalisation(facts)
     if "data.intensity" in fixed:
         intensity, why = dict(data["intensity"]), "given"
+    cropped = {"crop": crop(facts)} if crop(facts) and "data.crop" not in fixed else {}
     encoder = network.encoder(choice.shape, choice.first_width)
     tree: dict[str, Any] = {
         "data": {
             "root": str(dataset.folder.absolute()),
             "spatial_dims": grid.spatial_dims,
             **({"slice_axis": grid.slice_axis} if grid.spatial_dims == 2 else {}),
+            **cropped,
             "spacing": data["spacing"] if "data.spacing" in fixed else list(grid.spacing),
             "patch_size": list(choice.shape.patch),
             "batch_size": choice.batch,
@@ -125,6 +128,8 @@ def make_text(
         "null: the convolution's own",
         PLANNED: "what the plan was made from; a dataset of other channels or classes is refused",
     }
+    if cropped:
+        comments["data.crop"] = f"to what is not 0: {facts.relative_size:.0%} of a median case"
     if not encoder.get("kernel_sizes"):
         del comments["model.encoder.kernel_sizes"]
     heading = _heading(facts, grid, choice, network, dataset, config, limits, memory_bytes)

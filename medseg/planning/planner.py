@@ -24,7 +24,7 @@ _LEAST_BATCH = 2
 _LEAST_EDGE = 32  # of a cube; a smaller patch is not made smaller still
 _DIGITS = 6
 _WINDOW = "medseg.data.Window"
-_CROPPED = 0.75  # share of a case below which only what is not 0 is normalised
+_CROPPED = 0.75  # share of a case below which it is cropped, and only what is not 0 normalised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,11 @@ def grid_of(facts: Fingerprint, data: Mapping[str, Any], fixed: Collection[str])
     )
 
 
+def crop(facts: Fingerprint) -> str | None:
+    """`nonzero` where nnU-Net's normalisation, too, leaves out what is 0; else None."""
+    return "nonzero" if facts.relative_size < _CROPPED else None
+
+
 def normalisation(facts: Fingerprint) -> tuple[dict[str, Any], str]:
     """How intensities are mapped, as a configuration, and why: nnU-Net's rules by channel."""
     mapped = [_of_channel(facts, number) for number in range(len(facts.channels))]
@@ -158,7 +163,7 @@ def _of_channel(facts: Fingerprint, channel: int) -> tuple[dict[str, Any], str]:
         return {"_target_": "medseg.data.MinMax"}, "to [0, 1] per case, by its name"
     if name == "rgb_to_0_1":
         return {"_target_": _WINDOW, "low": 0.0, "high": 255.0}, "8 bits, by its name"
-    nonzero, share = facts.relative_size < _CROPPED, f"{facts.relative_size:.0%} of a median case"
+    nonzero, share = crop(facts) is not None, f"{facts.relative_size:.0%} of a median case"
     text = "per case and channel" + (f", where it is not 0: {share}" if nonzero else "")
     return {"_target_": "medseg.data.ZScore", "nonzero": nonzero}, text
 

@@ -27,6 +27,7 @@ _LAUNCH_LEAVES = ("cache", "download", "num_workers", "root")
 _ADDED: dict[str, Any] = {
     "augmentation.side_pairs": None,
     "continued": [],
+    "data.crop": None,
     "data.files": None,
     "data.form": None,
     "data.interpolation": "linear",

@@ -7,6 +7,7 @@ the patient is settled, or refuse with one line that names the file, the fault a
 NIfTI, `writers` in every other format.
 """
 
+from medseg.volumes.box import Box
 from medseg.volumes.colours import OKABE_ITO, class_colours
 from medseg.volumes.container import Doubt
 from medseg.volumes.dicom_files import DicomObject, scan_dicom
@@ -30,6 +31,7 @@ from medseg.volumes.writers.nifti import write_labels, write_map, write_probabil
 __all__ = [
     "IGNORE",
     "OKABE_ITO",
+    "Box",
     "Described",
     "DicomObject",
     "Doubt",

@@ -238,3 +238,22 @@ def test_slices_and_specks(size, tmp_path, monkeypatch) -> None:
     if 1 in size:
         assert (data["slice_axis"], data["patch_size"]) == (size.index(1), [24, 32])
     assert yaml.safe_load(Path("plan.yaml").read_text())["planned"]["made_for"]["memory_gb"] == 8
+    assert data["crop"] is None
+
+
+@pytest.mark.parametrize("given", [[], ["data.crop=null"]])
+def test_volumes_that_are_mostly_0_are_cropped(given, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("one", "two"):
+        voxels = np.pad(rng.normal(5, 1, (24, 24, 24)), 4).astype(np.float32)  # 42 % is left
+        image, label = (nib.Nifti1Image(a, np.eye(4)) for a in (voxels, np.uint8(voxels > 6)))
+        write_case(tmp_path / "data", name, image=image, label=label)
+    about = dict.fromkeys(("name", "description", "reference", "licence"), "x")
+    write_description(
+        tmp_path / "data", modalities=["MR"], classes=["spot"], case_ids=["one", "two"], **about
+    )
+    words = ["--nnunet", f"data.cache={tmp_path}", "-o", str(tmp_path / "plan.yaml"), *given]
+    assert plan([str(tmp_path / "data"), *words]) == 0
+    data = composed("train", f"plan={tmp_path}/plan.yaml")["data"]
+    assert data["crop"] == (None if given else "nonzero")
+    assert data["intensity"]["nonzero"]

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +20,7 @@ from medseg.data.dataset import Case
 from medseg.data.forms import read_dataset
 from medseg.data.phantom import Phantom
 from medseg.data.preprocess import Preprocessing, Window, ZScore
+from medseg.data.reading import read_case
 from medseg.errors import DataError, ResourceError
 from medseg.volumes import read_image, read_labels
 
@@ -134,6 +136,7 @@ def test_a_changed_file_is_read_again_and_no_other(
     [
         {"num_classes": 4},
         {"preprocessing": Preprocessing(intensity=ZScore())},
+        {"preprocessing": replace(PREPROCESSING, crop="nonzero")},
         {"preprocessing": Preprocessing(intensity=ZScore(nonzero=True), spacing=(None, None, 2))},
         {"preprocessing": Preprocessing(intensity=Window(low=0, high=1), spacing=(None, None, 2))},
         {
@@ -290,6 +293,44 @@ def test_ignored_voxels_are_of_no_class(prepare: Prepare, cases: list[Case]) -> 
     resave(cases[1].label, lambda array: np.full_like(array, 2))
     with pytest.raises(DataError, match="ignored"):
         prepare(num_classes=2, preprocessing=preprocessing)
+
+
+def test_cropped_cases_are_cut_alike_and_lost_foreground_is_said(
+    prepare: Prepare, cases: list[Case], caplog: pytest.LogCaptureFixture
+) -> None:
+    inside = np.s_[2:-3, 1:-1, 4:-2]
+
+    def cropped(array: np.ndarray) -> np.ndarray:
+        found = np.zeros_like(array)
+        found[inside] = array[inside] + 3  # nowhere 0
+        return found
+
+    def far(array: np.ndarray) -> np.ndarray:
+        found = np.zeros_like(array)
+        found[inside] = array[inside]
+        found[0, 0, :2] = 1
+        return found
+
+    resave(cases[0].image, cropped)
+    resave(cases[0].label, far)
+    preprocessing = replace(PREPROCESSING, crop="nonzero")
+    for _ in range(2):  # the second time out of the cache
+        caplog.clear()
+        case, *others = prepare(preprocessing=preprocessing)
+        assert (case.outside, [other.outside for other in others]) == (2, [0, 0])
+        (said,) = (r.message for r in caplog.records if "data.crop" in r.message)
+        assert case.case_id in said
+        assert "2 voxels" in said
+    image, label = read_case(cases[0], None, in_channels=1, num_classes=3)
+    inner = {"array": image.array[(slice(None), *inside)]}, {"array": label.array[inside]}
+    image, label = (replace(v, **own) for v, own in zip((image, label), inner, strict=True))
+    assert torch.equal(case.image, PREPROCESSING.image(image))
+    assert torch.equal(case.label[0], PREPROCESSING.labels(label))
+    assert case.image_sha256 == prepare()[0].image_sha256  # the content of the files
+    ignored = replace(preprocessing, label_values={0: "ignore", 1: 0, 2: "ignore"})
+    resave(cases[0].label, lambda array: np.uint8(np.indices(array.shape)[0] == 0))
+    with pytest.raises(DataError, match="ignored"):
+        prepare(cases=cases[:1], preprocessing=ignored, num_classes=2)
 
 
 def test_every_bad_case_is_listed_in_one_error_and_the_good_ones_are_kept(

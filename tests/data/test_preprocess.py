@@ -19,10 +19,8 @@ from medseg.data.preprocess import (
     Unchanged,
     Window,
     ZScore,
-    cubic,
-    resample,
-    strongest,
 )
+from medseg.data.resampling import cubic, resample, strongest
 from medseg.errors import ConfigError
 from medseg.labelling import Labelling
 from medseg.metrics import dice
@@ -281,6 +279,7 @@ def test_each_channel_has_its_own_mapping() -> None:
         Preprocessing(
             intensity=PerChannel(channels=[Window(low=-20, high=30), MinMax(), Unchanged()])
         ),
+        Preprocessing(intensity=ZScore(), crop="nonzero"),
     ],
 )
 def test_a_description_survives_json(preprocessing: Preprocessing) -> None:
@@ -300,6 +299,7 @@ def test_a_description_survives_json(preprocessing: Preprocessing) -> None:
         {"intensity": {"name": "Window", "low": 1}},
         {"intensity": {"name": "Window", "low": 2, "high": 1}},
         {"intensity": {"name": "ZScore", "sigma": 1}},
+        {"intensity": {"name": "ZScore"}, "crop": "brain"},
         {"intensity": {"name": "ZScore"}, "mystery": 1},
         {"intensity": {"name": "ZScore"}, "spacing": [1, 1]},
     ],

@@ -115,7 +115,8 @@ CLASSES = {
     ],
     "follows": ["scheduler"],
     "refused": [
-        "augmentation", "continued", "data.batch_size", "data.batches_per_epoch", "data.files",
+        "augmentation", "continued", "data.batch_size", "data.batches_per_epoch", "data.crop",
+        "data.files",
         "data.fold", "data.folds", "data.foreground_fraction", "data.form", "data.in_channels",
         "data.intensity", "data.interpolation", "data.labels", "data.name",
         "data.num_classes", "data.patch_size",

@@ -26,15 +26,17 @@ def monai(command: str, *words: str, **options: object) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("dims", "crop"), [(2, None), (3, "nonzero")])
 def test_monai_verifies_it_and_finds_the_labels_of_predict(
     dims: int,
+    crop: str | None,
     make_model: Callable[..., Path],
     save_scan: Callable[..., Path],
     scan: np.ndarray,
     tmp_path: Path,
 ) -> None:
-    model = make_model(dims, spacing=(1.2, None, 1.7), slice_axis=1)
+    model = make_model(dims, spacing=(1.2, None, 1.7), slice_axis=1, crop=crop)
+    scan = np.pad(scan, [(0, 0), (5, 2), (0, 9)])
     out = tmp_path / "bundle"
     assert main([str(model), "-o", str(out), "--format", "bundle"]) == 0
     files = {
