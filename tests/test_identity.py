@@ -56,6 +56,12 @@ def test_a_dataset_is_known_by_its_cases() -> None:
     assert data_digest({"a": "1"}, ["a"]) != data_digest({"a": "1"})
 
 
+def test_what_was_not_cropped_is_what_it_was_before_it_could_be() -> None:
+    others = ({}, {"crop": None}, {"crop": "nonzero"})
+    plain, null, cropped = (digest({"data": {"fold": 0, **own}}) for own in others)
+    assert plain == null != cropped
+
+
 def test_the_order_of_regions_is_that_of_the_outputs() -> None:
     one, other = {"whole": [1, 2], "core": [2]}, {"core": [2], "whole": [1, 2]}
     assert digest({"data": {"regions": one}}) != digest({"data": {"regions": other}})

@@ -287,6 +287,8 @@ def test_a_description_survives_json(preprocessing: Preprocessing) -> None:
     again = Preprocessing.from_description(plain)
     assert again == preprocessing
     assert again.describe() == preprocessing.describe() == plain
+    # what was not cropped is described, and its hash made, as before there was a crop
+    assert ("crop" in plain) == (preprocessing.crop is not None)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +16,7 @@ from medseg.checkerboard.decision import examine
 from medseg.data.dataset import Scan
 from medseg.errors import ConfigError
 from medseg.export import segment
+from medseg.export.program import Exported, card_of
 from medseg.inference.ensemble import Ensemble, Member
 from medseg.inference.predictor import Predictor
 from medseg.inference.segment import Prediction, plan_memory
@@ -158,7 +159,9 @@ def test_the_script_beside_an_onnx_file_crops_as_well(
         with torch.no_grad():
             return cropping.network(torch.from_numpy(windows)).numpy()
 
-    card = {**cropping.card.plain(), "overlap": 0.5, "multiple": [2, 2, 2]}
+    window = Exported(program=cast(Any, None), multiple=(2, 2, 2), is_dynamic=True)
+    card = card_of(cropping, window)
+    assert card["format"] > 2  # scripts that know 1 and 2 do not crop
     for array in (np.pad(scan[None] + 1, PADS), np.zeros((1, 9, 8, 7), np.float32)):
         volume = as_volume(*turn(array, OBLIQUE, "PIR"))
         wanted = Predictor(cropping, device="cpu").predict(volume).labels
