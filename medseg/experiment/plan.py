@@ -21,6 +21,7 @@ from medseg.data.config import DataConfig
 from medseg.data.datamodule import SegmentationDataModule
 from medseg.data.splits import Split
 from medseg.errors import ConfigError, ResourceError
+from medseg.experiment.nodes import node_names
 from medseg.experiment.schema import check_config
 from medseg.experiment.transfer import start_from
 from medseg.formatting import memory
@@ -241,7 +242,7 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     _require_devices(training, config["data"]["batch_size"])
     network = _network_with_room(description)
     is_normed = any(isinstance(module, _BatchNorm) for module in network.modules())
-    if training.devices > 1 and training.hardware.type == "cpu" and is_normed:
+    if training.processes > 1 and training.hardware.type == "cpu" and is_normed:
         log.warning("batch norm: on the CPU each process normalises its share of a batch alone")
     # refuses a patch of other dimensions before the network sees it
     data = make_data(config, split)
@@ -279,18 +280,19 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
 def _require_devices(training: TrainingPlan, batch_size: int) -> None:
     """Refuses several processes that cannot share the training."""
     count, hardware = training.devices, training.hardware
-    if count == 1:
+    if training.processes == 1:
         return
-    require_shares(batch_size, count)
+    require_shares(batch_size, training.processes)
+    node_names(training.nodes)
     if training.max_seconds is not None:
         raise ConfigError(
             f"trainer.max_seconds={training.max_seconds} ends the training by the clock of one "
-            f"process, and trainer.devices={count} have one each; give trainer.epochs"
+            f"process, and {training.processes} have one each; give trainer.epochs"
         )
     if hardware.type == "cuda" and training.device.startswith("cuda:"):
         raise ConfigError(
-            f"trainer.device={training.device} names one GPU, and trainer.devices={count} takes "
-            f"the first {count}; set trainer.device=cuda, and choose with CUDA_VISIBLE_DEVICES"
+            f"trainer.device={training.device} names one GPU of one process, and there are "
+            f"{training.processes}; set trainer.device=cuda, and choose with CUDA_VISIBLE_DEVICES"
         )
     if hardware.type == "cuda" and torch.cuda.device_count() < count:
         raise ResourceError(

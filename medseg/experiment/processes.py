@@ -2,7 +2,8 @@
 
 `python -m medseg.experiment.processes` reads on stdin what to train, says when its data are ready,
 and trains its share. It ends when stdin does, so none outlives the first process. Only the first
-writes, answers signals, and says what went wrong.
+writes, answers signals, and says what went wrong. On other nodes of a SLURM job, `srun` hands both
+streams on.
 """
 
 import json
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,7 @@ import torch.distributed as dist
 from medseg.data.splits import Split
 from medseg.errors import MedsegError, ResourceError
 from medseg.experiment.fit import fit, module_of
+from medseg.experiment.nodes import node_names, on_node
 from medseg.experiment.plan import Plan, make_plan
 from medseg.training.callbacks import History
 from medseg.training.ranks import Rank
@@ -47,20 +49,25 @@ def processes(plan: Plan, folder: Path) -> Iterator[Rank]:
     Raises:
         ResourceError: one of them ended before its time.
     """
-    count = plan.training.devices
+    count, per_node = plan.training.processes, plan.training.devices
     if count == 1:
         yield Rank()
         return
-    rank, threads = Rank(count=count, port=_free_port()), torch.get_num_threads()
+    nodes, threads = node_names(plan.training.nodes), torch.get_num_threads()
+    host = "127.0.0.1" if len(nodes) == 1 else socket.gethostname()
+    rank = Rank(count=count, per_node=per_node, address=host, port=_free_port(host))
     with ExitStack() as stack:
-        started = [stack.enter_context(_started(rank, n, plan, folder)) for n in range(1, count)]
+        started = [
+            stack.enter_context(_started(rank, number, nodes, plan, folder))
+            for number in range(1, count)
+        ]
         for number, process in enumerate(started, start=1):
             if (answer := _line(process)) != _READY:
                 raise _ended(number, process, answer)
         over = threading.Event()
         stack.callback(over.set)
         threading.Thread(target=_watch, args=(started, over), daemon=True).start()
-        torch.set_num_threads(max(1, threads // count))
+        torch.set_num_threads(max(1, threads // per_node))
         stack.callback(torch.set_num_threads, threads)
         stack.callback(_leave_group)
         try:
@@ -74,7 +81,10 @@ def processes(plan: Plan, folder: Path) -> Iterator[Rank]:
 
 
 @contextmanager
-def _started(rank: Rank, number: int, plan: Plan, folder: Path) -> Iterator[subprocess.Popen[str]]:
+def _started(
+    rank: Rank, number: int, nodes: Sequence[str], plan: Plan, folder: Path
+) -> Iterator[subprocess.Popen[str]]:
+    node = nodes[number // rank.per_node]
     split = plan.data.split
     assert split is not None
     task = {
@@ -82,10 +92,10 @@ def _started(rank: Rank, number: int, plan: Plan, folder: Path) -> Iterator[subp
         "split": asdict(split),
         "folder": str(folder.absolute()),
         "rank": asdict(rank) | {"number": number},
-        "threads": max(1, torch.get_num_threads() // rank.count),
+        "threads": max(1, torch.get_num_threads() // rank.per_node),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [*(on_node(node) if node != nodes[0] else ()), sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -139,9 +149,9 @@ def _leave_group() -> None:
         dist.destroy_process_group()
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return probe.getsockname()[1]
 
 

@@ -83,7 +83,7 @@ def _set_up(plan: Plan, folder: Path, progress: Progress) -> None:
     macs = count_macs(plan.network, plan.data.config.in_channels, patch_size)
     progress.update(
         blocks=block_texts(plan.description),
-        machine=describe_machine(device, plan.precision) | {"processes": plan.training.devices},
+        machine=describe_machine(device, plan.precision) | {"processes": plan.training.processes},
         parameters=parameters,
         macs=macs,
         patch_size=patch_size,

@@ -214,6 +214,7 @@ RULES: dict[str, Rule] = {
     "trainer.patience": or_null(whole(1)),
     "trainer.gradient_clip": or_null(POSITIVE),
     "trainer.devices": whole(1, 1024),
+    "trainer.nodes": whole(1, 1024),
     "trainer.device": _DEVICE,
     "trainer.precision": one_of("auto", "bf16", "fp16", "fp32"),
     "trainer.deterministic": FLAG,

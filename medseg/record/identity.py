@@ -42,6 +42,7 @@ _ADDED: dict[str, Any] = {
     "model.encoder.kernel_sizes": None,
     "trainer.devices": 1,
     "trainer.ema": None,
+    "trainer.nodes": 1,
     "trainer.weights": "best",
 }
 _FLIPS = "augmentation.flip_axes"

@@ -28,12 +28,26 @@ class Rank:
     Args:
         number: From 0, the one that writes.
         count: Of all.
+        per_node: Of each node, which have consecutive numbers.
+        address: Of the node of number 0.
         port: On which number 0 listens.
     """
 
     number: int = 0
     count: int = 1
+    per_node: int = 1
+    address: str = "127.0.0.1"
     port: int = 0
+
+    @property
+    def local(self) -> int:
+        """Its number on its node."""
+        return self.number % self.per_node
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of all processes."""
+        return self.count // self.per_node
 
     def environment(self) -> LightningEnvironment:
         """What Lightning asks: it starts no processes, whatever started this one, SLURM too."""
@@ -58,17 +72,17 @@ class _Environment(LightningEnvironment):
 
     @property
     def main_address(self) -> str:
-        return "127.0.0.1"
+        return self._rank.address
 
     @property
     def main_port(self) -> int:
         return self._rank.port
 
     def local_rank(self) -> int:
-        return self._rank.number
+        return self._rank.local
 
     def node_rank(self) -> int:
-        return 0
+        return self._rank.number // self._rank.per_node
 
 
 def require_shares(batch_size: int, count: int) -> None:
@@ -79,8 +93,9 @@ def require_shares(batch_size: int, count: int) -> None:
     """
     if batch_size % count:
         raise ConfigError(
-            f"data.batch_size={batch_size} cannot be shared by trainer.devices={count} evenly; "
-            f"choose {batch_size + -batch_size % count}, or another number of devices"
+            f"data.batch_size={batch_size} cannot be shared evenly by the {count} processes of "
+            f"trainer.devices and trainer.nodes; choose {batch_size + -batch_size % count}, or "
+            "other numbers of them"
         )
 
 

@@ -51,7 +51,8 @@ class TrainingPlan:
         ema: Decay of the average of the weights (`medseg.training.average`); None: no average.
         patience: Validations without a better Dice after which training stops; None: never.
         gradient_clip: Largest norm of the gradient; None: not clipped.
-        devices: Processes that share every batch, on a GPU each or all on the CPU.
+        devices: Processes of each node that share every batch, on a GPU each or all on the CPU.
+        nodes: Of a SLURM job, on which they are.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `bf16`, `fp16` or `fp32`; see `medseg.hardware.choose_precision`.
         deterministic: Only deterministic kernels, slower on a GPU.
@@ -66,6 +67,7 @@ class TrainingPlan:
     patience: int | None = None
     gradient_clip: float | None = 12.0
     devices: int = 1
+    nodes: int = 1
     device: str = "auto"
     precision: str = "auto"
     deterministic: bool = False
@@ -73,6 +75,11 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", device_name(self.device, key="trainer.device"))
+
+    @property
+    def processes(self) -> int:
+        """Those that share every batch."""
+        return self.devices * self.nodes
 
     @property
     def hardware(self) -> torch.device:
@@ -104,7 +111,7 @@ def make_trainer(
         best = ModelCheckpoint(filename=_stem(BEST), monitor="val/dice", mode="max", **whole)
         kept.insert(0, best)
     # after what looks at the network when a validation ends: it gives the raw weights back
-    own = torch.device("cuda", rank.number) if gpu is not None and rank.count > 1 else plan.hardware
+    own = torch.device("cuda", rank.local) if gpu is not None and rank.count > 1 else plan.hardware
     average = [] if plan.ema is None else [AveragedWeights(plan.ema, own)]
     early = [_Patience("val/dice", patience=plan.patience, mode="max")] if plan.patience else []
     shows = is_terminal() and rank.number == 0
@@ -112,7 +119,8 @@ def make_trainer(
     on_cpu = plan.hardware.type == "cpu"
     return pl.Trainer(
         accelerator="gpu" if plan.hardware.type == "cuda" else "cpu",
-        devices=rank.count if on_cpu else [*range(rank.count)] if rank.count > 1 else [gpu or 0],
+        devices=plan.devices if on_cpu or rank.count > 1 else [gpu or 0],
+        num_nodes=rank.nodes,
         strategy=rank.strategy(),
         use_distributed_sampler=False,  # the data module shares out
         sync_batchnorm=rank.count > 1 and not on_cpu,

@@ -1,5 +1,6 @@
 """Several processes do what one does, and end together."""
 
+import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from medseg.record import RunRecord
 from medseg.training.ranks import require_shares
 
 TWO = "trainer.devices=2"
+_OWN = "this"
 SHORT = [*QUICK, "data.batch_size=4", "data.source.cases=6", "data.validation_fraction=0.5"]
 SHORT += ["optimizer.lr=0.01"]  # three held-out cases are no multiple of two processes
 
@@ -114,3 +116,42 @@ def test_a_run_whose_process_ends_ends_and_goes_on_bit_for_bit(
     assert resume(run) == 0
     whole = weights(the_run(tmp_path / "whole"))
     assert all(value.equal(whole[name]) for name, value in weights(run).items())
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands in for a SLURM job of two nodes: `srun` starts its command here, and says where."""
+    said = tmp_path / "started.txt"
+    commands = {
+        "scontrol": f"[ \"$1 $2 $3\" = 'show hostnames n[1-2]' ] && printf '{_OWN}\\nother\\n'",
+        "srun": f'echo "$@" >> "{said}"; while [ "${{1#--}}" != "$1" ]; do shift; done; exec "$@"',
+    }
+    for name, body in commands.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-2]")
+    monkeypatch.setenv("SLURMD_NODENAME", _OWN)
+    return said
+
+
+def test_two_nodes_train_as_two_processes_of_one(tmp_path: Path, cluster: Path) -> None:
+    assert train(tmp_path / "one", *SHORT, TWO) == 0
+    assert not cluster.exists()
+    assert train(tmp_path / "two", *SHORT, "trainer.nodes=2") == 0
+    assert "--nodelist=other" in cluster.read_text()
+    one, two = (weights(the_run(tmp_path / name)) for name in ("one", "two"))
+    for name, value in one.items():
+        assert two[name].numpy() == pytest.approx(value.numpy(), rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_nodes_that_are_not_there_are_refused_before_anything_is_written(
+    tmp_path: Path, nodes: int, request: pytest.FixtureRequest
+) -> None:
+    if nodes == 3:
+        request.getfixturevalue("cluster")
+    assert train(tmp_path, *QUICK, "data.batch_size=6", f"trainer.nodes={nodes}") == 4
+    assert not (tmp_path / "runs").exists()
