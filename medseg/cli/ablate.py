@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from medseg.cli.command import command, make_parser, positive, report_error, run_to_exit_code
-from medseg.cli.compose import arm_composer, hydra_session, parsed
+from medseg.cli.compose import arm_composer, hydra_session, overrides_of, parsed
 from medseg.cli.hydra_settings import hydra_config
 from medseg.cli.overrides import asks_for_all_folds, readable, require_mode, values_of
 from medseg.cli.planned import planned_words, require_same_dataset, with_plans
@@ -147,7 +147,7 @@ def _plan(
     from medseg.record import PLAN_FILE, AblationPlan
 
     presets = config.hydra.sweeper.get("params") or {}
-    given = [*(f"{key}={value}" for key, value in presets.items()), *config.hydra.overrides.task]
+    given = [*(f"{key}={value}" for key, value in presets.items()), *overrides_of(config)]
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     overrides = parser.parse_overrides(given)
     path, equal, margin = folder / PLAN_FILE, config.ablation.equal, config.ablation.margin

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -216,9 +216,13 @@ def plain_task(config: DictConfig) -> dict[str, Any]:
 
 def asked_by(config: DictConfig) -> dict[str, Any]:
     """What the record of a run says was asked for: the choices by name and the overrides."""
-    settings = config.hydra
-    choices = choices_of(config, settings.runtime.choices)
-    return {"choices": choices, "overrides": list(settings.overrides.task)}
+    choices = choices_of(config, config.hydra.runtime.choices)
+    return {"choices": choices, "overrides": overrides_of(config)}
+
+
+def overrides_of(config: DictConfig) -> list[str]:
+    """What was given for the task, as it was typed: `${...}` in it is the task's."""
+    return cast(list[str], OmegaConf.to_container(config.hydra.overrides.task, resolve=False))
 
 
 def choices_of(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from medseg.cli.command import report_error
-from medseg.cli.compose import choices_of, register_resolvers
+from medseg.cli.compose import choices_of, overrides_of, register_resolvers
 from medseg.errors import MedsegError, SignalError
 from medseg.record import PLAN_FILE, AblationPlan
 
@@ -73,7 +73,7 @@ def train_cell(config: DictConfig) -> int:
                 folder,
                 command=plan.command,
                 choices=choices_of(config, settings.runtime.choices),
-                overrides=list(settings.overrides.task),
+                overrides=overrides_of(config),
                 levels=cell.levels if cell else {},
                 matched=cell.matched if cell else None,
             )
