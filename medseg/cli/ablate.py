@@ -147,7 +147,7 @@ def _plan(
     from medseg.record import PLAN_FILE, AblationPlan
 
     presets = config.hydra.sweeper.get("params") or {}
-    given = [*(f"{key}={value}" for key, value in presets.items()), *overrides_of(config)]
+    given = [*(f"{key}={value}" for key, value in presets.items()), *overrides_of(config.hydra)]
     parser = OverridesParser.create(config_loader=hydra.config_loader)
     overrides = parser.parse_overrides(given)
     path, equal, margin = folder / PLAN_FILE, config.ablation.equal, config.ablation.margin

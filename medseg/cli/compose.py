@@ -217,12 +217,12 @@ def plain_task(config: DictConfig) -> dict[str, Any]:
 def asked_by(config: DictConfig) -> dict[str, Any]:
     """What the record of a run says was asked for: the choices by name and the overrides."""
     choices = choices_of(config, config.hydra.runtime.choices)
-    return {"choices": choices, "overrides": overrides_of(config)}
+    return {"choices": choices, "overrides": overrides_of(config.hydra)}
 
 
-def overrides_of(config: DictConfig) -> list[str]:
-    """What was given for the task, as it was typed: `${...}` in it is the task's."""
-    return cast(list[str], OmegaConf.to_container(config.hydra.overrides.task, resolve=False))
+def overrides_of(settings: Any) -> list[str]:
+    """What Hydra's settings say was given for the task, as typed: `${...}` in it is the task's."""
+    return cast(list[str], OmegaConf.to_container(settings.overrides.task, resolve=False))
 
 
 def choices_of(config: DictConfig, chosen: Mapping[str, Any]) -> dict[str, str]:

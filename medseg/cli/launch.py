@@ -73,7 +73,7 @@ def train_cell(config: DictConfig) -> int:
                 folder,
                 command=plan.command,
                 choices=choices_of(config, settings.runtime.choices),
-                overrides=overrides_of(config),
+                overrides=overrides_of(settings),
                 levels=cell.levels if cell else {},
                 matched=cell.matched if cell else None,
             )
@@ -82,6 +82,9 @@ def train_cell(config: DictConfig) -> int:
         if isinstance(error, SignalError) and _ends_the_process(settings):
             raise SystemExit(code) from error
         return code
+    except Exception:  # which launchers keep to themselves
+        log.exception("the run in %s ends on an error of medseg's own", folder)
+        raise
     return 0
 
 
