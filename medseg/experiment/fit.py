@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from medseg.data.datamodule import loader_faults
 from medseg.experiment.plan import Plan
 from medseg.training.callbacks import History
+from medseg.training.loggers import make_loggers
 from medseg.training.module import SegmentationModule
 from medseg.training.ranks import Rank
 from medseg.training.trainer import LAST, make_trainer
@@ -46,6 +47,7 @@ def fit(
     callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
     """Trains from the last checkpoint in a run's folder, if there is one."""
+    kind, name = plan.training.logger, plan.config["name"]
     trainer = make_trainer(
         plan.training,
         folder=folder,
@@ -53,6 +55,7 @@ def fit(
         seed=plan.config["seed"],
         history=history,
         callbacks=callbacks,
+        loggers=[] if rank.number else make_loggers(kind, folder, name, plan.config),
         rank=rank,
     )
     last = folder / LAST

@@ -38,6 +38,7 @@ from medseg.models.description import build_network, describe
 from medseg.models.size_limit import TooLargeError, at_most
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
+from medseg.training.loggers import require_logger
 from medseg.training.loss import make_loss
 from medseg.training.ranks import require_shares
 from medseg.training.schedule import after_epochs
@@ -239,6 +240,7 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     training = TrainingPlan(**config["trainer"])
     require_precision(training.precision, training.hardware)
+    require_logger(training.logger)
     _require_devices(training, config["data"]["batch_size"])
     network = _network_with_room(description)
     is_normed = any(isinstance(module, _BatchNorm) for module in network.modules())

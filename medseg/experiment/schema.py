@@ -218,6 +218,7 @@ RULES: dict[str, Rule] = {
     "trainer.device": _DEVICE,
     "trainer.precision": one_of("auto", "bf16", "fp16", "fp32"),
     "trainer.deterministic": FLAG,
+    "trainer.logger": or_null(one_of("tensorboard", "mlflow", "wandb")),
     "optimizer.lr": number("a number above 0, at most 10", lambda value: 0 < value <= 10),
     "optimizer.weight_decay": _SHARE,
     "optimizer.eps": number("a number above 0, at most 1", lambda value: 0 < value <= 1),

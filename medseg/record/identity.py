@@ -21,7 +21,7 @@ _LAUNCH_CONFIG = (
     "runs",
     "sweep",
 )
-_LAUNCH_LEAVES = ("cache", "download", "num_workers", "root")
+_LAUNCH_LEAVES = ("cache", "download", "logger", "num_workers", "root")
 # Keys that did not exist at first, with the value that means what was before: with it, a run is
 # known as it was then.
 _ADDED: dict[str, Any] = {
@@ -42,6 +42,7 @@ _ADDED: dict[str, Any] = {
     "model.encoder.kernel_sizes": None,
     "trainer.devices": 1,
     "trainer.ema": None,
+    "trainer.logger": "tensorboard",
     "trainer.nodes": 1,
     "trainer.weights": "best",
 }

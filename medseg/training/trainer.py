@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
 )
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -56,6 +56,7 @@ class TrainingPlan:
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `bf16`, `fp16` or `fp32`; see `medseg.hardware.choose_precision`.
         deterministic: Only deterministic kernels, slower on a GPU.
+        logger: Of `medseg.training.loggers`, which shows curves; None: only the table is written.
         max_seconds: Of training steps, after which training ends instead; `epochs` then only
             give the schedule its shape. None: epochs count.
     """
@@ -71,6 +72,7 @@ class TrainingPlan:
     device: str = "auto"
     precision: str = "auto"
     deterministic: bool = False
+    logger: str | None = "tensorboard"
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -99,9 +101,10 @@ def make_trainer(
     seed: int,
     history: History,
     callbacks: Sequence[pl.Callback],
+    loggers: Sequence[Logger],
     rank: Rank,
 ) -> pl.Trainer:
-    """A trainer that writes checkpoints, logs and curves into `folder`; of several, one does."""
+    """A trainer that writes checkpoints and tables into `folder`; of several, one does."""
     _quieten()
     gpu = plan.hardware.index if plan.hardware.type == "cuda" else None
     checkpoints = folder / CHECKPOINTS
@@ -135,7 +138,7 @@ def make_trainer(
         enable_model_summary=False,
         log_every_n_steps=1,
         logger=[
-            TensorBoardLogger(folder, name="", version=""),
+            *loggers,
             _AppendingLogger(folder, name="", version="", flush_logs_every_n_steps=20),
         ],
         plugins=[AtomicCheckpointIO(), rank.environment()],

@@ -53,6 +53,7 @@ def fitted(tmp_path: Path) -> tuple[Counter, dict[str, Any]]:
         seed=0,
         history=History(),
         callbacks=[StopOnSignal()],
+        loggers=[],
         rank=Rank(),
     )
     batches = DataLoader(torch.zeros(STEPS // 2, 1))
