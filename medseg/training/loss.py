@@ -103,7 +103,28 @@ class WeightedSum(_Loss):
         )
 
 
-class TopKCrossEntropy(_Loss):
+class _OfHardest(_Loss):
+    """Mean of the largest values of a batch."""
+
+    def __init__(self, share: float, weight: Tensor | None, label_smoothing: float):
+        super().__init__()
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share} must be above 0 and at most 1")
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing={label_smoothing} must be from 0 to 1")
+        self.share = share
+        self.weight: Tensor | None
+        self.register_buffer("weight", weight)
+        self.label_smoothing = label_smoothing
+
+    def _mean(self, values: Tensor) -> Tensor:
+        if self.share == 1:
+            return values.mean()
+        count = max(1, round(self.share * values.numel()))
+        return values.flatten().topk(count, sorted=False).values.mean()
+
+
+class TopKCrossEntropy(_OfHardest):
     """Mean of the largest cross-entropies of a batch: the voxels that are hardest.
 
     Args:
@@ -118,13 +139,7 @@ class TopKCrossEntropy(_Loss):
     def __init__(
         self, share: float = 0.1, weight: Tensor | None = None, label_smoothing: float = 0.0
     ):
-        super().__init__()
-        if not 0 < share <= 1:
-            raise ValueError(f"share={share} must be above 0 and at most 1")
-        self.share = share
-        self.weight: Tensor | None
-        self.register_buffer("weight", weight)
-        self.label_smoothing = label_smoothing
+        super().__init__(share, weight, label_smoothing)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """Logits `(N, classes, *S)` and labels `(N, 1, *S)` → scalar."""
@@ -134,11 +149,11 @@ class TopKCrossEntropy(_Loss):
             self.weight,
             label_smoothing=self.label_smoothing,
             reduction="none",
-        ).flatten()
-        return by_voxel.topk(max(1, round(self.share * len(by_voxel))), sorted=False).values.mean()
+        )
+        return self._mean(by_voxel)
 
 
-class BinaryCrossEntropy(_Loss):
+class BinaryCrossEntropy(_OfHardest):
     """Mean over voxels and regions of the binary cross-entropy, or over its largest values.
 
     Args:
@@ -150,15 +165,7 @@ class BinaryCrossEntropy(_Loss):
     def __init__(
         self, share: float = 1.0, weight: Tensor | None = None, label_smoothing: float = 0.0
     ):
-        super().__init__()
-        if not 0 < share <= 1:
-            raise ValueError(f"share={share} must be above 0 and at most 1")
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing={label_smoothing} must be from 0 to 1")
-        self.share = share
-        self.weight: Tensor | None
-        self.register_buffer("weight", weight)
-        self.label_smoothing = label_smoothing
+        super().__init__(share, weight, label_smoothing)
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Logits and masks, 0 or 1, `(N, regions, *S)` → scalar."""
@@ -166,12 +173,10 @@ class BinaryCrossEntropy(_Loss):
         weight = None
         if self.weight is not None:
             weight = self.weight.reshape(-1, *[1] * (logits.ndim - 2))
-        if self.share == 1:
-            return functional.binary_cross_entropy_with_logits(logits, target, weight)
-        each = functional.binary_cross_entropy_with_logits(
+        values = functional.binary_cross_entropy_with_logits(
             logits, target, weight, reduction="none"
-        ).flatten()
-        return each.topk(max(1, round(self.share * len(each))), sorted=False).values.mean()
+        )
+        return self._mean(values)
 
 
 class LossOfCounted(_Loss):
