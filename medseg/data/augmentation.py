@@ -6,6 +6,7 @@ loader processes nor on the batch it is in, and on the device up to rounding alo
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +50,12 @@ class Augmentation:
         low_resolution: Probability of half to all of the resolution, for each channel.
         gamma: Probability of a gamma curve (γ from 0.7 to 1.5).
         inverted_gamma: Probability of a gamma curve of the negative.
+        ramp: Passes over the voxels of the training cases in which the share of patches that are
+            varied at all rises from 0 to 1, since variation is worth most where the same voxels
+            are seen again and again; 0: all are, from the first.
 
-    Kinds, order and magnitudes follow Isensee et al. 2021 (nnU-Net), supplementary note 4.
+    Kinds, order and magnitudes follow Isensee et al. 2021 (nnU-Net), supplementary note 4; that
+    variation grows, Tan & Le 2021 ("EfficientNetV2", section 4.2).
     """
 
     flip: float = 0.5
@@ -68,11 +73,14 @@ class Augmentation:
     low_resolution: float = 0.0
     gamma: float = 0.15
     inverted_gamma: float = 0.0
+    ramp: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("flip", "affine", "elastic", *STEPS):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be a probability in [0, 1]")
+        if not 0 <= self.ramp < math.inf:
+            raise ValueError(f"ramp={self.ramp} must be a number of passes, 0 or more")
         if not 0 <= self.rotation <= 180:
             raise ValueError(f"rotation={self.rotation} must lie in [0, 180] degrees")
         if not 0 <= self.elastic_size <= 0.2:

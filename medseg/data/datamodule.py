@@ -125,8 +125,11 @@ class SegmentationDataModule(pl.LightningDataModule):
             foreground_fraction=self.config.foreground_fraction,
             augmentation=self.augmentation
             and resolve_flips(self.augmentation, labelling, self.config.patch_axes),
+            patches=self.config.batches_per_epoch * self.config.batch_size,
             seed=self.seed,
         )
+        if epochs := self._training.ramp_epochs:
+            log.info("more and more patches are varied, all from epoch %.3g on", epochs + 1)
         self.split = split
         log.info("%d training and %d validation cases", len(split.train), len(split.validation))
 

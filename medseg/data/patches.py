@@ -1,5 +1,6 @@
 """Training patches: where they are cut, and what they are varied by."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,6 +61,7 @@ class PatchDataset(Dataset):
         patch_size: Size in voxels; in 2-D a slice is cut along the grid's last axis.
         foreground_fraction: In [0, 1].
         augmentation: Random variation, or None.
+        patches: Of an epoch.
         seed: Of everything that is drawn.
     """
 
@@ -70,13 +72,17 @@ class PatchDataset(Dataset):
         patch_size: Sequence[int],
         foreground_fraction: float,
         augmentation: Augmentation | None,
+        patches: int,
         seed: int = 0,
     ):
         self.cases = list(cases)
         self.patch_size = tuple(patch_size)
         self.foreground_fraction = foreground_fraction
         self.augmentation = augmentation
+        self.patches = patches
         self.seed = seed
+        voxels = sum(math.prod(case.shape[1:]) for case in self.cases)
+        self._a_pass = voxels / math.prod(self.patch_size)
 
     def __getitem__(self, sample: tuple[int, int]) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, *sample])
@@ -85,12 +91,15 @@ class PatchDataset(Dataset):
         centre = np.unravel_index(self._voxel(rng, case), case.shape[1:])
         variation = Variation()
         if self.augmentation:
-            variation = self.augmentation.draw(
+            drawn = self.augmentation.draw(
                 rng,
                 patch_size=self.patch_size,
                 spacing=case.spacing[:dims],
                 channels=case.shape[0],
             )
+            # drawn last, so that the others are as they would be without a ramp
+            if rng.random() < self._varied_share(*sample):
+                variation = drawn
         size, grid = np.array(self.patch_size), np.array(case.shape[1 : dims + 1])
         start = np.clip(centre[:dims] - size // 2, 0, np.maximum(grid - size, 0))
         middle = start + (np.minimum(size, grid) - 1) / 2
@@ -110,6 +119,16 @@ class PatchDataset(Dataset):
             "middle": np.where(lacking, (size - 1) / 2, middle - first).tolist(),
             "variation": variation,
         }
+
+    @property
+    def ramp_epochs(self) -> float:
+        """Epochs until every patch is varied."""
+        ramp = self.augmentation.ramp if self.augmentation else 0.0
+        return ramp * self._a_pass / self.patches
+
+    def _varied_share(self, epoch: int, index: int) -> float:
+        end = self.ramp_epochs
+        return min(1.0, (epoch + index / self.patches) / end) if end else 1.0
 
     def _voxel(self, rng: np.random.Generator, case: PreparedCase) -> int:
         """Flat index of the voxel on which a patch is centred."""

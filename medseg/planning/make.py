@@ -239,12 +239,14 @@ def _augmentation(config: Mapping[str, Any], dataset: Dataset, grid: Grid) -> li
         return ["Augmentation: none"]
     names = [BODY_AXES[axis] for axis in sorted(grid.axes)]
     resolved = resolve_flips(build(section, "augmentation"), dataset.labelling, names)
-    kinds = ("affine", "elastic", *STEPS)
-    steps = [f"{kind} {getattr(resolved, kind):g}" for kind in kinds if getattr(resolved, kind)]
+    every = ("affine", "elastic", *STEPS)
+    steps = [f"{kind} {getattr(resolved, kind):g}" for kind in every if getattr(resolved, kind)]
     mirrored = [names[int(axis)] for axis in resolved.flip_axes]
     flips = f"mirrored {' and '.join(mirrored)}" if mirrored else "nothing is mirrored"
     pairs = "; classes of sides are swapped" if resolved.side_pairs and mirrored else ""
-    return [f"Augmentation (with its probability): {', '.join(steps) or 'none'}; {flips}{pairs}"]
+    grows = f"; of all patches after {resolved.ramp:g} passes" if resolved.ramp else ""
+    kinds = ", ".join(steps) or "none"
+    return [f"Augmentation (with its probability): {kinds}; {flips}{pairs}{grows}"]
 
 
 def _extents(facts: Fingerprint, grid: Grid, choice: Choice, network: PlannedNetwork) -> list[str]:

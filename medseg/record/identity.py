@@ -25,6 +25,7 @@ _LAUNCH_LEAVES = ("cache", "download", "logger", "num_workers", "root")
 # Keys that did not exist at first, with the value that means what was before: with it, a run is
 # known as it was then.
 _ADDED: dict[str, Any] = {
+    "augmentation.ramp": 0.0,
     "augmentation.side_pairs": None,
     "continued": [],
     "data.crop": None,

@@ -49,6 +49,7 @@ def dataset(
             patch_size=size,
             foreground_fraction=fraction,
             augmentation=augmentation,
+            patches=10,
             seed=seed,
         )
     )
@@ -276,3 +277,40 @@ def test_probabilities_of_0_switch_every_step_off(store: Store, blob: np.ndarray
 def test_what_is_no_probability_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{name}={value} must be a probability in \[0, 1\]"):
         Augmentation(**{name: value})  # type: ignore[arg-type]
+
+
+def test_with_a_ramp_the_share_of_varied_patches_rises_and_each_is_as_without(
+    store: Store, blob: np.ndarray
+) -> None:
+    case = store(blob)
+    plain, whole, rising = (
+        dataset(case, augmentation=augmentation).dataset
+        for augmentation in (
+            None,
+            *(Augmentation(**(OFF | {"noise": 1.0}), ramp=r) for r in (0, 9)),
+        )
+    )
+
+    def voxels(patches: PatchDataset, *sample: int) -> torch.Tensor:
+        return varied(as_lists([patches[sample]]), patches.patch_size)["image"]
+
+    epochs = rising.ramp_epochs
+    assert epochs == pytest.approx(9 * np.prod(SHAPE) / 8**3 / 10)  # ten patches an epoch
+    shares = []
+    for epoch in range(int(epochs) + 2):
+        count = 0
+        for index in range(10):
+            own = voxels(rising, epoch, index)
+            is_varied = not own.equal(voxels(plain, epoch, index))
+            assert own.equal(voxels(whole if is_varied else plain, epoch, index))
+            count += is_varied
+        shares.append(count / 10)
+    rises = shares[: int(epochs)]
+    assert np.mean(rises[: len(rises) // 2]) < np.mean(rises[len(rises) // 2 :]) < 1
+    assert shares[-1] == 1
+
+
+@pytest.mark.parametrize("ramp", [-1.0, float("nan"), float("inf")])
+def test_a_ramp_that_never_ends_is_refused(ramp: float) -> None:
+    with pytest.raises(ValueError, match="ramp="):
+        Augmentation(ramp=ramp)
