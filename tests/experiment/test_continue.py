@@ -88,7 +88,7 @@ def test_a_run_that_is_trained_longer_has_the_rates_of_the_new_length(run: Path)
     assert config["continued"] == [{"trainer.epochs": EPOCHS, "scheduler.total_iters": EPOCHS}]
     assert record(run).digest == digest(config) != digest(config | {"continued": []})
     assert (run / "metrics.csv").read_text().startswith(table)
-    assert (run / "train.log").read_text().count(" epoch ") == 5
+    assert (run / "train.log").read_text().count("INFO epoch ") == 5
     # and is the same run when it is stopped and continued once more
     again = (run / "metrics.csv").read_text()
     assert resume(run) == 0
