@@ -26,6 +26,7 @@ _NAMED = 5
 _TOLERANCE = 0.1  # of the quantity that arms were made equal in
 _MACHINE = ("host", "device", "cpu", "threads", "precision")
 _PACKAGES = ("medseg", "torch", "monai")
+_OF_BUDGET = ("trainer.", "data.batch", "data.patch_size")  # what decides how much is seen
 _BUDGETS = {"iterations": "the same number of training steps", "seconds": "the same training time"}
 
 
@@ -90,7 +91,7 @@ def _equal(study: Study) -> str:
     quantity = next(iter(equals)) if len(equals) == 1 and matched else None
     widths = f"{quantity.replace('_', ' ')}, by the widths" if quantity else "no width was changed"
     budgets = {plan.budget for plan in study.plans}
-    varying = [key for key in varying_settings(study.compared) if key.startswith("trainer.")]
+    varying = [key for key in varying_settings(study.compared) if key.startswith(_OF_BUDGET)]
     if varying:
         return f"{widths}; runs differ in {joined(varying[:_NAMED])}"
     if len(budgets) == 1:
