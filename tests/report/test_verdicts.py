@@ -200,3 +200,18 @@ def test_comparisons_as_tidy_values(grid: Path, tmp_path: Path) -> None:
         assert len(lines) == 12
         assert len({len(re.findall(r"(?<!\\)&", entry)) for entry in lines}) == 1
     assert "depthwise $\\cdot$ pixel\\_shuffle" in tex
+
+
+@pytest.mark.parametrize("key", ["data.batches_per_epoch", "data.batch_size", "trainer.epochs"])
+def test_arms_that_saw_more_than_others_are_not_called_equal_in_it(runs: Write, key: str) -> None:
+    section, name = key.split(".")
+    records = [
+        simple(
+            {f"c{n}": 0.8 + 0.01 * value for n in range(4)},
+            config={section: {name: value}, "seed": 0},
+            overrides=[f"{key}={value}"],
+        )
+        for value in (1, 2)
+    ]
+    data, _ = studied(runs(*records))
+    assert key in facts(data)["Held equal"]
