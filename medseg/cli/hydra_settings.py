@@ -39,7 +39,7 @@ def hydra_config(
     if any("hydra.searchpath" in text for text in own):
         trusted = hydra.compose_config(CONFIG_NAME, own, mode)
         require_settings_of(trusted, config)
-        _require_own_download(config, overrides)
+        _require_own_network(config, overrides)
     if logs:
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     return config
@@ -59,13 +59,20 @@ def require_settings_of(trusted: DictConfig, config: DictConfig) -> None:
             )
 
 
-def _require_own_download(config: DictConfig, overrides: Sequence[str]) -> None:
+def _require_own_network(config: DictConfig, overrides: Sequence[str]) -> None:
     keys = ("data.download", "data.source.download")
     asked = any(text.lstrip("+").startswith(keys) for text in overrides)
     if not asked and any(OmegaConf.select(config, key) for key in keys):
         raise ConfigError(
             "data.download: a file of --config-dir sets it, and only you may ask the network; "
             "give data.download=true on the command line"
+        )
+    logger = OmegaConf.select(config, "trainer.logger")
+    is_own = any(text.lstrip("+").startswith("trainer.logger=") for text in overrides)
+    if logger not in (None, "tensorboard") and not is_own:
+        raise ConfigError(
+            f"trainer.logger: a file of --config-dir sets it to {logger}, and only you may ask the "
+            f"network; give trainer.logger={logger} on the command line"
         )
 
 

@@ -26,10 +26,8 @@ _WORD = f"{_GROUP}="
 _OF_NETWORK = ("channels", "strides", "depths", "kernel_sizes", "width")
 _SIZE = "size@"
 _NONE = ("none", "null", "")  # a folder is trained on as the configuration's files say
-_CHOSEN = (
-    *("spatial_dims", "slice_axis", "crop", "spacing"),
-    *("patch_size", "batch_size", "intensity"),
-)
+_SAMPLING = ("spatial_dims", "slice_axis", "crop", "spacing")
+_CHOSEN = (*_SAMPLING, "patch_size", "batch_size", "intensity")
 _ADDED = ("crop",)  # to what plans depend on, since they are kept: null is as it was
 _DEPENDS_ON = {  # what of the configuration a plan depends on, with all of its model
     "data": (*_CHOSEN, "in_channels", "num_classes", "labels", "form", "files"),

@@ -99,6 +99,12 @@ class Augmentation:
             )
 
     @property
+    def varies(self) -> bool:
+        """Whether anything is on."""
+        is_on = any(getattr(self, name) for name in ("affine", "elastic", *STEPS))
+        return is_on or bool(self.flip and self.flip_axes)
+
+    @property
     def scales(self) -> tuple[float, float]:
         """Smallest and largest length that a patch shows, in its own."""
         if isinstance(self.scale, Sequence):

@@ -125,7 +125,7 @@ class SegmentationDataModule(pl.LightningDataModule):
             foreground_fraction=self.config.foreground_fraction,
             augmentation=self.augmentation
             and resolve_flips(self.augmentation, labelling, self.config.patch_axes),
-            patches=self.config.batches_per_epoch * self.config.batch_size,
+            per_epoch=self.config.batches_per_epoch * self.config.batch_size,
             seed=self.seed,
         )
         if epochs := self._training.ramp_epochs:

@@ -61,7 +61,7 @@ class PatchDataset(Dataset):
         patch_size: Size in voxels; in 2-D a slice is cut along the grid's last axis.
         foreground_fraction: In [0, 1].
         augmentation: Random variation, or None.
-        patches: Of an epoch.
+        per_epoch: Patches of an epoch.
         seed: Of everything that is drawn.
     """
 
@@ -72,14 +72,14 @@ class PatchDataset(Dataset):
         patch_size: Sequence[int],
         foreground_fraction: float,
         augmentation: Augmentation | None,
-        patches: int,
+        per_epoch: int,
         seed: int = 0,
     ):
         self.cases = list(cases)
         self.patch_size = tuple(patch_size)
         self.foreground_fraction = foreground_fraction
         self.augmentation = augmentation
-        self.patches = patches
+        self.per_epoch = per_epoch
         self.seed = seed
         voxels = sum(math.prod(case.shape[1:]) for case in self.cases)
         self._a_pass = voxels / math.prod(self.patch_size)
@@ -123,12 +123,13 @@ class PatchDataset(Dataset):
     @property
     def ramp_epochs(self) -> float:
         """Epochs until every patch is varied."""
-        ramp = self.augmentation.ramp if self.augmentation else 0.0
-        return ramp * self._a_pass / self.patches
+        varied_by = self.augmentation
+        ramp = varied_by.ramp if varied_by and varied_by.varies else 0.0
+        return ramp * self._a_pass / self.per_epoch
 
     def _varied_share(self, epoch: int, index: int) -> float:
         end = self.ramp_epochs
-        return min(1.0, (epoch + index / self.patches) / end) if end else 1.0
+        return min(1.0, (epoch + index / self.per_epoch) / end) if end else 1.0
 
     def _voxel(self, rng: np.random.Generator, case: PreparedCase) -> int:
         """Flat index of the voxel on which a patch is centred."""

@@ -65,6 +65,10 @@ def stored_config(folder: Path) -> dict[str, Any]:
             folder, _WEIGHTS,
         )  # fmt: skip
     added = {section: added_keys(section) | config[section] for section in ("data", "trainer")}
+    if (logger := added["trainer"]["logger"]) not in (None, "tensorboard"):
+        # what a folder says, which may be a stranger's, sends nothing anywhere
+        log.info("trainer.logger=%s is taken when it is given beside resume=", logger)
+        added["trainer"]["logger"] = "tensorboard"
     return config | added | {"augmentation": _with_gamma(config.get("augmentation"), folder)}
 
 

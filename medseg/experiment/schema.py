@@ -363,6 +363,15 @@ def _mirrors(config: _Config) -> bool:
     return bool((config["augmentation"] or {}).get("flip", 1))
 
 
+def _varies(config: _Config) -> bool:
+    section = config["augmentation"] or {}
+    return any(v for k, v in section.items() if k not in _NO_PROBABILITIES)
+
+
+_NO_PROBABILITIES = (
+    *("_target_", "flip_axes", "side_pairs"),
+    *("rotation", "scale", "elastic_size", "ramp"),
+)  # of an augmentation
 EFFECTS: tuple[tuple[tuple[str, ...], Callable[[_Config], bool], str], ...] = (
     (("data.fold",), _has_folds, "data.folds or data.split_file"),
     (("data.folds",), _folds_are_drawn, "data.split_file=null"),
@@ -400,6 +409,7 @@ EFFECTS: tuple[tuple[tuple[str, ...], Callable[[_Config], bool], str], ...] = (
         lambda c: bool((c["augmentation"] or {}).get("affine", 1)),
         "augmentation.affine above 0",
     ),
+    (("augmentation.ramp",), _varies, "a kind of variation"),
     (
         ("augmentation.elastic_size",),
         lambda c: bool((c["augmentation"] or {}).get("elastic")),

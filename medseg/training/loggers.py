@@ -15,7 +15,6 @@ from medseg.files import write_text
 
 log = logging.getLogger(__name__)
 
-LOGGERS = ("tensorboard", "mlflow", "wandb")
 _ID = "{}_id.txt"  # by which a run that goes on finds its curves
 
 
@@ -44,7 +43,7 @@ def make_loggers(
     `WANDB_PROJECT` and so on; without them MLflow's files lie in the folder.
 
     Args:
-        kind: Of `LOGGERS`, or None.
+        kind: `tensorboard`, `mlflow`, `wandb` or None.
         folder: Of the run.
         name: Of the experiment.
         config: Of the run.

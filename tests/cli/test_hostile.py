@@ -394,3 +394,14 @@ def test_an_ablation_of_a_stranger_varies_the_run_and_not_hydra(
     own_folders = (f"runs={tmp_path}/out/runs", f"data.root={tmp_path}/out/data")
     assert types(stranger, "train", *words, *own_folders) == 2
     assert "hydra.callbacks" in capsys.readouterr().err
+
+
+def test_configurations_of_a_stranger_send_nothing(
+    stranger: Stranger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = stranger.run / "conf" / "trainer"
+    own.mkdir(parents=True)
+    (own / "theirs.yaml").write_text("defaults:\n  - default\n  - _self_\nlogger: wandb\n")
+    words = (f"--config-dir={own.parent}", "trainer=theirs", f"runs={tmp_path}/out/runs")
+    assert types(stranger, "train", *words) == 2
+    assert "trainer.logger" in capsys.readouterr().err

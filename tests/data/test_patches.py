@@ -49,7 +49,7 @@ def dataset(
             patch_size=size,
             foreground_fraction=fraction,
             augmentation=augmentation,
-            patches=10,
+            per_epoch=10,
             seed=seed,
         )
     )

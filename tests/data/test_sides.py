@@ -149,7 +149,7 @@ def test_swapped_classes_lie_where_the_image_shows_them(
         patch_size=(8,) * len(axes),
         foreground_fraction=0.5,
         augmentation=resolved,
-        patches=4,
+        per_epoch=4,
     )
     moved = 0
     patch = varied(as_lists([patches[0, place] for place in range(4)]), patches.patch_size)

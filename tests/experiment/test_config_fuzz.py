@@ -185,7 +185,7 @@ def step(plan: Plan) -> None:
         patch_size=config.patch_size,
         foreground_fraction=config.foreground_fraction,
         augmentation=varied_by,
-        patches=config.batches_per_epoch * config.batch_size,
+        per_epoch=config.batches_per_epoch * config.batch_size,
         seed=plan.config["seed"],
     )
     batch = varied(as_lists([patches[0, 0], patches[0, 1]]), config.patch_size)

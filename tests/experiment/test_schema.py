@@ -11,6 +11,7 @@ from medseg.arguments import construct
 from medseg.blocks.conv import Standard
 from medseg.blocks.unit import Residual
 from medseg.cli.compose import composed
+from medseg.data.augmentation import STEPS
 from medseg.data.preprocess import Window
 from medseg.errors import ConfigError
 from medseg.experiment.plan import make_plan
@@ -117,6 +118,7 @@ def test_values_that_do_not_go_together(key: str, value: Any) -> None:
         check_config(changed(key, value))
 
 
+_KINDS = [f"augmentation.{name}" for name in ("flip", "affine", "elastic", *STEPS)]
 INERT = {
     "a fold of no folds": {"data.fold": 2},
     "a share beside folds": {"data.validation_fraction": 0.3, "data.folds": 3},
@@ -128,6 +130,7 @@ INERT = {
     "axes of no flip": {"augmentation.flip_axes": [1], "augmentation.flip": 0.0},
     "a flip along no axis": {"augmentation.flip": 0.5, "augmentation.flip_axes": []},
     "an angle of no rotation": {"augmentation.rotation": 90, "augmentation.affine": 0},
+    "a ramp of nothing": {"augmentation.ramp": 5.0, **dict.fromkeys(_KINDS, 0.0)},
     "a scale of no scaling": {"augmentation.scale": 0.1, "augmentation.affine": 0},
     "how often nothing is drawn": {"pictures.every_epochs": 2, "pictures.cases": 0},
     "shifts of nothing": {"artifacts.shifts": 8, "artifacts.follow": False, "artifacts.cases": 0},

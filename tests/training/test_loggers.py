@@ -1,11 +1,13 @@
 """Curves go where they are asked to, and no training is lost over them."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from tests_support import QUICK, resume, the_run, train
 
+from medseg.experiment.resume import stored_config
 from medseg.record import digest
 
 
@@ -16,6 +18,16 @@ def test_what_is_not_installed_is_said_before_anything_is_written(
     monkeypatch.setitem(sys.modules, kind, None)
     assert train(tmp_path, *QUICK, f"trainer.logger={kind}") == 2
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_is_gone_on_from_sends_nothing_anywhere(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    path = run / "config.yaml"
+    assert "logger: tensorboard" in path.read_text()
+    path.write_text(path.read_text().replace("logger: tensorboard", "logger: wandb"))
+    assert stored_config(run)["trainer"]["logger"] == "tensorboard"
 
 
 def test_curves_are_no_part_of_what_a_run_is() -> None:
@@ -38,7 +50,7 @@ def test_mlflow_has_the_curves_of_a_run_that_went_on(
     place = f"sqlite:///{tmp_path / 'curves.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
     assert train(tmp_path, *QUICK, "trainer.logger=mlflow") == 0
-    assert resume(the_run(tmp_path), "trainer.epochs=3") == 0
+    assert resume(the_run(tmp_path), "trainer.epochs=3", "trainer.logger=mlflow") == 0
     client = mlflow.MlflowClient(place)
     runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
     assert [each.info.status for each in runs] == ["FINISHED"]
@@ -57,7 +69,7 @@ def test_wandb_has_one_run_of_one_that_went_on(
     assert train(tmp_path, *QUICK, "trainer.logger=wandb") == 0
     run = the_run(tmp_path)
     own = (run / "wandb_id.txt").read_text()
-    assert resume(run, "trainer.epochs=3") == 0
+    assert resume(run, "trainer.epochs=3", "trainer.logger=wandb") == 0
     assert {path.name.rpartition("-")[2] for path in run.parent.glob("wandb/offline-run-*")} == {
         own
     }
