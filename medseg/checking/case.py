@@ -13,7 +13,7 @@ from medseg.data.sides import side_pairs
 from medseg.errors import DataError, one_volume
 from medseg.labelling import Labelling
 from medseg.planning.fingerprint import CaseFacts, facts_of
-from medseg.volumes import Volume, draw_planes, to_png, to_ras
+from medseg.volumes import Box, Volume, draw_planes, to_png, to_ras
 
 _EDGE = 132  # pixels of the longest side of a slice
 _GAP = 4
@@ -32,6 +32,7 @@ class Seen:
         highest: Of each channel, the largest value; the smallest is among the facts.
         image_sha256: Of its image's voxels in RAS.
         label_sha256: Of its label's.
+        outside: Voxels of foreground outside the box of what is not 0 in some channel.
         crossed: Pairs of classes named left and right of which the left lies on the right.
         picture: Three slices with the label's outlines as PNG in base64, where they were asked for.
     """
@@ -43,6 +44,7 @@ class Seen:
     highest: tuple[float, ...] = ()
     image_sha256: str = ""
     label_sha256: str = ""
+    outside: int = 0
     crossed: tuple[tuple[str, str], ...] = ()
     picture: str = ""
 
@@ -80,9 +82,19 @@ def _read(seen: Seen, dataset: Dataset, *, pictures: bool) -> Seen:
         highest=tuple(float(channel.max()) for channel in image.array),
         image_sha256=voxels_sha256(image),
         label_sha256=voxels_sha256(label),
+        outside=_outside(image, label, dataset.labelling),
         crossed=_crossed(label, image, dataset.labelling) if dataset.spatial_dims == 3 else (),
         picture=_drawn(image, label) if pictures else "",
     )
+
+
+def _outside(image: Volume, label: Volume, labelling: Labelling) -> int:
+    content = Box.of_content(image.array).cut(label)
+    whole, within = (
+        np.count_nonzero((part.array > 0) & (part.array < labelling.ignored))
+        for part in (label, content)
+    )
+    return int(whole - within)
 
 
 def _crossed(label: Volume, image: Volume, labelling: Labelling) -> tuple[tuple[str, str], ...]:

@@ -89,6 +89,7 @@ def check_dataset(dataset: Dataset, *, patient: Patients = None, pictures: bool 
         *_folds(dataset, patient),
         *_copies(dataset, seen),
         *_labels(dataset, seen),
+        *_outside(seen),
         *_values(dataset, seen),
         *_grids(dataset, seen),
     ]
@@ -224,6 +225,18 @@ def _labels(dataset: Dataset, seen: Sequence[Seen]) -> Iterator[Finding]:
             "are the labels swapped? Look at it, and correct the header or the labels"
         )
         yield Finding(severity="warn", cases=tuple(cases), text=text)
+
+
+def _outside(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """Foreground beyond the image's content, which `data.crop=nonzero` leaves out."""
+    outside = {each.case.case_id: each.outside for each in seen if each.outside}
+    if outside:
+        text = (
+            f"{sum(outside.values())} voxels of foreground lie around the image's content, where "
+            "every channel is 0: do image and label belong together? Cropping (data.crop=nonzero, "
+            "which medseg plan may choose) leaves them out of training"
+        )
+        yield Finding(severity="warn", cases=tuple(outside), text=text)
 
 
 def _voxels(seen: Seen) -> Mapping[str, int]:

@@ -186,6 +186,13 @@ def empty_label(data: Data, case: int) -> None:
     data.label(case, np.zeros(SIZE, np.uint8))
 
 
+def masked(data: Data, case: int) -> None:
+    """The image is 0 in every channel where some of the foreground lies."""
+    array = image(case)
+    array[:2] = 0
+    data.image(case, array)
+
+
 def copied(data: Data, case: int) -> None:
     data.image(case, image(0))
 
@@ -233,6 +240,7 @@ OF_A_CASE: dict[Plant, tuple[str, tuple[str, ...]]] = {
     fraction: ("refuse", VOLUMES),
     constant: ("warn", FORMS),
     empty_label: ("warn", (*VOLUMES, "png")),
+    masked: ("warn", VOLUMES),
     copied_label: ("warn", FORMS),
     unsigned: ("warn", (*VOLUMES, "dicom")),
     rescaled: ("warn", VOLUMES),
