@@ -26,6 +26,7 @@ from medseg.analysis.workspace import workspace_bytes
 from medseg.data.config import DataConfig
 from medseg.errors import ConfigError
 from medseg.layers.context import CHANNELS_LAST
+from medseg.layers.fast_conv import Conv3d
 from medseg.models.weights import ModelCard
 
 log = logging.getLogger(__name__)
@@ -86,10 +87,13 @@ def predicted_memory(
     tensors = [*network.parameters(), *network.buffers()]
     abstract = copied(network, {id(t): mode.from_tensor(t) for t in tensors})
     abstract.train(training)
+    ledger = _Ledger()
     for _, module in hookable(abstract):  # what an operation raises would end the whole process
         module.register_forward_pre_hook(lambda *_: check_time())
+        if isinstance(module, Conv3d):
+            module.register_forward_pre_hook(ledger.enter_convolution)
+            module.register_forward_hook(ledger.leave_convolution)
     device = tensors[0].device if tensors else torch.device("cpu")
-    ledger = _Ledger()
     kept = 0
     try:
         with mode, torch.set_grad_enabled(training):
@@ -167,7 +171,16 @@ class _Ledger(TorchDispatchMode):
         self.most = 0
         self.peak = 0
         self.unseen: set[str] = set()
+        self._by_library = False
         self._known: dict[int, weakref.ref] = {}
+
+    def enter_convolution(self, layer: Conv3d, inputs: tuple[Tensor, ...]) -> None:
+        """What the layer computes by the library, torch seems to compute while this watches."""
+        self._by_library = layer.takes_over(inputs[0])
+
+    def leave_convolution(self, *_: Any) -> None:
+        """The operations that follow are torch's."""
+        self._by_library = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -178,7 +191,7 @@ class _Ledger(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._enter(tensor.untyped_storage())
-        inside = workspace_bytes(func, args, result)
+        inside = workspace_bytes(func, args, result, by_library=self._by_library)
         if inside is None:
             first = next((t for t in tree_leaves(args) if isinstance(t, Tensor)), None)
             is_bf16 = first is not None and first.dtype == torch.bfloat16

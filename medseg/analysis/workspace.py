@@ -25,14 +25,13 @@ from medseg.analysis.vocabulary import (
     base_name,
 )
 from medseg.layers.context import CHANNELS_LAST
+from medseg.layers.fast_conv import is_unfolded
 
 _Rule = Callable[[tuple[Any, ...], Any], int]
 
 _HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 _HALF = (torch.bfloat16, torch.float16)  # computed in single precision without AVX-512
 _BLOCK = 16 if _HAS_AVX512 else 8  # channels in a register
-_SMALL = 20480  # torch's own bounds (use_mkldnn in ATen/native/Convolution.cpp)
-_MANY = 16
 _THREADED_COLUMNS = 2_400_000  # bytes; 2.05 MB were measured in every thread, 2.76 MB in one
 _KEYS = 512  # that fused attention takes at once
 _ACCUMULATOR = 4  # bytes
@@ -42,13 +41,17 @@ _LARGEST_DEPTHWISE = 3  # kernel whose gradient oneDNN has a kernel of its own f
 _LARGEST_COPIED = 128  # height and width together, up to which torch interpolates channels last
 
 
-def workspace_bytes(operation: Any, arguments: tuple[Any, ...], result: Any) -> int | None:
+def workspace_bytes(
+    operation: Any, arguments: tuple[Any, ...], result: Any, *, by_library: bool = False
+) -> int | None:
     """Bytes above those of the operation's inputs and results; None if nobody knows.
 
     Args:
         operation: Of aten; whatever is no calculation takes nothing.
         arguments: That it was called with.
         result: What it returned.
+        by_library: Whether a layer of medseg's has oneDNN compute a single small volume, which
+            torch would unfold.
     """
     if operation.namespace != "aten":
         return 0
@@ -62,6 +65,8 @@ def workspace_bytes(operation: Any, arguments: tuple[Any, ...], result: Any) -> 
         return None if name in _ESTIMATED else 0
     if name in _CONVOLUTIONS and not _was_measured(arguments, backward=name != "convolution"):
         return None
+    if by_library and rule is _convolution:
+        return _convolution_by_library(arguments, result)
     return rule(arguments, result)
 
 
@@ -75,15 +80,20 @@ def _was_measured(arguments: tuple[Any, ...], *, backward: bool) -> bool:
 
 
 def _convolution(arguments: tuple[Any, ...], output: Tensor) -> int:
+    """Single small images torch unfolds into the columns of a matrix."""
+    image, weight, _, stride, _, dilation, transposed, _, groups = arguments
+    if is_unfolded(image, weight, stride, dilation, groups):
+        return _copies(image) + _columns(image, weight, image if transposed else output)
+    return _convolution_by_library(arguments, output)
+
+
+def _convolution_by_library(arguments: tuple[Any, ...], output: Tensor) -> int:
     """Channels that are last in memory oneDNN takes as they are.
 
-    Others it first puts into a layout of its own, in blocks of channels. Single small images torch
-    unfolds into the columns of a matrix instead.
+    Others it first puts into a layout of its own, in blocks of channels.
     """
-    image, weight, _, stride, _, dilation, transposed, _, groups = arguments
+    image, weight, _, stride, _, _, transposed, _, groups = arguments
     copy = _copies(image)
-    if _is_unfolded(image, weight, stride, dilation, groups):
-        return copy + _columns(image, weight, image if transposed else output)
     if not (_HAS_AVX512 or _has_channels_last(image)) and image.dtype == torch.float32:
         if groups > 1:
             return copy + _grouped_of_avx2(image, weight, output, stride, groups)
@@ -95,7 +105,7 @@ def _convolution(arguments: tuple[Any, ...], output: Tensor) -> int:
 def _convolution_backward(arguments: tuple[Any, ...], _result: Any) -> int:
     gradient, image, weight, _, stride, _, dilation, transposed, _, groups, _ = arguments
     copy = _copies(gradient, image)
-    if _is_unfolded(image, weight, stride, dilation, groups):
+    if is_unfolded(image, weight, stride, dilation, groups):
         return copy + _columns(image, weight, image if transposed else gradient)
     needed = _backward(image, weight, gradient, groups)
     if _HAS_AVX512 or image.dtype != torch.float32:
@@ -111,20 +121,6 @@ def _convolution_backward(arguments: tuple[Any, ...], _result: Any) -> int:
         unfolded = _backward_of_avx2(image, weight, gradient, stride, dilation, transposed)
         needed = max(needed, unfolded)
     return copy + needed
-
-
-def _is_unfolded(
-    image: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int
-) -> bool:
-    """Whether torch does without oneDNN (`use_mkldnn` in ATen/native/Convolution.cpp)."""
-    if image.dtype != torch.float32 or groups > 1:
-        return False
-    plane = weight.shape[2:][-2:]
-    is_product = max(plane) == max(stride) == max(dilation) == 1 and len(image) < _MANY
-    if is_product and torch.get_num_threads() == 1:
-        return True
-    is_small = len(image) == 1 and math.prod(image.shape[:4]) <= _SMALL
-    return is_small and min(plane) <= 3
 
 
 def _is_pointwise(weight: Tensor) -> bool:

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from medseg.cli.hydra_settings import CONFIG_NAME, hydra_config, open_hydra, require_settings_of
+from medseg.cli.hydra_settings import CONFIG_NAME, hydra_config, open_hydra, require_same_trust
 from medseg.cli.overrides import no_key, readable, require_options, values_of
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.experiment.schema import RULES, check_config, require_effect
@@ -197,7 +197,7 @@ def arm_composer(
     @cache
     def composed_arm(overrides: tuple[str, ...]) -> DictConfig:
         arm = hydra.config_loader.load_sweep_config(config, list(overrides))
-        require_settings_of(config, arm)
+        require_same_trust(config, arm)
         return task_of(arm)
 
     def compose_arm(overrides: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:

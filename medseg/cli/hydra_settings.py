@@ -5,7 +5,7 @@ come from anywhere; it describes runs alone, and downloads nothing.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,16 +36,16 @@ def hydra_config(
     """
     config = hydra.compose_config(CONFIG_NAME, list(overrides), mode)
     own = [text for text in overrides if text.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    if any("hydra.searchpath" in text for text in own):
+    if _searches(own):
         trusted = hydra.compose_config(CONFIG_NAME, own, mode)
-        require_settings_of(trusted, config)
+        _require_settings_of(trusted, config)
         _require_own_network(config, overrides)
     if logs:
         configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     return config
 
 
-def require_settings_of(trusted: DictConfig, config: DictConfig) -> None:
+def _require_settings_of(trusted: DictConfig, config: DictConfig) -> None:
     """Checks that a configuration runs as a trusted one does, whatever it runs.
 
     Raises:
@@ -59,7 +59,29 @@ def require_settings_of(trusted: DictConfig, config: DictConfig) -> None:
             )
 
 
-def _require_own_network(config: DictConfig, overrides: Sequence[str]) -> None:
+def require_same_trust(asked: DictConfig, arm: DictConfig) -> None:
+    """Checks that an arm of an ablation does what the command that plans it may do.
+
+    Args:
+        asked: What the command composed.
+        arm: The same with the overrides of the arm's levels, which a file may have brought.
+
+    Raises:
+        ConfigError: the arm changes how Hydra runs, or a file of `--config-dir` has it ask the
+            network.
+    """
+    _require_settings_of(asked, arm)
+    own = asked.hydra.overrides
+    if _searches(own.hydra):
+        _require_own_network(arm, OmegaConf.to_container(own.task, resolve=False))
+
+
+def _searches(overrides: Iterable[str]) -> bool:
+    """Whether configuration comes from further folders, such as `--config-dir`."""
+    return any("hydra.searchpath" in text for text in overrides)
+
+
+def _require_own_network(config: DictConfig, overrides: Any) -> None:
     keys = ("data.download", "data.source.download")
     asked = any(text.lstrip("+").startswith(keys) for text in overrides)
     if not asked and any(OmegaConf.select(config, key) for key in keys):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from medseg.data.augmentation import Augmentation
@@ -39,6 +40,7 @@ from medseg.volumes import IGNORE
 
 log = logging.getLogger(__name__)
 
+_COUNTED = 32  # patches whose voxels tell the classes' shares
 _TIMED = 8  # patches that are cut to see how long one takes
 _BATCH_SECONDS = 0.02  # in which the processes together cut a batch
 _LEFT_FREE = 2**30
@@ -179,6 +181,17 @@ class SegmentationDataModule(pl.LightningDataModule):
         if self._training is None:
             raise RuntimeError("call setup() first")
         return ImageRange.joined([case.image_range for case in self._training.cases])
+
+    def label_counts(self) -> Tensor:
+        """Voxels of each label value in a few training patches as they are drawn, but ignored."""
+        if self._training is None:
+            raise RuntimeError("call setup() first")
+        values = self.config.labelling.ignored
+        counts = torch.zeros(values, dtype=torch.long)
+        for index in range(_COUNTED):
+            label = self._training[0, index]["label"].flatten()
+            counts += torch.bincount(label[label < values], minlength=values)
+        return counts
 
     def prepared_validation(self) -> list[PreparedCase]:
         """The held-out cases on the network's grid."""

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import nn
 
 from medseg.data.datamodule import loader_faults
 from medseg.experiment.plan import Plan
 from medseg.training.callbacks import History
+from medseg.training.head import start_from_shares
 from medseg.training.loggers import make_loggers
 from medseg.training.module import SegmentationModule
 from medseg.training.ranks import Rank
@@ -18,23 +20,38 @@ from medseg.training.trainer import LAST, make_trainer
 def module_of(plan: Plan, description: Mapping[str, Any] | None = None) -> SegmentationModule:
     """The optimisation of a plan's network, whose data are set up.
 
+    With `trainer.class_prior` a last layer that was not trained starts from the classes' shares.
+
     Args:
         plan: The plan.
         description: Plain data that checkpoints keep.
     """
     dataset, config = plan.data.dataset, plan.data.config
     assert dataset is not None
-    return SegmentationModule(
+    module = SegmentationModule(
         network=plan.network,
         loss=plan.loss,
         optimizer=plan.optimizer,
         scheduler=plan.scheduler,
         labelling=dataset.labelling,
         patch_size=config.patch_size,
+        head_factor=plan.head_factor,
         deep_supervision=plan.deep_supervision,
         ignores=plan.data.ignores,
         description=dict(description or {}),
     )
+    layers = _new_layers(plan, module.last_layers)
+    if plan.training.class_prior and layers:
+        start_from_shares(layers, plan.data.label_counts(), dataset.labelling)
+    return module
+
+
+def _new_layers(plan: Plan, layers: Sequence[nn.Module]) -> list[nn.Module]:
+    """Those of the layers that do not begin with trained weights."""
+    if not plan.init:
+        return list(layers)
+    new = {id(p) for name, p in plan.network.named_parameters() if name in plan.init["new"]}
+    return [layer for layer in layers if new & {id(p) for p in layer.parameters()}]
 
 
 def fit(

@@ -211,6 +211,7 @@ RULES: dict[str, Rule] = {
     "trainer.validate_every": whole(1),
     "trainer.weights": one_of("last", "best"),
     "trainer.ema": or_null(_BETWEEN),
+    "trainer.class_prior": FLAG,
     "trainer.patience": or_null(whole(1)),
     "trainer.gradient_clip": or_null(POSITIVE),
     "trainer.devices": whole(1, 1024),
@@ -220,6 +221,7 @@ RULES: dict[str, Rule] = {
     "trainer.deterministic": FLAG,
     "trainer.logger": or_null(one_of("tensorboard", "mlflow", "wandb")),
     "optimizer.lr": number("a number above 0, at most 10", lambda value: 0 < value <= 10),
+    "optimizer.head_factor": number("a number from 1 to 1000", lambda value: 1 <= value <= 1000),
     "optimizer.weight_decay": _SHARE,
     "optimizer.eps": number("a number above 0, at most 1", lambda value: 0 < value <= 1),
 }

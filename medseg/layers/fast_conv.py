@@ -1,14 +1,17 @@
-"""Convolutions on a CPU with gradients put together from its library's fast operators.
+"""Convolutions on a CPU put together from its library's fast operators.
 
-The library has fast kernels for every forward pass, for most weight gradients in 2-D and for few
-in 3-D; elsewhere it falls back to slow reference loops. Here
+The library, oneDNN, has fast kernels for every forward pass, for most weight gradients in 2-D and
+for few in 3-D; elsewhere it falls back to slow reference loops. Torch asks it for a single small
+image only in part. Here
 
+- a single small volume goes to the library, too;
 - the weight gradient in 3-D is that of planes: the gradient by one slice of the kernel is the
   gradient by a 2-D kernel, with the slices of the volume as its batch;
 - the input gradient of a depthwise convolution is the forward pass of the outputs' gradient with
   the kernel flipped.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from medseg.layers.context import autocast_dtype, channels_last, trains_on_cpu
+from medseg.layers.context import autocast_dtype, channels_last, runs_on_cpu, trains_on_cpu
 
 CONV: dict[int, Callable[..., Tensor]] = {4: functional.conv2d, 5: functional.conv3d}
 """torch's convolution by number of axes of its input."""
@@ -25,6 +29,8 @@ CONV: dict[int, Callable[..., Tensor]] = {4: functional.conv2d, 5: functional.co
 Axes = tuple[int, ...]
 
 _FAST_ROW = 3  # taps along the last axis up to which the library's depthwise gradient is fast
+_SMALL = 20480  # torch's own bounds (use_mkldnn in ATen/native/Convolution.cpp)
+_MANY = 16
 
 
 class Geometry(NamedTuple):
@@ -56,13 +62,49 @@ class DepthwiseConv3d(_Depthwise, nn.Conv3d):
     """`nn.Conv3d` with one group per input channel."""
 
 
-class DilatedConv3d(nn.Conv3d):
-    """`nn.Conv3d` whose weight gradient is that of its planes: measured faster when dilated."""
+class Conv3d(nn.Conv3d):
+    """`nn.Conv3d` that computes single small volumes by the library, too.
+
+    Torch unfolds such a volume into the columns of a matrix: up to 24 times as slow.
+    """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if not self.takes_over(x):
+            return self._by_torch(x, weight, bias)
+        if torch.is_grad_enabled():  # of two volumes it asks the library for gradients as well
+            pair = channels_last(x.expand(2, *x.shape[1:]))
+            return self._by_torch(pair, weight, bias)[:1].clone()  # a view would hold both
+        if is_in_torch_dispatch_mode():  # somebody counts operators, and knows torch's own alone
+            return self._by_torch(x, weight, bias)
+        geometry = self.padding, self.stride, self.dilation, self.groups
+        return torch.mkldnn_convolution(x, weight, bias, *geometry)
+
+    def _by_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(x, weight, bias)
+
+    def takes_over(self, x: Tensor) -> bool:
+        """Whether torch would compute this volume without the library."""
+        return (
+            runs_on_cpu(x)
+            and not torch.compiler.is_compiling()
+            and x.ndim == 5
+            and len(x) == 1
+            and autocast_dtype(x) == torch.float32
+            and max(self.kernel_size[1:]) > 1
+            and self.padding_mode == "zeros"
+            and not isinstance(self.padding, str)
+            and torch.backends.mkldnn.is_available()
+            and is_unfolded(x, self.weight, self.stride, self.dilation, self.groups)
+        )
+
+
+class DilatedConv3d(Conv3d):
+    """A convolution whose weight gradient is that of its planes: measured faster when dilated."""
+
+    def _by_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         geometry = _geometry_of(self, x)
         if geometry is None or not trains_on_cpu(x):
-            return super()._conv_forward(x, weight, bias)
+            return super()._by_torch(x, weight, bias)
         return fast_conv(x, weight, geometry)
 
 
@@ -92,6 +134,20 @@ class SharedSmoothing(nn.Module):
 
     def extra_repr(self) -> str:
         return f"kernel_size={tuple(self.weight.shape[2:])}"
+
+
+def is_unfolded(
+    image: Tensor, weight: Tensor, stride: Sequence[int], dilation: Sequence[int], groups: int
+) -> bool:
+    """Whether torch does without the library (`use_mkldnn` in ATen/native/Convolution.cpp)."""
+    if image.dtype != torch.float32 or groups > 1:
+        return False
+    plane = weight.shape[2:][-2:]
+    is_product = max(plane) == max(stride) == max(dilation) == 1 and len(image) < _MANY
+    if is_product and torch.get_num_threads() == 1:
+        return True
+    is_small = len(image) == 1 and math.prod(image.shape[:4]) <= _SMALL
+    return is_small and min(plane) <= 3
 
 
 def depthwise_conv(

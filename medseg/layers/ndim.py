@@ -1,7 +1,7 @@
 """torch's layers by number of spatial dimensions, 1, 2 or 3; any other is a `ValueError`.
 
 >>> conv_nd(3), linear_mode(2)
-(<class 'torch.nn.modules.conv.Conv3d'>, 'bilinear')
+(<class 'medseg.layers.fast_conv.Conv3d'>, 'bilinear')
 """
 
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from medseg.layers.fast_conv import DepthwiseConv2d, DepthwiseConv3d, DilatedConv3d
+from medseg.layers.fast_conv import Conv3d, DepthwiseConv2d, DepthwiseConv3d, DilatedConv3d
 from medseg.layers.instance_norm import InstanceNorm2d, InstanceNorm3d
 
 
@@ -20,7 +20,7 @@ def _of_dimension(one: Any, two: Any, three: Any, spatial_dims: int) -> Any:
     return choices[spatial_dims]
 
 
-conv_nd = partial(_of_dimension, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+conv_nd = partial(_of_dimension, nn.Conv1d, nn.Conv2d, Conv3d)
 transposed_nd = partial(_of_dimension, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 max_pool_nd = partial(_of_dimension, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 average_pool_nd = partial(_of_dimension, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)

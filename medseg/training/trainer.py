@@ -49,6 +49,7 @@ class TrainingPlan:
         validate_every: Epochs between validations.
         weights: Which are kept: `last`, or `best` by the Dice of the validation cases.
         ema: Decay of the average of the weights (`medseg.training.average`); None: no average.
+        class_prior: Whether the last layer starts from the classes' shares of the voxels.
         patience: Validations without a better Dice after which training stops; None: never.
         gradient_clip: Largest norm of the gradient; None: not clipped.
         devices: Processes of each node that share every batch, on a GPU each or all on the CPU.
@@ -65,6 +66,7 @@ class TrainingPlan:
     validate_every: int = 1
     weights: str = "last"
     ema: float | None = None
+    class_prior: bool = False
     patience: int | None = None
     gradient_clip: float | None = 12.0
     devices: int = 1

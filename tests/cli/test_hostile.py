@@ -378,7 +378,19 @@ def test_configurations_of_a_stranger_fetch_nothing(
     assert "data.download" in capsys.readouterr().err
 
 
-def test_an_ablation_of_a_stranger_varies_the_run_and_not_hydra(
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("+hydra.callbacks.x._target_=evil.f", "hydra.callbacks"),
+        ("data.download=true", "data.download"),
+        ("trainer.logger=wandb", "trainer.logger"),
+    ],
+)
+@pytest.mark.parametrize("way", ["level", "sweep"])
+def test_an_ablation_of_a_stranger_varies_the_run_and_nothing_else(
+    way: str,
+    override: str,
+    named: str,
     stranger: Stranger,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -387,13 +399,18 @@ def test_an_ablation_of_a_stranger_varies_the_run_and_not_hydra(
     own = stranger.run / "conf" / "ablation"
     monkeypatch.syspath_prepend(str(stranger.run))
     own.mkdir(parents=True)
-    levels = {"evil": ["+hydra.callbacks.x._target_=evil.f"], "good": []}
-    content = {"hydra": {"mode": "MULTIRUN"}, "ablation": {"factors": {"log": levels}}}
+    settings: dict[str, Any] = {"mode": "MULTIRUN"}
+    levels = {"evil": [override], "good": []}
+    if way == "sweep":
+        key, value = override.split("=")
+        settings |= {"sweeper": {"params": {key: value}}}
+        levels = {"one": ["seed=1"], "good": []}
+    content = {"hydra": settings, "ablation": {"factors": {"log": levels}}}
     (own / "theirs.yaml").write_text(f"# @package _global_\n{yaml.safe_dump(content)}")
-    words = (f"--config-dir={own.parent}", "ablation=theirs", "data=phantom")
+    words = (f"--config-dir={own.parent}", "ablation=theirs", "data=hippocampus")
     own_folders = (f"runs={tmp_path}/out/runs", f"data.root={tmp_path}/out/data")
     assert types(stranger, "train", *words, *own_folders) == 2
-    assert "hydra.callbacks" in capsys.readouterr().err
+    assert named in capsys.readouterr().err
 
 
 def test_configurations_of_a_stranger_send_nothing(

@@ -1,0 +1,80 @@
+"""The last layer is found in every network, starts from the classes' shares, and has its rate."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from medseg.errors import ConfigError
+from medseg.experiment.plan import make_plan
+from medseg.labelling import Labelling
+from medseg.models.description import build_network, describe
+from medseg.training.head import last_layers, optimizer_of, start_from_shares
+
+from ..test_configs import MODELS, composed
+
+CLASSES = Labelling(("a", "b"))
+REGIONS = Labelling(("whole", "core"), regions=((1, 2), (2,)), order=(1, 2))
+
+
+@pytest.mark.parametrize("data", ["mni152", "hippocampus"])
+@pytest.mark.parametrize("model", MODELS)
+def test_the_last_layer_moves_the_scores_of_every_network_alike(model: str, data: str) -> None:
+    config = composed(f"model={model}", f"data={data}")
+    network = build_network(describe(config["model"])).eval()
+    layers = last_layers(network, config["data"]["num_classes"])
+    assert layers
+    size = [32, 32, 32][: len(config["data"]["patch_size"])]
+    image = torch.randn(1, config["data"]["in_channels"], *size)
+    shift = torch.arange(config["data"]["num_classes"], dtype=torch.float32)
+    with torch.no_grad():
+        before = network(image)
+        layers[0].get_parameter("bias").add_(shift)
+        after = network(image)
+    expected = before + shift.reshape(1, -1, *[1] * len(size))
+    torch.testing.assert_close(after, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("labelling", [CLASSES, REGIONS])
+def test_without_features_the_probabilities_are_the_shares(labelling: Labelling) -> None:
+    head = nn.Conv2d(4, labelling.outputs, 1)
+    counts = torch.tensor([900, 75, 25])
+    assert start_from_shares([head], counts, labelling)
+    found = labelling.probabilities(head(torch.zeros(1, 4, 1, 1)), 1).flatten()
+    shares = [0.9, 0.075, 0.025] if labelling is CLASSES else [0.1, 0.025]
+    torch.testing.assert_close(found, torch.tensor(shares), atol=1e-6, rtol=1e-4)
+
+
+def test_a_class_that_is_not_there_has_a_finite_score() -> None:
+    head = nn.Conv2d(4, 3, 1)
+    start_from_shares([head], torch.tensor([1000, 0, 0]), CLASSES)
+    assert head.get_parameter("bias").isfinite().all()
+    assert not start_from_shares([nn.Conv2d(4, 3, 1, bias=False)], torch.ones(3), CLASSES)
+
+
+@pytest.mark.parametrize("factor", [1.0, 20.0])
+def test_every_parameter_is_trained_once_at_its_rate(factor: float) -> None:
+    network = build_network(describe(composed()["model"]))
+    layers = last_layers(network, composed()["data"]["num_classes"])
+    optimizer = optimizer_of(partial(torch.optim.AdamW, lr=1e-3), network, layers, factor)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert rates.keys() == {id(p) for p in network.parameters()}
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(rates)
+    own = {id(p) for layer in layers for p in layer.parameters()}
+    assert {rate for key, rate in rates.items() if key in own} == {1e-3 * factor}
+    assert {rate for key, rate in rates.items() if key not in own} == {1e-3}
+
+
+def test_a_schedule_that_forgets_the_factor_is_refused() -> None:
+    def config(*overrides: str) -> dict[str, Any]:
+        made = composed("data=phantom", *overrides)
+        return made | {"scheduler": {
+            "_target_": "torch.optim.lr_scheduler.OneCycleLR", "_partial_": True, "max_lr": 0.01,
+            "total_steps": 100,
+        }}  # fmt: skip
+
+    make_plan(config("optimizer.head_factor=1"))
+    with pytest.raises(ConfigError, match="head_factor"):
+        make_plan(config())
