@@ -15,6 +15,7 @@ from medseg.errors import MedsegError
 
 GROUPS = {
     "depthwise": "Depthwise convolution",
+    "single": "A single small volume",
     "separable": "Separable block",
     "convolutions": "Convolutions",
     "units": "Units",
@@ -109,7 +110,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     for place, slug in enumerate(asked, start=1):
         start = time.perf_counter()
         group = Group(slug, GROUPS[slug], tuple(_cases(slug)(bench, dims)))
-        document = replace(document, groups=(*document.groups, group))
+        if group.cases:  # some are of 3-D alone
+            document = replace(document, groups=(*document.groups, group))
         write_text(arguments.output / JSON, document.json())
         write_text(arguments.output / MARKDOWN, document.markdown())
         seconds = time.perf_counter() - start
@@ -130,6 +132,7 @@ def _cases(slug: str) -> Callable[..., Sequence[Any]]:
         return lambda bench, dims: networks.network_cases(bench, {d: _presets(d) for d in dims})
     return {
         "depthwise": blocks.depthwise_cases,
+        "single": blocks.single_cases,
         "separable": blocks.separable_cases,
         "norm": blocks.norm_cases,
         "pairs": networks.pair_cases,

@@ -30,7 +30,7 @@ from benchmarks.measure import Bench, Case
 from medseg.analysis.cost import count_macs
 from medseg.analysis.timing import Call
 from medseg.blocks import activation, conv, norm, unit
-from medseg.layers.fast_conv import Geometry, fast_conv
+from medseg.layers.fast_conv import Conv3d, Geometry, fast_conv
 from medseg.layers.resampling import MaxUnpool
 from medseg.models.description import build
 
@@ -39,6 +39,7 @@ WEIGHT_GRADIENT = "weight gradient"
 
 _SLOPE = 0.01
 _DEPTHWISE = (*((problem, 3) for problem in VOLUMES), (VOLUMES[1], 5), (PLANES[0], 7))
+_SINGLE = (Problem(8, (32, 40, 32), 1), Problem(32, (20, 28, 20), 1), Problem(128, (12,) * 3, 1))
 _CONV = {2: functional.conv2d, 3: functional.conv3d}
 _CONV_MODULE: dict[int, type[nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _INSTANCE_NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -106,6 +107,27 @@ def _depthwise_calls(
         }
 
     return calls
+
+
+def single_cases(bench: Bench, dims: Iterable[int]) -> list[Case]:
+    """The convolution of one small volume, as windows of a prediction are: torch's own and ours."""
+    return [_single_case(bench, p) for p in chosen(_SINGLE, dims, quick=bench.quick)]
+
+
+def _single_case(bench: Bench, problem: Problem) -> Case:
+    channels = problem.channels
+    kinds: tuple[tuple[str, type[nn.Conv3d]], ...] = (("torch", nn.Conv3d), ("medseg", Conv3d))
+    candidates = [
+        module_candidate(
+            name,
+            (module := kind(channels, channels, 3, padding=1, bias=False)),
+            [problem.shape],
+            layouts=BOTH_LAYOUTS,
+            macs=count_macs(module, channels, problem.size),
+        )
+        for name, kind in kinds
+    ]
+    return bench.case(problem.label, candidates, reference="torch")
 
 
 def separable_cases(bench: Bench, dims: Iterable[int]) -> list[Case]:

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 GRID_MM = 1.5
-_RESAMPLING = {"order": 1, "order_z": 0, "force_separate_z": None}
 
 
 def main() -> None:
@@ -77,14 +76,11 @@ def _predictor(classes: int, channels: list[int], patch: int) -> Any:
         "nonlin": "torch.nn.LeakyReLU",
         "nonlin_kwargs": {"inplace": True},
     }
-    resampling = {
-        f"resampling_fn_{kind}{suffix}": value
-        for kind in ("data", "seg", "probabilities")
-        for suffix, value in (
-            ("", "resample_data_or_seg_to_shape"),
-            ("_kwargs", {"is_seg": kind == "seg"} | _RESAMPLING | {"order": 3 if kind == "data" else 1}),
-        )
-    }  # fmt: skip
+    resampling: dict[str, Any] = {}
+    for kind, order in (("data", 3), ("seg", 1), ("probabilities", 1)):  # nnU-Net's own plans
+        name = f"resampling_fn_{kind}"
+        options = {"is_seg": kind == "seg", "order": order, "order_z": 0, "force_separate_z": None}
+        resampling |= {name: "resample_data_or_seg_to_shape", f"{name}_kwargs": options}
     configuration = {
         "data_identifier": "random",
         "preprocessor_name": "DefaultPreprocessor",

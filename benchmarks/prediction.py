@@ -1,8 +1,9 @@
-"""`python -m benchmarks.prediction`: a whole prediction, by stage, beside MONAI's.
+"""`python -m benchmarks.prediction`: a whole prediction, by stage, beside MONAI's and nnU-Net's.
 
 A chest-CT-like volume goes from file to label map in a process of its own. The network has random
-weights; what is measured is time and memory, not labels. The peer is MONAI's sliding window with
-its `Invertd`, on the same network, grid, windows and overlap.
+weights; what is measured is time and memory, not labels. The peers are MONAI's sliding window with
+its `Invertd`, on the same network, grid, windows and overlap, and nnU-Net's with a U-Net of the
+same widths in an environment of its own (`--nnunet`, the interpreter there).
 """
 
 import argparse
@@ -28,7 +29,7 @@ from medseg.models.weights import ModelCard, load_model, save_model
 
 SPACING = (0.7, 0.7, 2.5)
 GRID_MM = 1.5
-_WAYS = ["medseg plain", "medseg bf16", "medseg quick", "MONAI", "MONAI bf16"]
+_WAYS = ["medseg plain", "medseg bf16", "medseg quick", "MONAI", "MONAI bf16", "nnU-Net"]
 
 
 def main() -> int:
@@ -54,7 +55,10 @@ def _row(
 ) -> str:
     medseg = "-m", "medseg", "predict", "-m", model, "-i", image, "-o", out
     monai = "-m", "benchmarks.prediction", "--peer", model, image, out
+    script, patch = Path(__file__).with_name("nnunet_prediction.py"), arguments.patch
+    shape = "--classes", classes, "--patch", patch, "--channels", *arguments.channels
     words = {
+        "nnU-Net": [script, image, out, *shape],
         "medseg plain": [*medseg, "--precision", "fp32", "--overlap", "0.5"],
         "medseg bf16": [*medseg, "--precision", "bf16", "--overlap", "0.5"],
         "medseg quick": [*medseg, "--precision", "bf16", "--overlap", "0.25"],
@@ -64,7 +68,8 @@ def _row(
     words = [*words, *(arguments.options.split() if way.startswith("medseg") else ())]
     out.mkdir()
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, words)], stdout=subprocess.DEVNULL)
+    python = arguments.nnunet if way == "nnU-Net" else sys.executable
+    process = subprocess.Popen([python, *map(str, words)], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     if status:
@@ -159,7 +164,8 @@ def _model(folder: Path, classes: int, arguments: argparse.Namespace) -> Path:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prediction", description=__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[3, 25, 100])
-    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=_WAYS)
+    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=_WAYS[:-1])
+    parser.add_argument("--nnunet", type=Path, help="Python of an environment with nnunetv2")
     parser.add_argument("--rounds", type=int, default=1, help="of all rows in turns")
     parser.add_argument("--volume", type=Path, help="a CT as NIfTI instead of a made one")
     parser.add_argument("--shape", type=int, nargs=3, default=[512, 512, 133])

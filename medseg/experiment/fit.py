@@ -1,5 +1,6 @@
 """The training of a plan's network, as each of a run's processes does it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from medseg.training.loggers import make_loggers
 from medseg.training.module import SegmentationModule
 from medseg.training.ranks import Rank
 from medseg.training.trainer import LAST, make_trainer
+
+log = logging.getLogger(__name__)
 
 
 def module_of(plan: Plan, description: Mapping[str, Any] | None = None) -> SegmentationModule:
@@ -40,6 +43,12 @@ def module_of(plan: Plan, description: Mapping[str, Any] | None = None) -> Segme
         ignores=plan.data.ignores,
         description=dict(description or {}),
     )
+    if not module.last_layers:
+        log.warning(
+            "trainer.class_prior and optimizer.head_factor change nothing: no convolution with %d "
+            "outputs gives the scores of %s",
+            dataset.labelling.outputs, type(plan.network).__name__,
+        )  # fmt: skip
     layers = _new_layers(plan, module.last_layers)
     if plan.training.class_prior and layers:
         start_from_shares(layers, plan.data.label_counts(), dataset.labelling)

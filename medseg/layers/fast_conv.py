@@ -31,6 +31,7 @@ Axes = tuple[int, ...]
 _FAST_ROW = 3  # taps along the last axis up to which the library's depthwise gradient is fast
 _SMALL = 20480  # torch's own bounds (use_mkldnn in ATen/native/Convolution.cpp)
 _MANY = 16
+_WIDE = 64  # channels from which a second volume takes longer than the columns; measured
 
 
 class Geometry(NamedTuple):
@@ -65,7 +66,7 @@ class DepthwiseConv3d(_Depthwise, nn.Conv3d):
 class Conv3d(nn.Conv3d):
     """`nn.Conv3d` that computes single small volumes by the library, too.
 
-    Torch unfolds such a volume into the columns of a matrix: up to 24 times as slow.
+    Torch unfolds such a volume into the columns of a matrix, which is several times as slow.
     """
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -94,6 +95,7 @@ class Conv3d(nn.Conv3d):
             and self.padding_mode == "zeros"
             and not isinstance(self.padding, str)
             and torch.backends.mkldnn.is_available()
+            and (self.in_channels < _WIDE or not torch.is_grad_enabled())
             and is_unfolded(x, self.weight, self.stride, self.dilation, self.groups)
         )
 

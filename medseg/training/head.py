@@ -28,16 +28,13 @@ def last_layers(network: nn.Module, outputs: int) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def start_from_shares(layers: Iterable[nn.Module], counts: Tensor, labelling: Labelling) -> bool:
+def start_from_shares(layers: Iterable[nn.Module], counts: Tensor, labelling: Labelling) -> None:
     """Sets biases so that without features the probabilities are the shares of the voxels.
 
     Args:
         layers: Convolutions; one without a bias stays as it is.
         counts: Voxels of each label value from 0, without those that are ignored.
         labelling: What the outputs mean. A class that is in no voxel counts as one.
-
-    Returns:
-        Whether there was a bias.
 
     Reference: Lin et al. 2017, "Focal Loss for Dense Object Detection", section 4.1 (prior π).
     """
@@ -47,10 +44,9 @@ def start_from_shares(layers: Iterable[nn.Module], counts: Tensor, labelling: La
         start = (inside / (counts.sum() - inside).clamp_min(1)).log()
     else:
         start = (counts / counts.sum()).log()
-    biases = [bias for layer in layers if (bias := getattr(layer, "bias", None)) is not None]
-    for bias in biases:
-        bias.copy_(start)
-    return bool(biases)
+    for layer in layers:
+        if (bias := getattr(layer, "bias", None)) is not None:
+            bias.copy_(start)
 
 
 def optimizer_of(

@@ -41,7 +41,7 @@ def test_the_last_layer_moves_the_scores_of_every_network_alike(model: str, data
 def test_without_features_the_probabilities_are_the_shares(labelling: Labelling) -> None:
     head = nn.Conv2d(4, labelling.outputs, 1)
     counts = torch.tensor([900, 75, 25])
-    assert start_from_shares([head], counts, labelling)
+    start_from_shares([head], counts, labelling)
     found = labelling.probabilities(head(torch.zeros(1, 4, 1, 1)), 1).flatten()
     shares = [0.9, 0.075, 0.025] if labelling is CLASSES else [0.1, 0.025]
     torch.testing.assert_close(found, torch.tensor(shares), atol=1e-6, rtol=1e-4)
@@ -51,7 +51,7 @@ def test_a_class_that_is_not_there_has_a_finite_score() -> None:
     head = nn.Conv2d(4, 3, 1)
     start_from_shares([head], torch.tensor([1000, 0, 0]), CLASSES)
     assert head.get_parameter("bias").isfinite().all()
-    assert not start_from_shares([nn.Conv2d(4, 3, 1, bias=False)], torch.ones(3), CLASSES)
+    start_from_shares([nn.Conv2d(4, 3, 1, bias=False)], torch.ones(3), CLASSES)
 
 
 @pytest.mark.parametrize("factor", [1.0, 20.0])
