@@ -27,6 +27,9 @@ GROUPS = {
 }
 """Group → title, in the order of the tables."""
 
+OF_VOLUMES = ("single",)
+"""Groups without a case in 2-D."""
+
 SLOTS = {
     "convolutions": "conv",
     "units": "unit",
@@ -96,7 +99,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         clock=gpu_milliseconds if device.type == "cuda" else cpu_milliseconds,
         quick=arguments.quick,
     )
-    asked = tuple(slug for slug in GROUPS if slug in (arguments.only or GROUPS))
+    dims = tuple(dict.fromkeys(arguments.dims))
+    wanted = [slug for slug in GROUPS if slug in (arguments.only or GROUPS)]
+    asked = tuple(slug for slug in wanted if slug not in OF_VOLUMES or 3 in dims)
     document = Document(
         command=command,
         machine=machine_of(device),
@@ -106,12 +111,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         asked=asked,
         groups=(),
     )
-    dims = tuple(dict.fromkeys(arguments.dims))
     for place, slug in enumerate(asked, start=1):
         start = time.perf_counter()
         group = Group(slug, GROUPS[slug], tuple(_cases(slug)(bench, dims)))
-        if group.cases:  # some are of 3-D alone
-            document = replace(document, groups=(*document.groups, group))
+        document = replace(document, groups=(*document.groups, group))
         write_text(arguments.output / JSON, document.json())
         write_text(arguments.output / MARKDOWN, document.markdown())
         seconds = time.perf_counter() - start
