@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import nn
 
 from medseg.data.datamodule import loader_faults
 from medseg.experiment.plan import Plan
+from medseg.labelling import Labelling
 from medseg.training.callbacks import History
-from medseg.training.head import start_from_shares
+from medseg.training.head import last_layers, start_from_shares
 from medseg.training.loggers import make_loggers
 from medseg.training.module import SegmentationModule
 from medseg.training.ranks import Rank
@@ -31,36 +31,34 @@ def module_of(plan: Plan, description: Mapping[str, Any] | None = None) -> Segme
     """
     dataset, config = plan.data.dataset, plan.data.config
     assert dataset is not None
-    module = SegmentationModule(
+    if plan.training.class_prior:
+        _start_from_shares(plan, dataset.labelling)
+    return SegmentationModule(
         network=plan.network,
         loss=plan.loss,
         optimizer=plan.optimizer,
         scheduler=plan.scheduler,
         labelling=dataset.labelling,
         patch_size=config.patch_size,
-        head_factor=plan.head_factor,
         deep_supervision=plan.deep_supervision,
         ignores=plan.data.ignores,
         description=dict(description or {}),
     )
-    if not module.last_layers:
+
+
+def _start_from_shares(plan: Plan, labelling: Labelling) -> None:
+    """Sets the biases of last layers that do not begin with trained weights."""
+    layers = last_layers(plan.network, labelling.outputs)
+    if not layers:
         log.warning(
-            "trainer.class_prior and optimizer.head_factor change nothing: no convolution with %d "
-            "outputs gives the scores of %s",
-            dataset.labelling.outputs, type(plan.network).__name__,
+            "trainer.class_prior changes nothing: no convolution with %d outputs gives the scores "
+            "of %s", labelling.outputs, type(plan.network).__name__,
         )  # fmt: skip
-    layers = _new_layers(plan, module.last_layers)
-    if plan.training.class_prior and layers:
-        start_from_shares(layers, plan.data.label_counts(), dataset.labelling)
-    return module
-
-
-def _new_layers(plan: Plan, layers: Sequence[nn.Module]) -> list[nn.Module]:
-    """Those of the layers that do not begin with trained weights."""
-    if not plan.init:
-        return list(layers)
-    new = {id(p) for name, p in plan.network.named_parameters() if name in plan.init["new"]}
-    return [layer for layer in layers if new & {id(p) for p in layer.parameters()}]
+    if plan.init:
+        new = {id(p) for name, p in plan.network.named_parameters() if name in plan.init["new"]}
+        layers = [layer for layer in layers if new & {id(p) for p in layer.parameters()}]
+    if layers:
+        start_from_shares(layers, plan.data.label_counts(), labelling)
 
 
 def fit(

@@ -67,7 +67,6 @@ class Plan:
         data: Data module, not set up yet.
         loss: Logits and labels → scalar.
         optimizer: Parameters → optimiser.
-        head_factor: Rate of the last layer, over that of the others.
         scheduler: Optimiser → schedule.
         training: How long and on what.
         precision: `bf16`, `fp16` or `fp32`.
@@ -81,7 +80,6 @@ class Plan:
     data: SegmentationDataModule
     loss: _Loss
     optimizer: Any
-    head_factor: float
     scheduler: Any
     training: TrainingPlan
     precision: str
@@ -259,12 +257,10 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
     patch_size = list(data.config.patch_size)
     check_patch(network, data.config.in_channels, patch_size, deep_supervision=deep_supervision)
     loss = make_loss(config["loss"], data.config.labelling)
-    own = dict(config["optimizer"])
-    head_factor = float(own.pop("head_factor", 1.0))
-    optimizer = build(own, "optimizer")
+    optimizer = build(config["optimizer"], "optimizer")
     scheduler = build(config["scheduler"], "scheduler")
     _try_loss(loss, data.config.num_classes, len(patch_size))
-    _try_schedule(optimizer, scheduler, training.epochs, head_factor)
+    _try_schedule(optimizer, scheduler, training.epochs)
     begins = split is None and config.get("init") is not None
     plan = Plan(
         config=config,
@@ -273,7 +269,6 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
         data=data,
         loss=loss,
         optimizer=optimizer,
-        head_factor=head_factor,
         scheduler=scheduler,
         training=training,
         precision=choose_precision(training.precision, network, training.hardware),
@@ -342,21 +337,13 @@ def _try_loss(loss: Any, classes: int, dims: int) -> None:
         raise ConfigError(f"loss: is {float(value)} on plain logits; correct its numbers")
 
 
-def _try_schedule(optimizer: Any, scheduler: Any, epochs: int, head_factor: float) -> None:
+def _try_schedule(optimizer: Any, scheduler: Any, epochs: int) -> None:
     """Goes through the schedule: both check their numbers when they are made or used."""
     try:
-        tried, _ = after_epochs(
-            optimizer, scheduler, min(epochs, _TRIED_EPOCHS), head_factor=head_factor
-        )
+        after_epochs(optimizer, scheduler, min(epochs, _TRIED_EPOCHS))
     except Exception as error:
         text = f"optimizer or scheduler: {_first_line(error)}; compare configs/scheduler"
         raise ConfigError(text) from error
-    others, head = (group["lr"] for group in tried.param_groups)
-    if not math.isclose(head, head_factor * others):
-        raise ConfigError(
-            f"optimizer.head_factor={head_factor:g} has no effect: the scheduler gives all layers "
-            "one rate; set optimizer.head_factor=1"
-        )
 
 
 def _first_line(error: Exception) -> str:

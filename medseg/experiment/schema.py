@@ -221,7 +221,6 @@ RULES: dict[str, Rule] = {
     "trainer.deterministic": FLAG,
     "trainer.logger": or_null(one_of("tensorboard", "mlflow", "wandb")),
     "optimizer.lr": number("a number above 0, at most 10", lambda value: 0 < value <= 10),
-    "optimizer.head_factor": number("a number from 1 to 1000", lambda value: 1 <= value <= 1000),
     "optimizer.weight_decay": _SHARE,
     "optimizer.eps": number("a number above 0, at most 1", lambda value: 0 < value <= 1),
 }

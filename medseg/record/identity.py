@@ -41,7 +41,6 @@ _ADDED: dict[str, Any] = {
     "loss.weight": None,
     "model.decoder.kernel_sizes": None,
     "model.encoder.kernel_sizes": None,
-    "optimizer.head_factor": 1.0,
     "trainer.class_prior": False,
     "trainer.devices": 1,
     "trainer.ema": None,

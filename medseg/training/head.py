@@ -1,12 +1,10 @@
-"""The last layer of a network: where it begins, and how fast it learns.
+"""Where the last layer of a network begins.
 
-Adam moves every weight by about its rate in a step, whatever the gradient. A score is a sum over
-few features, so a rate that suits the layers before moves scores slowly: with 8 channels, some
-hundred steps pass until the background alone is learned.
+A score moves by about the learning rate in a step of Adam, so that with a bias of 0 some hundred
+steps pass until a network has learned no more than that most voxels are background.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -47,34 +45,3 @@ def start_from_shares(layers: Iterable[nn.Module], counts: Tensor, labelling: La
     for layer in layers:
         if (bias := getattr(layer, "bias", None)) is not None:
             bias.copy_(start)
-
-
-def optimizer_of(
-    make: Callable[[Any], torch.optim.Optimizer],
-    network: nn.Module,
-    layers: Sequence[nn.Module],
-    factor: float,
-) -> torch.optim.Optimizer:
-    """An optimiser of a network in which the rate of the last layers is a multiple of the others'.
-
-    Args:
-        make: Parameters → optimiser.
-        network: All of it is trained.
-        layers: Of the network.
-        factor: 1 leaves all parameters in one group.
-    """
-    head = [parameter for layer in layers for parameter in layer.parameters()]
-    if factor == 1 or not head:
-        return make(network.parameters())
-    own = {id(parameter) for parameter in head}
-    optimizer = make([p for p in network.parameters() if id(p) not in own])
-    return add_head(optimizer, head, factor)
-
-
-def add_head(
-    optimizer: torch.optim.Optimizer, head: Sequence[nn.Parameter], factor: float
-) -> torch.optim.Optimizer:
-    """Has an optimiser train more parameters, at a multiple of its rate."""
-    rate = optimizer.defaults["lr"] * factor
-    optimizer.add_param_group({"params": list(head), "lr": rate})
-    return optimizer

@@ -13,7 +13,6 @@ from medseg.inference.sliding_window import VALIDATION_OVERLAP, slide
 from medseg.labelling import Labelling
 from medseg.metrics import dice
 from medseg.models.unet import MultiscaleNetwork
-from medseg.training.head import last_layers, optimizer_of
 from medseg.training.loss import LossOfCounted
 from medseg.training.ranks import are_several, gathered, of_all, whole_batch
 from medseg.training.schedule import after_epochs
@@ -26,7 +25,6 @@ class SegmentationModule(pl.LightningModule):
         network: Image `(N, channels, *S)` → logits `(N, outputs, *S)`.
         loss: Logits and labels `(N, 1, *S)` → scalar.
         optimizer: Parameters → optimiser.
-        head_factor: Rate of the last layer, over that of the others.
         scheduler: Optimiser → learning-rate schedule, stepped once an epoch.
         labelling: What outputs and labels mean.
         patch_size: Window of validation in voxels.
@@ -49,7 +47,6 @@ class SegmentationModule(pl.LightningModule):
         scheduler: Callable[..., torch.optim.lr_scheduler.LRScheduler],
         labelling: Labelling,
         patch_size: Sequence[int],
-        head_factor: float = 1.0,
         deep_supervision: bool = False,
         ignores: bool = False,
         description: dict | None = None,
@@ -61,8 +58,6 @@ class SegmentationModule(pl.LightningModule):
         self._optimizer = optimizer
         self._scheduler = scheduler
         self.labelling = labelling
-        self.head_factor = head_factor
-        self.last_layers = last_layers(network, labelling.outputs)
         self.patch_size = tuple(patch_size)
         self.deep_supervision = deep_supervision
         self.description = description or {}
@@ -78,13 +73,7 @@ class SegmentationModule(pl.LightningModule):
         if not done:
             return
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0]
-        several = len(optimizer.param_groups) > 1
-        planned, steps = after_epochs(
-            self._optimizer,
-            self._scheduler,
-            done,
-            head_factor=self.head_factor if several else None,
-        )
+        planned, steps = after_epochs(self._optimizer, self._scheduler, done)
         if steps.state_dict() == schedule.scheduler.state_dict():
             return
         schedule.scheduler.load_state_dict(steps.state_dict())
@@ -133,8 +122,7 @@ class SegmentationModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One optimiser, one schedule."""
-        layers = self.last_layers
-        optimizer = optimizer_of(self._optimizer, self.network, layers, self.head_factor)
+        optimizer = self._optimizer(self.network.parameters())
         return {"optimizer": optimizer, "lr_scheduler": self._scheduler(optimizer)}
 
     def _training_logits(self, image: Tensor) -> Tensor | list[Tensor]:

@@ -7,30 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from medseg.training.head import add_head
-
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 MakeSchedule = Callable[[torch.optim.Optimizer], Any]
 
 
 def after_epochs(
-    make_optimizer: MakeOptimizer,
-    make_schedule: MakeSchedule,
-    epochs: int,
-    *,
-    head_factor: float | None = None,
+    make_optimizer: MakeOptimizer, make_schedule: MakeSchedule, epochs: int
 ) -> tuple[torch.optim.Optimizer, Any]:
-    """An optimiser of one number, and its schedule, as they are after so many epochs.
-
-    Args:
-        make_optimizer: Parameters → optimiser.
-        make_schedule: Optimiser → schedule.
-        epochs: That are done.
-        head_factor: Of a second number's rate; None: there is none.
-    """
+    """An optimiser of one number, and its schedule, as they are after so many epochs."""
     optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
-    if head_factor is not None:
-        add_head(optimizer, [nn.Parameter(torch.zeros(1))], head_factor)
     schedule = make_schedule(optimizer)
     with warnings.catch_warnings():
         # the optimiser takes no steps here: some need the loss for them

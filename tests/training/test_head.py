@@ -1,17 +1,12 @@
-"""The last layer is found in every network, starts from the classes' shares, and has its rate."""
-
-from functools import partial
-from typing import Any
+"""The last layer is found in every network, and starts from the classes' shares."""
 
 import pytest
 import torch
 from torch import nn
 
-from medseg.errors import ConfigError
-from medseg.experiment.plan import make_plan
 from medseg.labelling import Labelling
 from medseg.models.description import build_network, describe
-from medseg.training.head import last_layers, optimizer_of, start_from_shares
+from medseg.training.head import last_layers, start_from_shares
 
 from ..test_configs import MODELS, composed
 
@@ -52,29 +47,3 @@ def test_a_class_that_is_not_there_has_a_finite_score() -> None:
     start_from_shares([head], torch.tensor([1000, 0, 0]), CLASSES)
     assert head.get_parameter("bias").isfinite().all()
     start_from_shares([nn.Conv2d(4, 3, 1, bias=False)], torch.ones(3), CLASSES)
-
-
-@pytest.mark.parametrize("factor", [1.0, 20.0])
-def test_every_parameter_is_trained_once_at_its_rate(factor: float) -> None:
-    network = build_network(describe(composed()["model"]))
-    layers = last_layers(network, composed()["data"]["num_classes"])
-    optimizer = optimizer_of(partial(torch.optim.AdamW, lr=1e-3), network, layers, factor)
-    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
-    assert rates.keys() == {id(p) for p in network.parameters()}
-    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(rates)
-    own = {id(p) for layer in layers for p in layer.parameters()}
-    assert {rate for key, rate in rates.items() if key in own} == {1e-3 * factor}
-    assert {rate for key, rate in rates.items() if key not in own} == {1e-3}
-
-
-def test_a_schedule_that_forgets_the_factor_is_refused() -> None:
-    def config(*overrides: str) -> dict[str, Any]:
-        made = composed("data=phantom", *overrides)
-        return made | {"scheduler": {
-            "_target_": "torch.optim.lr_scheduler.OneCycleLR", "_partial_": True, "max_lr": 0.01,
-            "total_steps": 100,
-        }}  # fmt: skip
-
-    make_plan(config("optimizer.head_factor=1"))
-    with pytest.raises(ConfigError, match="head_factor"):
-        make_plan(config())
