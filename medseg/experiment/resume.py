@@ -24,7 +24,7 @@ from medseg.training.trainer import LAST
 
 _FREE = ("trainer", "surface_tolerance_mm")
 """What may change besides places and pictures: how long and on what is trained, how is scored."""
-_FIXED = ("trainer.ema",)
+_FIXED = ("trainer.class_prior", "trainer.ema")
 _FOLLOWS = "scheduler"
 _OF_EVALUATION = ("trainer.device", "trainer.precision", _WEIGHTS := "trainer.weights")
 _SHOWN = 5

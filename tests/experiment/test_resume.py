@@ -127,7 +127,7 @@ CLASSES = {
         "data.source.shape", "data.source.spacing", "data.spacing", "data.spatial_dims",
         "data.split_file", "data.split_seed", "data.splits",
         "data.validation_fraction", "init", "init_sha256",
-        "loss", "model", "optimizer", "seed", "trainer.ema",
+        "loss", "model", "optimizer", "seed", "trainer.class_prior", "trainer.ema",
     ],
 }  # fmt: skip
 """What a key is when a run goes on: also for what is added to the configuration one day."""
