@@ -8,6 +8,7 @@ cases that it holds out, on which nothing was chosen; `medseg models` prints tha
 
 import argparse
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -18,12 +19,15 @@ from medseg.models.weights import MODEL_FILES, MODEL_FOLDER
 from medseg.record import FILE_NAME, RunRecord
 from medseg.record.frame import frame
 
+_SHORT = [
+    *("data=hippocampus", "data.splits=nnunet", "data.folds=5", "data.fold=0"),
+    *("model.encoder.channels=[8,16,32,64]", "augmentation=none", "trainer.ema=0.99"),
+    *("trainer.epochs=12", "data.batches_per_epoch=200", "trainer.validate_every=12"),
+    *("artifacts.follow=false", "pictures.cases=0"),
+]
 NETWORKS = {
-    "hippocampus": [
-        *("data=hippocampus", "data.splits=nnunet", "data.folds=5", "data.fold=0"),
-        *("trainer.ema=0.99", "trainer.epochs=16", "trainer.validate_every=16"),
-        *("artifacts.follow=false", "pictures.cases=0"),
-    ],
+    "hippocampus": _SHORT,
+    "hippocampus_bilinear": [*_SHORT, "upsample@model.decoder.upsample=bilinear"],
 }
 LICENCE = "CC-BY-SA 4.0"
 CITATION = "Antonelli et al. 2022, Nature Communications, doi 10.1038/s41467-022-30695-9"
@@ -58,7 +62,7 @@ def keep(name: str, run: Path, options: list[str]) -> None:
         "expects": EXPECTS,
         "dice": {str(part): round(float(value), 4) for part, value in dice.items()},
         "measured": f"Dice of the {len(record.cases)} held-out cases of "
-        f"`medseg train {' '.join(options)}`",
+        f"`medseg train {shlex.join(options)}`",
         "licence": LICENCE,
         "citation": CITATION,
     }
