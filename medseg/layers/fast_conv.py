@@ -77,8 +77,9 @@ class Conv3d(nn.Conv3d):
             return self._by_torch(pair, weight, bias)[:1].clone()  # a view would hold both
         if is_in_torch_dispatch_mode():  # somebody counts operators, and knows torch's own alone
             return self._by_torch(x, weight, bias)
-        geometry = self.padding, self.stride, self.dilation, self.groups
-        return torch.mkldnn_convolution(x, weight, bias, *geometry)
+        assert not isinstance(self.padding, str)
+        geometry = self.stride, self.dilation, self.groups
+        return torch.mkldnn_convolution(x, weight, bias, self.padding, *geometry)
 
     def _by_torch(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super()._conv_forward(x, weight, bias)

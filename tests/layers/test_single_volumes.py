@@ -1,5 +1,7 @@
 """The convolution of single small volumes against torch's in double precision."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,7 +29,7 @@ def test_values_and_gradients_are_torchs(
     kind, channels, kernel, stride, padding, dilation, bias, layout, batch
 ) -> None:
     torch.manual_seed(0)
-    how = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
+    how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
     ours = kind(*channels, kernel, **how)
     theirs = nn.Conv3d(*channels, kernel, **how).double()
     theirs.load_state_dict(ours.state_dict())
