@@ -30,10 +30,11 @@ def test_values_and_gradients_are_torchs(
 ) -> None:
     torch.manual_seed(0)
     how: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
-    ours = kind(*channels, kernel, **how)
-    theirs = nn.Conv3d(*channels, kernel, **how).double()
+    inputs, outputs = channels
+    ours = kind(inputs, outputs, kernel, **how)
+    theirs = nn.Conv3d(inputs, outputs, kernel, **how).double()
     theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(batch, channels[0], *GRID).to(memory_format=layout)
+    x = torch.randn(batch, inputs, *GRID).to(memory_format=layout)
     single, double = x.clone().requires_grad_(), x.double().requires_grad_()
     out, expected = ours(single), theirs(double)
     seed = torch.randn_like(out)
