@@ -1,9 +1,13 @@
 """The last layer is found in every network, and starts from the classes' shares."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from medseg.experiment.fit import module_of
+from medseg.experiment.plan import make_plan
 from medseg.labelling import Labelling
 from medseg.models.description import build_network, describe
 from medseg.training.head import last_layers, start_from_shares
@@ -47,3 +51,14 @@ def test_a_class_that_is_not_there_has_a_finite_score() -> None:
     start_from_shares([head], torch.tensor([1000, 0, 0]), CLASSES)
     assert head.get_parameter("bias").isfinite().all()
     start_from_shares([nn.Conv2d(4, 3, 1, bias=False)], torch.ones(3), CLASSES)
+
+
+@pytest.mark.parametrize("prior", [True, False])
+def test_a_training_starts_from_the_shares_of_its_patches(prior: bool, tmp_path: Path) -> None:
+    own = f"data.root={tmp_path}", f"data.cache={tmp_path}/cache", f"trainer.class_prior={prior}"
+    plan = make_plan(composed("data=phantom", *own))
+    plan.data.setup()
+    (head,) = last_layers(module_of(plan).network, plan.data.config.num_classes)
+    counts = plan.data.label_counts().double()
+    found = head.get_parameter("bias").double().softmax(0)
+    assert torch.allclose(found, counts / counts.sum(), atol=1e-6) == prior
