@@ -34,7 +34,10 @@ _WAYS = ["medseg plain", "medseg bf16", "medseg quick", "MONAI", "MONAI bf16", "
 
 def main() -> int:
     """Measures every row, in turns, and prints the table."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if "nnU-Net" in arguments.ways and arguments.nnunet is None:
+        parser.error("--ways nnU-Net: needs --nnunet, the Python of an environment with nnunetv2")
     if arguments.peer:
         model, image, out = arguments.peer
         return _monai(model, image, out, bf16=arguments.precision == "bf16")

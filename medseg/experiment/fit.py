@@ -57,6 +57,8 @@ def _start_from_shares(plan: Plan, labelling: Labelling) -> None:
     if plan.init:
         new = {id(p) for name, p in plan.network.named_parameters() if name in plan.init["new"]}
         layers = [layer for layer in layers if new & {id(p) for p in layer.parameters()}]
+        if not layers:
+            log.info("the last layer begins with trained weights: trainer.class_prior is not used")
     if layers:
         start_from_shares(layers, plan.data.label_counts(), labelling)
 
