@@ -29,6 +29,7 @@ from monai.transforms.spatial.dictionary import RandAffined, RandFlipd, RandSimu
 from torch import Tensor
 
 from medseg.data.augmentation import Augmentation
+from medseg.hardware import keep_freed_memory
 
 SIZES = ((40, 56, 40), (64, 64, 64), (96, 96, 96), (128, 128, 128), (160, 160, 160))
 KEYS = ("image", "label")
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=100)
     samples = parser.parse_args().samples
     torch.set_num_threads(1)
+    keep_freed_memory()  # as a training does
     print("| patch | medseg | MONAI | batchgeneratorsv2 |\n| --- | --- | --- | --- |")
     for size in SIZES:
         varied = {"medseg": _medseg(size), "MONAI": _monai(size), "nnU-Net": _nnunet(size)}

@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
+_MOST_ROWS = 2**16
+
 
 class Variation(NamedTuple):
     """What is done to one patch: plain numbers, the same on every device.
@@ -129,12 +131,14 @@ def change_contrast(image: Tensor, *, factors: Sequence[float]) -> Tensor:
 def lower_resolution(image: Tensor, *, shares: Mapping[int, Sequence[float]]) -> Tensor:
     """Takes channels at a share of their resolution, and interpolates them linearly."""
     image = image.clone()
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[image.ndim - 1]
+    size = image.shape[1:]
     for channel, own in shares.items():
-        size = list(image.shape[1:])
         less = [max(1, round(n * share)) for n, share in zip(size, own, strict=True)]
-        coarse = functional.interpolate(image[None, channel, None], less, mode="nearest-exact")
-        image[channel] = functional.interpolate(coarse, size, mode=mode)[0, 0]
+        part = functional.interpolate(image[None, channel, None], less, mode="nearest-exact")[0]
+        for axis, n in reversed(list(enumerate(size))):
+            voxels = torch.arange(n, device=image.device)
+            part = _along(part, axis + 1, (voxels + 0.5) * (less[axis] / n) - 0.5)
+        image[channel] = part[0]
     return image
 
 
@@ -151,21 +155,20 @@ def change_gamma(image: Tensor, *, exponents: Sequence[float], inverted: bool = 
         source, curved = image[channel].flatten(), result[channel].flatten()
         low, high = torch.aminmax(source)
         extent = (high - low).clamp_min(1e-7)
+        mean = source.mean()
+        deviation = _deviation(torch.sub(source, mean, out=curved))
         # of the negative, 0 is at the largest value
         torch.sub(high if inverted else low, source, out=curved)
-        curved.div_(extent if inverted else -extent).pow_(exponent)
-        mean, deviation = _mean_and_deviation(source)
-        own_mean, own_deviation = _mean_and_deviation(curved)
-        gain = deviation / own_deviation.clamp_min(1e-7) * (-1 if inverted else 1)
-        curved.sub_(own_mean).mul_(gain).add_(mean)
+        curved.div_(extent if inverted else -extent)
+        curved.log2_().mul_(exponent).exp2_()  # a third of the time of `pow_` on a CPU
+        gain = deviation / _deviation(curved.sub_(curved.mean())).clamp_min(1e-7)
+        curved.mul_(-gain if inverted else gain).add_(mean)
     return result
 
 
-def _mean_and_deviation(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a flat image; by a product, which is faster than `std` on a CPU."""
-    mean = values.mean()
-    rest = values - mean
-    return mean, (torch.dot(rest, rest) / max(len(values) - 1, 1)).sqrt()
+def _deviation(rest: Tensor) -> Tensor:
+    """Of flat values whose mean is 0; by a product, which is faster than `std` on a CPU."""
+    return (torch.dot(rest, rest) / max(len(rest) - 1, 1)).sqrt()
 
 
 def _per_channel(values: Sequence[float], image: Tensor) -> Tensor:
@@ -188,18 +191,52 @@ def _gaussian(image: Tensor, axis: int, sigma: float) -> Tensor:
 
 def _linear(image: Tensor, places: Tensor) -> Tensor:
     """Linear interpolation of `(channels, *S)` at `places` `(axes, *T)`, in voxels."""
+    if image.device.type == "cpu" and len(places) == 3:
+        depth, height, _ = image.shape[1:]
+        if depth > 1 and depth * height <= _MOST_ROWS:
+            return _linear_between_slices(image, places)
     last = places.new_tensor([n - 1 for n in image.shape[1:]]).reshape(-1, *[1] * len(places))
     grid = (places * (2 / last.clamp_min(1)) - 1).flip(0).movedim(0, -1)[None]
     return functional.grid_sample(image[None], grid, padding_mode="border", align_corners=True)[0]
 
 
+def _linear_between_slices(image: Tensor, places: Tensor) -> Tensor:
+    """The same in 3-D: bilinear in the slices below and above, then linear between the two.
+
+    On a CPU torch has vector instructions for the sampling of planes and none for that of volumes.
+    All slices are read as one plane, one below the other; rows' numbers, in float32, are exact to
+    1/250 voxel up to `_MOST_ROWS`.
+    """
+    channels, depth, height, width = image.shape
+    last = depth - 1 - 1e-6 * depth  # below the last slice, by less than what float32 tells apart
+    above = places[0].clamp(0, last)
+    slices = above.floor()
+    above -= slices
+    grid, origin = torch.empty_like(places[1:]), places.new_tensor(-1)
+    torch.add(origin, places[2], alpha=2 / max(width - 1, 1), out=grid[0])
+    rows = torch.clamp(places[1], 0, height - 1, out=grid[1]).add_(slices, alpha=height)
+    torch.add(origin, rows, alpha=2 / max((depth - 1) * height - 1, 1), out=rows)
+    size, (stride, step) = above.shape, (depth * height * width, height * width)
+    both = image.contiguous().as_strided(
+        (channels, 2, (depth - 1) * height, width), (stride, step, width, 1)
+    )  # the second of two channels is one slice further on
+    flat = grid.reshape(2, -1, size[-1]).movedim(0, -1).expand(channels, -1, -1, -1)
+    sampled = functional.grid_sample(both, flat, padding_mode="border", align_corners=True)
+    lower, upper = sampled.reshape(channels, 2, *size).unbind(1)
+    return torch.lerp(lower, upper, above)
+
+
 def _nearest(label: Tensor, places: Tensor) -> Tensor:
     """Labels `(1, *S)` of the voxels that are nearest to `places` `(axes, *T)`."""
-    index = None
-    for place, length in zip(places, label.shape[1:], strict=True):
-        own = place.round().clamp_(0, length - 1).to(torch.int32)
-        index = own if index is None else index.mul_(length).add_(own)
-    return label.flatten()[index][None]
+    lengths = label.shape[1:]
+    voxels = (
+        place.round().clamp_(0, length - 1).to(torch.int32)
+        for place, length in zip(places, lengths, strict=True)
+    )
+    index = next(voxels)
+    for own, length in zip(voxels, lengths[1:], strict=True):
+        index.mul_(length).add_(own)
+    return label.flatten().index_select(0, index.flatten()).reshape(1, *index.shape)
 
 
 def _along(image: Tensor, axis: int, places: Tensor) -> Tensor:
@@ -207,9 +244,14 @@ def _along(image: Tensor, axis: int, places: Tensor) -> Tensor:
     last = image.shape[axis] - 1
     places = places.clamp(0, last)
     below = places.floor().long()
-    share = (places - below).reshape([-1 if a == axis else 1 for a in range(image.ndim)])
-    above = image.index_select(axis, (below + 1).clamp_max(last))
-    return torch.lerp(image.index_select(axis, below), above, share)
+    above, share = (below + 1).clamp_max(last), places - below
+    if axis == image.ndim - 1 and image.device.type == "cpu":  # where picking voxels is slow
+        weights, columns = image.new_zeros(last + 1, len(places)), torch.arange(len(places))
+        weights[above, columns] = share
+        weights[below, columns] = 1 - share  # the second where both are the last voxel
+        return image @ weights
+    share = share.reshape([-1 if a == axis else 1 for a in range(image.ndim)])
+    return torch.lerp(image.index_select(axis, below), image.index_select(axis, above), share)
 
 
 def _nearest_along(label: Tensor, axis: int, places: Tensor) -> Tensor:

@@ -73,6 +73,22 @@ def test_a_matrix_moves_voxels_as_scipy_and_monai_do(size: tuple[int, ...], turn
     np.testing.assert_allclose(moved, np.asarray(monais(image)), atol=2e-4)
 
 
+@pytest.mark.parametrize(
+    "size", [(210, 250, 5), (300, 260, 3), (5, 40, 300), (1, 9, 8), (2, 1, 7), (9, 1, 1)]
+)
+def test_a_large_region_is_read_where_it_should_be(size: tuple[int, ...]) -> None:
+    """Linear interpolation of coordinates gives the places themselves."""
+    coordinates = torch.from_numpy(np.indices(size)).float()
+    matrix = drawn(size, affine=1, rotation=20).matrix
+    assert matrix is not None
+    patch = tuple(min(n, 40) for n in size)
+    label = torch.zeros(1, *size, dtype=torch.uint8)
+    found, _ = Variation(matrix=matrix).apply(coordinates, label, middle(size), patch)
+    places = np.tensordot(matrix, centred(patch), 1) + np.reshape(middle(size), (-1, 1, 1, 1))
+    last = np.reshape(size, (-1, 1, 1, 1)) - 1
+    np.testing.assert_allclose(found, np.clip(places, 0, last), atol=1 / 250)
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("slope", [0.0, 0.037])
 def test_an_elastic_deformation_of_a_line_of_control_points_is_a_line(
