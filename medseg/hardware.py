@@ -46,7 +46,12 @@ PACKAGES = (
     "scipy",
 )
 
-_LIGHTNING_NAMES = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
+_LIGHTNING_NAMES = {
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+    "tf32": "32-true",
+    "fp32": "32-true",
+}
 _TRIM_THRESHOLD, _MAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _ONE_GIB = 1 << 30
 _ROOT = Path("/")
@@ -93,14 +98,15 @@ def choose_device(wanted: str, *, key: str = "device") -> "torch.device":
 
 
 def choose_precision(wanted: str, network: "nn.Module", device: "torch.device") -> str:
-    """Chooses `bf16`, `fp16` or `fp32`.
+    """Chooses `bf16`, `fp16`, `tf32` or `fp32`.
 
-    `auto` is bf16 autocast where the hardware computes in it, fp32 elsewhere. On a CPU a network
-    with torch's own depthwise convolutions in 3-D, such as one of MONAI's, stays in fp32: bf16
-    makes their gradients several times slower; `medseg.layers.fast_conv` does not have this fault.
+    `tf32` is fp32, of which a GPU rounds factors of products to 10 bits. `auto` is bf16 autocast
+    where the hardware computes in it, else fp16 on a GPU and fp32 on a CPU. On a CPU a network with
+    torch's own depthwise convolutions in 3-D, such as one of MONAI's, stays in fp32: bf16 makes
+    their gradients several times slower; `medseg.layers.fast_conv` does not have this fault.
 
     Args:
-        wanted: `auto`, or one of the three.
+        wanted: `auto`, or one of the four.
         network: The network.
         device: Where it is trained.
 
@@ -127,10 +133,10 @@ def require_precision(
     """Checks that a CPU has kernels of a number format.
 
     Without AVX-512 torch's convolutions in bf16 unfold the image, in many times the memory and
-    time of fp32; for fp16 Lightning would put bf16.
+    time of fp32; for fp16 Lightning would put bf16. GPUs before Ampere have no TF32.
 
     Args:
-        precision: `bf16`, `fp16`, `fp32` or `auto`.
+        precision: `bf16`, `fp16`, `tf32`, `fp32` or `auto`.
         device: Where.
         key: The option's name, for messages.
         remedy: What else to give.
@@ -144,6 +150,20 @@ def require_precision(
     has_bf16 = has_avx512 or computes_in_bf16(device)
     if device.type == "cpu" and (precision == "fp16" or (precision == "bf16" and not has_bf16)):
         raise ResourceError(f"{key}={precision}: this CPU has no kernels; {remedy}")
+    is_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if precision == "tf32" and not is_ampere:
+        raise ResourceError(f"{key}=tf32: needs an NVIDIA GPU from Ampere on; {remedy}")
+
+
+def allow_tf32(precision: str) -> None:
+    """Lets GPUs round fp32 products to TF32 where that is the precision, and nowhere else.
+
+    torch does it in convolutions from the start, so that fp32 would not be what it says.
+    """
+    import torch
+
+    is_allowed = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = is_allowed
 
 
 def lightning_name(precision: str) -> str:
@@ -152,11 +172,14 @@ def lightning_name(precision: str) -> str:
 
 
 def computes_in_bf16(device: "torch.device") -> bool:
-    """Whether a device multiplies in bfloat16; a CPU is asked on Linux, elsewhere it is denied."""
+    """Whether a device multiplies in bfloat16; a CPU is asked on Linux, elsewhere it is denied.
+
+    GPUs before Ampere emulate it, at a fraction of their speed in fp16.
+    """
     if device.type == "cuda":
         import torch
 
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:

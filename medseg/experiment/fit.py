@@ -1,16 +1,22 @@
 """The training of a plan's network, as each of a run's processes does it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
+from medseg.analysis.cost import training_call
 from medseg.data.datamodule import loader_faults
+from medseg.errors import ConfigError, ResourceError
 from medseg.experiment.plan import Plan
+from medseg.hardware import allow_tf32
 from medseg.labelling import Labelling
 from medseg.training.callbacks import History
+from medseg.training.execution import Step, choose_execution
 from medseg.training.head import last_layers, start_from_shares
 from medseg.training.loggers import make_loggers
 from medseg.training.module import SegmentationModule
@@ -20,7 +26,36 @@ from medseg.training.trainer import LAST, make_trainer
 log = logging.getLogger(__name__)
 
 
-def module_of(plan: Plan, description: Mapping[str, Any] | None = None) -> SegmentationModule:
+def execution_of(plan: Plan) -> str:
+    """The way in which a plan's training step is carried out; on a GPU it may be measured.
+
+    Raises:
+        ResourceError: the GPU's memory does not suffice, or CUDA graphs need one.
+    """
+    config, training = plan.data.config, plan.training
+    each = config.batch_size // training.processes
+    by_time = training.max_seconds is not None
+    step = Step(
+        network=plan.network,
+        call=training_call(plan.network, deep_supervision=plan.deep_supervision),
+        shape=(each, config.in_channels, *config.patch_size),
+        precision=plan.precision,
+        device=training.hardware,
+        steps=None if by_time else training.epochs * config.batches_per_epoch,
+    )
+    with _gpu_faults(plan):
+        return choose_execution(
+            training.execution,
+            step,
+            (plan.description, plan.deep_supervision),
+            cache=Path(config.cache),
+            deterministic=training.deterministic,
+        )
+
+
+def module_of(
+    plan: Plan, description: Mapping[str, Any] | None = None, *, way: str = "plain"
+) -> SegmentationModule:
     """The optimisation of a plan's network, whose data are set up.
 
     With `trainer.class_prior` a last layer that was not trained starts from the classes' shares.
@@ -28,6 +63,7 @@ def module_of(plan: Plan, description: Mapping[str, Any] | None = None) -> Segme
     Args:
         plan: The plan.
         description: Plain data that checkpoints keep.
+        way: In which a step is carried out.
     """
     dataset, config = plan.data.dataset, plan.data.config
     assert dataset is not None
@@ -42,6 +78,7 @@ def module_of(plan: Plan, description: Mapping[str, Any] | None = None) -> Segme
         patch_size=config.patch_size,
         deep_supervision=plan.deep_supervision,
         ignores=plan.data.ignores,
+        way=way,
         description=dict(description or {}),
     )
 
@@ -72,7 +109,13 @@ def fit(
     history: History,
     callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
-    """Trains from the last checkpoint in a run's folder, if there is one."""
+    """Trains from the last checkpoint in a run's folder, if there is one.
+
+    Raises:
+        ConfigError: `trainer.deterministic` with a layer that no deterministic kernel is for.
+        ResourceError: the GPU's memory does not suffice.
+    """
+    allow_tf32(plan.precision)
     kind, name = plan.training.logger, plan.config["name"]
     trainer = make_trainer(
         plan.training,
@@ -86,6 +129,29 @@ def fit(
     )
     last = folder / LAST
     checkpoint = last if last.is_file() else None
-    with loader_faults():
+    with loader_faults(), _gpu_faults(plan):
         trainer.fit(module, datamodule=plan.data, ckpt_path=checkpoint, weights_only=True)
     return trainer
+
+
+@contextmanager
+def _gpu_faults(plan: Plan) -> Iterator[None]:
+    """Says in words what a GPU cannot do."""
+    data = plan.data.config
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        patch = "×".join(map(str, data.patch_size))
+        raise ResourceError(
+            f"the memory of {plan.training.hardware} does not suffice for data.batch_size="
+            f"{data.batch_size} patches of {patch}: take fewer, or a smaller data.patch_size; "
+            "`medseg plan DATASET --memory GB` finds what fits"
+        ) from error
+    except RuntimeError as error:
+        if not plan.training.deterministic or "deterministic implementation" not in str(error):
+            raise
+        what = str(error).partition(" does not")[0]
+        raise ConfigError(
+            f"trainer.deterministic=true: {what} has no deterministic kernel on "
+            f"{plan.training.hardware}; take other blocks, or trainer.deterministic=false"
+        ) from error

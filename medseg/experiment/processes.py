@@ -39,12 +39,13 @@ _REMEDY = "go on by repeating the command, or with resume="
 
 
 @contextmanager
-def processes(plan: Plan, folder: Path) -> Iterator[Rank]:
+def processes(plan: Plan, folder: Path, way: str) -> Iterator[Rank]:
     """Starts the further processes of a run, if it has any; yields what the first one is.
 
     Args:
         plan: Of the run, its data set up.
         folder: Of the run, in which a checkpoint may lie.
+        way: In which a step is carried out.
 
     Raises:
         ResourceError: one of them ended before its time.
@@ -58,7 +59,7 @@ def processes(plan: Plan, folder: Path) -> Iterator[Rank]:
     rank = Rank(count=count, per_node=per_node, address=host, port=_free_port(host))
     with ExitStack() as stack:
         started = [
-            stack.enter_context(_started(rank, number, nodes, plan, folder))
+            stack.enter_context(_started(rank, number, nodes, plan, folder, way))
             for number in range(1, count)
         ]
         for number, process in enumerate(started, start=1):
@@ -82,7 +83,7 @@ def processes(plan: Plan, folder: Path) -> Iterator[Rank]:
 
 @contextmanager
 def _started(
-    rank: Rank, number: int, nodes: Sequence[str], plan: Plan, folder: Path
+    rank: Rank, number: int, nodes: Sequence[str], plan: Plan, folder: Path, way: str
 ) -> Iterator[subprocess.Popen[str]]:
     node = nodes[number // rank.per_node]
     split = plan.data.split
@@ -91,6 +92,7 @@ def _started(
         "config": plan.config,
         "split": asdict(split),
         "folder": str(folder.absolute()),
+        "way": way,
         "rank": asdict(rank) | {"number": number},
         "threads": max(1, torch.get_num_threads() // rank.per_node),
     }
@@ -169,7 +171,8 @@ def main() -> None:
         plan = make_plan(task["config"], split=split if (folder / LAST).is_file() else None)
         plan.data.setup()
         print(_READY, flush=True)
-        fit(plan, folder, module_of(plan), rank=Rank(**task["rank"]), history=History())
+        module = module_of(plan, way=task["way"])
+        fit(plan, folder, module, rank=Rank(**task["rank"]), history=History())
     except Exception as error:
         print(f"failed: {' '.join(str(error).split())[:300]}", flush=True)
         os._exit(1)  # others may wait for it

@@ -15,7 +15,7 @@ from medseg.data.splits import NNUNET_FOLDS, folds_text
 from medseg.errors import DataError, SignalError
 from medseg.experiment.evaluate import evaluate_cases, study_of, trajectory_of
 from medseg.experiment.evidence import evidence_of
-from medseg.experiment.fit import fit, module_of
+from medseg.experiment.fit import execution_of, fit, module_of
 from medseg.experiment.folder import PICTURES, PREDICTIONS, SPLIT
 from medseg.experiment.largest import LargestComponents
 from medseg.experiment.plan import Plan
@@ -102,8 +102,10 @@ def _set_up(plan: Plan, folder: Path, progress: Progress) -> None:
         held_out = digest({"folds": [fold.validation for fold in folds]})
         progress.update(fold=plan.data.config.fold, folds=held_out)
     plan.require_memory_of_cases()
+    way = execution_of(plan)
     restart_peak_memory(device)
     progress.update(
+        machine=progress.record.machine | {"execution": way},
         dataset=dataset.name,
         classes=list(dataset.classes),
         **dataset.labelling.plain(),
@@ -136,7 +138,8 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
         side_pairs=plan.data.side_pairs,
         trained_on=plan.data.training_range(),
     )
-    module = module_of(plan, card.plain())
+    way = str(progress.record.machine["execution"])
+    module = module_of(plan, card.plain(), way=way)
     history, stop = History(), StopOnSignal()
     validation = plan.data.prepared_validation()
     drawn, every = validation[: pictures["cases"]], pictures["every_epochs"]
@@ -154,7 +157,7 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
         callbacks.append(trajectory)
     start = time.perf_counter()
     try:
-        with processes(plan, folder) as rank:
+        with processes(plan, folder, way) as rank:
             trainer = fit(plan, folder, module, rank=rank, history=history, callbacks=callbacks)
         stop.raise_if_received()
     except SystemExit as error:  # Lightning's way of ending on SIGTERM

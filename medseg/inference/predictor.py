@@ -11,7 +11,7 @@ from torch import Tensor
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
-from medseg.hardware import choose_device, computes_in_bf16, require_precision
+from medseg.hardware import allow_tf32, choose_device, computes_in_bf16, require_precision
 from medseg.inference.in_memory import volume_of
 from medseg.inference.memory import MemoryPlan, WindowBytes
 from medseg.inference.segment import SECONDS_SILENT, Prediction, plan_memory, segment
@@ -69,6 +69,7 @@ class Predictor:
         self.network = model.network.to(self.device).eval()
         self.preprocessing = Preprocessing.from_description(model.card.preprocessing)
         self.precision = _precision(precision, model.card, self.device)
+        allow_tf32(self.precision)
         is_equal = proves(model.card.evidence, self.precision, _LESS_OVERLAP)
         by_evidence = _LESS_OVERLAP if is_equal else PLAIN_OVERLAP
         self.overlap = by_evidence if overlap is None else overlap

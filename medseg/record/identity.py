@@ -44,6 +44,7 @@ _ADDED: dict[str, Any] = {
     "trainer.class_prior": False,
     "trainer.devices": 1,
     "trainer.ema": None,
+    "trainer.execution": "auto",
     "trainer.logger": "tensorboard",
     "trainer.nodes": 1,
     "trainer.weights": "best",

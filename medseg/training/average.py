@@ -1,7 +1,9 @@
 """The average of the weights over the steps of a training."""
 
+from collections.abc import Sequence
 from functools import partial
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
@@ -25,7 +27,13 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float, device: torch.device):
-        super().__init__(device=device, avg_fn=partial(_averaged, decay=decay))
+        super().__init__(device=device, multi_avg_fn=partial(_average, decay=decay))
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Counts steps on the CPU: torch asks at each whether it is the first, and would wait."""
+        super().setup(trainer, pl_module, stage)
+        if (average := self._average_model) is not None:
+            average.n_averaged = average.n_averaged.cpu()
 
 
 def decay_after(steps: Tensor, decay: float) -> Tensor:
@@ -40,8 +48,13 @@ def decay_after(steps: Tensor, decay: float) -> Tensor:
     return ((1 + steps) / (10 + steps)).clamp(max=decay)
 
 
-def _averaged(average: Tensor, current: Tensor, steps: Tensor | int, *, decay: float) -> Tensor:
-    if not average.is_floating_point():
-        return current
-    kept = decay_after(torch.as_tensor(steps, device=average.device), decay)
-    return torch.lerp(current, average, kept.to(average.dtype))
+def _average(
+    averages: Sequence[Tensor], currents: Sequence[Tensor], steps: Tensor, *, decay: float
+) -> None:
+    """Takes the weights of one more step into their averages, all of one device and dtype."""
+    kept = decay_after(steps, decay)
+    for average, current in zip(averages, currents, strict=True):
+        if average.is_floating_point():
+            torch.lerp(current, average, kept.to(average.dtype), out=average)
+        else:
+            average.copy_(current)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from medseg.errors import MedsegError, SignalError
 from medseg.training.schedule import schedule_factors
@@ -18,6 +19,7 @@ from medseg.training.schedule import schedule_factors
 log = logging.getLogger(__name__)
 
 _SECONDS = 30.0  # between two signs within an epoch
+_LOOKS = 1.0  # seconds between two looks at the loss
 
 
 class SeedEachEpoch(pl.Callback):
@@ -150,15 +152,29 @@ class DivergedError(MedsegError):
 
 
 class StopOnDivergence(pl.Callback):
-    """Ends a run whose loss is not finite, instead of training on to a useless network."""
+    """Ends a run whose loss is not finite, instead of training on to a useless network.
+
+    The sum of the losses is looked at once a second and at an epoch's end: to look at every step
+    would have a GPU wait for the next.
+    """
+
+    def __init__(self) -> None:
+        self._sum: Tensor | None = None
+        self._looked = 0.0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, _module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
-        """Raises `DivergedError` if the step's loss is NaN or infinite."""
-        if not bool(outputs["loss"].isfinite()):
+        """Raises `DivergedError` if a step's loss was NaN or infinite."""
+        loss = outputs["loss"].detach()
+        total = loss if self._sum is None else self._sum + loss
+        if time.monotonic() - self._looked < _LOOKS and not trainer.is_last_batch:
+            self._sum = total
+            return
+        self._sum, self._looked = None, time.monotonic()
+        if not math.isfinite(found := float(total)):
             raise DivergedError(
-                f"loss={float(outputs['loss'])} at step {trainer.global_step}; "
+                f"loss={found} at step {trainer.global_step}; "
                 "lower optimizer.lr or set trainer.precision=fp32"
             )
 

@@ -9,10 +9,11 @@ from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
+from medseg.analysis.cost import training_call
 from medseg.inference.sliding_window import VALIDATION_OVERLAP, slide
 from medseg.labelling import Labelling
 from medseg.metrics import dice
-from medseg.models.unet import MultiscaleNetwork
+from medseg.training.execution import executed
 from medseg.training.loss import LossOfCounted
 from medseg.training.ranks import are_several, gathered, of_all, whole_batch
 from medseg.training.schedule import after_epochs
@@ -30,6 +31,7 @@ class SegmentationModule(pl.LightningModule):
         patch_size: Window of validation in voxels.
         deep_supervision: Train on the logits of every decoder stage, each weighted half of the
             next finer one (Isensee et al. 2021); needs a `MultiscaleNetwork`.
+        way: In which a step is carried out (`medseg.training.execution`).
         ignores: Whether some voxels are labelled `labelling.ignored`, which leaves them out of
             the loss; in validation they are left out in any case.
         description: Plain data that rebuilds network and preprocessing; stored in checkpoints.
@@ -48,6 +50,7 @@ class SegmentationModule(pl.LightningModule):
         labelling: Labelling,
         patch_size: Sequence[int],
         deep_supervision: bool = False,
+        way: str = "plain",
         ignores: bool = False,
         description: dict | None = None,
     ):
@@ -59,7 +62,8 @@ class SegmentationModule(pl.LightningModule):
         self._scheduler = scheduler
         self.labelling = labelling
         self.patch_size = tuple(patch_size)
-        self.deep_supervision = deep_supervision
+        call = training_call(network, deep_supervision=deep_supervision)
+        self._call = executed(way, network, call)
         self.description = description or {}
         self._dice: list[list[float | None]] = []
 
@@ -126,9 +130,8 @@ class SegmentationModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self._scheduler(optimizer)}
 
     def _training_logits(self, image: Tensor) -> Tensor | list[Tensor]:
-        if self.deep_supervision and isinstance(self.network, MultiscaleNetwork):
-            return [logits.float() for logits in self.network.multiscale_logits(image)]
-        return self.network(image).float()
+        logits = self._call(self.network, image)
+        return [own.float() for own in logits] if isinstance(logits, list) else logits.float()
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -55,7 +55,8 @@ class TrainingPlan:
         devices: Processes of each node that share every batch, on a GPU each or all on the CPU.
         nodes: Of a SLURM job, on which they are.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: `auto`, `bf16`, `fp16` or `fp32`; see `medseg.hardware.choose_precision`.
+        precision: `auto`, `bf16`, `fp16`, `tf32` or `fp32`; see `medseg.hardware.choose_precision`.
+        execution: `auto` or a way of `medseg.training.execution`.
         deterministic: Only deterministic kernels, slower on a GPU.
         logger: Of `medseg.training.loggers`, which shows curves; None: only the table is written.
         max_seconds: Of training steps, after which training ends instead; `epochs` then only
@@ -73,6 +74,7 @@ class TrainingPlan:
     nodes: int = 1
     device: str = "auto"
     precision: str = "auto"
+    execution: str = "auto"
     deterministic: bool = False
     logger: str | None = "tensorboard"
     max_seconds: float | None = None
@@ -135,6 +137,8 @@ def make_trainer(
         check_val_every_n_epoch=min(plan.validate_every, plan.epochs),
         gradient_clip_val=plan.gradient_clip,
         deterministic=plan.deterministic,
+        # patches are all of one size: cuDNN tries its kernels once
+        benchmark=not on_cpu and not plan.deterministic,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_FILE = "progress.png"
 _WORTH_SAYING = 0.1  # share of the time
+_READ = 0.5  # seconds that a person takes to read a line
 _SECONDS = 60.0  # between two drawings of the curves, each of which takes some tenths of one
 _EPOCHS = 20  # without a lower loss, and a third of the run, until it is said
 _VALIDATIONS = 5  # that find nothing until it is said
@@ -42,6 +43,7 @@ class TrainingBar(pl.Callback):
         self.max_seconds = max_seconds
         self._stack = ExitStack()
         self._step: Any = None
+        self._note, self._noted = "", 0.0
 
     def on_train_start(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
         """Begins where the run is."""
@@ -59,14 +61,19 @@ class TrainingBar(pl.Callback):
         """Goes on by a step."""
         last = trainer.max_epochs if self.max_seconds is None else None
         epoch = f"epoch {trainer.current_epoch + 1}" + (f"/{last}" if last else "")
-        note = f"loss {float(outputs['loss']):.4g}"
+        if time.monotonic() - self._noted > _READ:
+            self._note, self._noted = self._told(trainer, outputs["loss"]), time.monotonic()
+        amount = 1 if self.max_seconds is None else self.history.step_seconds[-1]
+        self._step(amount, what=epoch, note=self._note)
+
+    def _told(self, trainer: pl.Trainer, loss: Any) -> str:
+        note = f"loss {float(loss):.4g}"  # a GPU waits for it
         if dice := self.history.dice:
             best = f" (best {max(dice):.3f})" if max(dice) > dice[-1] else ""
             note += f", Dice {dice[-1]:.3f}{best}"
         if (waiting := self.history.waiting(trainer)) > _WORTH_SAYING:
             note += f", {waiting:.0%} waiting for patches"
-        amount = 1 if self.max_seconds is None else self.history.step_seconds[-1]
-        self._step(amount, what=epoch, note=note)
+        return note
 
     def teardown(self, *_: Any, **__: Any) -> None:
         """Removes the bar, however training ends."""

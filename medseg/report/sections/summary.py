@@ -24,7 +24,7 @@ from medseg.statistics.power import ALPHA, POWER
 VERDICTS = ("better", "worse", "equal", "undecided")
 _NAMED = 5
 _TOLERANCE = 0.1  # of the quantity that arms were made equal in
-_MACHINE = ("host", "device", "cpu", "threads", "precision")
+_MACHINE = ("host", "device", "cpu", "threads", "precision", "execution")
 _PACKAGES = ("medseg", "torch", "monai")
 _OF_BUDGET = ("trainer.", "data.batch", "data.patch_size")  # what decides how much is seen
 _BUDGETS = {"iterations": "the same number of training steps", "seconds": "the same training time"}
@@ -245,10 +245,12 @@ def _of_runs(records: Sequence[RunRecord]) -> Iterator[str]:
         known = {found for record in records if (found := record.versions.get(package))}
         if len(known) > 1:
             yield f"Runs come from {package} {joined(sorted(known))}."
-    machines = [tuple(str(r.machine.get(key)) for key in _MACHINE) for r in records if r.machine]
+    machines = [
+        tuple(str(r.machine.get(key, "plain")) for key in _MACHINE) for r in records if r.machine
+    ]
     if len(set(machines)) > 1:
         yield (
-            "Runs come from different machines, devices or precisions; "
+            "Runs come from different machines, devices, precisions or ways of execution; "
             "their times and memory do not compare."
         )
     if chosen := sum(record.is_chosen for record in records):
