@@ -24,7 +24,8 @@ from medseg.cli.hydra_settings import hydra_config
 from medseg.cli.overrides import asks_for_all_folds, readable, require_mode, values_of
 from medseg.cli.planned import planned_words, require_same_dataset, with_plans
 from medseg.errors import ConfigError, DataError, MedsegError
-from medseg.experiment.schema import ALL_FOLDS, require_effect
+from medseg.experiment.effects import require_effect
+from medseg.experiment.schema import ALL_FOLDS
 from medseg.formatting import duration
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from medseg.cli.hydra_settings import CONFIG_NAME, hydra_config, open_hydra, require_same_trust
 from medseg.cli.overrides import no_key, readable, require_options, values_of
 from medseg.errors import ConfigError, DataError, MedsegError
-from medseg.experiment.schema import RULES, check_config, require_effect
+from medseg.experiment.effects import require_effect
+from medseg.experiment.schema import RULES, check_config
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

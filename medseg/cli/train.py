@@ -32,7 +32,8 @@ from medseg.cli.overrides import asks_for_all_folds, readable, require_mode, val
 from medseg.cli.planned import planned_words, require_same_dataset, with_plans
 from medseg.cli.resume import continued
 from medseg.errors import ConfigError, MedsegError, SignalError
-from medseg.experiment.schema import ALL_FOLDS, require_effect
+from medseg.experiment.effects import require_effect
+from medseg.experiment.schema import ALL_FOLDS
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

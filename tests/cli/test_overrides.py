@@ -12,7 +12,8 @@ from tests_support import train
 from medseg.cli.compose import composed, option_names
 from medseg.cli.overrides import no_option, readable
 from medseg.errors import ConfigError
-from medseg.experiment.schema import RULES, TEXTS, require_effect
+from medseg.experiment.effects import require_effect
+from medseg.experiment.schema import RULES, TEXTS
 from medseg.suggestion import suggestion
 
 NAMES = {

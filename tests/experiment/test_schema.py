@@ -14,8 +14,9 @@ from medseg.cli.compose import composed
 from medseg.data.augmentation import STEPS
 from medseg.data.preprocess import Window
 from medseg.errors import ConfigError
+from medseg.experiment.effects import require_effect
 from medseg.experiment.plan import make_plan
-from medseg.experiment.schema import PARTS, RULES, check_config, require_effect
+from medseg.experiment.schema import PARTS, RULES, check_config
 from medseg.models.encoder import Encoder
 from medseg.models.unet import UNet
 
