@@ -150,8 +150,9 @@ def require_precision(
     has_bf16 = has_avx512 or computes_in_bf16(device)
     if device.type == "cpu" and (precision == "fp16" or (precision == "bf16" and not has_bf16)):
         raise ResourceError(f"{key}={precision}: this CPU has no kernels; {remedy}")
-    is_ampere = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    if precision == "tf32" and not is_ampere:
+    if precision != "tf32":
+        return
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
         raise ResourceError(f"{key}=tf32: needs an NVIDIA GPU from Ampere on; {remedy}")
 
 

@@ -110,7 +110,7 @@ CLASSES = {
         "ablation", "artifacts", "data.cache", "data.download", "data.num_workers", "data.root",
         "data.source.download", "data.source.root", "name", "pictures", "planned", "resume", "runs",
         "surface_tolerance_mm", "trainer.deterministic", "trainer.device", "trainer.devices",
-        "trainer.epochs",
+        "trainer.epochs", "trainer.execution",
         "trainer.gradient_clip", "trainer.logger", "trainer.max_seconds", "trainer.nodes",
         "trainer.patience", "trainer.precision",
         "trainer.validate_every", "trainer.weights",
