@@ -8,6 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from medseg.analysis.cost import training_call
 from medseg.data.datamodule import loader_faults
@@ -43,7 +44,7 @@ def execution_of(plan: Plan) -> str:
         device=training.hardware,
         steps=None if by_time else training.epochs * config.batches_per_epoch,
     )
-    with _gpu_faults(plan):
+    with _device_faults(plan):
         return choose_execution(
             training.execution,
             step,
@@ -129,14 +130,14 @@ def fit(
     )
     last = folder / LAST
     checkpoint = last if last.is_file() else None
-    with loader_faults(), _gpu_faults(plan):
+    with loader_faults(), _device_faults(plan):
         trainer.fit(module, datamodule=plan.data, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
 @contextmanager
-def _gpu_faults(plan: Plan) -> Iterator[None]:
-    """Says in words what a GPU cannot do."""
+def _device_faults(plan: Plan) -> Iterator[None]:
+    """Says in words what a device cannot do."""
     data = plan.data.config
     try:
         yield
@@ -146,6 +147,11 @@ def _gpu_faults(plan: Plan) -> Iterator[None]:
             f"the memory of {plan.training.hardware} does not suffice for data.batch_size="
             f"{data.batch_size} patches of {patch}: take fewer, or a smaller data.patch_size; "
             "`medseg plan DATASET --memory GB` finds what fits"
+        ) from error
+    except TorchDynamoException as error:
+        raise ResourceError(
+            f"trainer.execution={plan.training.execution}: the network cannot be compiled here "
+            f"({' '.join(str(error).split())[:200]}); take trainer.execution=auto"
         ) from error
     except RuntimeError as error:
         if not plan.training.deterministic or "deterministic implementation" not in str(error):

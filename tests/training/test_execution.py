@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from tests_support import QUICK, arguments
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from medseg import hardware
@@ -206,15 +207,16 @@ def test_a_step_waits_for_no_number(tmp_path: Path, overrides: list[str]) -> Non
     ("fault", "overrides", "code"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), [], 4),
+        (TorchDynamoException("no C++ compiler"), [], 4),
         (
             RuntimeError("upsample_cuda does not have a deterministic implementation"),
             ["trainer.deterministic=true"],
             ConfigError.exit_code,
         ),
     ],
-    ids=["memory", "deterministic"],
+    ids=["memory", "compiler", "deterministic"],
 )
-def test_what_a_gpu_cannot_do_is_said_in_one_line(
+def test_what_a_device_cannot_do_is_said_in_one_line(
     tmp_path: Path,
     fault: Exception,
     overrides: list[str],
