@@ -52,8 +52,18 @@ class History(pl.Callback):
 
     @property
     def median_step_seconds(self) -> float | None:
-        """Median time of a training step, loading included; None before the first."""
-        return statistics.median(self.step_seconds) if self.step_seconds else None
+        """Median time of a training step, loading included; None before the first.
+
+        Short steps count together, by the second: a GPU is waited for about once in it
+        (`StopOnDivergence`), and single steps between tell how fast work is handed to it.
+        """
+        means, some = [], []
+        for seconds in self.step_seconds:
+            some.append(seconds)
+            if sum(some) >= _LOOKS:
+                means.append(statistics.mean(some))
+                some = []
+        return statistics.median(means or self.step_seconds) if self.step_seconds else None
 
     def state_dict(self) -> dict[str, Any]:
         """Rows so far, so that a resumed run keeps them."""

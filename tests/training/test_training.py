@@ -21,7 +21,7 @@ from medseg.labelling import Labelling
 from medseg.models.decoder import Decoder
 from medseg.models.encoder import Encoder
 from medseg.models.unet import UNet
-from medseg.training.callbacks import DivergedError, StopOnDivergence
+from medseg.training.callbacks import DivergedError, History, StopOnDivergence
 from medseg.training.module import SegmentationModule
 from medseg.training.trainer import AtomicCheckpointIO, TrainingPlan
 
@@ -204,6 +204,21 @@ class TestPrecision:
 def test_an_unknown_device_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"trainer\.device='tpu' must be one of"):
         TrainingPlan(epochs=1, device="tpu")
+
+
+@pytest.mark.parametrize(
+    ("steps", "median"),
+    [
+        ([0.0, 0.0, 0.0, 1.0] * 5, 0.25),  # handed to a GPU, which is waited for at the last
+        ([2.0, 9.0, 2.0], 2.0),
+        ([0.1, 0.2, 0.3], 0.2),
+        ([], None),
+    ],
+)
+def test_short_steps_are_timed_by_the_second(steps: list[float], median: float | None) -> None:
+    history = History()
+    history.step_seconds = steps
+    assert history.median_step_seconds == pytest.approx(median)
 
 
 def test_a_loss_that_is_no_number_ends_the_run() -> None:
