@@ -44,6 +44,9 @@ def execution_of(plan: Plan) -> str:
         device=training.hardware,
         steps=None if by_time else training.epochs * config.batches_per_epoch,
     )
+    allow_tf32(plan.precision)
+    if training.hardware.type == "cuda":
+        torch.backends.cudnn.benchmark = not training.deterministic  # as training will
     with _device_faults(plan):
         return choose_execution(
             training.execution,
