@@ -55,6 +55,10 @@ class TrainingBar(pl.Callback):
             own = bar(round(self.max_seconds), "training", unit="s", done=done)
         self._step = self._stack.enter_context(own)
 
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Has the epoch's first step tell what the validation found."""
+        self._noted = 0.0
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, _module: pl.LightningModule, outputs: Any, *_: Any
     ) -> None:
