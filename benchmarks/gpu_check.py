@@ -1,4 +1,4 @@
-"""`python benchmarks/gpu_check.py`: what a new machine with a GPU has to show, in ten minutes.
+"""`python benchmarks/gpu_check.py`: what a machine with a GPU has to show, meant for ten minutes.
 
 Runs the tests marked `gpu`, times the training step by number format and way of execution, trains
 Hippocampus, measures the operators, and writes one Markdown file, anew after every part. Needs
@@ -127,6 +127,7 @@ def _step_of(way: str, precision: str, size: int, device: str) -> dict[str, floa
         shape=(2, 1, size, size, size),
         precision=precision,
         device=torch.device(device),
+        steps=1,
     )
     seconds = step.seconds(way)
     return {"seconds": seconds, "peak": peak_memory_bytes(step.device) or 0}
@@ -134,12 +135,13 @@ def _step_of(way: str, precision: str, size: int, device: str) -> dict[str, floa
 
 def _training(arguments: argparse.Namespace, seconds: float) -> str:
     """A fold of Hippocampus for a third of the time, or phantoms where there is no folder."""
-    own = [f"data=hippocampus data.root={arguments.data} data.splits=nnunet data.folds=5"]
+    own = ["data=hippocampus", f"data.root={arguments.data}", "data.splits=nnunet", "data.folds=5"]
+    own.append("data.fold=0")
     if arguments.data is None:
-        own = ["data=phantom data.source.shape=[64,64,64] data.patch_size=[48,48,48]"]
+        own = ["data=phantom", "data.source.shape=[64,64,64]", "data.patch_size=[48,48,48]"]
     with tempfile.TemporaryDirectory() as folder:
         words = [
-            *own[0].split(), f"trainer.max_seconds={seconds / 2:.0f}", f"runs={folder}",
+            *own, f"trainer.max_seconds={seconds / 2:.0f}", f"runs={folder}",
             f"data.cache={folder}/cache", f"trainer.device={arguments.device}", "trainer.ema=0.99",
             "artifacts.follow=false", "artifacts.cases=0", "pictures.cases=0",
             *(["data.root=" + folder] if arguments.data is None else []),
@@ -149,10 +151,9 @@ def _training(arguments: argparse.Namespace, seconds: float) -> str:
     history, machine = record["history"], record["machine"]
     steps, batch = record["config"]["data"]["batches_per_epoch"], record["config"]["data"]
     waiting = [row["waiting"] for row in history[1:]] or [history[0]["waiting"]]
-    table = "\n".join(line for line in output.splitlines() if line.lstrip().startswith("|"))
-    table = table or "\n".join(re.findall(r"\|.*\|", output))
+    table = "\n".join(re.findall(r"\|.*\|", output))
     return (
-        f"`medseg train {' '.join(words[: len(own[0].split()) + 1])} trainer.ema=0.99`\n\n"
+        f"`medseg train {' '.join(words[: len(own) + 1])} trainer.ema=0.99`\n\n"
         f"{len(history) * steps:,} steps of {batch['batch_size']} patches, "
         f"{1e3 * record['seconds']['step']:.1f} ms each, {max(waiting):.0%} waiting at most; "
         f"{machine['precision']}, {machine['execution']}; "

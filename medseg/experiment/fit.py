@@ -35,14 +35,14 @@ def execution_of(plan: Plan) -> str:
     """
     config, training = plan.data.config, plan.training
     each = config.batch_size // training.processes
-    by_time = training.max_seconds is not None
     step = Step(
         network=plan.network,
         call=training_call(plan.network, deep_supervision=plan.deep_supervision),
         shape=(each, config.in_channels, *config.patch_size),
         precision=plan.precision,
         device=training.hardware,
-        steps=None if by_time else training.epochs * config.batches_per_epoch,
+        steps=training.epochs * config.batches_per_epoch,
+        max_seconds=training.max_seconds,
     )
     allow_tf32(plan.precision)
     if training.hardware.type == "cuda":

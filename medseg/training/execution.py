@@ -46,7 +46,8 @@ class Step:
         shape: Of a batch of images of one process, `(N, channels, *S)`.
         precision: `bf16`, `fp16`, `tf32` or `fp32`.
         device: Where it is trained.
-        steps: How many there are; None: unknown.
+        steps: How many there are.
+        max_seconds: Of all of them, where time ends the training.
     """
 
     network: nn.Module
@@ -54,7 +55,8 @@ class Step:
     shape: tuple[int, ...]
     precision: str
     device: torch.device
-    steps: int | None = None
+    steps: int
+    max_seconds: float | None = None
 
     def seconds(self, way: str) -> float:
         """Median time of forward and backward pass, on a copy of the network and noise."""
@@ -142,21 +144,23 @@ def choose_execution(
     key = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
     path = cache.expanduser() / _FOLDER / f"{key}.json"
     seconds = _kept(path)
-    ways = [way for way in ("plain", "channels_last") if way not in seconds]
-    for way in ways:
-        seconds[way] = measure(step, way)
-    if (step.steps or 0) * seconds["plain"] > _LONG and "compiled" not in seconds:
-        ways.append("compiled")
+    known = dict(seconds)
+    for way in ("plain", "channels_last"):
+        if way not in seconds:
+            seconds[way] = measure(step, way)
+    is_long = (step.max_seconds or step.steps * seconds["plain"]) > _LONG
+    if is_long and "compiled" not in seconds:
         try:
             seconds["compiled"] = measure(step, "compiled")
         except Exception as error:  # whatever the compiler has to say
             log.debug("not compiled", exc_info=True)
             log.info("the network is not compiled: %s", " ".join(str(error).split())[:200])
-            seconds["compiled"] = float("inf")
-    if ways:
+    if seconds != known:
         with suppress(OSError):  # then the next run measures again
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(seconds))
+    if not is_long:  # it would be compiled for longer than it gains
+        seconds.pop("compiled", None)
     way = fastest(seconds)
     told = ", ".join(f"{own} {1e3 * each:.3g} ms" for own, each in seconds.items())
     log.info("a training step is carried out %s (forward and backward: %s)", way, told)

@@ -38,7 +38,7 @@ def step_of(device: str = "cuda", **options: Any) -> Step:
     network = network_of()
     call = training_call(network, deep_supervision=False)
     known: dict[str, Any] = {"shape": IMAGE, "precision": "fp32", "device": torch.device(device)}
-    return Step(network=network, call=call, **known, **options)
+    return Step(network=network, call=call, **({"steps": 10} | known | options))
 
 
 # torch's tracer makes an instance of every autograd.Function that it meets
@@ -85,9 +85,9 @@ class TestChoice:
                 raise RuntimeError("no compiler")
             return times[way]
 
-        steps = options.pop("steps", 10)
+        own = {"steps": options.pop("steps", 10), "max_seconds": options.pop("max_seconds", None)}
         described = options.pop("described", "a network")
-        step = step_of(steps=steps)
+        step = step_of(**own)
         way = choose_execution("auto", step, described, cache=cache, measure=measure, **options)
         return way, measured
 
@@ -102,9 +102,14 @@ class TestChoice:
         times = {"plain": 1.0, "channels_last": 0.8, "compiled": 0.5}
         assert self.choose(tmp_path, times)[0] == "channels_last"
         assert self.choose(tmp_path, times, steps=10_000) == ("compiled", ["compiled"])
+        assert self.choose(tmp_path, times, max_seconds=3600.0) == ("compiled", [])
+        assert self.choose(tmp_path, times, steps=10_000, max_seconds=60.0)[0] == "channels_last"
+        assert self.choose(tmp_path, times) == ("channels_last", [])  # though times are known
         without = {"plain": 1.0, "channels_last": 0.8}
         found = self.choose(tmp_path, without, steps=10_000, described="another")
         assert found[0] == "channels_last"
+        again = self.choose(tmp_path, times, steps=10_000, described="another")
+        assert again == ("compiled", ["compiled"])  # a compiler may come
 
     def test_a_damaged_file_is_measured_again(self, tmp_path: Path) -> None:
         self.choose(tmp_path, times := {"plain": 0.1, "channels_last": 0.07})
