@@ -11,7 +11,15 @@ from torch import Tensor
 
 from medseg.errors import ConfigError
 from medseg.export import segment
-from medseg.export.program import Exported, card_of, compared, exported, quiet, refused
+from medseg.export.program import (
+    Exported,
+    card_of,
+    compared,
+    exported,
+    quiet,
+    refused,
+    sizes_to_compare,
+)
 from medseg.files import atomic_path, write_text
 from medseg.models.weights import TrainedModel
 
@@ -47,7 +55,7 @@ def write_onnx(model: TrainedModel, folder: Path) -> list[str]:
             "file; choose --format torch"
         )
     content = graph.SerializeToString()
-    agreement = compared(model, found, _runs(content))
+    agreement = compared(model, sizes_to_compare(model, found), _runs(content))
     with atomic_path(folder / MODEL) as part:
         part.write_bytes(content)
     write_text(folder / RUNNER, inspect.getsource(segment))

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ OVERLAP = 0.5
 PROGRAM = "model.pt2"
 
 _LARGEST = 1 << 12  # multiples along an axis
+_BATCH = Dim("batch", min=1, max=_LARGEST)
+_OTHER_FORMAT = "choose another --format"
 _LABELS, _LOGITS = 0.999, 1e-3  # least share of equal labels, largest difference of their spread
 
 
@@ -74,14 +76,24 @@ def _traced(model: TrainedModel, multiple: tuple[int, ...] | None) -> ExportedPr
     """The graph for all multiples and batches, or for one window."""
     # two cases of three cells a side: torch takes sizes of 0 and 1 for constants
     shape = [3 * step for step in multiple] if multiple else model.card.patch_size
-    image = torch.zeros(2 if multiple else 1, model.card.in_channels, *shape)
-    sizes = {0: Dim("batch", min=1, max=_LARGEST)}
+    sizes = {0: _BATCH}
     for axis, step in enumerate(multiple or (), start=2):
         cells = Dim(f"cells{axis - 2}", min=1, max=_LARGEST)
         sizes[axis] = cells if step == 1 else step * cells
+    return _graph(model, (2 if multiple else 1, *shape), sizes if multiple else None)
+
+
+def of_windows(model: TrainedModel, window: Sequence[int]) -> ExportedProgram:
+    """The graph for windows of one size and any number."""
+    return _graph(model, (2, *window), {0: _BATCH})
+
+
+def _graph(model: TrainedModel, shape: Sequence[int], sizes: Any) -> ExportedProgram:
+    batch, *window = shape
+    image = torch.zeros(batch, model.card.in_channels, *window)
     network = copy.deepcopy(model.network).cpu().eval()
     with torch.no_grad(), quiet():
-        return torch.export.export(network, (image,), dynamic_shapes=(sizes if multiple else None,))
+        return torch.export.export(network, (image,), dynamic_shapes=(sizes,))
 
 
 @contextmanager
@@ -105,13 +117,15 @@ def _multiple(network: nn.Module, dims: int) -> tuple[int, ...] | None:
     return getattr(network, "total_stride", None)
 
 
-def refused(model: TrainedModel, form: str, error: Exception) -> ConfigError:
+def refused(
+    model: TrainedModel, form: str, error: Exception, remedy: str = _OTHER_FORMAT
+) -> ConfigError:
     """Why a network cannot be had in a form, with the layer or operator that is to blame."""
     said = [*filter(None, map(str.strip, f"{error}\n{error.__cause__ or ''}".splitlines()))]
     blamed = next((line for line in said if "aten." in line or "torch.ops" in line), said[0])
     return ConfigError(
-        f"{model.source}: {form} has no form of one of its operators ({blamed[:300]}); choose "
-        "another --format, or rewrite the block with `medseg convert`"
+        f"{model.source}: {form} has no form of one of its operators ({blamed[:300]}); {remedy}, "
+        "or rewrite the block with `medseg convert`"
     )
 
 
@@ -160,24 +174,40 @@ class Agreement:
         )
 
 
-def compared(model: TrainedModel, found: Exported, form: Callable[[Tensor], Tensor]) -> Agreement:
-    """Runs a form and the network on noise: a window, and where sizes are free another one.
+def sizes_to_compare(model: TrainedModel, found: Exported) -> list[tuple[int, ...]]:
+    """A window, and where sizes are free another one."""
+    pairs = zip(model.card.patch_size, found.multiple, strict=True)
+    window = tuple(math.ceil(size / step) * step for size, step in pairs)
+    return [window, tuple(2 * s for s in found.multiple)] if found.is_dynamic else [window]
+
+
+def compared(
+    model: TrainedModel,
+    sizes: Sequence[Sequence[int]],
+    form: Callable[[Tensor], Tensor],
+    remedy: str = _OTHER_FORMAT,
+) -> Agreement:
+    """Runs a form and the network on noise of some sizes.
 
     Raises:
         ConfigError: they disagree.
     """
-    pairs = zip(model.card.patch_size, found.multiple, strict=True)
-    window = [math.ceil(size / step) * step for size, step in pairs]
-    other = [2 * s for s in found.multiple]
+
+    def disagrees(how: str) -> ConfigError:
+        return ConfigError(
+            f"{model.source}: this form of the network computes something else ({how}) and is not "
+            f"used; {remedy}, and report this"
+        )
+
     network, noise = model.network.cpu().eval(), torch.Generator().manual_seed(0)
     equal = voxels = 0
     difference = spread = 0.0
-    for size in (window, other) if found.is_dynamic else (window,):
+    for size in sizes:
         image = torch.randn(1, model.card.in_channels, *size, generator=noise)
         with torch.no_grad():
             wanted, got = network(image), form(image)
         if got.shape != wanted.shape:
-            raise _disagrees(model, f"logits {tuple(got.shape)} instead of {tuple(wanted.shape)}")
+            raise disagrees(f"logits {tuple(got.shape)} instead of {tuple(wanted.shape)}")
         maps = (model.card.labelling.label_map(each, 1) for each in (got, wanted))
         equal += int(torch.eq(*maps).sum())
         voxels += wanted[:, 0].numel()
@@ -185,15 +215,8 @@ def compared(model: TrainedModel, found: Exported, form: Callable[[Tensor], Tens
         spread = max(spread, float(wanted.abs().max()))
     agreement = Agreement(labels=equal / voxels, difference=difference, spread=spread)
     if not (agreement.labels >= _LABELS and difference <= _LOGITS * spread):
-        raise _disagrees(model, str(agreement))
+        raise disagrees(str(agreement))
     return agreement
-
-
-def _disagrees(model: TrainedModel, how: str) -> ConfigError:
-    return ConfigError(
-        f"{model.source}: the exported network computes something else ({how}); nothing was "
-        "written; choose another --format, and report this"
-    )
 
 
 def write_program(model: TrainedModel, folder: Path) -> list[str]:
@@ -222,4 +245,4 @@ def save_checked(model: TrainedModel, found: Exported, target: Path) -> Agreemen
             torch.export.save(found.program, file, extra_files={"model.json": card})
         with part.open("rb") as file:
             form = torch.export.load(file).module()
-        return compared(model, found, form)
+        return compared(model, sizes_to_compare(model, found), form)

@@ -99,6 +99,8 @@ def write_outputs(
     seconds = {"read": read.seconds, **prediction.seconds}
     seconds["write"] = time.perf_counter() - start
     seconds["total"] = sum(seconds.values())
+    engines = {member.predictor.engine for member in ensemble.members}
+    libraries = sorted({"torch", "monai"} | engines)
     report = {
         "input": str(scan.image),
         "input_sha256": files.get(scan.image.name) or next(iter(files.values())),
@@ -113,7 +115,7 @@ def write_outputs(
         **_shaped_by(ensemble, wanted),
         "device": str(ensemble.device),
         "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
-        "versions": {"medseg": __version__} | {p: version(p) for p in ("torch", "monai")},
+        "versions": {"medseg": __version__} | {name: version(name) for name in libraries},
     }
     write_text(outputs.report, json.dumps(report, indent=1) + "\n")
     return report
@@ -145,12 +147,14 @@ def _shaped_by(ensemble: Ensemble, wanted: Wanted) -> dict[str, Any]:
     windows = [list(predictor.window) for predictor in predictors]
     overlaps = list(dict.fromkeys(predictor.overlap for predictor in predictors))
     precisions = list(dict.fromkeys(predictor.precision for predictor in predictors))
+    engines = list(dict.fromkeys(predictor.engine for predictor in predictors))
     return several | {
         "window": {
             "patch_size": windows if len(windows) > 1 else windows[0],
             "overlap": overlaps if len(overlaps) > 1 else overlaps[0],
         },
         "precision": precisions if len(precisions) > 1 else precisions[0],
+        "engine": engines if len(engines) > 1 else engines[0],
         "prefer": wanted.prefer,
         "postprocessing": wanted.postprocessing.describe(labelling.names),
         "probabilities_of": [names[index] for index in wanted.probabilities],
@@ -264,6 +268,6 @@ def _compared(report: Mapping[str, Any]) -> Any:
         for member in members
     ]
     steps = {name: step for name, step in report.get("postprocessing", {}).items() if step}
-    # reports of medseg 0.1.0 do not tell the precision: fp32 on a CPU
-    numbers = report["window"], report.get("precision", "fp32")
+    # reports of medseg 0.1.0 tell neither precision nor engine: fp32 on a CPU, and torch
+    numbers = report["window"], report.get("precision", "fp32"), report.get("engine", "torch")
     return kept, numbers, report.get("prefer", "sform"), steps

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
-from medseg.hardware import allow_tf32, choose_device, computes_in_bf16, require_precision
+from medseg.hardware import (
+    allow_tf32,
+    choose_device,
+    computes_in_bf16,
+    keep_freed_memory,
+    require_precision,
+)
+from medseg.inference.engine import engine_of, with_engine
+from medseg.inference.engine import window_bytes as engine_bytes
 from medseg.inference.in_memory import volume_of
 from medseg.inference.memory import MemoryPlan, WindowBytes
 from medseg.inference.segment import SECONDS_SILENT, Prediction, plan_memory, segment
@@ -38,17 +46,22 @@ class Predictor:
             card tells that it was found equal, else fp32.
         window: In voxels, as many axes as the network has; None: the patch it was trained on.
             Networks that normalise each window, by instance norm say, give other results on others.
-        window_bytes: Memory of the network, asked for where it may be short; None: not counted.
+        engine: `torch`, or `openvino` for a CPU (`medseg.inference.engine`).
+        window_bytes: Memory of the network by torch, asked for where it may be short; None: not
+            counted.
 
     Attributes:
         precision: `fp32` or `bf16`.
         overlap: Of neighbouring windows.
         window: In voxels.
+        engine: That computes the network.
         view: What `segment` takes.
 
     Raises:
-        ConfigError: an overlap outside [0, 1), an unknown precision, a window of other axes.
-        ResourceError: a GPU is asked for and there is none, or a CPU has no kernels for bf16.
+        ConfigError: an overlap outside [0, 1), an unknown precision or engine, a window of other
+            axes, a network that OpenVINO cannot compute.
+        ResourceError: a GPU is asked for and there is none, a CPU has no kernels for bf16, or
+            OpenVINO is not installed.
     """
 
     def __init__(
@@ -59,14 +72,14 @@ class Predictor:
         overlap: float | None = PLAIN_OVERLAP,
         precision: str = "auto",
         window: Sequence[int] | None = None,
+        engine: str = "torch",
         window_bytes: WindowBytes | None = None,
     ):
         if overlap is not None and not 0 <= overlap < 1:
             raise ConfigError(f"overlap={overlap} must lie in [0, 1); for instance 0.5")
-        self.model = model
         self.card = model.card
         self.device = choose_device(device)
-        self.network = model.network.to(self.device).eval()
+        keep_freed_memory()  # activations of large windows would be paid for in page faults
         self.preprocessing = Preprocessing.from_description(model.card.preprocessing)
         self.precision = _precision(precision, model.card, self.device)
         allow_tf32(self.precision)
@@ -79,13 +92,16 @@ class Predictor:
                 f"window={list(self.window)} must be {len(model.card.patch_size)} numbers of "
                 f"voxels, such as {list(model.card.patch_size)}"
             )
+        self.model = with_engine(model, engine, self.window, device=self.device)
+        self.network = self.model.network.to(self.device).eval()
+        self.engine = engine_of(self.network)
         self.view = View(
             network=self.network,
             preprocessing=self.preprocessing,
             window=self.window,
             overlap=self.overlap,
             bf16=self.precision == "bf16",
-            window_bytes=window_bytes,
+            window_bytes=engine_bytes(self.network, window_bytes),
         )
 
     @classmethod

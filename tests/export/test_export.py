@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -90,9 +88,8 @@ def test_torch_s_own_form_takes_other_sizes(
 
 
 def test_a_form_that_computes_something_else_is_refused(model: TrainedModel) -> None:
-    found: Any = SimpleNamespace(multiple=(2, 2, 2), is_dynamic=True)
     with pytest.raises(ConfigError):
-        program.compared(model, found, lambda image: -model.network(image))
+        program.compared(model, [(4, 4, 4)], lambda image: -model.network(image))
 
 
 def test_what_is_there_and_is_not_medseg_s_stays(model_folder: Path, tmp_path: Path) -> None:

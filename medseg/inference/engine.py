@@ -1,0 +1,131 @@
+"""What computes a network on a CPU: torch, or OpenVINO, which is faster and takes less memory.
+
+OpenVINO (Intel, Apache 2.0) compiles a network for windows of one size: layers are joined, and
+tensors stay in the layout that its convolutions want.
+"""
+
+import sys
+from dataclasses import replace
+from importlib import import_module
+from threading import Lock
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medseg.errors import ConfigError, ResourceError
+from medseg.export.program import Agreement, compared, of_windows, quiet, refused
+from medseg.inference.memory import WindowBytes
+from medseg.layers.context import autocast_dtype
+from medseg.models.weights import TrainedModel
+
+ENGINES = ("torch", "openvino")
+
+_WEIGHTS = 2  # copies of the weights in the order of its convolutions; measured, as what follows
+_MORE = 64 << 20
+
+
+class Compiled(nn.Module):
+    """Windows → logits by OpenVINO, of one size and any number.
+
+    Args:
+        model: The trained network.
+        window: In voxels.
+
+    Attributes:
+        agreement: With torch, on noise.
+        weight_bytes: Of the network.
+
+    Raises:
+        ConfigError: the network has no such form, or computes something else in it.
+        ResourceError: OpenVINO is not installed.
+    """
+
+    def __init__(self, model: TrainedModel, window: tuple[int, ...]):
+        super().__init__()
+        openvino = _openvino()
+        self._core = openvino.Core()
+        try:
+            with quiet():
+                self._graph = openvino.convert_model(of_windows(model, window))
+        except Exception as error:  # torch and OpenVINO raise whatever they meet
+            raise refused(model, "OpenVINO", error, remedy="choose engine=torch") from error
+        self.weight_bytes = sum(p.nbytes for p in model.network.parameters())
+        self._lock = Lock()  # a request computes one thing at a time
+        self._requests: dict[tuple[int, torch.dtype], Any] = {}
+        self.agreement: Agreement = compared(model, [window], self, remedy="choose engine=torch")
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Windows `(n, channels, *window)` → logits `(n, classes, *window)`, float32."""
+        key = len(windows), autocast_dtype(windows)
+        with self._lock:
+            if key not in self._requests:
+                self._requests.clear()  # each holds the memory of all its tensors
+                self._requests[key] = self._compiled(windows.shape, key[1])
+            (logits,) = self._requests[key].infer([windows.contiguous().numpy()]).values()
+        return torch.from_numpy(logits)
+
+    def _compiled(self, shape: torch.Size, dtype: torch.dtype) -> Any:
+        graph = self._graph.clone()
+        graph.reshape(list(shape))
+        options = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+            "PERFORMANCE_HINT": "LATENCY",  # all threads on one window, whose memory exists once
+        }
+        return self._core.compile_model(graph, "CPU", options).create_infer_request()
+
+
+def with_engine(
+    model: TrainedModel, engine: str, window: tuple[int, ...], *, device: torch.device
+) -> TrainedModel:
+    """The same model, computed by an engine.
+
+    Args:
+        model: A trained network.
+        engine: `torch` or `openvino`.
+        window: In voxels, of all that it will be given.
+        device: Of the prediction; OpenVINO's is a CPU.
+
+    Raises:
+        ConfigError: an unknown engine, another device, or a network without that form.
+        ResourceError: OpenVINO is not installed.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"engine={engine!r} must be one of {', '.join(ENGINES)}")
+    if engine == "torch":
+        return model
+    if device.type != "cpu":
+        raise ConfigError(f"engine=openvino computes on a CPU, not on {device}; give device=cpu")
+    return replace(model, network=Compiled(model, window))
+
+
+def engine_of(network: nn.Module) -> str:
+    """The engine that computes a network, or what lies within it."""
+    return "openvino" if any(isinstance(m, Compiled) for m in network.modules()) else "torch"
+
+
+def window_bytes(network: nn.Module, by_torch: WindowBytes | None) -> WindowBytes | None:
+    """What a network takes to segment windows, given what it takes by torch.
+
+    OpenVINO's tensors take less than torch's (three quarters, in U-Nets), and it keeps its own
+    weights: a bound.
+    """
+    compiled = [module for module in network.modules() if isinstance(module, Compiled)]
+    if by_torch is None or not compiled:
+        return by_torch
+    own = sum(_WEIGHTS * each.weight_bytes for each in compiled) + _MORE
+    return lambda windows: own + by_torch(windows)
+
+
+def _openvino() -> ModuleType:
+    # it would tell its makers of every use (openvino-telemetry), from a hospital's network
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        return import_module("openvino")
+    except ModuleNotFoundError as error:
+        raise ResourceError(
+            f"{error.name} is not installed; pip install 'medseg[openvino]', or choose --engine "
+            "torch"
+        ) from error
