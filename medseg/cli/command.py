@@ -294,6 +294,17 @@ def add_prediction(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Adds what computes the network (`medseg.inference.engine`)."""
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "openvino"),
+        default="torch",
+        help="openvino is faster on a CPU, takes seconds to begin, and needs pip install "
+        "'medseg[openvino]' (default torch)",
+    )
+
+
 def limit_memory_to(arguments: argparse.Namespace) -> None:
     """Puts `--max-memory` into force; how each volume is predicted in it is then said.
 

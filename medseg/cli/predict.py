@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.cli.command import (
+    add_engine,
     add_prediction,
     command,
     limit_memory_to,
@@ -76,13 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         help="per axis, instead of the patch of training; networks that normalise each window "
         "give other results on others",
     )
-    parser.add_argument(
-        "--engine",
-        choices=("torch", "openvino"),
-        default="torch",
-        help="what computes the network: openvino is faster on a CPU, takes seconds to begin, and "
-        "needs pip install 'medseg[openvino]' (default torch)",
-    )
+    add_engine(parser)
     views = parser.add_argument_group("mean over several views of a volume")
     views.add_argument(
         "--mirror",

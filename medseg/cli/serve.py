@@ -6,7 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
-from medseg.cli.command import command, make_parser, positive
+from medseg.cli.command import add_engine, command, make_parser, positive
 from medseg.errors import ResourceError
 from medseg.formatting import one_line
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a name under which clients know this machine, with --host",
     )  # fmt: skip
     parser.add_argument("-d", "--device", default="auto", help="auto, cpu, cuda, cuda:N")
+    add_engine(parser)
     parser.add_argument(
         "--max-upload", type=_bytes, default=10**9, metavar="SIZE",
         help="largest file as it is sent, such as 500MB; default: 1GB",
@@ -77,7 +78,10 @@ def main(arguments: argparse.Namespace) -> None:
 
     model = load_model(arguments.model)
     predictor = Predictor(
-        model, device=arguments.device, window_bytes=window_bytes(model.network, model.card)
+        model,
+        device=arguments.device,
+        engine=arguments.engine,
+        window_bytes=window_bytes(model.network, model.card),
     )
     limits = Limits(
         upload=arguments.max_upload,

@@ -53,6 +53,8 @@ def test_labels_are_those_of_torch_on_any_grid(
     by_torch = Predictor(model, device="cpu").predict(volume, probabilities=True)
     found = Predictor(model, device="cpu", engine="openvino").predict(volume, probabilities=True)
     assert np.mean(found.labels != by_torch.labels) < 1e-3
+    assert found.probabilities is not None
+    assert by_torch.probabilities is not None
     np.testing.assert_allclose(found.probabilities, by_torch.probabilities, atol=1e-3)
 
 
