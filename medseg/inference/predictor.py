@@ -37,6 +37,8 @@ _LESS_OVERLAP = 0.25
 class Predictor:
     """Volume → label map, by windows blended with Gaussian weights.
 
+    The process keeps freed memory from now on (`medseg.hardware.keep_freed_memory`).
+
     Args:
         model: The trained network.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
