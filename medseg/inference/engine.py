@@ -5,6 +5,7 @@ tensors stay in the layout that its convolutions want.
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from threading import Lock
@@ -53,20 +54,24 @@ class Compiled(nn.Module):
             raise refused(model, "OpenVINO", error, remedy="choose engine=torch") from error
         self.weight_bytes = sum(p.nbytes for p in model.network.parameters())
         self._lock = Lock()  # a request computes one thing at a time
-        self._requests: dict[tuple[int, torch.dtype], Any] = {}
+        self._request: Any = None
+        self._count, self._dtype = 0, torch.float32  # that it is compiled for
         self.agreement: Agreement = compared(model, [window], self, remedy="choose engine=torch")
 
     def forward(self, windows: Tensor) -> Tensor:
         """Windows `(n, channels, *window)` → logits `(n, classes, *window)`, float32."""
-        key = len(windows), autocast_dtype(windows)
+        count, dtype = len(windows), autocast_dtype(windows)
         with self._lock:
-            if key not in self._requests:
-                self._requests.clear()  # each holds the memory of all its tensors
-                self._requests[key] = self._compiled(windows.shape, key[1])
-            (logits,) = self._requests[key].infer([windows.contiguous().numpy()]).values()
-        return torch.from_numpy(logits)
+            if count > self._count or dtype != self._dtype:
+                self._request = None  # it holds the memory of all its tensors
+                self._request = self._compiled(windows.shape, dtype)
+                self._count, self._dtype = count, dtype
+            # the last windows of a volume are fewer: some once more take less time than compiling
+            more = windows[-1:].expand(self._count - count, *windows.shape[1:])
+            (logits,) = self._request.infer([torch.cat([windows, more]).numpy()]).values()
+        return torch.from_numpy(logits[:count])
 
-    def _compiled(self, shape: torch.Size, dtype: torch.dtype) -> Any:
+    def _compiled(self, shape: Sequence[int], dtype: torch.dtype) -> Any:
         graph = self._graph.clone()
         graph.reshape(list(shape))
         options = {

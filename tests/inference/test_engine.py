@@ -28,13 +28,13 @@ def compiled(model_folder: Path) -> engine.Compiled:
     return engine.Compiled(load_model(model_folder), (16, 16, 16))
 
 
-@pytest.mark.parametrize("windows", [1, 3])
 def test_any_number_of_windows_has_the_logits_of_torch(
-    windows: int, compiled: engine.Compiled, model: TrainedModel
+    compiled: engine.Compiled, model: TrainedModel
 ) -> None:
-    image = torch.randn(windows, 1, 16, 16, 16)
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(image), model.network(image), rtol=1e-3, atol=1e-4)
+    for windows in (1, 3, 2):
+        image = torch.randn(windows, 1, 16, 16, 16)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(image), model.network(image), rtol=1e-3, atol=1e-4)
 
 
 def test_logits_stay_when_the_next_ones_are_computed(compiled: engine.Compiled) -> None:
