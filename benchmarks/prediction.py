@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,8 @@ from medseg.models.weights import ModelCard, load_model, save_model
 
 SPACING = (0.7, 0.7, 2.5)
 GRID_MM = 1.5
+_SAYS_ITS_PLAN = "--max-memory", "1000GB"
+_UNITS = {"M": 1 << 20, "G": 1 << 30}
 _WAYS = [
     "medseg plain",
     "medseg OpenVINO",
@@ -50,8 +53,8 @@ def main() -> int:
     if arguments.peer:
         model, image, out = arguments.peer
         return _monai(model, image, out, bf16=arguments.precision == "bf16")
-    print("| classes | way | stages, s | wall, s | CPU, s | peak, GB |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| classes | way | stages, s | wall, s | CPU, s | peak, GB | foreseen, GB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         image = arguments.volume or folder / "ct.nii.gz"
@@ -72,7 +75,7 @@ def main() -> int:
 def _row(
     classes: int, way: str, model: Path, image: Path, out: Path, arguments: argparse.Namespace
 ) -> str:
-    medseg = "-m", "medseg", "predict", "-m", model, "-i", image, "-o", out
+    medseg = "-m", "medseg", "predict", "-m", model, "-i", image, "-o", out, *_SAYS_ITS_PLAN
     monai = "-m", "benchmarks.prediction", "--peer", model, image, out
     script, patch = Path(__file__).with_name("nnunet_prediction.py"), arguments.patch
     shape = "--classes", classes, "--patch", patch, "--channels", *arguments.channels
@@ -89,16 +92,23 @@ def _row(
     out.mkdir()
     start = time.perf_counter()
     python = arguments.nnunet if way == "nnU-Net" else sys.executable
-    process = subprocess.Popen([python, *map(str, words)], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
+    with tempfile.TemporaryFile("w+") as said:
+        command = [python, *map(str, words)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        said.seek(0)
+        lines = said.read()
     if status:
-        return f"| {classes} | {way} | failed ({status}) | | | |"
+        print(lines, file=sys.stderr)
+        return f"| {classes} | {way} | failed ({status}) | | | | |"
+    plan = re.search(r"([\d.]+) ([MG])iB in all", lines)
+    foreseen = f"{float(plan[1]) * _UNITS[plan[2]] / 1e9:.2f}" if plan else ""
     seconds = json.loads(next(out.glob("*.json")).read_text())["seconds"]
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
     cpu = used.ru_utime + used.ru_stime
-    return f"| {classes} | {way} | {stages} | {wall:.1f} | {cpu:.1f} | {peak:.2f} |"
+    return f"| {classes} | {way} | {stages} | {wall:.1f} | {cpu:.1f} | {peak:.2f} | {foreseen} |"
 
 
 def _monai(model: Path, image: Path, out: Path, *, bf16: bool) -> int:

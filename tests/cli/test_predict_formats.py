@@ -27,8 +27,9 @@ def source(save_scan: SaveScan, scan: np.ndarray) -> Path:
 
 @pytest.fixture
 def slices(scan: np.ndarray, tmp_path: Path) -> Path:
-    """A folder of a DICOM series of the phantom."""
-    pixels = np.round(1000 + 100 * scan).astype(int).T
+    """A folder of a DICOM series of the phantom, with zeros around it."""
+    pixels = np.round(1124 + 100 * scan).astype(int).T  # stored ones are 1024 more
+    pixels = np.pad(pixels, [(1, 2), (0, 3), (2, 0)], constant_values=1024)
     dicom.save(dicom.ct_series(pixels), tmp_path / "series", ending=".dcm")
     return tmp_path / "series"
 
@@ -37,7 +38,11 @@ def voxels(path: Path) -> np.ndarray:
     return np.asanyarray(nib.load(path).dataobj)
 
 
-def test_a_series_becomes_what_is_asked_for_and_all_forms_agree(user: User, slices: Path) -> None:
+@pytest.mark.parametrize("crop", [None, "nonzero"])
+def test_a_series_becomes_what_is_asked_for_and_all_forms_agree(
+    crop: str | None, user: User, slices: Path, make_model: Callable[..., Path]
+) -> None:
+    user.model = make_model(crop=crop)
     assert user.types(slices) == 0
     wanted, volume = voxels(user.output / "series.nii.gz"), read_image(slices)
     assert len(np.unique(wanted)) == 3
