@@ -13,7 +13,7 @@ WindowBytes = Callable[[int], int]
 """Windows that are computed at once → bytes that the network takes for them."""
 
 _HEAP = 144 << 20  # freed bytes that glibc keeps, up to 64 MiB, their gaps, and libraries
-_SCATTERED, _MOST_SCATTERED = 0.25, 64 << 20  # freed blocks lie between others; measured
+_SCATTERED = 0.6  # freed blocks are kept and lie between others (`keep_freed_memory`); measured
 _SLICES_HELD, _SLICES_MADE = 2, 4  # of all classes
 _MAPPED_AROUND = 1 << 15  # values that the system maps on both sides of what is read
 _COPIES = 5  # of the classes of voxels that are interpolated at once
@@ -194,5 +194,5 @@ class Shapes:
 
 
 def _scattered(taken: int) -> int:
-    """What blocks take with the gaps between them; large ones are mapped by themselves."""
-    return taken + min(round(_SCATTERED * taken), _MOST_SCATTERED)
+    """What blocks take with the gaps between them."""
+    return round((1 + _SCATTERED) * taken)
