@@ -185,14 +185,15 @@ class Shapes:
         """The windows, and the network, of the view that takes most."""
         return max(
             FLOAT32_BYTES * view.channels * view.voxels(windows)
-            + max(
-                _scattered(network(view.at_once(windows))),
-                FLOAT32_BYTES * self.classes * view.voxels(windows),
+            + _scattered(
+                network(view.at_once(windows)),
+                logits=FLOAT32_BYTES * self.classes * view.voxels(windows),
             )
             for view, network in zip(self.views, activations, strict=True)
         )
 
 
-def _scattered(taken: int) -> int:
-    """What blocks take with the gaps between them."""
-    return round((1 + _SCATTERED) * taken)
+def _scattered(taken: int, logits: int) -> int:
+    """What blocks take with the gaps between them; the logits are one block."""
+    gaps = round(_SCATTERED * max(0, taken - logits))
+    return max(taken + gaps, logits)
