@@ -65,6 +65,8 @@ def main() -> int:
             )
             making.start()
             making.join()
+            if making.exitcode:
+                return 1  # it has said why
         models = {c: _model(folder / f"model_{c}", c, arguments) for c in arguments.classes}
         turns = itertools.product(models.items(), arguments.ways)
         for number, ((classes, model), way) in enumerate([*turns] * arguments.rounds):

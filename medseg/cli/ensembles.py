@@ -10,8 +10,6 @@ from medseg.analysis.memory import window_bytes
 from medseg.cli.command import patch_of
 from medseg.errors import ConfigError
 from medseg.formatting import first_of
-from medseg.hardware import choose_device
-from medseg.inference.engine import with_engine
 from medseg.inference.ensemble import Ensemble, Member
 from medseg.inference.mirroring import mirrored, mirrored_axes
 from medseg.inference.outputs import Wanted
@@ -40,14 +38,13 @@ def _member(model: TrainedModel, arguments: argparse.Namespace) -> Member:
     card, window = model.card, patch_of(arguments.window, model.card.patch_size, key="window")
     if arguments.window:
         check_patch(model.network, card.in_channels, window, deep_supervision=False)
-    device = choose_device(arguments.device)
-    computed = with_engine(model, arguments.engine, window, device=device)
     predictor = Predictor(
-        mirrored(computed, axes) if axes else computed,
-        device=str(device),
+        mirrored(model, axes) if axes else model,
+        device=arguments.device,
         overlap=arguments.overlap,
         precision=arguments.precision,
         window=window,
+        engine=arguments.engine,
         window_bytes=window_bytes(model.network, replace(card, patch_size=list(window))),
     )
     if arguments.shifts is None:

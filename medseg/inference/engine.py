@@ -1,4 +1,4 @@
-"""What computes a network on a CPU: torch, or OpenVINO, which is faster and takes less memory.
+"""What computes a network on a CPU: torch, or OpenVINO, which takes less time for a window.
 
 OpenVINO (Intel, Apache 2.0) compiles a network for windows of one size: layers are joined, and
 tensors stay in the layout that its convolutions want.
@@ -16,26 +16,26 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError, ResourceError
-from medseg.export.program import Agreement, compared, of_windows, quiet, refused
+from medseg.export.program import compared, of_windows, quiet, refused
 from medseg.inference.memory import WindowBytes
-from medseg.layers.context import autocast_dtype
+from medseg.inference.mirroring import Mirrored
 from medseg.models.weights import TrainedModel
 
 ENGINES = ("torch", "openvino")
 
+_REMEDY = "choose the engine torch"
 _WEIGHTS = 2  # copies of the weights in the order of its convolutions; measured, as what follows
 _MORE = 64 << 20
 
 
 class Compiled(nn.Module):
-    """Windows → logits by OpenVINO, of one size and any number.
+    """Windows → logits by OpenVINO in fp32, of one size and any number.
 
     Args:
         model: The trained network.
         window: In voxels.
 
     Attributes:
-        agreement: With torch, on noise.
         weight_bytes: Of the network.
 
     Raises:
@@ -51,71 +51,76 @@ class Compiled(nn.Module):
             with quiet():
                 self._graph = openvino.convert_model(of_windows(model, window))
         except Exception as error:  # torch and OpenVINO raise whatever they meet
-            raise refused(model, "OpenVINO", error, remedy="choose engine=torch") from error
+            raise refused(model, "OpenVINO", error, remedy=_REMEDY) from error
         self.weight_bytes = sum(p.nbytes for p in model.network.parameters())
         self._lock = Lock()  # a request computes one thing at a time
         self._request: Any = None
-        self._count, self._dtype = 0, torch.float32  # that it is compiled for
-        self.agreement: Agreement = compared(model, [window], self, remedy="choose engine=torch")
+        self._count = 0  # of windows that it is compiled for
+        compared(model, [window], self, remedy=_REMEDY)
 
     def forward(self, windows: Tensor) -> Tensor:
         """Windows `(n, channels, *window)` → logits `(n, classes, *window)`, float32."""
-        count, dtype = len(windows), autocast_dtype(windows)
+        count = len(windows)
         with self._lock:
-            if count > self._count or dtype != self._dtype:
+            if count > self._count:
                 self._request = None  # it holds the memory of all its tensors
-                self._request = self._compiled(windows.shape, dtype)
-                self._count, self._dtype = count, dtype
+                self._request, self._count = self._compiled(windows.shape), count
             # the last windows of a volume are fewer: some once more take less time than compiling
             more = windows[-1:].expand(self._count - count, *windows.shape[1:])
             (logits,) = self._request.infer([torch.cat([windows, more]).numpy()]).values()
         return torch.from_numpy(logits[:count])
 
-    def _compiled(self, shape: Sequence[int], dtype: torch.dtype) -> Any:
+    def _compiled(self, shape: Sequence[int]) -> Any:
         graph = self._graph.clone()
         graph.reshape(list(shape))
         options = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+            "INFERENCE_PRECISION_HINT": "f32",  # else bf16 where the processor has it
             "PERFORMANCE_HINT": "LATENCY",  # all threads on one window, whose memory exists once
         }
         return self._core.compile_model(graph, "CPU", options).create_infer_request()
 
 
 def with_engine(
-    model: TrainedModel, engine: str, window: tuple[int, ...], *, device: torch.device
+    model: TrainedModel,
+    engine: str,
+    window: tuple[int, ...],
+    *,
+    device: torch.device,
+    precision: str,
 ) -> TrainedModel:
-    """The same model, computed by an engine.
+    """The same model, computed by an engine; of a mirrored network, what is mirrored.
 
     Args:
         model: A trained network.
         engine: `torch` or `openvino`.
         window: In voxels, of all that it will be given.
         device: Of the prediction; OpenVINO's is a CPU.
+        precision: Of the prediction; OpenVINO's is `fp32`.
 
     Raises:
-        ConfigError: an unknown engine, another device, or a network without that form.
+        ConfigError: an unknown engine, another device or precision, or a network without that form.
         ResourceError: OpenVINO is not installed.
     """
     if engine not in ENGINES:
         raise ConfigError(f"engine={engine!r} must be one of {', '.join(ENGINES)}")
     if engine == "torch":
         return model
-    if device.type != "cpu":
-        raise ConfigError(f"engine=openvino computes on a CPU, not on {device}; give device=cpu")
+    if device.type != "cpu" or precision != "fp32":
+        raise ConfigError(
+            f"the engine openvino computes on a CPU in fp32, not on {device.type} in {precision}; "
+            f"choose the device cpu and the precision fp32, or {_REMEDY.removeprefix('choose ')}"
+        )
+    if isinstance(network := model.network, Mirrored):
+        inner = Compiled(replace(model, network=network.network), window)
+        return replace(model, network=network.of(inner))
     return replace(model, network=Compiled(model, window))
 
 
-def engine_of(network: nn.Module) -> str:
-    """The engine that computes a network, or what lies within it."""
-    return "openvino" if any(isinstance(m, Compiled) for m in network.modules()) else "torch"
-
-
 def window_bytes(network: nn.Module, by_torch: WindowBytes | None) -> WindowBytes | None:
-    """What a network takes to segment windows, given what it takes by torch.
+    """What a network takes to segment windows, given what it takes by torch: a bound.
 
-    OpenVINO's tensors take less than torch's (three quarters, in U-Nets), and it keeps its own
-    weights: a bound.
+    OpenVINO's tensors take less than torch's, but it keeps weights of its own.
     """
     compiled = [module for module in network.modules() if isinstance(module, Compiled)]
     if by_torch is None or not compiled:
@@ -131,6 +136,5 @@ def _openvino() -> ModuleType:
         return import_module("openvino")
     except ModuleNotFoundError as error:
         raise ResourceError(
-            f"{error.name} is not installed; pip install 'medseg[openvino]', or choose --engine "
-            "torch"
+            f"{error.name} is not installed; pip install 'medseg[openvino]', or {_REMEDY}"
         ) from error

@@ -36,6 +36,7 @@ class Mirrored(nn.Module):
         super().__init__()
         self.network = network
         self.sides, self.order = sides, list(order)
+        self.axes = list(axes)
         self.views = [view for n in range(len(axes) + 1) for view in combinations(axes, n)]
 
     def forward(self, image: Tensor) -> Tensor:
@@ -44,6 +45,10 @@ class Mirrored(nn.Module):
         for logits in others:
             first += logits
         return first / len(self.views)
+
+    def of(self, network: nn.Module) -> "Mirrored":
+        """Another network, mirrored in the same way."""
+        return Mirrored(network, self.axes, sides=self.sides, order=self.order)
 
     def _logits(self, image: Tensor, view: Sequence[int]) -> Tensor:
         dims = [axis + 2 for axis in view]

@@ -18,8 +18,6 @@ from medseg.hardware import (
     keep_freed_memory,
     require_precision,
 )
-from medseg.inference.engine import engine_of, with_engine
-from medseg.inference.engine import window_bytes as engine_bytes
 from medseg.inference.in_memory import volume_of
 from medseg.inference.memory import MemoryPlan, WindowBytes
 from medseg.inference.segment import SECONDS_SILENT, Prediction, plan_memory, segment
@@ -45,7 +43,7 @@ class Predictor:
         overlap: Share of a window that it has in common with the next, in [0, 1); None: 0.25 where
             the model's card tells that it was found equal to 0.5, else 0.5.
         precision: `fp32`, `bf16`, or `auto`: bf16 where the device computes in it and the model's
-            card tells that it was found equal, else fp32.
+            card tells that it was found equal, else fp32; OpenVINO's is fp32.
         window: In voxels, as many axes as the network has; None: the patch it was trained on.
             Networks that normalise each window, by instance norm say, give other results on others.
         engine: `torch`, or `openvino` for a CPU (`medseg.inference.engine`).
@@ -83,7 +81,9 @@ class Predictor:
         self.device = choose_device(device)
         keep_freed_memory()  # activations of large windows would be paid for in page faults
         self.preprocessing = Preprocessing.from_description(model.card.preprocessing)
-        self.precision = _precision(precision, model.card, self.device)
+        # what a card tells of bf16 is of torch's
+        chosen = "fp32" if (engine, precision) == ("openvino", "auto") else precision
+        self.precision = _precision(chosen, model.card, self.device)
         allow_tf32(self.precision)
         is_equal = proves(model.card.evidence, self.precision, _LESS_OVERLAP)
         by_evidence = _LESS_OVERLAP if is_equal else PLAIN_OVERLAP
@@ -94,16 +94,22 @@ class Predictor:
                 f"window={list(self.window)} must be {len(model.card.patch_size)} numbers of "
                 f"voxels, such as {list(model.card.patch_size)}"
             )
-        self.model = with_engine(model, engine, self.window, device=self.device)
-        self.network = self.model.network.to(self.device).eval()
-        self.engine = engine_of(self.network)
+        self.engine = engine
+        if engine != "torch":
+            from medseg.inference import engine as engines  # heavy: torch.export
+
+            on = {"device": self.device, "precision": self.precision}
+            model = engines.with_engine(model, engine, self.window, **on)
+            window_bytes = engines.window_bytes(model.network, window_bytes)
+        self.model = model
+        self.network = model.network.to(self.device).eval()
         self.view = View(
             network=self.network,
             preprocessing=self.preprocessing,
             window=self.window,
             overlap=self.overlap,
             bf16=self.precision == "bf16",
-            window_bytes=engine_bytes(self.network, window_bytes),
+            window_bytes=window_bytes,
         )
 
     @classmethod

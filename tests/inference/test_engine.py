@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from medseg.cli.predict import main
 from medseg.errors import ConfigError, ResourceError
 from medseg.inference import engine
+from medseg.inference.mirroring import mirrored
 from medseg.inference.predictor import Predictor
 from medseg.models.weights import TrainedModel, load_model
 from medseg.volumes import Volume
@@ -20,7 +21,6 @@ from medseg.volumes import Volume
 AsVolume = Callable[..., Volume]
 MakeModel = Callable[..., Path]
 SaveScan = Callable[..., Path]
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,12 @@ def test_logits_stay_when_the_next_ones_are_computed(compiled: engine.Compiled) 
     torch.testing.assert_close(first, kept, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("dims", "axes"), [(2, []), (3, []), (3, ["left-right", "head-foot"])])
 def test_labels_are_those_of_torch_on_any_grid(
-    dims: int, make_model: MakeModel, scan: np.ndarray, as_volume: AsVolume
+    dims: int, axes: list[str], make_model: MakeModel, scan: np.ndarray, as_volume: AsVolume
 ) -> None:
     model = load_model(make_model(dims))
+    model = mirrored(model, axes) if axes else model
     volume = as_volume(scan[None])
     by_torch = Predictor(model, device="cpu").predict(volume, probabilities=True)
     found = Predictor(model, device="cpu", engine="openvino").predict(volume, probabilities=True)
@@ -63,7 +64,7 @@ def test_a_network_that_computes_something_else_there_is_refused(
 ) -> None:
     forward = engine.Compiled.forward
     monkeypatch.setattr(engine.Compiled, "forward", lambda self, x: forward(self, x).flip(1))
-    with pytest.raises(ConfigError, match="engine=torch"):
+    with pytest.raises(ConfigError, match="engine torch"):
         engine.Compiled(model, (16, 16, 16))
 
 
@@ -75,15 +76,20 @@ def test_an_operator_without_a_form_is_refused(model: TrainedModel) -> None:
     own = TrainedModel(
         network=Eigenvalues(), card=model.card, source=model.source, sha256=model.sha256
     )
-    with pytest.raises(ConfigError, match="engine=torch"):
+    with pytest.raises(ConfigError, match="engine torch"):
         engine.Compiled(own, (16, 16, 16))
 
 
-def test_other_engines_and_devices_are_refused(model: TrainedModel) -> None:
-    with pytest.raises(ConfigError, match="openvino"):
-        Predictor(model, device="cpu", engine="tensorrt")
-    with pytest.raises(ConfigError, match="cpu"):
-        engine.with_engine(model, "openvino", (16, 16, 16), device=torch.device("cuda"))
+@pytest.mark.parametrize(
+    ("name", "device", "precision"),
+    [("tensorrt", "cpu", "fp32"), ("openvino", "cuda", "fp32"), ("openvino", "cpu", "bf16")],
+)
+def test_other_engines_devices_and_precisions_are_refused(
+    name: str, device: str, precision: str, model: TrainedModel
+) -> None:
+    options = {"device": torch.device(device), "precision": precision}
+    with pytest.raises(ConfigError, match="torch"):
+        engine.with_engine(model, name, (16, 16, 16), **options)
 
 
 def test_a_missing_library_is_named_with_what_installs_it(
@@ -113,7 +119,7 @@ def test_the_report_tells_the_engine_and_continue_heeds_it(
         return json.loads((out / "a scan.json").read_text())["engine"]
 
     assert engine_used() == "torch"
-    assert engine_used("--engine", "openvino", "--mirror", "left-right") == "openvino"
+    assert engine_used("--engine", "openvino") == "openvino"
     capsys.readouterr()
-    engine_used("--engine", "openvino", "--mirror", "left-right")
+    assert engine_used("--engine", "openvino") == "openvino"
     assert "already done" in capsys.readouterr().out
