@@ -75,7 +75,9 @@ def _medseg(size: Sequence[int]) -> Vary:
 
     def vary(image: Tensor, label: Tensor) -> object:
         variation = augmentation.draw(rng, patch_size=size, spacing=(1, 1, 1), channels=1)
-        middle = (np.array(image.shape[1:]) - 1) // 2 + (1 - np.array(size) % 2) / 2
+        middle = [
+            (n - 1) // 2 + (1 - own % 2) / 2 for n, own in zip(image.shape[1:], size, strict=True)
+        ]
         region = variation.region(middle, size, image.shape[1:])
         place = [m - along.start for m, along in zip(middle, region, strict=True)]
         return variation.apply(image[:, *region].clone(), label[:, *region].clone(), place, size)

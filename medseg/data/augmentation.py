@@ -176,7 +176,7 @@ class Augmentation:
     ) -> Iterator[Callable[[Tensor], Tensor]]:
         dims = len(spacing)
         each = dict(zip(STEPS, rng.random((len(STEPS), channels)).tolist(), strict=True))
-        sigma, seed = rng.uniform(0, 0.1), int(rng.integers(2**63))
+        sigma, seed = 0.1 * rng.random(), int(rng.integers(2**63))
         sigmas = rng.uniform(0.5, 1, (channels, dims)).tolist()
         brighter = rng.uniform(0.75, 1.25, channels).tolist()
         shares = rng.uniform(0.5, 1, (channels, dims))
@@ -204,8 +204,8 @@ class Augmentation:
 
 def _around_one(rng: np.random.Generator, low: float, high: float) -> float:
     """Below and above 1 alike often, wherever the ends are."""
-    below, smaller, larger = rng.random(), rng.uniform(low, 1), rng.uniform(1, high)
-    return smaller if below < 0.5 else larger
+    below, smaller, larger = rng.random(3).tolist()
+    return low + (1 - low) * smaller if below < 0.5 else 1 + (high - 1) * larger
 
 
 def _thick(spacing: Sequence[float]) -> list[int]:

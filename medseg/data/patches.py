@@ -103,7 +103,7 @@ class PatchDataset(Dataset):
         size, grid = np.array(self.patch_size), np.array(case.shape[1 : dims + 1])
         start = np.clip(centre[:dims] - size // 2, 0, np.maximum(grid - size, 0))
         middle = start + (np.minimum(size, grid) - 1) / 2
-        region = variation.region(middle, self.patch_size, grid)
+        region = variation.region(middle.tolist(), self.patch_size, grid.tolist())
         if dims == 2:
             depth = int(centre[2])
             image, label = (
