@@ -188,7 +188,10 @@ def _run(
                 words = ["medseg", "train", f"resume={folder}"]
                 print(f"continue with: {shlex.join(words)}", file=sys.stderr)
             return code
-        log.info("done; next: medseg report %s -o report.html", folder.parent)
+        after = ["report", str(folder.parent), "-o", "report.html"]
+        if not plan.data.config.holds_out:
+            after = ["predict", "-m", str(folder), "-i", "IMAGES", "-o", "OUT"]
+        log.info("done; next: medseg %s", shlex.join(after))
         return 0
 
     with alone_in(folder):

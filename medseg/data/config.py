@@ -50,7 +50,7 @@ class DataConfig:
         batch_size: Patches per batch.
         batches_per_epoch: Batches per epoch.
         foreground_fraction: Share of patches centred on foreground, in [0, 1].
-        validation_fraction: Share of patients held out, in (0, 1).
+        validation_fraction: Share of patients held out, in [0, 1); 0: all cases train.
         patient: Regular expression whose first group names the patient; None: case = patient.
         split_file: A split to use instead of drawing one.
         splits: How folds are drawn: "random", by patient, or "nnunet", as nnU-Net draws them.
@@ -115,6 +115,11 @@ class DataConfig:
                 f"data.num_classes={config.labelling.outputs}"
             )
         return config
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether some cases are held out from training."""
+        return bool(self.validation_fraction or self.folds is not None or self.split_file)
 
     @cached_property
     def labelling(self) -> Labelling:

@@ -133,7 +133,12 @@ class SegmentationDataModule(pl.LightningDataModule):
         if epochs := self._training.ramp_epochs:
             log.info("more and more patches are varied, all from epoch %.3g on", epochs + 1)
         self.split = split
-        log.info("%d training and %d validation cases", len(split.train), len(split.validation))
+        if split.validation:
+            log.info("%d training and %d validation cases", len(split.train), len(split.validation))
+        else:
+            log.warning(
+                "all %d cases train: none is left to validate, score or draw", len(split.train)
+            )
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -278,7 +283,8 @@ class SegmentationDataModule(pl.LightningDataModule):
         case_ids = [case.case_id for case in dataset.cases]
         patient = self._patients(dataset)
         if self._own_split is not None:
-            check(self._own_split, case_ids, patient=patient)
+            holds_out = self.config.holds_out
+            check(self._own_split, case_ids, patient=patient, holds_out=holds_out)
             used = {*self._own_split.train, *self._own_split.validation}
             if self.config.split_file is None and (new := sorted(set(case_ids) - used)):
                 log.warning(

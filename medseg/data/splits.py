@@ -28,7 +28,7 @@ class Split:
 
     Attributes:
         train: seen by the optimiser.
-        validation: never seen by it.
+        validation: never seen by it; empty where all cases train.
     """
 
     train: tuple[str, ...]
@@ -125,19 +125,22 @@ def split_cases(
 
     Args:
         case_ids: all cases, each once.
-        validation_fraction: part of the patients, strictly between 0 and 1; at least one patient
-            is left on either side.
+        validation_fraction: part of the patients, at least 0 and below 1; above 0 at least one
+            patient is left on either side, and with 0 all train.
         seed: 0 or more.
         patient: see `patient_of`.
 
     Raises:
-        DataError: fewer than two patients, or a case listed twice.
+        DataError: a single patient, some of whom are to be held out, or a case listed twice.
         ConfigError: a fraction or a pattern that means nothing.
     """
-    if not 0 < validation_fraction < 1:
+    if not 0 <= validation_fraction < 1:
         raise ConfigError(
-            f"data.validation_fraction={validation_fraction} must lie between 0 and 1; try 0.2"
+            f"data.validation_fraction={validation_fraction} must be 0 or more and below 1; try 0.2"
         )
+    if validation_fraction == 0:
+        groups = _by_patient(case_ids, patient, least=1)
+        return _held_out(groups, np.array([], int))
     groups = _by_patient(case_ids, patient, least=2)
     count = min(max(round(validation_fraction * len(groups)), 1), len(groups) - 1)
     drawn = np.random.default_rng(seed).permutation(len(groups))[:count]
@@ -269,18 +272,25 @@ def patients_by_name(case_ids: Iterable[str]) -> dict[str, str]:
     return {}
 
 
-def check(split: Split, case_ids: Iterable[str], *, patient: Patients = None) -> None:
+def check(
+    split: Split,
+    case_ids: Iterable[str],
+    *,
+    patient: Patients = None,
+    holds_out: bool = True,
+) -> None:
     """Refuses a split that leaks or that does not fit the dataset; it may leave cases out.
 
     Args:
         split: as read from a user's file.
         case_ids: all cases of the dataset.
         patient: see `patient_of`; cases of one patient must be on one side.
+        holds_out: whether there must be cases that validate.
 
     Raises:
         DataError: names the cases and what is wrong with them.
     """
-    if not split.train or not split.validation:
+    if not split.train or (holds_out and not split.validation):
         raise DataError("a side of the split is empty; name at least one case to train and one not")
     both = [*split.train, *split.validation]
     _refuse(repeated(both), "in the split twice; a case trains or validates, once")

@@ -16,6 +16,11 @@ def _has_folds(config: _Config) -> bool:
     return config["data"]["folds"] is not None or not _folds_are_drawn(config)
 
 
+def holds_out(config: _Config) -> bool:
+    """Whether some cases are held out from training, of a resolved configuration."""
+    return bool(config["data"]["validation_fraction"]) or _has_folds(config)
+
+
 def _source_has(key: str) -> Callable[[_Config], bool]:
     """Whether a dataset's source takes a key, and takes it from the data section."""
     return lambda config: config["data"]["source"].get(key) == config["data"][key]
@@ -51,6 +56,17 @@ EFFECTS: tuple[tuple[tuple[str, ...], Callable[[_Config], bool], str], ...] = (
         ("data.validation_fraction",),
         lambda c: c["data"]["folds"] is None and _folds_are_drawn(c),
         "data.folds=null and data.split_file=null",
+    ),
+    (("artifacts.follow",), holds_out, "data.validation_fraction above 0"),
+    (
+        ("pictures.cases",),
+        lambda c: holds_out(c) or not c["pictures"]["cases"],
+        "data.validation_fraction above 0",
+    ),
+    (
+        ("artifacts.cases",),
+        lambda c: holds_out(c) or not c["artifacts"]["cases"],
+        "data.validation_fraction above 0",
     ),
     (("data.slice_axis",), lambda c: c["data"]["spatial_dims"] == 2, "data.spatial_dims=2"),
     (

@@ -130,6 +130,7 @@ def fit(
         callbacks=callbacks,
         loggers=[] if rank.number else make_loggers(kind, folder, name, plan.config),
         rank=rank,
+        validates=plan.data.config.holds_out,
     )
     last = folder / LAST
     checkpoint = last if last.is_file() else None

@@ -13,6 +13,7 @@ import torch
 from medseg.analysis.cost import LATENCY, Load
 from medseg.analysis.match import match
 from medseg.errors import ConfigError, DataError
+from medseg.experiment.effects import holds_out
 from medseg.experiment.folder import former_record
 from medseg.experiment.ledger import entry_of
 from medseg.experiment.schema import RULES, broken
@@ -130,6 +131,11 @@ def plan_ablation(
     configs: dict[str, Config] = {}
     for repetition, (arm, (levels, own)) in itertools.product(grid.repetitions(), arms.items()):
         whole = compose(own, repetition)
+        if len(arms) > 1 and not holds_out(whole):
+            raise ConfigError(
+                "data.validation_fraction=0 holds no case out, by which arms could be compared; "
+                "choose data.validation_fraction=0.2 or data.folds=5"
+            )
         own_digest = digest(whole)
         if own_digest in configs:
             same = next(cell for cell in cells if cell.digest == own_digest)

@@ -248,6 +248,11 @@ def _make_plan(config: dict[str, Any], split: Split | None) -> Plan:
         log.warning("batch norm: on the CPU each process normalises its share of a batch alone")
     # refuses a patch of other dimensions before the network sees it
     data = make_data(config, split)
+    if not data.config.holds_out and (training.weights == "best" or training.patience):
+        raise ConfigError(
+            "trainer.weights=best and trainer.patience choose an epoch by held-out cases, of which "
+            "data.validation_fraction=0 leaves none; set trainer.weights=last trainer.patience=null"
+        )
     deep_supervision = bool(config["model"].get("deep_supervision", False))
     if deep_supervision and not isinstance(network, MultiscaleNetwork):
         raise ConfigError(

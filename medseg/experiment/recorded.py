@@ -169,7 +169,12 @@ def _end_by(error: BaseException) -> dict[str, Any]:
 
 
 def score_lines(record: RunRecord) -> list[str]:
-    """A table of the metrics of every class, averaged over the held-out cases that define them."""
+    """A table of the metrics of every class, averaged over the held-out cases that define them.
+
+    Empty where no case is held out.
+    """
+    if not record.cases:
+        return []
     head = ["class", *(f"{m.title} {m.unit}".strip() for m in METRICS.values())]
     rows = []
     for name in record.classes:

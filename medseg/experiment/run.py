@@ -69,7 +69,8 @@ def run(
         plan = plan or plan_of_continuation(config, folder)
         _set_up(plan, folder, progress)
         _fit(plan, folder, progress)
-        _evaluate(plan, progress)
+        if plan.data.config.holds_out:
+            _evaluate(plan, progress)
     for line in score_lines(progress.record):
         log.info("%s", line)
     return progress.record
@@ -143,7 +144,9 @@ def _fit(plan: Plan, folder: Path, progress: Progress) -> None:
     history, stop = History(), StopOnSignal()
     validation = plan.data.prepared_validation()
     drawn, every = validation[: pictures["cases"]], pictures["every_epochs"]
-    trajectory = trajectory_of(module, validation[0].image, plan.config["artifacts"])
+    trajectory = (
+        trajectory_of(module, validation[0].image, plan.config["artifacts"]) if validation else None
+    )
     callbacks: list[pl.Callback] = [
         stop,
         Heartbeat(progress.write_status, history, max_seconds=training.max_seconds),

@@ -86,7 +86,9 @@ RULES: dict[str, Rule] = {
     "data.batch_size": whole(1),
     "data.batches_per_epoch": whole(1),
     "data.foreground_fraction": SHARE,
-    "data.validation_fraction": BETWEEN,
+    "data.validation_fraction": number(
+        "a share, 0 or more and below 1", lambda value: 0 <= value < 1
+    ),
     "data.patient": or_null(PATTERN),
     "data.split_file": or_null(TEXT),
     "data.splits": one_of("random", "nnunet"),

@@ -107,8 +107,12 @@ def make_trainer(
     callbacks: Sequence[pl.Callback],
     loggers: Sequence[Logger],
     rank: Rank,
+    validates: bool = True,
 ) -> pl.Trainer:
-    """A trainer that writes checkpoints and tables into `folder`; of several, one does."""
+    """A trainer that writes checkpoints and tables into `folder`; of several, one does.
+
+    Without cases that are held out it `validates` nothing.
+    """
     _quieten()
     gpu = plan.hardware.index if plan.hardware.type == "cuda" else None
     checkpoints = folder / CHECKPOINTS
@@ -135,6 +139,7 @@ def make_trainer(
         max_epochs=plan.epochs if plan.max_seconds is None else -1,
         # a run shorter than that is validated at its end
         check_val_every_n_epoch=min(plan.validate_every, plan.epochs),
+        limit_val_batches=1.0 if validates else 0,
         gradient_clip_val=plan.gradient_clip,
         deterministic=plan.deterministic,
         # patches are all of one size: cuDNN tries its kernels once

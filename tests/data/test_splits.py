@@ -67,10 +67,18 @@ def test_one_patient_cannot_be_split():
         split_cases([], validation_fraction=0.5, seed=0)
 
 
-@pytest.mark.parametrize("fraction", [0, 1, -0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("fraction", [1, -0.1, 1.5, float("nan")])
 def test_fractions_that_mean_nothing(fraction):
     with pytest.raises(ConfigError, match="validation_fraction"):
         split_cases(["a", "b"], validation_fraction=fraction, seed=0)
+
+
+def test_nothing_is_held_out_where_all_cases_train():
+    split = split_cases(["b", "a"], validation_fraction=0, seed=0)
+    assert split == Split(train=("a", "b"), validation=())
+    check(split, ["a", "b"], holds_out=False)
+    with pytest.raises(DataError, match="empty"):
+        check(split, ["a", "b"])
 
 
 def test_a_case_listed_twice():

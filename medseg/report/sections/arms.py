@@ -122,6 +122,8 @@ def _metric(found: dict[Any, Any], digits: int) -> Cell:
 
 def _no_metrics(arm: Arm) -> dict[str, Cell]:
     note = "not recorded" if arm.counted else f"no run finished ({arm.runs[-1].status})"
+    if arm.counted and not any(run.split.get("validation") for run in arm.counted):
+        note = "no case was held out"
     return {metric.title: Cell(MISSING, note=note) for metric in METRICS.values()}
 
 
