@@ -24,7 +24,8 @@ def grid(**changes) -> Grid:
 
 def compose(overrides, values):
     """Overrides `key=value` as they are, in place of a composed configuration."""
-    usual = {"conv": "standard", "rate": 1, "seed": None, "data": {"fold": 0, "folds": None}}
+    data = {"fold": 0, "folds": None, "split_file": None, "validation_fraction": 0.2}
+    usual = {"conv": "standard", "rate": 1, "seed": None, "data": data}
     given = [*overrides, *(f"{key}={value}" for key, value in values.items())]
     return OmegaConf.to_container(OmegaConf.merge(usual, OmegaConf.from_dotlist(given)))
 
