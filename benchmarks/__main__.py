@@ -85,7 +85,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from benchmarks.measure import Bench, Group
     from medseg.analysis.timing import cpu_milliseconds, gpu_milliseconds
     from medseg.files import require_writable, write_text
-    from medseg.hardware import choose_device, computes_in_bf16, keep_freed_memory
+    from medseg.hardware import choose_device, computes_in_bf16
+    from medseg.resources import keep_freed_memory
 
     device = choose_device(arguments.device, key="--device")
     require_writable(arguments.output)

@@ -29,7 +29,7 @@ from monai.transforms.spatial.dictionary import RandAffined, RandFlipd, RandSimu
 from torch import Tensor
 
 from medseg.data.augmentation import Augmentation
-from medseg.hardware import keep_freed_memory
+from medseg.resources import keep_freed_memory
 
 SIZES = ((40, 56, 40), (64, 64, 64), (96, 96, 96), (128, 128, 128), (160, 160, 160))
 KEYS = ("image", "label")

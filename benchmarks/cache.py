@@ -20,7 +20,7 @@ from scipy import ndimage
 from medseg.data.cache import PreparedCase, prepare_cases
 from medseg.data.dataset import Case
 from medseg.data.preprocess import Preprocessing, Window
-from medseg.hardware import peak_memory_bytes, restart_peak_memory, usable_cpus
+from medseg.resources import peak_memory_bytes, restart_peak_memory, usable_cpus
 
 CPU = torch.device("cpu")
 MIB = 2**20

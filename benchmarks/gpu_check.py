@@ -107,8 +107,9 @@ def _step_of(way: str, precision: str, size: int, device: str) -> dict[str, floa
 
     from medseg.analysis.cost import training_call
     from medseg.cli.compose import described
-    from medseg.hardware import allow_tf32, peak_memory_bytes
+    from medseg.hardware import allow_tf32
     from medseg.models.description import build_network
+    from medseg.resources import peak_memory_bytes
     from medseg.training.execution import Step
 
     torch.backends.cudnn.benchmark = True

@@ -5,7 +5,8 @@ Packages, each importing only from those above it (`docs/architecture.md` has th
 ==================  =============================================================================
 errors              what went wrong, and the exit code of each kind
 files, formatting   files that are whole or absent; numbers as text
-hardware            devices, precision, threads, memory and versions
+hardware            devices, precision and versions
+resources           cores and memory that the process may take
 build               objects from a configuration, by an explicit list of classes
 statistics          arms compared on the same cases, with trainings as a source of chance
 plotting            one style for all figures

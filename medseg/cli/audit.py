@@ -242,7 +242,7 @@ def _measured(result: "Audit") -> str:
 
     from medseg.analysis.memory import network_peak_bytes
     from medseg.formatting import markdown_table
-    from medseg.hardware import peak_memory_bytes, restart_peak_memory
+    from medseg.resources import peak_memory_bytes, restart_peak_memory
 
     subject, cpu = result.subject, torch.device("cpu")
     shape = (subject.batch, subject.in_channels, *subject.patch_size)

@@ -312,8 +312,8 @@ def limit_memory_to(arguments: argparse.Namespace) -> None:
         ResourceError: the program itself takes more.
     """
     if arguments.max_memory:
-        from medseg.hardware import limit_memory
         from medseg.inference import segment
+        from medseg.resources import limit_memory
 
         limit_memory(arguments.max_memory)
         segment.log.setLevel(logging.INFO)

@@ -31,9 +31,9 @@ from medseg.data.reading import read_case
 from medseg.errors import DataError, ResourceError, one_volume
 from medseg.files import require_writable, sweep_parts, write_text
 from medseg.formatting import first_of
-from medseg.hardware import available_memory_bytes, usable_cpus
 from medseg.progress import bar
 from medseg.record import ImageRange, from_plain
+from medseg.resources import available_memory_bytes, usable_cpus
 from medseg.volumes import Volume, files_of, range_of, ras_affine, to_ras
 
 log = logging.getLogger(__name__)

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -21,6 +20,7 @@ from medseg.data.config import DataConfig
 from medseg.data.dataset import Case
 from medseg.data.dataset import Dataset as CaseDataset
 from medseg.data.forms import read_dataset
+from medseg.data.loading import TimedLoader
 from medseg.data.patches import EpochSampler, PatchDataset, as_lists, varied
 from medseg.data.preprocess import BODY_AXES, Preprocessing
 from medseg.data.sides import resolve_flips
@@ -33,9 +33,9 @@ from medseg.data.splits import (
     read_folds,
     split_cases,
 )
-from medseg.errors import ConfigError, DataError, MedsegError, ResourceError
-from medseg.hardware import available_memory_bytes, usable_cpus
+from medseg.errors import ConfigError, DataError
 from medseg.record import ImageRange
+from medseg.resources import available_memory_bytes, usable_cpus
 from medseg.volumes import IGNORE
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         self.folds: tuple[Split, ...] = ()  # of which one is held out; none of a run that goes on
         self._own_split = split
         self._training: PatchDataset | None = None
-        self._loader: _TimedLoader | None = None
+        self._loader: TimedLoader | None = None
         self._validation: list[PreparedCase] = []
         self._digests: dict[str, str] = {}
 
@@ -214,7 +214,7 @@ class SegmentationDataModule(pl.LightningDataModule):
         rank, ranks = self._rank
         own = config.batch_size // ranks
         share = range(rank * own, (rank + 1) * own)
-        self._loader = _TimedLoader(
+        self._loader = TimedLoader(
             self._training,
             batch_size=own,
             sampler=EpochSampler(config.batches_per_epoch, config.batch_size, share, self._epoch),
@@ -346,53 +346,6 @@ class SegmentationDataModule(pl.LightningDataModule):
                     f"data.{name}={wanted}, but {dataset.folder} has {found}; "
                     f"set data.{name}={found}"
                 )
-
-
-_LOADER_WORDS = ("DataLoader worker (pid", "</torch_")  # the second: files in shared memory
-
-
-@contextmanager
-def loader_faults() -> Iterator[None]:
-    """Says what ended the loader processes; torch notices it at any step.
-
-    Raises:
-        MedsegError: as it was raised in one.
-        ResourceError: one was killed, or shared memory is too small.
-    """
-    try:
-        yield
-    except MedsegError as error:
-        # torch hands an error on with the loader's trace as its text
-        trace, _, said = str(error).rpartition(f"{type(error).__name__}: ")
-        raise (type(error)(said.strip()) if "Traceback" in trace else error) from error.__cause__
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        # the latter two: it died while it handed a batch over
-        said = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, RuntimeError) and not any(words in said for words in _LOADER_WORDS):
-            raise
-        said = said.rpartition("RuntimeError: ")[2]  # without the loader's trace
-        raise ResourceError(
-            f"a loader process ended ({said[:200]}): memory or shared memory (/dev/shm, docker "
-            "--shm-size) is short; go on with resume= and a smaller data.num_workers, 0 for none"
-        ) from error
-
-
-class _TimedLoader(DataLoader):
-    """Knows how long its batches were waited for."""
-
-    waited = 0.0
-
-    def __iter__(self) -> Iterator:
-        batches = super().__iter__()
-        while True:
-            start = time.perf_counter()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            finally:
-                self.waited += time.perf_counter() - start
-            yield batch
 
 
 class _Volumes(Dataset):

@@ -11,7 +11,7 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 
 from medseg.analysis.cost import training_call
-from medseg.data.datamodule import loader_faults
+from medseg.data.loading import loader_faults
 from medseg.errors import ConfigError, ResourceError
 from medseg.experiment.plan import Plan
 from medseg.hardware import allow_tf32

@@ -25,19 +25,14 @@ from medseg.experiment.nodes import node_names
 from medseg.experiment.schema import check_config
 from medseg.experiment.transfer import start_from
 from medseg.formatting import memory
-from medseg.hardware import (
-    available_memory_bytes,
-    choose_precision,
-    keep_freed_memory,
-    limit_threads,
-    require_precision,
-)
+from medseg.hardware import choose_precision, require_precision
 from medseg.inference.memory import Shapes, ViewShapes
 from medseg.inference.sliding_window import VALIDATION_OVERLAP, band_axis
 from medseg.models.description import build_network, describe
 from medseg.models.size_limit import TooLargeError, at_most
 from medseg.models.unet import MultiscaleNetwork
 from medseg.record import data_digest
+from medseg.resources import available_memory_bytes, keep_freed_memory, limit_threads
 from medseg.training.loggers import require_logger
 from medseg.training.loss import make_loss
 from medseg.training.ranks import require_shares

@@ -23,7 +23,7 @@ from medseg.experiment.processes import processes
 from medseg.experiment.recorded import Progress, recorded, score_lines
 from medseg.experiment.resume import plan_of_continuation
 from medseg.files import write_text
-from medseg.hardware import describe_machine, peak_memory_bytes, restart_peak_memory
+from medseg.hardware import describe_machine
 from medseg.inference.predictor import Predictor
 from medseg.models.description import block_texts
 from medseg.models.weights import (
@@ -35,6 +35,7 @@ from medseg.models.weights import (
     write_card,
 )
 from medseg.record import RunRecord, digest
+from medseg.resources import peak_memory_bytes, restart_peak_memory
 from medseg.training.callbacks import (
     Heartbeat,
     History,

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from medseg.hardware import promised_memory
+from medseg.resources import promised_memory
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

@@ -11,13 +11,7 @@ from torch import Tensor
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
-from medseg.hardware import (
-    allow_tf32,
-    choose_device,
-    computes_in_bf16,
-    keep_freed_memory,
-    require_precision,
-)
+from medseg.hardware import allow_tf32, choose_device, computes_in_bf16, require_precision
 from medseg.inference.in_memory import volume_of
 from medseg.inference.memory import MemoryPlan, WindowBytes
 from medseg.inference.segment import SECONDS_SILENT, Prediction, plan_memory, segment
@@ -26,6 +20,7 @@ from medseg.inference.view import Place, View, attempted
 from medseg.models.evidence import PLAIN_OVERLAP, proves
 from medseg.models.weights import ModelCard, TrainedModel, load_model
 from medseg.progress import bar
+from medseg.resources import keep_freed_memory
 from medseg.volumes import Volume
 
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -35,7 +30,7 @@ _LESS_OVERLAP = 0.25
 class Predictor:
     """Volume → label map, by windows blended with Gaussian weights.
 
-    The process keeps freed memory from now on (`medseg.hardware.keep_freed_memory`).
+    The process keeps freed memory from now on (`medseg.resources.keep_freed_memory`).
 
     Args:
         model: The trained network.

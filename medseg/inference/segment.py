@@ -18,12 +18,12 @@ from torch import Tensor
 from medseg.data.preprocess import ras_shape
 from medseg.data.restore import Scores, restore
 from medseg.formatting import memory
-from medseg.hardware import available_memory_bytes, held_memory_bytes, is_memory_limited
 from medseg.inference.memory import MemoryPlan, Shapes, WindowBytes
 from medseg.inference.sliding_window import Observer
 from medseg.inference.view import Place, View, attempted
 from medseg.labelling import Labelling
 from medseg.progress import bar
+from medseg.resources import available_memory_bytes, held_memory_bytes, is_memory_limited
 from medseg.volumes import Volume, from_ras
 from medseg.volumes.container import FLOAT32_BYTES, require_memory
 

@@ -18,8 +18,8 @@ import medseg.blocks
 import medseg.models
 from medseg.arguments import construct
 from medseg.errors import ConfigError
-from medseg.hardware import available_memory_bytes
 from medseg.models.size_limit import at_most
+from medseg.resources import available_memory_bytes
 
 Description = Mapping[str, Any]
 

@@ -21,8 +21,8 @@ from medseg.data.dataset import Case, Dataset
 from medseg.data.reading import read_case_of
 from medseg.errors import DataError, one_volume
 from medseg.files import own_text, replacing, write_text
-from medseg.hardware import available_memory_bytes, usable_cpus
 from medseg.labelling import Labelling
+from medseg.resources import available_memory_bytes, usable_cpus
 from medseg.volumes import Box, Volume, files_of, to_ras
 
 log = logging.getLogger(__name__)

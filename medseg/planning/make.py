@@ -15,7 +15,7 @@ from medseg.data.preprocess import BODY_AXES
 from medseg.data.sides import resolve_flips
 from medseg.errors import ConfigError
 from medseg.formatting import duration, first_of, memory, sizes
-from medseg.hardware import available_memory_bytes, choose_device, describe_machine
+from medseg.hardware import choose_device, describe_machine
 from medseg.models.description import describe
 from medseg.planning.document import PLANNED, planned_from, text_of
 from medseg.planning.fingerprint import Fingerprint
@@ -30,6 +30,7 @@ from medseg.planning.planner import (
     grid_of,
     normalisation,
 )
+from medseg.resources import available_memory_bytes
 
 if TYPE_CHECKING:
     import torch

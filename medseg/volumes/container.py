@@ -19,7 +19,7 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 
 from medseg.errors import DataError
-from medseg.hardware import available_memory_bytes
+from medseg.resources import available_memory_bytes
 
 FLOAT32_BYTES = 4
 TRANSFER_AGAIN = "transfer or download it again"

@@ -12,7 +12,7 @@ import pytest
 
 from medseg.cli.main import main as medseg
 from medseg.cli.predict import main
-from medseg.hardware import limit_memory
+from medseg.resources import limit_memory
 
 from .user import User
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from medseg.data import Phantom
 from medseg.data.augmentation import Augmentation
-from medseg.data.datamodule import SegmentationDataModule, loader_faults
+from medseg.data.datamodule import SegmentationDataModule
+from medseg.data.loading import loader_faults
 from medseg.data.splits import Split
 from medseg.errors import ConfigError, DataError
 
@@ -115,7 +116,7 @@ def test_every_epoch_has_its_own_batches_and_has_them_again(workers: int, make: 
 _KILLED = """
 import multiprocessing, os
 from torch.utils.data import DataLoader
-from medseg.data.datamodule import loader_faults
+from medseg.data.loading import loader_faults
 from medseg.errors import ResourceError
 
 batches = iter(DataLoader(range(1000), num_workers=1))

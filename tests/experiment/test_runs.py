@@ -14,9 +14,9 @@ from medseg.data.phantom import Phantom
 from medseg.errors import ResourceError
 from medseg.experiment import plan as planning
 from medseg.experiment.plan import make_plan
-from medseg.hardware import peak_memory_bytes, restart_peak_memory
 from medseg.metrics import score_case
 from medseg.record import RunRecord, RunStatus
+from medseg.resources import peak_memory_bytes, restart_peak_memory
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from medseg.hardware import available_memory_bytes
 from medseg.inference.ahead import Beside, in_turn
+from medseg.resources import available_memory_bytes
 
 Write = Callable[[], str]
 SECONDS = 60.0  # after which a thread that waits for another has waited in vain

@@ -13,9 +13,9 @@ from torch import nn
 
 from medseg import __version__
 from medseg.errors import ConfigError, DataError, MedsegError
-from medseg.hardware import peak_memory_bytes, restart_peak_memory
 from medseg.models.description import build_network
 from medseg.models.weights import ModelCard, load_model, read_checkpoint, save_model
+from medseg.resources import peak_memory_bytes, restart_peak_memory
 
 from .networks import MONAI_UNET, block, unet
 
