@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medseg.errors import ConfigError, ResourceError
 from medseg.export.program import compared, of_windows, quiet, refused
+from medseg.inference.head import Head
 from medseg.inference.memory import WindowBytes
 from medseg.inference.mirroring import Mirrored
 from medseg.models.weights import TrainedModel
@@ -29,11 +30,12 @@ _MORE = 64 << 20
 
 
 class Compiled(nn.Module):
-    """Windows → logits by OpenVINO in fp32, of one size and any number.
+    """Windows → what a network gives, by OpenVINO in fp32, of one size and any number.
 
     Args:
-        model: The trained network.
+        model: The trained network, or what `head` makes its logits of.
         window: In voxels.
+        head: Features → logits; None: the network gives logits.
 
     Attributes:
         weight_bytes: Of the network.
@@ -43,7 +45,7 @@ class Compiled(nn.Module):
         ResourceError: OpenVINO is not installed.
     """
 
-    def __init__(self, model: TrainedModel, window: tuple[int, ...]):
+    def __init__(self, model: TrainedModel, window: tuple[int, ...], head: Head | None = None):
         super().__init__()
         openvino = _openvino()
         self._core = openvino.Core()
@@ -56,10 +58,14 @@ class Compiled(nn.Module):
         self._lock = Lock()  # a request computes one thing at a time
         self._request: Any = None
         self._count = 0  # of windows that it is compiled for
-        compared(model, [window], self, remedy=_REMEDY)
+        if head is None:
+            compared(model, [window], self, remedy=_REMEDY)
+        else:
+            whole = replace(model, network=_Whole(model.network, head))
+            compared(whole, [window], _Whole(self, head), remedy=_REMEDY)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Windows `(n, channels, *window)` → logits `(n, classes, *window)`, float32."""
+        """Windows `(n, channels, *window)` → `(n, outputs, *window)`, float32."""
         count = len(windows)
         with self._lock:
             if count > self._count:
@@ -67,8 +73,8 @@ class Compiled(nn.Module):
                 self._request, self._count = self._compiled(windows.shape), count
             # the last windows of a volume are fewer: some once more take less time than compiling
             more = windows[-1:].expand(self._count - count, *windows.shape[1:])
-            (logits,) = self._request.infer([torch.cat([windows, more]).numpy()]).values()
-        return torch.from_numpy(logits[:count])
+            (found,) = self._request.infer([torch.cat([windows, more]).numpy()]).values()
+        return torch.from_numpy(found[:count])
 
     def _compiled(self, shape: Sequence[int]) -> Any:
         graph = self._graph.clone()
@@ -81,20 +87,34 @@ class Compiled(nn.Module):
         return self._core.compile_model(graph, "CPU", options).create_infer_request()
 
 
+class _Whole(nn.Module):
+    """A network of two parts."""
+
+    def __init__(self, network: nn.Module, head: Head):
+        super().__init__()
+        self.network, self.head = network, head
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """Windows `(n, channels, *window)` → logits `(n, classes, *window)`."""
+        return self.head.of_windows(self.network(windows))
+
+
 def with_engine(
     model: TrainedModel,
     engine: str,
     window: tuple[int, ...],
     *,
+    head: Head | None = None,
     device: torch.device,
     precision: str,
-) -> TrainedModel:
-    """The same model, computed by an engine; of a mirrored network, what is mirrored.
+) -> nn.Module:
+    """The network of a model, computed by an engine; of a mirrored network, what is mirrored.
 
     Args:
-        model: A trained network.
+        model: A trained network, or what `head` makes its logits of.
         engine: `torch` or `openvino`.
         window: In voxels, of all that it will be given.
+        head: As of `medseg.inference.head.parted`.
         device: Of the prediction; OpenVINO's is a CPU.
         precision: Of the prediction; OpenVINO's is `fp32`.
 
@@ -105,16 +125,15 @@ def with_engine(
     if engine not in ENGINES:
         raise ConfigError(f"engine={engine!r} must be one of {', '.join(ENGINES)}")
     if engine == "torch":
-        return model
+        return model.network
     if device.type != "cpu" or precision != "fp32":
         raise ConfigError(
             f"the engine openvino computes on a CPU in fp32, not on {device.type} in {precision}; "
             f"choose the device cpu and the precision fp32, or {_REMEDY.removeprefix('choose ')}"
         )
     if isinstance(network := model.network, Mirrored):
-        inner = Compiled(replace(model, network=network.network), window)
-        return replace(model, network=network.of(inner))
-    return replace(model, network=Compiled(model, window))
+        return network.of(Compiled(replace(model, network=network.network), window, head))
+    return Compiled(model, window, head)
 
 
 def window_bytes(network: nn.Module, by_torch: WindowBytes | None) -> WindowBytes | None:

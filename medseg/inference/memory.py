@@ -50,6 +50,7 @@ class ViewShapes:
         channels: Of the image.
         axis: Of the grid, along which windows go.
         moved: Whether the image is moved below the windows, in a copy.
+        features: Channels that are blended in place of logits; None: those.
     """
 
     grid: Sequence[int]
@@ -58,6 +59,7 @@ class ViewShapes:
     channels: int
     axis: int
     moved: bool = False
+    features: int | None = None
 
     @property
     def window(self) -> Sequence[int]:
@@ -75,16 +77,20 @@ class ViewShapes:
         is_copied = self.moved or padded != list(self.grid)
         return self.channels * math.prod(padded) if is_copied else 0
 
+    def blended(self, classes: int) -> int:
+        """Channels that the network gives, and that are blended."""
+        return self.features or classes
+
     def sums(self, classes: int, windows: int, *, spill: bool) -> int:
-        """Values of the sums that are held; of those in a file, some classes or a slice of all."""
+        """Values of the sums that are held; of those in a file, some channels or a slice of all."""
         cross = [max(n, w) for n, w in zip(self.grid, self.window, strict=True)]
         cross[self.axis] = band_length(self.grid, self.patch_size, self.overlap, windows, self.axis)
         band = math.prod(cross)
         if spill:
             slice_ = min(band, band // cross[self.axis] + _MAPPED_AROUND)
-            mapped = min(mapped_classes(band), classes + 1) * band
-            return max(mapped, (classes + 1) * slice_)
-        return (classes + 1) * band
+            mapped = min(mapped_classes(band), self.blended(classes) + 1) * band
+            return max(mapped, (self.blended(classes) + 1) * slice_)
+        return (self.blended(classes) + 1) * band
 
     def at_once(self, windows: int) -> int:
         """How many of those windows it computes together."""
@@ -95,8 +101,8 @@ class ViewShapes:
         return self.at_once(windows) * math.prod(self.window)
 
     def constant(self, classes: int) -> int:
-        """Values of the logits that are kept of a window without contrast."""
-        return classes * math.prod(self.window)
+        """Values that are kept of a window without contrast."""
+        return self.blended(classes) * math.prod(self.window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,13 +193,13 @@ class Shapes:
             FLOAT32_BYTES * view.channels * view.voxels(windows)
             + _scattered(
                 network(view.at_once(windows)),
-                logits=FLOAT32_BYTES * self.classes * view.voxels(windows),
+                outputs=FLOAT32_BYTES * view.blended(self.classes) * view.voxels(windows),
             )
             for view, network in zip(self.views, activations, strict=True)
         )
 
 
-def _scattered(taken: int, logits: int) -> int:
-    """What blocks take with the gaps between them; the logits are one block."""
-    gaps = round(_SCATTERED * max(0, taken - logits))
-    return max(taken + gaps, logits)
+def _scattered(taken: int, outputs: int) -> int:
+    """What blocks take with the gaps between them; the outputs are one block."""
+    gaps = round(_SCATTERED * max(0, taken - outputs))
+    return max(taken + gaps, outputs)

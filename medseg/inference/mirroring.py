@@ -22,7 +22,7 @@ class Mirrored(nn.Module):
         network: Image → logits `(batch, outputs, *window)`.
         axes: Axes of the window.
         sides: The axis that runs from left to right; mirrored along it, classes change sides.
-        order: Class of the network → class that it is on the other side.
+        order: Class of the network → class that it is on the other side; empty: the same.
     """
 
     def __init__(
@@ -46,6 +46,11 @@ class Mirrored(nn.Module):
             first += logits
         return first / len(self.views)
 
+    @property
+    def changes_sides(self) -> bool:
+        """Whether some classes are others in some of the mirror images."""
+        return self.sides in self.axes and bool(self.order)
+
     def of(self, network: nn.Module) -> "Mirrored":
         """Another network, mirrored in the same way."""
         return Mirrored(network, self.axes, sides=self.sides, order=self.order)
@@ -65,7 +70,7 @@ def mirrored(model: TrainedModel, axes: Sequence[str] = ()) -> TrainedModel:
     """
     names = _axis_names(model.card)
     sides = names.index(BODY_AXES[0]) if BODY_AXES[0] in names else None
-    order = list(range(model.card.labelling.outputs))
+    order = list(range(model.card.labelling.outputs)) if model.card.side_pairs else []
     for left, right in model.card.side_pairs:
         order[left], order[right] = right, left
     network = Mirrored(

@@ -12,6 +12,7 @@ from torch import Tensor
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
 from medseg.hardware import allow_tf32, choose_device, computes_in_bf16, require_precision
+from medseg.inference.head import parted
 from medseg.inference.in_memory import volume_of
 from medseg.inference.memory import MemoryPlan, WindowBytes
 from medseg.inference.segment import SECONDS_SILENT, Prediction, plan_memory, segment
@@ -42,8 +43,8 @@ class Predictor:
         window: In voxels, as many axes as the network has; None: the patch it was trained on.
             Networks that normalise each window, by instance norm say, give other results on others.
         engine: `torch`, or `openvino` for a CPU (`medseg.inference.engine`).
-        window_bytes: Memory of the network by torch, asked for where it may be short; None: not
-            counted.
+        window_bytes: Memory of what is computed of a window (`medseg.inference.head.parted`) by
+            torch, asked for where it may be short; None: not counted.
 
     Attributes:
         precision: `fp32` or `bf16`.
@@ -90,16 +91,19 @@ class Predictor:
                 f"voxels, such as {list(model.card.patch_size)}"
             )
         self.engine = engine
+        self.model = model
+        self.network = model.network.to(self.device).eval()
+        of_windows, head = parted(self.network)
         if engine != "torch":
             from medseg.inference import engine as engines  # heavy: torch.export
 
             on = {"device": self.device, "precision": self.precision}
-            model = engines.with_engine(model, engine, self.window, **on)
-            window_bytes = engines.window_bytes(model.network, window_bytes)
-        self.model = model
-        self.network = model.network.to(self.device).eval()
+            part = replace(model, network=of_windows)
+            of_windows = engines.with_engine(part, engine, self.window, head=head, **on)
+            window_bytes = engines.window_bytes(of_windows, window_bytes)
         self.view = View(
-            network=self.network,
+            network=of_windows,
+            head=head,
             preprocessing=self.preprocessing,
             window=self.window,
             overlap=self.overlap,

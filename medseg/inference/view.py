@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ResourceError
+from medseg.inference.head import Head
 from medseg.inference.memory import MemoryPlan, ViewShapes, WindowBytes
 from medseg.inference.sliding_window import (
     Observer,
@@ -49,7 +50,7 @@ class View:
     """A network at one place of its grid.
 
     Args:
-        network: Image → logits.
+        network: Image → logits, or the features of which a head makes them.
         preprocessing: Of its images.
         window: In voxels, as many axes as the network has.
         overlap: Of neighbouring windows.
@@ -57,6 +58,7 @@ class View:
         window_bytes: Memory of the network; None: not counted.
         order: Where it has the scores of the classes that are wanted; empty: in their order.
         shift: Voxels per axis by which the image is moved below the windows, 0 and more.
+        head: Features → logits, once windows are blended; None: the network gives logits.
     """
 
     network: nn.Module
@@ -67,6 +69,7 @@ class View:
     window_bytes: WindowBytes | None = None
     order: Sequence[int] = ()
     shift: Sequence[int] = (0, 0, 0)
+    head: Head | None = None
 
     @property
     def moved(self) -> list[int]:
@@ -87,6 +90,7 @@ class View:
             channels=len(volume.array),
             axis=self.preprocessing.ras_axes.index(axis),
             moved=any(self.shift),
+            features=self.head and self.head.features,
         )
 
     def logits(
@@ -111,14 +115,21 @@ class View:
             axis=axis,
             windows_per_batch=place.windows and min(place.windows, windows_at_once(self.window)),
             compute_on=place.compute_on,
-            observe=observe,
+            observe=self._observed(observe),
             reuse=True,
             spill=place.spill,
             step=step,
         )
         down, across = (n for a, n in enumerate(before) if a != axis)
         for slice_ in islice(slices, before[axis], None):
-            yield slice_[:, down:, across:]
+            own = slice_[:, down:, across:]
+            yield self.head(own) if self.head else own
+
+    def _observed(self, observe: Observer | None) -> Observer | None:
+        """An observer of logits, where the network gives features."""
+        if observe is None or (head := self.head) is None:
+            return observe
+        return lambda windows, found, starts: observe(windows, head.of_windows(found), starts)
 
     def _grown(self, grid: Sequence[int]) -> list[int]:
         return [n + moved for n, moved in zip(grid, self.moved, strict=True)]

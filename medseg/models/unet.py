@@ -69,8 +69,11 @@ class UNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits `(N, num_classes, *S)`."""
-        features = self.decoder(self.encoder(_laid_out(pad_far_end(image, self._missing(image)))))
-        return crop_far_end(self.heads[0](features[0]), image.shape[2:])
+        return crop_far_end(self.heads[0](self._finest(image)), image.shape[2:])
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the head classifies voxel by voxel, `(N, channels, *S)`."""
+        return crop_far_end(self._finest(image), image.shape[2:])
 
     def multiscale_logits(self, image: Tensor) -> list[Tensor]:
         """Logits of every head, finest first, on the grids of their decoder stages.
@@ -86,6 +89,9 @@ class UNet(nn.Module):
             )
         features = self.decoder(self.encoder(_laid_out(image)))
         return [head(f) for head, f in zip(self.heads, features, strict=False)]
+
+    def _finest(self, image: Tensor) -> Tensor:
+        return self.decoder(self.encoder(_laid_out(pad_far_end(image, self._missing(image)))))[0]
 
     def _missing(self, image: Tensor) -> list[int]:
         return missing_to(self.total_stride, image)

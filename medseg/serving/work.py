@@ -33,7 +33,7 @@ class Segmenter:
         self._limits = limits
         self._thread = threading.local()
         # before every window: the one place at which a prediction can be left
-        predictor.network.register_forward_pre_hook(lambda *_: self._going())
+        predictor.view.network.register_forward_pre_hook(lambda *_: self._going())
 
     def segment(self, upload: IO[bytes], stop: threading.Event) -> bytes:
         """The label map of an upload, as .nii.gz.

@@ -43,7 +43,7 @@ class Service:
         self.open_windows = threading.Event()
         self.open_windows.set()
         self.windows = 0
-        predictor.network.register_forward_pre_hook(self._wait, prepend=True)
+        predictor.view.network.register_forward_pre_hook(self._wait, prepend=True)
         self.stops: list[threading.Event] = []
         segment = segmenter.segment
 
