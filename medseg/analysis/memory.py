@@ -139,27 +139,29 @@ def foreseen_memory(
 
 
 def window_bytes(
-    network: nn.Module, card: ModelCard | DataConfig, *, bf16: bool = False
-) -> Callable[[int], int]:
-    """Foresees what a network takes to segment windows.
+    card: ModelCard | DataConfig, *, bf16: bool = False
+) -> Callable[[nn.Module], Callable[[int], int]]:
+    """Foresees what networks take to segment windows.
 
     Args:
-        network: Image → logits.
-        card: Its channels, and its patch: a window.
+        card: Their channels, and their patch: a window.
         bf16: Under autocast to bfloat16.
 
     Returns:
-        Windows that are computed at once → bytes besides weights and image; 0 where a layer is not
-        known.
+        Network → windows that are computed at once → bytes besides weights and image; 0 where a
+        layer is not known.
     """
 
-    @cache
-    def needed(windows: int) -> int:
-        size = card.patch_size
-        found = foreseen_memory(network, card.in_channels, size, batch=windows, bf16=bf16)
-        return found.peak if found else 0
+    def of(network: nn.Module) -> Callable[[int], int]:
+        @cache
+        def needed(windows: int) -> int:
+            size = card.patch_size
+            found = foreseen_memory(network, card.in_channels, size, batch=windows, bf16=bf16)
+            return found.peak if found else 0
 
-    return needed
+        return needed
+
+    return of
 
 
 class _Ledger(TorchDispatchMode):

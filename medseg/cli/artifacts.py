@@ -88,7 +88,6 @@ def main(arguments: argparse.Namespace) -> int:
     from medseg.checkerboard.decision import examine
     from medseg.files import file_ids, replacing, require_replaceable, require_writable
     from medseg.inference.files import files_of_scan
-    from medseg.inference.head import parted
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
     from medseg.report.artifacts import OUTPUTS, RESULT, write_results
@@ -117,7 +116,7 @@ def main(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         overlap=arguments.overlap,
         precision=arguments.precision,
-        window_bytes=window_bytes(parted(model.network)[0], model.card),
+        window_bytes=window_bytes(model.card),
     )
     study = Study(predictor.network, model.card, shifts=arguments.shifts)
 

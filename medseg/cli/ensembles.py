@@ -11,7 +11,6 @@ from medseg.cli.command import patch_of
 from medseg.errors import ConfigError
 from medseg.formatting import first_of
 from medseg.inference.ensemble import Ensemble, Member
-from medseg.inference.head import parted
 from medseg.inference.mirroring import mirrored, mirrored_axes
 from medseg.inference.outputs import Wanted
 from medseg.inference.postprocess import Postprocessing, kept_classes
@@ -39,17 +38,14 @@ def _member(model: TrainedModel, arguments: argparse.Namespace) -> Member:
     card, window = model.card, patch_of(arguments.window, model.card.patch_size, key="window")
     if arguments.window:
         check_patch(model.network, card.in_channels, window, deep_supervision=False)
-    trained = mirrored(model, axes) if axes else model
-    has_head = parted(trained.network)[1] is not None
-    of_window = parted(model.network)[0] if has_head else model.network  # mirrored one by one
     predictor = Predictor(
-        trained,
+        mirrored(model, axes) if axes else model,
         device=arguments.device,
         overlap=arguments.overlap,
         precision=arguments.precision,
         window=window,
         engine=arguments.engine,
-        window_bytes=window_bytes(of_window, replace(card, patch_size=list(window))),
+        window_bytes=window_bytes(replace(card, patch_size=list(window))),
     )
     if arguments.shifts is None:
         return Member(predictor=predictor, mirrored=axes)

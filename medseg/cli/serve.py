@@ -71,7 +71,6 @@ def main(arguments: argparse.Namespace) -> None:
             f"{error.name} is not installed; pip install 'medseg[serve]'"
         ) from error
     from medseg.analysis.memory import window_bytes
-    from medseg.inference.head import parted
     from medseg.inference.predictor import Predictor
     from medseg.models.weights import load_model
     from medseg.serving.limits import Limits
@@ -82,7 +81,7 @@ def main(arguments: argparse.Namespace) -> None:
         model,
         device=arguments.device,
         engine=arguments.engine,
-        window_bytes=window_bytes(parted(model.network)[0], model.card),
+        window_bytes=window_bytes(model.card),
     )
     limits = Limits(
         upload=arguments.max_upload,

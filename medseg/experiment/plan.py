@@ -107,7 +107,7 @@ class Plan:
         if self.training.hardware.type != "cpu":
             return
         free, data = available_memory_bytes(), self.data.config
-        activations = window_bytes(self.network, data, bf16=self.precision == "bf16")
+        activations = window_bytes(data, bf16=self.precision == "bf16")(self.network)
         for case in self.data.prepared_validation():
             channels, *grid = case.shape
             axis = band_axis(grid, data.patch_size)

@@ -24,7 +24,6 @@ from medseg.experiment.recorded import Progress, recorded, score_lines
 from medseg.experiment.resume import plan_of_continuation
 from medseg.files import write_text
 from medseg.hardware import describe_machine
-from medseg.inference.head import parted
 from medseg.inference.predictor import Predictor
 from medseg.models.description import block_texts
 from medseg.models.weights import (
@@ -210,7 +209,7 @@ def _evaluate(plan: Plan, progress: Progress) -> None:
         model,
         device=str(plan.training.hardware),
         precision="bf16" if bf16 else "fp32",
-        window_bytes=window_bytes(parted(model.network)[0], model.card, bf16=bf16),
+        window_bytes=window_bytes(model.card, bf16=bf16),
     )
     study = study_of(model, predictor, plan.config["artifacts"])
     largest = LargestComponents(model.card.labelling)

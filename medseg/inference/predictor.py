@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from medseg.data.preprocess import Preprocessing
 from medseg.errors import ConfigError
@@ -15,6 +15,7 @@ from medseg.hardware import allow_tf32, choose_device, computes_in_bf16, require
 from medseg.inference.head import parted
 from medseg.inference.in_memory import volume_of
 from medseg.inference.memory import MemoryPlan, WindowBytes
+from medseg.inference.mirroring import Mirrored
 from medseg.inference.segment import SECONDS_SILENT, Prediction, plan_memory, segment
 from medseg.inference.sliding_window import Observer, band_axis
 from medseg.inference.view import Place, View, attempted
@@ -43,8 +44,8 @@ class Predictor:
         window: In voxels, as many axes as the network has; None: the patch it was trained on.
             Networks that normalise each window, by instance norm say, give other results on others.
         engine: `torch`, or `openvino` for a CPU (`medseg.inference.engine`).
-        window_bytes: Memory of what is computed of a window (`medseg.inference.head.parted`) by
-            torch, asked for where it may be short; None: not counted.
+        window_bytes: Network → what it takes by torch, asked for where memory may be short; None:
+            not counted.
 
     Attributes:
         precision: `fp32` or `bf16`.
@@ -69,7 +70,7 @@ class Predictor:
         precision: str = "auto",
         window: Sequence[int] | None = None,
         engine: str = "torch",
-        window_bytes: WindowBytes | None = None,
+        window_bytes: Callable[[nn.Module], WindowBytes] | None = None,
     ):
         if overlap is not None and not 0 <= overlap < 1:
             raise ConfigError(f"overlap={overlap} must lie in [0, 1); for instance 0.5")
@@ -94,13 +95,15 @@ class Predictor:
         self.model = model
         self.network = model.network.to(self.device).eval()
         of_windows, head = parted(self.network)
+        each = of_windows.network if isinstance(of_windows, Mirrored) else of_windows
+        needed = window_bytes(each) if window_bytes else None  # mirror images one by one
         if engine != "torch":
             from medseg.inference import engine as engines  # heavy: torch.export
 
             on = {"device": self.device, "precision": self.precision}
             part = replace(model, network=of_windows)
             of_windows = engines.with_engine(part, engine, self.window, head=head, **on)
-            window_bytes = engines.window_bytes(of_windows, window_bytes)
+            needed = engines.window_bytes(of_windows, needed)
         self.view = View(
             network=of_windows,
             head=head,
@@ -108,7 +111,7 @@ class Predictor:
             window=self.window,
             overlap=self.overlap,
             bf16=self.precision == "bf16",
-            window_bytes=window_bytes,
+            window_bytes=needed,
         )
 
     @classmethod

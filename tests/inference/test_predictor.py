@@ -144,7 +144,9 @@ def test_memory_is_asked_for_before_any_of_it_is_taken_whatever_is_wanted(
     assert on_fine_grid <= least_memory(fine, volume, monkeypatch) < 2 * on_fine_grid
     assert least_memory(fine, as_volume(scan[None, :, :, :1]), monkeypatch) > on_fine_grid / 30
     windows = partial(least_memory, model, volume, monkeypatch)
-    assert windows(window_bytes=lambda _: 10**6) >= 10**6 + windows(window_bytes=lambda _: 0)
+    assert windows(window_bytes=lambda _: lambda _: 10**6) >= 10**6 + windows(
+        window_bytes=lambda _: lambda _: 0
+    )
     micrometres = as_volume(scan[None], np.diag([1000.0, 1250, 1500, 1]))
     assert least_memory(fine, micrometres, monkeypatch) == 1 << 40
 
@@ -155,7 +157,7 @@ def test_less_memory_makes_windows_fewer_and_then_sums_a_file_without_another_la
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     volume = as_volume(np.random.default_rng(0).normal(size=(1, 90, 80, 18)).astype(np.float32))
-    network, predictor = spied(model, window_bytes=lambda windows: windows << 21)
+    network, predictor = spied(model, window_bytes=lambda _: lambda windows: windows << 21)
     expected = predictor.predict(volume).labels
     assert max(shape[0] for shape in network.shapes) == 4
     map_little(monkeypatch)
