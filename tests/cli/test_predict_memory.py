@@ -32,6 +32,9 @@ sys.exit(code)
 """
 
 
+ROOM = 250  # MiB, for what the allocator and the libraries may keep
+
+
 def with_classes(folder: Path, count: int, target: Path) -> Path:
     """The same architecture, its classes so many, with random weights."""
     torch.manual_seed(0)
@@ -77,7 +80,7 @@ def test_the_peak_is_as_foreseen_and_stays_below_a_limit(
     model = with_classes(make_model(3, patch_size=(64, 64, 64)), 24, tmp_path / "model")
     image = blocks(tmp_path / "scan.nii.gz", (176, 176, 144), 32)
     foreseen, taken, plan = predicted(model, image, tmp_path / "free", "100GB")
-    assert taken == pytest.approx(foreseen, rel=0.15)
+    assert 0 <= foreseen - taken <= ROOM
     assert "4, sums in memory" in plan
     limit = foreseen - 200
     foreseen, taken, plan = predicted(model, image, tmp_path / "bound", f"{limit:.0f}MiB")
@@ -97,5 +100,5 @@ def test_a_hundred_classes_of_a_large_volume_stay_below_a_limit(
     image = blocks(tmp_path / "scan.nii.gz", (512, 512, 300), 64)
     foreseen, taken, _ = predicted(model, image, tmp_path / "out", "5GB")
     assert taken <= 5e9 / MIB
-    assert taken == pytest.approx(foreseen, rel=0.15)
+    assert 0 <= foreseen - taken <= ROOM
     assert labels(tmp_path / "out").shape == (512, 512, 300)
