@@ -249,7 +249,8 @@ def _along(image: Tensor, axis: int, places: Tensor) -> Tensor:
     if axis == image.ndim - 1 and image.device.type == "cpu":  # where picking voxels is slow
         voxels, parts = torch.arange(image.shape[axis]), []
         for some in places.split(_TOGETHER):
-            read = slice(int(some.min()), int(some.max()) + 2)
+            ends = some.numpy()
+            read = slice(int(ends.min()), int(ends.max()) + 2)
             weights = (voxels[read, None] - some).abs_().neg_().add_(1).clamp_min_(0)
             parts.append(image[..., read] @ weights)
         return torch.cat(parts, -1)
