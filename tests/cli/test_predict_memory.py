@@ -32,7 +32,7 @@ sys.exit(code)
 """
 
 
-ROOM = 250  # MiB, for what the allocator and the libraries may keep
+ROOM = 192  # MiB, for what the allocator and the libraries may keep
 
 
 def with_classes(folder: Path, count: int, target: Path) -> Path:
@@ -100,5 +100,5 @@ def test_a_hundred_classes_of_a_large_volume_stay_below_a_limit(
     image = blocks(tmp_path / "scan.nii.gz", (512, 512, 300), 64)
     foreseen, taken, _ = predicted(model, image, tmp_path / "out", "5GB")
     assert taken <= 5e9 / MIB
-    assert 0 <= foreseen - taken <= ROOM
+    assert taken == pytest.approx(foreseen, rel=0.15)
     assert labels(tmp_path / "out").shape == (512, 512, 300)
